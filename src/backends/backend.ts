@@ -1,0 +1,64 @@
+// The small interface that every backend implements: load a bound model, run passes over it.
+
+import type { WeightDType } from "../dtypes.js";
+import type { BoundModel } from "../models/versions.js";
+
+/** Names of the backends. */
+export type BackendName = "reference" | "native" | "wasm";
+
+/** The block of floats that one sequence carries, where the backend keeps it. */
+export interface RuntimeState {
+  readonly values: Float32Array;
+  /** Returns the memory; the state must not be used afterwards. */
+  release(): void;
+}
+
+/** Tokens of one sequence in a pass. A state may stand in only one segment of a pass. */
+export interface PassSegment {
+  readonly state: RuntimeState;
+  readonly tokens: readonly number[];
+  /** For which of the tokens logits are computed. */
+  readonly logits: "none" | "last" | "all";
+}
+
+/** A model on a backend. */
+export interface Runtime {
+  readonly threads: number;
+  /** Tokens that one pass can take, over all segments. */
+  readonly maxTokens: number;
+  /** A state as it is before the first token. */
+  createState(): RuntimeState;
+  /**
+   * Runs the tokens of all segments and advances their states. One pass at a time.
+   *
+   * @returns logits, a row of vocabulary-size floats for each wanted token, in the order of the segments; valid until the
+   *   next pass
+   */
+  run(segments: readonly PassSegment[]): Promise<Float32Array>;
+  dispose(): Promise<void>;
+}
+
+/** How to bring a model onto a backend. */
+export interface OpenOptions {
+  /** Type of the weight matrices; as stored (f64 as f32) when absent. */
+  readonly dtype?: WeightDType;
+  readonly threads: number;
+  /** Called as weights are read, with bytes done and bytes in all. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** A backend: a way to run any graph. */
+export interface Backend {
+  readonly name: BackendName;
+  /**
+   * Loads a model.
+   *
+   * @throws BackendError when the backend cannot run here; CheckpointError when a tensor cannot be read
+   */
+  open(model: BoundModel, options: OpenOptions): Promise<Runtime>;
+}
+
+/** Number of logits rows that segments ask for. */
+export function selectedCount(segments: readonly PassSegment[]): number {
+  return segments.reduce((sum, s) => sum + (s.logits === "all" ? s.tokens.length : s.logits === "last" ? 1 : 0), 0);
+}

@@ -1,0 +1,123 @@
+// The reference backend: walks the graph node by node in plain TypeScript, float32 weights, one thread. It is the truth
+// that tests hold the kernels against, and slow on purpose.
+
+import { readTensorInto } from "../../checkpoints/read-tensor.js";
+import { convertElements, elementCount } from "../../dtypes.js";
+import { type RowNode, topologicalOrder, type Vector, type WeightNode } from "../../graph/graph.js";
+import { stateLayout } from "../../graph/state-layout.js";
+import type { BoundModel } from "../../models/versions.js";
+import { type Backend, type OpenOptions, type PassSegment, type Runtime, selectedCount } from "../backend.js";
+import { readVectors, tensorOf, vectorValues, workingDType } from "../weights.js";
+import {
+  binaryFunctions,
+  gatherRows,
+  layerNorm,
+  matmul,
+  mixWithPrevious,
+  type RowRange,
+  type Rows,
+  saveLastRow,
+  unaryFunctions,
+  wkv,
+  zeros,
+} from "./operations.js";
+
+const maxTokens = 128;
+
+export const referenceBackend: Backend = { name: "reference", open };
+
+async function open(model: BoundModel, options: OpenOptions): Promise<Runtime> {
+  const { graph } = model;
+  const matrices = await readMatrices(model, options);
+  const vectors = await readVectors(graph, model.tensors);
+  const layout = stateLayout(graph);
+  const order = topologicalOrder(graph.output);
+
+  async function run(segments: readonly PassSegment[]): Promise<Float32Array> {
+    const ranges: RowRange[] = [];
+    const tokens: number[] = [];
+    const selected: number[] = [];
+    for (const { state, tokens: own, logits } of segments) {
+      ranges.push({ start: tokens.length, count: own.length, state: state.values });
+      tokens.push(...own);
+      const first = logits === "all" ? own.length : logits === "last" ? 1 : 0;
+      for (let i = first; i > 0; i--) selected.push(tokens.length - i);
+    }
+    const values = new Map<RowNode, Rows>();
+    const of = (node: RowNode) => values.get(node) as Rows;
+    const vector = (v: Vector) => vectorValues(v, vectors);
+    const offset = (state: { index: number }) => layout.offsets[state.index] as number;
+    for (const node of order) values.set(node, evaluate(node));
+    if (selectedCount(segments) === 0) return new Float32Array(0);
+    return of(graph.output).values;
+
+    function evaluate(node: RowNode): Rows {
+      switch (node.op) {
+        case "embedding":
+          return gatherRows(matrices.get(node.table) as Rows, tokens);
+        case "layerNorm":
+          return layerNorm(of(node.x), vector(node.weight), vector(node.bias), node.epsilon);
+        case "tokenShift": {
+          const mixed = mixWithPrevious(of(node.x), ranges, offset(node.previous), vector(node.factors[node.output] as Vector));
+          // The last output of the group to be evaluated moves the state on.
+          const siblings = order.filter((other) => other.op === "tokenShift" && other.group === node.group);
+          if (siblings.at(-1) === node) saveLastRow(of(node.x), ranges, offset(node.previous));
+          return mixed;
+        }
+        case "matmul":
+          return matmul(matrices.get(node.weight) as Rows, of(node.x));
+        case "wkv":
+          return wkv(of(node.key), of(node.value), vector(node.decay), vector(node.first), ranges, {
+            numerator: offset(node.state.numerator),
+            denominator: offset(node.state.denominator),
+            maxExponent: offset(node.state.maxExponent),
+          });
+        case "unary": {
+          const x = of(node.x);
+          return { ...x, values: x.values.map(unaryFunctions[node.function]) };
+        }
+        case "binary": {
+          const [a, b, f] = [of(node.a), of(node.b), binaryFunctions[node.function]];
+          const out = zeros(a.rows, a.width);
+          for (let i = 0; i < out.values.length; i++) out.values[i] = f(a.values[i] as number, b.values[i] as number);
+          return out;
+        }
+        case "selectRows":
+          return gatherRows(of(node.x), selected);
+      }
+    }
+  }
+
+  return {
+    threads: 1,
+    maxTokens,
+    createState: () => ({ values: layout.initial.slice(), release() {} }),
+    run,
+    async dispose() {},
+  };
+}
+
+/** Reads matrices as float32; where another working type is wanted, rounded to it first. */
+async function readMatrices(model: BoundModel, options: OpenOptions): Promise<Map<WeightNode, Rows>> {
+  const matrices = new Map<WeightNode, Rows>();
+  const weights = model.graph.weights.filter((weight) => weight.op === "matrix");
+  const total = weights.reduce((sum, weight) => sum + elementCount(weight.shape) * 4, 0);
+  let done = 0;
+  for (const weight of weights) {
+    const tensor = tensorOf(model.tensors, weight);
+    const [rows, width] = weight.shape as [number, number];
+    const values = new Float32Array(rows * width);
+    const bytes = new Uint8Array(values.buffer);
+    const dtype = workingDType(tensor, options.dtype);
+    if (dtype === "f32") await readTensorInto(tensor, "f32", bytes);
+    else {
+      const rounded = new Uint8Array(values.length * 2);
+      await readTensorInto(tensor, dtype, rounded);
+      convertElements(rounded, dtype, bytes, "f32");
+    }
+    matrices.set(weight, { rows, width, values });
+    done += bytes.byteLength;
+    options.onProgress?.(done, total);
+  }
+  return matrices;
+}

@@ -1,0 +1,54 @@
+// Random access to the bytes of a checkpoint, whatever holds them. Readers of formats see only this interface, so a file,
+// a buffer and (later) a Blob or an HTTP range are the same to them.
+
+import { CheckpointError } from "../errors.js";
+
+/** Bytes that can be read by range. */
+export interface ByteSource {
+  /** What error messages call it: a path as the user gave it. */
+  readonly name: string;
+  /** Total length in bytes. */
+  readonly size: number;
+  /** The path of a local file that the native backend may map into memory; absent for anything else. */
+  readonly path?: string;
+  /**
+   * Reads `target.byteLength` bytes starting at `offset`.
+   *
+   * @throws CheckpointError when the range is not wholly inside the source
+   */
+  readInto(offset: number, target: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Reads a range into a new array. The range is checked before anything is allocated. */
+export async function readRange(source: ByteSource, offset: number, length: number): Promise<Uint8Array> {
+  checkRange(source, offset, length);
+  const bytes = new Uint8Array(length);
+  await source.readInto(offset, bytes);
+  return bytes;
+}
+
+/** Throws unless `length` bytes at `offset` lie inside the source. */
+export function checkRange(source: ByteSource, offset: number, length: number): void {
+  const valid = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0;
+  if (!valid || offset + length > source.size) {
+    throw new CheckpointError(
+      source.name,
+      `expected ${length} bytes at offset ${offset}, but the file has ${source.size} bytes (truncated or damaged)`,
+    );
+  }
+}
+
+/** A source over bytes already in memory. */
+export function bytesSource(name: string, bytes: Uint8Array): ByteSource {
+  const source: ByteSource = {
+    name,
+    size: bytes.byteLength,
+    async readInto(offset, target) {
+      checkRange(source, offset, target.byteLength);
+      target.set(bytes.subarray(offset, offset + target.byteLength));
+    },
+    async close() {},
+  };
+  return source;
+}

@@ -1,0 +1,75 @@
+// What every checkpoint format is read into: a directory of named tensors whose elements stay in the file.
+
+import { bytesPerElement, type DType, elementCount } from "../dtypes.js";
+import { CheckpointError } from "../errors.js";
+import type { ByteSource } from "./byte-source.js";
+
+/** A tensor in a file: where its elements lie. Nothing has been read yet. */
+export interface StoredTensor {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** Distance between neighbours along each dimension, in elements. */
+  readonly strides: readonly number[];
+  readonly source: ByteSource;
+  /** Position of the first element in the source, in bytes. */
+  readonly offset: number;
+}
+
+/** Formats that can be read. */
+export type CheckpointFormat = "pth" | "pth (legacy)" | "safetensors";
+
+/** An open checkpoint: the directory of one file, or of all shards of an index. */
+export interface Checkpoint {
+  /** The path it was opened with. */
+  readonly name: string;
+  readonly format: CheckpointFormat;
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+  /** The parsed config.json found beside the file, if there is one. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  /** Closes the files. Tensors can no longer be read; memory-mapped weights stay valid. */
+  close(): Promise<void>;
+}
+
+const maxDimensions = 8;
+
+/** Strides of a tensor that lies in row-major order without gaps, in elements. */
+export function contiguousStrides(shape: readonly number[]): number[] {
+  const strides = new Array<number>(shape.length);
+  let stride = 1;
+  for (let i = shape.length - 1; i >= 0; i--) {
+    strides[i] = stride;
+    stride *= shape[i] as number;
+  }
+  return strides;
+}
+
+/** Whether the elements lie in row-major order without gaps. */
+export function isContiguous(tensor: StoredTensor): boolean {
+  const expected = contiguousStrides(tensor.shape);
+  return tensor.shape.every((dimension, i) => dimension === 1 || tensor.strides[i] === expected[i]);
+}
+
+/** Size of the elements in bytes, were they stored without gaps. */
+export function byteLengthOf(tensor: StoredTensor): number {
+  return elementCount(tensor.shape) * bytesPerElement[tensor.dtype];
+}
+
+/**
+ * Checks dimensions that a file claims, before anything is computed from them.
+ *
+ * @throws CheckpointError for a dimension that is not a whole number >= 0, too many dimensions, or a product past 2^53
+ */
+export function checkShape(file: string, name: string, shape: readonly unknown[]): asserts shape is readonly number[] {
+  if (shape.length > maxDimensions) {
+    throw new CheckpointError(file, `tensor ${name}: expected at most ${maxDimensions} dimensions, found ${shape.length}`);
+  }
+  for (const dimension of shape) {
+    if (!Number.isSafeInteger(dimension) || (dimension as number) < 0) {
+      throw new CheckpointError(file, `tensor ${name}: expected dimensions >= 0, found [${shape.join(", ")}]`);
+    }
+  }
+  if (!Number.isSafeInteger(elementCount(shape as number[]) * 8)) {
+    throw new CheckpointError(file, `tensor ${name}: shape [${shape.join(", ")}] has more elements than can be addressed`);
+  }
+}

@@ -1,0 +1,115 @@
+// safetensors: eight bytes of header length, a JSON header that gives each tensor's dtype, shape and byte range, the data.
+// Format: https://github.com/huggingface/safetensors#format
+
+import { bytesPerElement, type DType, elementCount } from "../dtypes.js";
+import { CheckpointError } from "../errors.js";
+import { type ByteSource, readRange } from "./byte-source.js";
+import { checkShape, contiguousStrides, type StoredTensor } from "./checkpoint.js";
+import { repeatedKey } from "./json-keys.js";
+
+/** safetensors' names of element types. */
+export const safetensorsTypes: Readonly<Record<string, DType>> = {
+  F64: "f64",
+  F32: "f32",
+  F16: "f16",
+  BF16: "bf16",
+  I64: "i64",
+  I32: "i32",
+  I16: "i16",
+  I8: "i8",
+  U8: "u8",
+  BOOL: "bool",
+};
+
+// Room for about 40,000 tensors. Parsed JSON can take twenty times its length, and hostile headers must stay under 100 MiB.
+const maxHeaderSize = 4 * 2 ** 20;
+
+interface HeaderEntry {
+  dtype?: unknown;
+  shape?: unknown;
+  data_offsets?: unknown;
+}
+
+/** Whether the file starts as a safetensors file does: a length that fits the file, then an opening brace. */
+export function looksLikeSafetensors(start: Uint8Array): boolean {
+  return start[8] === 0x7b;
+}
+
+/**
+ * Reads the directory of a safetensors file.
+ *
+ * @throws CheckpointError
+ */
+export async function readSafetensors(source: ByteSource): Promise<Map<string, StoredTensor>> {
+  const { header, dataStart } = await readHeader(source);
+  const tensors = new Map<string, StoredTensor>();
+  const ranges: { name: string; begin: number; end: number }[] = [];
+  for (const [name, entry] of Object.entries(header)) {
+    if (name === "__metadata__") continue;
+    const { tensor, begin, end } = storedTensor(source, name, entry as HeaderEntry, dataStart);
+    tensors.set(name, tensor);
+    ranges.push({ name, begin, end });
+  }
+  ranges.sort((a, b) => a.begin - b.begin || a.end - b.end);
+  ranges.forEach((range, i) => {
+    const before = ranges[i - 1];
+    if (before && range.begin < before.end) {
+      throw new CheckpointError(source.name, `tensors ${before.name} and ${range.name} overlap`);
+    }
+  });
+  return tensors;
+}
+
+async function readHeader(source: ByteSource) {
+  const prefix = await readRange(source, 0, 8);
+  const length = new DataView(prefix.buffer).getBigUint64(0, true);
+  if (length > BigInt(maxHeaderSize)) {
+    throw new CheckpointError(source.name, `header claims ${length} bytes; expected at most ${maxHeaderSize}`);
+  }
+  const bytes = await readRange(source, 8, Number(length));
+  let text: string;
+  let header: unknown;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    header = JSON.parse(text);
+  } catch (cause) {
+    throw new CheckpointError(source.name, "header is not JSON in UTF-8", { cause });
+  }
+  if (typeof header !== "object" || header === null || Array.isArray(header)) {
+    throw new CheckpointError(source.name, "header is not a JSON object");
+  }
+  const repeated = repeatedKey(text);
+  if (repeated !== undefined) throw new CheckpointError(source.name, `header has the key ${repeated} twice`);
+  return { header, dataStart: 8 + Number(length) };
+}
+
+function storedTensor(source: ByteSource, name: string, entry: HeaderEntry, dataStart: number) {
+  const dtype = typeof entry?.dtype === "string" ? safetensorsTypes[entry.dtype] : undefined;
+  const offsets = entry?.data_offsets;
+  if (!dtype || !Array.isArray(entry.shape) || !Array.isArray(offsets) || offsets.length !== 2) {
+    throw new CheckpointError(
+      source.name,
+      `tensor ${name}: expected a dtype of ${Object.keys(safetensorsTypes).join(", ")}, a shape and two data_offsets, found ` +
+        JSON.stringify(entry).slice(0, 120),
+    );
+  }
+  checkShape(source.name, name, entry.shape);
+  const [begin, end] = offsets as [number, number];
+  const expected = elementCount(entry.shape) * bytesPerElement[dtype];
+  const inside = Number.isSafeInteger(begin) && Number.isSafeInteger(end) && begin >= 0 && dataStart + end <= source.size;
+  if (!inside || end - begin !== expected) {
+    throw new CheckpointError(
+      source.name,
+      `tensor ${name}: expected ${expected} bytes inside the file's ${source.size - dataStart}, found range ${begin} to ${end}`,
+    );
+  }
+  const tensor: StoredTensor = {
+    name,
+    dtype,
+    shape: entry.shape,
+    strides: contiguousStrides(entry.shape),
+    source,
+    offset: dataStart + begin,
+  };
+  return { tensor, begin, end };
+}

@@ -1,0 +1,153 @@
+// Writes a state dict as torch.save does: a zip of stored entries, data.pkl first, each storage aligned to 64 bytes, zip64
+// records where sizes or offsets need them. torch.load reads the result, also with weights_only=True.
+
+import { crc32 } from "../checksum.js";
+import { CheckpointError } from "../errors.js";
+import { PickleWriter } from "./pickle-writer.js";
+import { type FileAppender, type WritableTensor, writeFileAtomically, writtenSize } from "./writer.js";
+
+interface WrittenEntry {
+  name: Uint8Array;
+  size: number;
+  crc32: number;
+  localOffset: number;
+}
+
+const alignment = 64;
+const localRecordSize = 30;
+const uint32Max = 0xffffffff;
+
+/**
+ * Writes a .pth file, by rename.
+ *
+ * @throws CheckpointError when it cannot be written or two tensors have one name
+ */
+export async function writePth(path: string, tensors: readonly WritableTensor[]): Promise<void> {
+  const names = new Set(tensors.map((tensor) => tensor.name));
+  if (names.size !== tensors.length) throw new CheckpointError(path, "two tensors have the same name");
+  await writeFileAtomically(path, async (file) => {
+    const entries: WrittenEntry[] = [];
+    const pickle = stateDictPickle(tensors);
+    entries.push(await writeEntry(file, "archive/data.pkl", pickle.length, [pickle]));
+    for (const [index, tensor] of tensors.entries()) {
+      entries.push(await writeEntry(file, `archive/data/${index}`, writtenSize(tensor), tensor.bytes()));
+    }
+    const version = new TextEncoder().encode("3\n");
+    entries.push(await writeEntry(file, "archive/version", version.length, [version]));
+    await writeDirectory(file, entries);
+  });
+}
+
+/** The pickle of an OrderedDict from name to a contiguous tensor over its own storage. */
+function stateDictPickle(tensors: readonly WritableTensor[]): Uint8Array {
+  const pickle = new PickleWriter();
+  pickle.orderedDict(() => {
+    for (const [index, tensor] of tensors.entries()) {
+      pickle.text(tensor.name);
+      pickle.tensor(String(index), tensor.dtype, tensor.shape);
+    }
+  });
+  return pickle.finish();
+}
+
+async function writeEntry(
+  file: FileAppender,
+  name: string,
+  size: number,
+  pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): Promise<WrittenEntry> {
+  const entry: WrittenEntry = { name: new TextEncoder().encode(name), size, crc32: 0, localOffset: file.position };
+  await file.append(localRecord(entry));
+  let written = 0;
+  for await (const piece of pieces) {
+    entry.crc32 = crc32(piece, entry.crc32);
+    written += piece.byteLength;
+    await file.append(piece);
+  }
+  if (written !== size) throw new RangeError(`entry ${name} gave ${written} bytes, not ${size}`);
+  const checksum = new Uint8Array(4);
+  new DataView(checksum.buffer).setUint32(0, entry.crc32, true);
+  await file.patch(entry.localOffset + 14, checksum);
+  return entry;
+}
+
+/** Local header (APPNOTE 4.3.7) with an extra field "FB" that pads the data to the alignment, as PyTorch's writer does. */
+function localRecord(entry: WrittenEntry): Uint8Array {
+  const zip64 = entry.size >= uint32Max;
+  const fixed = localRecordSize + entry.name.length + (zip64 ? 20 : 0) + 4;
+  const padding = (alignment - ((entry.localOffset + fixed) % alignment)) % alignment;
+  const bytes = new Uint8Array(fixed + padding);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, 0x04034b50, true);
+  view.setUint16(4, zip64 ? 45 : 20, true);
+  view.setUint32(18, Math.min(entry.size, uint32Max), true);
+  view.setUint32(22, Math.min(entry.size, uint32Max), true);
+  view.setUint16(26, entry.name.length, true);
+  view.setUint16(28, bytes.length - localRecordSize - entry.name.length, true);
+  bytes.set(entry.name, localRecordSize);
+  let at = localRecordSize + entry.name.length;
+  if (zip64) {
+    view.setUint16(at, 1, true);
+    view.setUint16(at + 2, 16, true);
+    view.setBigUint64(at + 4, BigInt(entry.size), true);
+    view.setBigUint64(at + 12, BigInt(entry.size), true);
+    at += 20;
+  }
+  bytes.set([0x46, 0x42], at);
+  view.setUint16(at + 2, padding, true);
+  return bytes;
+}
+
+async function writeDirectory(file: FileAppender, entries: readonly WrittenEntry[]): Promise<void> {
+  const start = file.position;
+  for (const entry of entries) await file.append(centralRecord(entry));
+  const size = file.position - start;
+  const zip64 = entries.length >= 0xffff || start >= uint32Max;
+  const end = new Uint8Array((zip64 ? 56 + 20 : 0) + 22);
+  const view = new DataView(end.buffer);
+  let at = 0;
+  if (zip64) {
+    view.setUint32(0, 0x06064b50, true);
+    view.setBigUint64(4, 44n, true);
+    view.setUint16(12, 45, true);
+    view.setUint16(14, 45, true);
+    view.setBigUint64(24, BigInt(entries.length), true);
+    view.setBigUint64(32, BigInt(entries.length), true);
+    view.setBigUint64(40, BigInt(size), true);
+    view.setBigUint64(48, BigInt(start), true);
+    view.setUint32(56, 0x07064b50, true);
+    view.setBigUint64(64, BigInt(start + size), true);
+    view.setUint32(72, 1, true);
+    at = 76;
+  }
+  view.setUint32(at, 0x06054b50, true);
+  view.setUint16(at + 8, Math.min(entries.length, 0xffff), true);
+  view.setUint16(at + 10, Math.min(entries.length, 0xffff), true);
+  view.setUint32(at + 12, size, true);
+  view.setUint32(at + 16, Math.min(start, uint32Max), true);
+  await file.append(end);
+}
+
+function centralRecord(entry: WrittenEntry): Uint8Array {
+  const large = [entry.size, entry.size, entry.localOffset].filter((value) => value >= uint32Max);
+  const extra = large.length ? 4 + 8 * large.length : 0;
+  const bytes = new Uint8Array(46 + entry.name.length + extra);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, 0x02014b50, true);
+  view.setUint16(4, 45, true);
+  view.setUint16(6, extra ? 45 : 20, true);
+  view.setUint32(16, entry.crc32, true);
+  view.setUint32(20, Math.min(entry.size, uint32Max), true);
+  view.setUint32(24, Math.min(entry.size, uint32Max), true);
+  view.setUint16(28, entry.name.length, true);
+  view.setUint16(30, extra, true);
+  view.setUint32(42, Math.min(entry.localOffset, uint32Max), true);
+  bytes.set(entry.name, 46);
+  if (extra) {
+    const at = 46 + entry.name.length;
+    view.setUint16(at, 1, true);
+    view.setUint16(at + 2, 8 * large.length, true);
+    large.forEach((value, i) => view.setBigUint64(at + 4 + 8 * i, BigInt(value), true));
+  }
+  return bytes;
+}

@@ -1,0 +1,53 @@
+// The error classes of the package. Every error that a caller can cause is one of these; its message names the file,
+// tensor or option, what was expected and what was found.
+
+/** Base class of every error this package throws on purpose. */
+export class RwkvError extends Error {
+  override name = "RwkvError";
+}
+
+/** A checkpoint file is damaged, hostile, of an unknown format, or not the model that its names claim. */
+export class CheckpointError extends RwkvError {
+  override name = "CheckpointError";
+  /** The file the error is about. */
+  readonly file: string;
+
+  constructor(file: string, message: string, options?: ErrorOptions) {
+    super(`${file}: ${message}`, options);
+    this.file = file;
+  }
+}
+
+/** A tokenizer file is damaged or of an unknown format, or a token id is outside the vocabulary. */
+export class TokenizerError extends RwkvError {
+  override name = "TokenizerError";
+}
+
+/** An option has a value outside its range. */
+export class OptionError extends RwkvError {
+  override name = "OptionError";
+  /** The option's name. */
+  readonly option: string;
+
+  constructor(option: string, value: unknown, expected: string) {
+    super(`option ${option}: expected ${expected}, found ${describeValue(value)}`);
+    this.option = option;
+  }
+}
+
+/** Saved state bytes are damaged, of another version, or belong to another model. */
+export class StateError extends RwkvError {
+  override name = "StateError";
+}
+
+/** A backend cannot run here, cannot hold the model, or was used after `dispose()`. */
+export class BackendError extends RwkvError {
+  override name = "BackendError";
+}
+
+function describeValue(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  if (typeof value === "object" && value !== null) return `a ${value.constructor?.name ?? "object"}`;
+  return String(value);
+}

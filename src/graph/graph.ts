@@ -1,0 +1,207 @@
+// The language that models are written in: a graph of operations over matrices whose rows are tokens. A model builds one
+// once; the reference backend walks it as it stands, the kernel backends compile it to a plan. Nothing here computes.
+
+/**
+ * How many rows a value has in a forward pass: one for every token of the pass, or one for every token whose logits are
+ * wanted.
+ */
+export type RowSet = "tokens" | "selected";
+
+/** A weight that the checkpoint holds, by its canonical name. Vectors are small and computed with in float32. */
+export interface WeightNode {
+  readonly op: "matrix" | "vector";
+  readonly name: string;
+  /** Matrices: [outputs, inputs], row-major. Vectors: [length]. */
+  readonly shape: readonly number[];
+}
+
+/** A vector of float32 that a sequence carries from token to token. */
+export interface StateVector {
+  /** Position among the graph's state vectors. */
+  readonly index: number;
+  readonly width: number;
+  /** Value of every element before the first token. */
+  readonly initial: number;
+}
+
+/** Functions of one element. */
+export type UnaryFunction = "sigmoid" | "relu" | "square" | "exp" | "negate";
+/** Functions of two elements. */
+export type BinaryFunction = "add" | "multiply";
+
+interface Row {
+  readonly rows: RowSet;
+  readonly width: number;
+}
+
+/** A value with a row of `width` floats for each token of its row set. */
+export type RowNode =
+  | (Row & { readonly op: "embedding"; readonly table: WeightNode })
+  | (Row & { readonly op: "layerNorm"; readonly x: RowNode; readonly weight: Vector; readonly bias: Vector; readonly epsilon: number })
+  | (Row & { readonly op: "tokenShift"; readonly x: RowNode; readonly previous: StateVector; readonly factors: readonly Vector[]; readonly output: number; readonly group: number })
+  | (Row & { readonly op: "matmul"; readonly weight: WeightNode; readonly x: RowNode })
+  | (Row & { readonly op: "wkv"; readonly key: RowNode; readonly value: RowNode; readonly decay: Vector; readonly first: Vector; readonly state: WkvState })
+  | (Row & { readonly op: "unary"; readonly function: UnaryFunction; readonly x: RowNode })
+  | (Row & { readonly op: "binary"; readonly function: BinaryFunction; readonly a: RowNode; readonly b: RowNode })
+  | (Row & { readonly op: "selectRows"; readonly x: RowNode });
+
+/** State of the wkv recurrence: sums weighted by e^key, divided by e^maxExponent so that they never overflow. */
+export interface WkvState {
+  readonly numerator: StateVector;
+  readonly denominator: StateVector;
+  readonly maxExponent: StateVector;
+}
+
+/** A vector weight, or a function of one, computed when the model is loaded. */
+export type Vector = WeightNode | { readonly op: "vectorFunction"; readonly function: UnaryFunction; readonly x: Vector; readonly shape: readonly number[] };
+
+/** A finished graph. */
+export interface Graph {
+  /** Logits: a row of `width` = vocabulary size for each selected token. */
+  readonly output: RowNode;
+  readonly weights: readonly WeightNode[];
+  /** In the order in which a saved state holds them. */
+  readonly stateVectors: readonly StateVector[];
+}
+
+/** Builds a graph. Every method checks shapes, so that a mistake in a model fails where it is made. */
+export class GraphBuilder {
+  readonly #weights = new Map<string, WeightNode>();
+  readonly #stateVectors: StateVector[] = [];
+  #shifts = 0;
+
+  /** A weight matrix [outputs, inputs]. */
+  matrix(name: string, outputs: number, inputs: number): WeightNode {
+    return this.#weight({ op: "matrix", name, shape: [outputs, inputs] });
+  }
+
+  /** A weight vector [length]; stored shapes with further dimensions of 1 are the same to it. */
+  vector(name: string, length: number): WeightNode {
+    return this.#weight({ op: "vector", name, shape: [length] });
+  }
+
+  /** A function of a vector weight, computed once at load. */
+  vectorFunction(fn: UnaryFunction, x: Vector): Vector {
+    return { op: "vectorFunction", function: fn, x, shape: x.shape };
+  }
+
+  /** A state vector; the order of calls is the order in saved states. */
+  state(width: number, initial: number): StateVector {
+    const vector = { index: this.#stateVectors.length, width, initial };
+    this.#stateVectors.push(vector);
+    return vector;
+  }
+
+  /** The row of the table for each token. */
+  embedding(table: WeightNode): RowNode {
+    return { op: "embedding", table, rows: "tokens", width: table.shape[1] as number };
+  }
+
+  /** (x - mean) / sqrt(variance + epsilon) * weight + bias, over each row. */
+  layerNorm(x: RowNode, weight: Vector, bias: Vector, epsilon: number): RowNode {
+    requireLength("layerNorm", x.width, weight, bias);
+    return { op: "layerNorm", x, weight, bias, epsilon, rows: x.rows, width: x.width };
+  }
+
+  /**
+   * For each factor m: x * m + previous * (1 - m), where previous is the row of the token before (from the state at the
+   * start of a segment). Leaves the last row in the state.
+   */
+  tokenShift<const Factors extends readonly Vector[]>(
+    x: RowNode,
+    previous: StateVector,
+    factors: Factors,
+  ): { [K in keyof Factors]: RowNode } {
+    requireLength("tokenShift", x.width, ...factors);
+    requireTokens("tokenShift", x);
+    const group = this.#shifts++;
+    const outputs = factors.map((_, output): RowNode => {
+      return { op: "tokenShift", x, previous, factors, output, group, rows: "tokens", width: x.width };
+    });
+    return outputs as { [K in keyof Factors]: RowNode };
+  }
+
+  /** weight · x for each row: [inputs] to [outputs]. */
+  matmul(weight: WeightNode, x: RowNode): RowNode {
+    const [outputs, inputs] = weight.shape as [number, number];
+    if (inputs !== x.width) throw new RangeError(`matmul ${weight.name}: expected rows of ${inputs}, found ${x.width}`);
+    return { op: "matmul", weight, x, rows: x.rows, width: outputs };
+  }
+
+  /** The weighted average of values over time; see docs/model.md. Leaves sums and exponents in the state. */
+  wkv(key: RowNode, value: RowNode, decay: Vector, first: Vector, state: WkvState): RowNode {
+    requireLength("wkv", key.width, decay, first);
+    requireTokens("wkv", key);
+    if (value.width !== key.width) throw new RangeError(`wkv: keys of ${key.width}, values of ${value.width}`);
+    return { op: "wkv", key, value, decay, first, state, rows: "tokens", width: key.width };
+  }
+
+  unary(fn: UnaryFunction, x: RowNode): RowNode {
+    return { op: "unary", function: fn, x, rows: x.rows, width: x.width };
+  }
+
+  binary(fn: BinaryFunction, a: RowNode, b: RowNode): RowNode {
+    if (a.rows !== b.rows || a.width !== b.width) throw new RangeError(`${fn}: ${a.width} and ${b.width} wide`);
+    return { op: "binary", function: fn, a, b, rows: a.rows, width: a.width };
+  }
+
+  /** The rows of the tokens whose logits are wanted. */
+  selectRows(x: RowNode): RowNode {
+    requireTokens("selectRows", x);
+    return { op: "selectRows", x, rows: "selected", width: x.width };
+  }
+
+  finish(output: RowNode): Graph {
+    return { output, weights: [...this.#weights.values()], stateVectors: this.#stateVectors };
+  }
+
+  #weight(node: WeightNode): WeightNode {
+    if (this.#weights.has(node.name)) throw new RangeError(`weight ${node.name} is used twice`);
+    this.#weights.set(node.name, node);
+    return node;
+  }
+}
+
+/** The values a node is computed from. */
+export function inputsOf(node: RowNode): readonly RowNode[] {
+  switch (node.op) {
+    case "embedding":
+      return [];
+    case "wkv":
+      return [node.key, node.value];
+    case "binary":
+      return [node.a, node.b];
+    default:
+      return [node.x];
+  }
+}
+
+/** All nodes that the output needs, each after its inputs. */
+export function topologicalOrder(output: RowNode): RowNode[] {
+  const order: RowNode[] = [];
+  const seen = new Set<RowNode>();
+  const stack: { node: RowNode; next: number }[] = [{ node: output, next: 0 }];
+  seen.add(output);
+  while (stack.length > 0) {
+    const frame = stack[stack.length - 1] as (typeof stack)[number];
+    const input = inputsOf(frame.node)[frame.next++];
+    if (input === undefined) {
+      order.push(frame.node);
+      stack.pop();
+    } else if (!seen.has(input)) {
+      seen.add(input);
+      stack.push({ node: input, next: 0 });
+    }
+  }
+  return order;
+}
+
+function requireLength(op: string, width: number, ...vectors: readonly Vector[]): void {
+  for (const { shape } of vectors) {
+    if (shape[0] !== width) throw new RangeError(`${op}: rows of ${width}, a vector of ${shape[0]}`);
+  }
+}
+
+function requireTokens(op: string, x: RowNode): void {
+  if (x.rows !== "tokens") throw new RangeError(`${op}: walks along time, so it needs a row for every token`);
+}

@@ -1,0 +1,33 @@
+// What a file of this folder tells about one RWKV version: how to know its checkpoints, how large the model is, and its
+// graph. Adding a version is adding such a file to the list in versions.ts.
+
+import type { Graph } from "../graph/graph.js";
+
+/** Dimensions of a model, read from the shapes of its tensors. */
+export interface ModelSize {
+  readonly layers: number;
+  /** Width of the residual stream (n_embd). */
+  readonly width: number;
+  /** Width of the hidden layer in channel mixing. */
+  readonly hidden: number;
+  readonly vocabulary: number;
+}
+
+/** A tensor as far as a definition needs to know it. */
+export interface NamedShape {
+  readonly name: string;
+  readonly shape: readonly number[];
+}
+
+/** One RWKV version. */
+export interface ModelDefinition {
+  /** "4", "5", ... */
+  readonly version: string;
+  /** Whether tensors of these canonical names are a model of this version. */
+  matches(names: ReadonlySet<string>): boolean;
+  /** The canonical name of a tensor that another library stores under `name`. */
+  canonicalName(name: string): string;
+  /** Reads the dimensions; undefined if a tensor that they are read from is missing or has too few dimensions. */
+  sizeOf(tensors: ReadonlyMap<string, NamedShape>): ModelSize | undefined;
+  build(size: ModelSize, options: { layerNormEpsilon: number }): Graph;
+}

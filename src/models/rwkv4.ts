@@ -1,0 +1,101 @@
+// RWKV-4, as a graph.
+//
+// Paper: "RWKV: Reinventing RNNs for the Transformer Era", arXiv 2305.13048. Section 3.1 token shift (equations 11-15),
+// section 3.2 wkv (16), section 3.3 output gating (17) and channel mixing (18), appendix D the numerically safe recurrence.
+// Names are those of RWKV-LM's checkpoints. Try it: npx rwkv generate --model RWKV-4-Pile-169M-20220807-8023.pth
+
+import { type Graph, GraphBuilder, type RowNode } from "../graph/graph.js";
+import type { ModelDefinition, ModelSize } from "./model-definition.js";
+
+/** The maximum exponent before the first token: low enough that any key replaces it. */
+const noExponent = -1e30;
+
+function build(size: ModelSize, { layerNormEpsilon }: { layerNormEpsilon: number }): Graph {
+  const { layers, width, hidden, vocabulary } = size;
+  const g = new GraphBuilder();
+
+  const add = (a: RowNode, b: RowNode) => g.binary("add", a, b);
+  const multiply = (a: RowNode, b: RowNode) => g.binary("multiply", a, b);
+  const sigmoid = (x: RowNode) => g.unary("sigmoid", x);
+  const reluSquared = (x: RowNode) => g.unary("square", g.unary("relu", x));
+  const linear = (name: string, outputs: number, x: RowNode) => g.matmul(g.matrix(`${name}.weight`, outputs, x.width), x);
+  const layerNorm = (name: string, x: RowNode) =>
+    g.layerNorm(x, g.vector(`${name}.weight`, width), g.vector(`${name}.bias`, width), layerNormEpsilon);
+
+  function timeMixing(name: string, x: RowNode): RowNode {
+    const previous = g.state(width, 0);
+    const state = { numerator: g.state(width, 0), denominator: g.state(width, 0), maxExponent: g.state(width, noExponent) };
+    const [xk, xv, xr] = g.tokenShift(x, previous, [
+      g.vector(`${name}.time_mix_k`, width),
+      g.vector(`${name}.time_mix_v`, width),
+      g.vector(`${name}.time_mix_r`, width),
+    ]);
+    const r = sigmoid(linear(`${name}.receptance`, width, xr));
+    const k = linear(`${name}.key`, width, xk);
+    const v = linear(`${name}.value`, width, xv);
+    const w = g.vectorFunction("negate", g.vectorFunction("exp", g.vector(`${name}.time_decay`, width)));
+    const u = g.vector(`${name}.time_first`, width);
+    return linear(`${name}.output`, width, multiply(r, g.wkv(k, v, w, u, state)));
+  }
+
+  function channelMixing(name: string, x: RowNode, previous: ReturnType<GraphBuilder["state"]>): RowNode {
+    const [xk, xr] = g.tokenShift(x, previous, [
+      g.vector(`${name}.time_mix_k`, width),
+      g.vector(`${name}.time_mix_r`, width),
+    ]);
+    const r = sigmoid(linear(`${name}.receptance`, width, xr));
+    const k = reluSquared(linear(`${name}.key`, hidden, xk));
+    return multiply(r, linear(`${name}.value`, width, k));
+  }
+
+  let x = layerNorm("blocks.0.ln0", g.embedding(g.matrix("emb.weight", vocabulary, width)));
+  for (let i = 0; i < layers; i++) {
+    const channelPrevious = g.state(width, 0); // first of the layer's five vectors, as in ChatRWKV's states
+    x = add(x, timeMixing(`blocks.${i}.att`, layerNorm(`blocks.${i}.ln1`, x)));
+    x = add(x, channelMixing(`blocks.${i}.ffn`, layerNorm(`blocks.${i}.ln2`, x), channelPrevious));
+  }
+  return g.finish(linear("head", vocabulary, layerNorm("ln_out", g.selectRows(x))));
+}
+
+/** Hugging Face's RwkvModel and the names of RWKV-LM, part by part. */
+const huggingFaceParts: readonly (readonly [RegExp, string])[] = [
+  [/^rwkv\./, ""],
+  [/^embeddings\./, "emb."],
+  [/\.pre_ln\./, ".ln0."],
+  [/\.attention\./, ".att."],
+  [/\.feed_forward\./, ".ffn."],
+  [/\.time_mix_key$/, ".time_mix_k"],
+  [/\.time_mix_value$/, ".time_mix_v"],
+  [/\.time_mix_receptance$/, ".time_mix_r"],
+];
+
+export const rwkv4: ModelDefinition = {
+  version: "4",
+
+  matches(names) {
+    return names.has("blocks.0.att.time_first") && names.has("blocks.0.att.time_mix_k") && !names.has("blocks.0.att.ln_x.weight");
+  },
+
+  canonicalName(name) {
+    return huggingFaceParts.reduce((result, [pattern, replacement]) => result.replace(pattern, replacement), name);
+  },
+
+  sizeOf(tensors) {
+    const embedding = tensors.get("emb.weight")?.shape;
+    const key = tensors.get("blocks.0.ffn.key.weight")?.shape;
+    let layers = 0;
+    for (const name of tensors.keys()) {
+      const layer = /^blocks\.(\d{1,4})\./.exec(name)?.[1];
+      if (layer !== undefined) layers = Math.max(layers, Number(layer) + 1);
+    }
+    if (embedding?.length !== 2 || key?.length !== 2 || layers === 0) return undefined;
+    return {
+      layers,
+      width: embedding[1] as number,
+      hidden: key[0] as number,
+      vocabulary: embedding[0] as number,
+    };
+  },
+
+  build,
+};
