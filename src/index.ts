@@ -1,1 +1,19 @@
-export const x = 1;
+// The public API of the package.
+
+export type { BackendName } from "./backends/backend.js";
+export type { Checkpoint, CheckpointFormat, StoredTensor } from "./checkpoints/checkpoint.js";
+export { openCheckpoint } from "./checkpoints/open-checkpoint.js";
+export { readFloat32 } from "./checkpoints/read-tensor.js";
+export { writePth } from "./checkpoints/write-pth.js";
+export { writeSafetensors } from "./checkpoints/write-safetensors.js";
+export type { WritableTensor } from "./checkpoints/writer.js";
+export type { DType, WeightDType } from "./dtypes.js";
+export { BackendError, CheckpointError, OptionError, RwkvError, StateError, TokenizerError } from "./errors.js";
+export type { FinishReason, Generation, GenerationOptions, GenerationResult } from "./generation/generation.js";
+export type { Model, ModelInfo, Segment } from "./generation/model.js";
+export type { ReadOptions, Session } from "./generation/session.js";
+export type { State } from "./generation/state.js";
+export { type LoadOptions, load } from "./load.js";
+export type { SamplingOptions } from "./sampling/sampling-options.js";
+export { openTokenizer } from "./tokenizers/open-tokenizer.js";
+export type { Tokenizer, TokenStream } from "./tokenizers/tokenizer.js";

@@ -1,0 +1,27 @@
+// Walks the records of a pass. Every thread walks the same list, takes its share of each record, and meets the others
+// where a record says so.
+
+#include "plan.h"
+
+#include "threads.h"
+
+static void run_record(const struct pass* pass, const struct record* record, uint32_t thread) {
+  switch (record->kernel) {
+    case KERNEL_EMBEDDING: return embedding_forward(pass, record, thread);
+    case KERNEL_LAYER_NORM: return layer_norm_forward(pass, record, thread);
+    case KERNEL_TOKEN_SHIFT: return token_shift_forward(pass, record, thread);
+    case KERNEL_MATMUL: return matmul_forward(pass, record, thread);
+    case KERNEL_WKV: return wkv_forward(pass, record, thread);
+    case KERNEL_UNARY: return unary_forward(pass, record, thread);
+    case KERNEL_BINARY: return binary_forward(pass, record, thread);
+    case KERNEL_SELECT_ROWS: return select_rows_forward(pass, record, thread);
+  }
+}
+
+void run_pass(struct pass* pass, uint32_t thread) {
+  const struct record* records = (const struct record*)(uintptr_t)pass->records;
+  for (uint32_t i = 0; i < pass->record_count; i++) {
+    run_record(pass, &records[i], thread);
+    if (records[i].barrier_after) barrier_wait(&pass->barrier, pass->thread_count);
+  }
+}

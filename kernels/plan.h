@@ -1,0 +1,102 @@
+// What JavaScript hands to the kernels: a flat list of records, one an operation, and the pass they are run for. The same
+// layout is written by src/backends/kernel/records.ts; the two must change together.
+#pragma once
+
+#include <stdint.h>
+
+// Kernels by number. The order is that of kernelNumbers in records.ts.
+enum kernel {
+  KERNEL_EMBEDDING,
+  KERNEL_LAYER_NORM,
+  KERNEL_TOKEN_SHIFT,
+  KERNEL_MATMUL,
+  KERNEL_WKV,
+  KERNEL_UNARY,
+  KERNEL_BINARY,
+  KERNEL_SELECT_ROWS,
+};
+
+enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
+
+enum activation { ACTIVATION_NONE, ACTIVATION_SIGMOID, ACTIVATION_RELU_SQUARED };
+
+enum unary { UNARY_SIGMOID, UNARY_RELU, UNARY_SQUARE, UNARY_EXP, UNARY_NEGATE };
+
+enum binary { BINARY_ADD, BINARY_MULTIPLY };
+
+// One operation; 128 bytes. Each kernel says which fields it reads.
+struct record {
+  uint32_t kernel;
+  uint32_t barrier_after;  // all threads meet here before the next record
+  uint32_t selected_rows;  // 0: a row for each token, 1: a row for each selected token
+  uint32_t dtype;          // of the weight matrix
+  uint32_t width;          // floats in a row of the output
+  uint32_t inputs;         // floats in a row of the input
+  uint32_t function;       // activation, unary or binary
+  uint32_t count;          // outputs of a token shift
+  float epsilon;
+  uint32_t reserved;
+  uint32_t state[4];    // offsets of state vectors in a sequence's block, in floats
+  uint64_t address[9];  // of weights and buffers
+};
+
+// Consecutive rows of one sequence.
+struct segment {
+  uint32_t start;
+  uint32_t count;
+  uint64_t state;  // address of the sequence's block
+};
+
+struct barrier {
+  uint32_t arrived;
+  uint32_t generation;
+  uint32_t sleepers;
+  uint32_t reserved;
+};
+
+// One forward pass; 80 bytes.
+struct pass {
+  uint64_t records;
+  uint64_t tokens;    // int32 token ids
+  uint64_t selected;  // int32 row numbers
+  uint64_t segments;
+  uint32_t record_count;
+  uint32_t token_count;
+  uint32_t selected_count;
+  uint32_t segment_count;
+  uint32_t thread_count;
+  uint32_t reserved[3];
+  struct barrier barrier;
+};
+
+// Runs one thread's share of all records. Every thread of the pass must call it.
+void run_pass(struct pass* pass, uint32_t thread);
+
+// A thread's share of `total` items, in multiples of `grain` (the last share takes the rest).
+struct range {
+  uint32_t begin;
+  uint32_t end;
+};
+
+static inline struct range share_of(uint32_t total, uint32_t grain, uint32_t thread, uint32_t threads) {
+  uint64_t grains = (total + (uint64_t)grain - 1) / grain;
+  uint64_t begin = grains * thread / threads * grain;
+  uint64_t end = grains * (thread + 1) / threads * grain;
+  return (struct range){(uint32_t)(begin < total ? begin : total), (uint32_t)(end < total ? end : total)};
+}
+
+static inline uint32_t row_count(const struct pass* pass, const struct record* record) {
+  return record->selected_rows ? pass->selected_count : pass->token_count;
+}
+
+static inline float* floats(uint64_t address) { return (float*)(uintptr_t)address; }
+
+// One function a kernel: the share of `thread` in `record`.
+void embedding_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+void layer_norm_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+void token_shift_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+void matmul_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+void wkv_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+void unary_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+void binary_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+void select_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread);

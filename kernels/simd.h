@@ -1,0 +1,129 @@
+// Vectors of floats as wide as the machine has them, through the vector extensions of GCC and Clang: AVX-512, AVX2, NEON
+// and WebAssembly come from one text. `lanes` floats go in a vector; the last, partial vector of a row is loaded and stored
+// with a length, so that every element goes through the same arithmetic.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define LANES 16
+#elif defined(__AVX__)
+#include <immintrin.h>
+#define LANES 8
+#else
+#define LANES 4
+#endif
+
+enum { lanes = LANES };
+
+typedef float vfloat __attribute__((vector_size(4 * LANES)));
+typedef int32_t vint __attribute__((vector_size(4 * LANES)));
+typedef uint32_t vuint __attribute__((vector_size(4 * LANES)));
+typedef uint16_t vhalf __attribute__((vector_size(2 * LANES)));
+
+static inline vfloat splat(float x) { return x - (vfloat){0}; }
+
+static inline vfloat load(const float* p) {
+  vfloat v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+static inline void store(float* p, vfloat v) { __builtin_memcpy(p, &v, sizeof v); }
+
+// The first `count` lanes, the others 0.
+static inline vfloat load_part(const float* p, uint32_t count) {
+  float part[lanes] = {0};
+  for (uint32_t i = 0; i < count; i++) part[i] = p[i];
+  return load(part);
+}
+
+static inline void store_part(float* p, vfloat v, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) p[i] = v[i];
+}
+
+static inline vfloat load_up_to(const float* p, uint32_t count) {
+  return count >= lanes ? load(p) : load_part(p, count);
+}
+
+static inline void store_up_to(float* p, vfloat v, uint32_t count) {
+  if (count >= lanes) store(p, v);
+  else store_part(p, v, count);
+}
+
+static inline vfloat choose(vint mask, vfloat yes, vfloat no) {
+  return (vfloat)((mask & (vint)yes) | (~mask & (vint)no));
+}
+
+static inline vfloat maximum(vfloat a, vfloat b) { return choose(a > b, a, b); }
+
+static inline float sum(vfloat v) {
+  float total = 0;
+  for (int i = 0; i < lanes; i++) total += v[i];
+  return total;
+}
+
+// bfloat16 is the upper half of float32.
+static inline vfloat load_bf16(const uint16_t* p) {
+  vhalf half;
+  __builtin_memcpy(&half, p, sizeof half);
+  return (vfloat)(__builtin_convertvector(half, vuint) << 16);
+}
+
+// IEEE 754 binary16. Without an instruction for it: moving exponent and mantissa into place and multiplying by 2^112 gives
+// normal and subnormal values; infinities and NaN get their exponent back.
+static inline vfloat load_f16(const uint16_t* p) {
+#if defined(__AVX512F__)
+  return (vfloat)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+#elif defined(__F16C__) && LANES == 8
+  return (vfloat)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
+#else
+  vhalf half;
+  __builtin_memcpy(&half, p, sizeof half);
+  vuint bits = __builtin_convertvector(half, vuint);
+  vuint sign = (bits & 0x8000) << 16;
+  vuint magnitude = (bits & 0x7fff) << 13;
+  vfloat value = (vfloat)magnitude * 0x1p112f;
+  vuint infinite = (vuint)((vint)magnitude >= (31 << 23)) & 0x7f800000;
+  return (vfloat)((vuint)value | infinite | sign);
+#endif
+}
+
+static inline float bf16_to_float(uint16_t half) {
+  uint32_t bits = (uint32_t)half << 16;
+  float value;
+  __builtin_memcpy(&value, &bits, 4);
+  return value;
+}
+
+static inline float f16_to_float(uint16_t half) {
+  uint16_t part[lanes] = {half};
+  return load_f16(part)[0];
+}
+
+// e^x with a relative error under 2e-7; 0 below -87.3, saturating at the largest float above 88.7; NaN stays NaN.
+// x = n ln 2 + r with |r| <= ln 2 / 2; e^r by a polynomial (Cephes, expf), times 2^n through the exponent bits.
+static inline vfloat exp_v(vfloat x) {
+  vint tiny = x < -87.3f;
+  x = choose(x > 88.7f, splat(88.7f), x);
+  x = choose(tiny, splat(-87.3f), x);
+  const float magic = 0x1.8p23f;  // adding it rounds to an integer in the low bits
+  vfloat shifted = x * 1.44269504088896341f + magic;
+  vfloat n = shifted - magic;
+  vfloat r = x - n * 0.693359375f + n * 2.12194440e-4f;
+  vfloat poly = splat(1.9875691500e-4f);
+  poly = poly * r + 1.3981999507e-3f;
+  poly = poly * r + 8.3334519073e-3f;
+  poly = poly * r + 4.1665795894e-2f;
+  poly = poly * r + 1.6666665459e-1f;
+  poly = poly * r + 5.0000001201e-1f;
+  vfloat result = poly * r * r + r + 1;
+  // 2^n in two factors, so that n = 128 does not overflow the exponent field.
+  vint whole = (vint)shifted - (vint)splat(magic);
+  vint half = whole >> 1;
+  result = result * (vfloat)((half + 127) << 23) * (vfloat)((whole - half + 127) << 23);
+  return choose(tiny, splat(0), result);
+}
+
+static inline vfloat sigmoid_v(vfloat x) { return 1 / (1 + exp_v(-x)); }

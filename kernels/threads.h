@@ -1,0 +1,62 @@
+// A barrier for the threads of a pass: spins, since most waits are under a microsecond, then sleeps, since a core may be
+// shared with other work.
+#pragma once
+
+#include "plan.h"
+
+#if defined(__wasm__)
+
+static inline void pause_briefly(void) {}
+static inline void sleep_while(uint32_t* word, uint32_t value) { __builtin_wasm_memory_atomic_wait32((int*)word, (int)value, -1); }
+static inline void wake_all(uint32_t* word) { __builtin_wasm_memory_atomic_notify((int*)word, 0xffffffff); }
+
+#else
+
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static inline void sleep_while(uint32_t* word, uint32_t value) { syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, 0, 0, 0); }
+static inline void wake_all(uint32_t* word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 0x7fffffff, 0, 0, 0); }
+#else
+#include <sched.h>
+static inline void sleep_while(uint32_t* word, uint32_t value) { (void)word, (void)value, sched_yield(); }
+static inline void wake_all(uint32_t* word) { (void)word; }
+#endif
+
+#if defined(__x86_64__) || defined(__i386__)
+static inline void pause_briefly(void) { __builtin_ia32_pause(); }
+#elif defined(__aarch64__)
+static inline void pause_briefly(void) { __asm__ volatile("yield"); }
+#else
+static inline void pause_briefly(void) {}
+#endif
+
+#endif
+
+// Waits until *word is no longer `value`; `sleepers` counts those that need waking.
+static inline void wait_for_change(uint32_t* word, uint32_t value, uint32_t* sleepers) {
+  for (int spin = 0; spin < 4000; spin++) {
+    if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value) return;
+    pause_briefly();
+  }
+  __atomic_add_fetch(sleepers, 1, __ATOMIC_SEQ_CST);
+  while (__atomic_load_n(word, __ATOMIC_SEQ_CST) == value) sleep_while(word, value);
+  __atomic_sub_fetch(sleepers, 1, __ATOMIC_SEQ_CST);
+}
+
+static inline void change_and_wake(uint32_t* word, uint32_t* sleepers) {
+  __atomic_add_fetch(word, 1, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(sleepers, __ATOMIC_SEQ_CST) > 0) wake_all(word);
+}
+
+static inline void barrier_wait(struct barrier* barrier, uint32_t threads) {
+  if (threads == 1) return;
+  uint32_t generation = __atomic_load_n(&barrier->generation, __ATOMIC_ACQUIRE);
+  if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == threads) {
+    __atomic_store_n(&barrier->arrived, 0, __ATOMIC_RELAXED);
+    change_and_wake(&barrier->generation, &barrier->sleepers);
+  } else {
+    wait_for_change(&barrier->generation, generation, &barrier->sleepers);
+  }
+}

@@ -1,0 +1,31 @@
+// What differs between the native and the wasm backend: where memory comes from, and how a pass is run on all threads.
+
+import type { ByteSource } from "../../checkpoints/byte-source.js";
+
+/** Memory that kernels can reach. */
+export interface Block {
+  /** Where kernels find it; a multiple of 64. */
+  readonly address: number;
+  /** The same memory for JavaScript. */
+  readonly bytes: Uint8Array;
+}
+
+/** A place where kernels run. */
+export interface KernelMachine {
+  readonly threads: number;
+  /**
+   * Gets zeroed memory.
+   *
+   * @throws BackendError when there is not enough
+   */
+  allocate(size: number): Block;
+  /**
+   * Maps a file into the kernels' memory where that is possible, and tells the address of its first byte.
+   * Mapping a source twice gives the same address.
+   */
+  map(source: ByteSource): number | undefined;
+  /** Runs the pass whose record lies at `address`, on all threads. The calling thread neither computes nor blocks. */
+  run(address: number): Promise<void>;
+  /** Ends the threads, gives mapped files back. */
+  dispose(): Promise<void>;
+}

@@ -1,0 +1,184 @@
+// A model on a kernel machine: weights placed in its memory, the plan written there, passes run. Shared by the native and
+// the wasm backend.
+
+import { byteLengthOf, isContiguous, type StoredTensor } from "../../checkpoints/checkpoint.js";
+import { readTensorInto } from "../../checkpoints/read-tensor.js";
+import { bytesPerElement, elementCount, type WeightDType } from "../../dtypes.js";
+import { BackendError } from "../../errors.js";
+import type { RowNode, Vector, WeightNode } from "../../graph/graph.js";
+import { planGraph } from "../../graph/plan.js";
+import { type StateLayout, stateLayout } from "../../graph/state-layout.js";
+import type { BoundModel } from "../../models/versions.js";
+import { type OpenOptions, type PassSegment, type Runtime, type RuntimeState, selectedCount } from "../backend.js";
+import { readVectors, tensorOf, vectorValues, workingDType } from "../weights.js";
+import type { Block, KernelMachine } from "./kernel-machine.js";
+import { passSize, recordCount, recordSize, segmentSize, writePass, writeRecords } from "./records.js";
+
+/** Tokens of one pass: enough that a weight, once read, serves many; few enough that values stay in the cache. */
+const maxTokens = 128;
+
+/** Loads a model onto a machine, which the runtime then owns. */
+export async function openKernelRuntime(
+  machine: KernelMachine,
+  model: BoundModel,
+  options: OpenOptions,
+): Promise<Runtime> {
+  try {
+    return await open(machine, model, options);
+  } catch (error) {
+    await machine.dispose();
+    throw error;
+  }
+}
+
+async function open(machine: KernelMachine, model: BoundModel, options: OpenOptions): Promise<Runtime> {
+  const { graph } = model;
+  const matrices = await placeMatrices(machine, model, options);
+  const vectors = await readVectors(graph, model.tensors);
+  const vectorBlocks = new Map<Vector, Block>();
+  const plan = planGraph(graph, maxTokens);
+  const layout = stateLayout(graph);
+  const arena = machine.allocate(plan.arenaSize);
+
+  const vectorAddress = (vector: Vector): number => {
+    let block = vectorBlocks.get(vector);
+    if (!block) {
+      const values = vectorValues(vector, vectors);
+      block = machine.allocate(values.byteLength);
+      block.bytes.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+      vectorBlocks.set(vector, block);
+    }
+    return block.address;
+  };
+  const bufferAddress = (node: RowNode) => arena.address + (plan.buffers.get(node)?.offset as number);
+
+  const count = recordCount(plan);
+  const records = machine.allocate(count * recordSize);
+  writeRecords(
+    plan,
+    {
+      buffer: bufferAddress,
+      vector: vectorAddress,
+      matrix: (weight) => matrices.get(weight) as { address: number; dtype: WeightDType },
+      state: (state) => layout.offsets[state.index] as number,
+    },
+    records.bytes,
+  );
+
+  const pass = machine.allocate(passSize);
+  const tokens = machine.allocate(maxTokens * 4);
+  const selected = machine.allocate(maxTokens * 4);
+  const segmentTable = machine.allocate(maxTokens * segmentSize);
+  const states = new StatePool(machine, layout);
+  const outputOffset = plan.buffers.get(graph.output)?.offset as number;
+
+  async function run(segments: readonly PassSegment[]): Promise<Float32Array> {
+    const tokenIds = new Int32Array(tokens.bytes.buffer, tokens.bytes.byteOffset, maxTokens);
+    const selectedRows = new Int32Array(selected.bytes.buffer, selected.bytes.byteOffset, maxTokens);
+    const table = new DataView(segmentTable.bytes.buffer, segmentTable.bytes.byteOffset, maxTokens * segmentSize);
+    let tokenCount = 0;
+    let wanted = 0;
+    segments.forEach(({ state, tokens: own, logits }, i) => {
+      table.setUint32(i * segmentSize, tokenCount, true);
+      table.setUint32(i * segmentSize + 4, own.length, true);
+      table.setBigUint64(i * segmentSize + 8, BigInt(states.addressOf(state)), true);
+      tokenIds.set(own, tokenCount);
+      tokenCount += own.length;
+      const rows = logits === "all" ? own.length : logits === "last" ? 1 : 0;
+      for (let row = tokenCount - rows; row < tokenCount; row++) selectedRows[wanted++] = row;
+    });
+    writePass(
+      {
+        records: records.address,
+        recordCount: count,
+        tokens: tokens.address,
+        tokenCount,
+        selected: selected.address,
+        selectedCount: wanted,
+        segments: segmentTable.address,
+        segmentCount: segments.length,
+        threads: machine.threads,
+      },
+      pass.bytes,
+    );
+    await machine.run(pass.address);
+    return new Float32Array(arena.bytes.buffer, arena.bytes.byteOffset + outputOffset, selectedCount(segments) * graph.output.width);
+  }
+
+  return {
+    threads: machine.threads,
+    maxTokens,
+    createState: () => states.create(),
+    run,
+    dispose: () => machine.dispose(),
+  };
+}
+
+/** Maps matrices whose stored form is the one wanted, copies or converts the others. */
+async function placeMatrices(machine: KernelMachine, model: BoundModel, options: OpenOptions) {
+  const matrices = new Map<WeightNode, { address: number; dtype: WeightDType }>();
+  const weights = model.graph.weights.filter((weight) => weight.op === "matrix");
+  const total = weights.reduce((sum, weight) => sum + byteLengthOf(tensorOf(model.tensors, weight)), 0);
+  let done = 0;
+  for (const weight of weights) {
+    const tensor = tensorOf(model.tensors, weight);
+    const dtype = workingDType(tensor, options.dtype);
+    const address = mappedAddress(machine, tensor, dtype) ?? (await copiedAddress(machine, weight, tensor, dtype));
+    matrices.set(weight, { address, dtype });
+    done += byteLengthOf(tensor);
+    options.onProgress?.(done, total);
+  }
+  return matrices;
+}
+
+function mappedAddress(machine: KernelMachine, tensor: StoredTensor, dtype: WeightDType): number | undefined {
+  const aligned = tensor.offset % bytesPerElement[tensor.dtype] === 0;
+  if (tensor.dtype !== dtype || !isContiguous(tensor) || !aligned) return undefined;
+  const base = machine.map(tensor.source);
+  return base === undefined ? undefined : base + tensor.offset;
+}
+
+async function copiedAddress(
+  machine: KernelMachine,
+  weight: WeightNode,
+  tensor: StoredTensor,
+  dtype: WeightDType,
+): Promise<number> {
+  const block = machine.allocate(elementCount(weight.shape) * bytesPerElement[dtype]);
+  await readTensorInto(tensor, dtype, block.bytes);
+  return block.address;
+}
+
+/** State blocks in the machine's memory; released ones are used again. */
+class StatePool {
+  readonly #machine: KernelMachine;
+  readonly #layout: StateLayout;
+  readonly #free: Block[] = [];
+  readonly #blocks = new WeakMap<RuntimeState, Block>();
+
+  constructor(machine: KernelMachine, layout: StateLayout) {
+    this.#machine = machine;
+    this.#layout = layout;
+  }
+
+  create(): RuntimeState {
+    const block = this.#free.pop() ?? this.#machine.allocate(this.#layout.length * 4);
+    const values = new Float32Array(block.bytes.buffer, block.bytes.byteOffset, this.#layout.length);
+    values.set(this.#layout.initial);
+    const state: RuntimeState = {
+      values,
+      release: () => {
+        if (this.#blocks.delete(state)) this.#free.push(block);
+      },
+    };
+    this.#blocks.set(state, block);
+    return state;
+  }
+
+  /** @throws BackendError for a state that was released or is another model's */
+  addressOf(state: RuntimeState): number {
+    const block = this.#blocks.get(state);
+    if (!block) throw new BackendError("the state was disposed, or belongs to another model");
+    return block.address;
+  }
+}

@@ -1,0 +1,146 @@
+// Writes a plan as the flat records that kernels walk. The layout is that of kernels/plan.h; the two change together.
+
+import type { WeightDType } from "../../dtypes.js";
+import type { FusedOperation } from "../../graph/fusion.js";
+import type { BinaryFunction, RowNode, StateVector, UnaryFunction, Vector, WeightNode } from "../../graph/graph.js";
+import type { Plan } from "../../graph/plan.js";
+
+export const recordSize = 128;
+export const passSize = 80;
+export const segmentSize = 16;
+
+const kernelNumbers = ["embedding", "layerNorm", "tokenShift", "matmul", "wkv", "unary", "binary", "selectRows"] as const;
+const dtypeNumbers: readonly WeightDType[] = ["f32", "f16", "bf16"];
+const activationNumbers = ["none", "sigmoid", "reluSquared"] as const;
+const unaryNumbers: readonly UnaryFunction[] = ["sigmoid", "relu", "square", "exp", "negate"];
+const binaryNumbers: readonly BinaryFunction[] = ["add", "multiply"];
+
+/** Where the things that records point to lie. */
+export interface Addresses {
+  buffer(node: RowNode): number;
+  vector(vector: Vector): number;
+  matrix(weight: WeightNode): { address: number; dtype: WeightDType };
+  /** Offset in a sequence's block, in floats. */
+  state(vector: StateVector): number;
+}
+
+/** Number of records of a plan. */
+export function recordCount(plan: Plan): number {
+  return plan.steps.reduce((sum, step) => sum + step.length, 0);
+}
+
+/** Writes all records, one after another; the last of each step ends with a barrier. */
+export function writeRecords(plan: Plan, addresses: Addresses, target: Uint8Array): void {
+  let at = 0;
+  for (const step of plan.steps) {
+    step.forEach((operation, i) => {
+      writeRecord(operation, i === step.length - 1, addresses, new DataView(target.buffer, target.byteOffset + at, recordSize));
+      at += recordSize;
+    });
+  }
+}
+
+function writeRecord(operation: FusedOperation, barrier: boolean, addresses: Addresses, view: DataView): void {
+  const { main, outputs } = operation;
+  const output = outputs[0] as RowNode;
+  const setAddress = (index: number, address: number) => view.setBigUint64(56 + 8 * index, BigInt(address), true);
+  const setState = (index: number, state: StateVector) => view.setUint32(40 + 4 * index, addresses.state(state), true);
+  const setFunction = (number: number) => view.setUint32(24, number, true);
+  const optional = (node: RowNode | undefined) => (node ? addresses.buffer(node) : 0);
+
+  view.setUint32(0, kernelNumbers.indexOf(main.op), true);
+  view.setUint32(4, barrier ? 1 : 0, true);
+  view.setUint32(8, main.rows === "selected" ? 1 : 0, true);
+  view.setUint32(16, main.width, true);
+  switch (main.op) {
+    case "embedding": {
+      const { address, dtype } = addresses.matrix(main.table);
+      view.setUint32(12, dtypeNumbers.indexOf(dtype), true);
+      setAddress(0, address);
+      setAddress(1, addresses.buffer(output));
+      break;
+    }
+    case "layerNorm":
+      view.setFloat32(32, main.epsilon, true);
+      setAddress(0, addresses.buffer(main.x));
+      setAddress(1, addresses.vector(main.weight));
+      setAddress(2, addresses.vector(main.bias));
+      setAddress(3, addresses.buffer(output));
+      break;
+    case "tokenShift":
+      view.setUint32(28, outputs.length, true);
+      setState(0, main.previous);
+      setAddress(0, addresses.buffer(main.x));
+      outputs.forEach((mixed, i) => {
+        const factor = mixed.op === "tokenShift" ? mixed.factors[mixed.output] : undefined;
+        setAddress(1 + i, addresses.vector(factor as Vector));
+        setAddress(5 + i, addresses.buffer(mixed));
+      });
+      break;
+    case "matmul": {
+      const { address, dtype } = addresses.matrix(main.weight);
+      view.setUint32(12, dtypeNumbers.indexOf(dtype), true);
+      view.setUint32(20, main.x.width, true);
+      setFunction(activationNumbers.indexOf(operation.activation));
+      setAddress(0, address);
+      setAddress(1, addresses.buffer(main.x));
+      setAddress(2, optional(operation.multiplier));
+      setAddress(3, optional(operation.addend));
+      setAddress(4, addresses.buffer(output));
+      break;
+    }
+    case "wkv":
+      setState(0, main.state.numerator);
+      setState(1, main.state.denominator);
+      setState(2, main.state.maxExponent);
+      setAddress(0, addresses.buffer(main.key));
+      setAddress(1, addresses.buffer(main.value));
+      setAddress(2, addresses.vector(main.decay));
+      setAddress(3, addresses.vector(main.first));
+      setAddress(4, optional(operation.multiplier));
+      setAddress(5, addresses.buffer(output));
+      break;
+    case "unary":
+      setFunction(unaryNumbers.indexOf(main.function));
+      setAddress(0, addresses.buffer(main.x));
+      setAddress(1, addresses.buffer(output));
+      break;
+    case "binary":
+      setFunction(binaryNumbers.indexOf(main.function));
+      setAddress(0, addresses.buffer(main.a));
+      setAddress(1, addresses.buffer(main.b));
+      setAddress(2, addresses.buffer(output));
+      break;
+    case "selectRows":
+      setAddress(0, addresses.buffer(main.x));
+      setAddress(1, addresses.buffer(output));
+      break;
+  }
+}
+
+/** What changes from pass to pass. */
+export interface PassFields {
+  readonly records: number;
+  readonly recordCount: number;
+  readonly tokens: number;
+  readonly tokenCount: number;
+  readonly selected: number;
+  readonly selectedCount: number;
+  readonly segments: number;
+  readonly segmentCount: number;
+  readonly threads: number;
+}
+
+/** Writes the pass record; the barrier behind these fields keeps its state from pass to pass. */
+export function writePass(fields: PassFields, target: Uint8Array): void {
+  const view = new DataView(target.buffer, target.byteOffset, passSize);
+  view.setBigUint64(0, BigInt(fields.records), true);
+  view.setBigUint64(8, BigInt(fields.tokens), true);
+  view.setBigUint64(16, BigInt(fields.selected), true);
+  view.setBigUint64(24, BigInt(fields.segments), true);
+  view.setUint32(32, fields.recordCount, true);
+  view.setUint32(36, fields.tokenCount, true);
+  view.setUint32(40, fields.selectedCount, true);
+  view.setUint32(44, fields.segmentCount, true);
+  view.setUint32(48, fields.threads, true);
+}

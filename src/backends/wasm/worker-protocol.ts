@@ -1,0 +1,33 @@
+// How the wasm backend and its workers talk: through a few integers in shared memory, and one message when a pass is done.
+
+/** What a worker is started with. */
+export interface WorkerStart {
+  readonly module: WebAssembly.Module;
+  readonly memory: WebAssembly.Memory;
+  /** Integers by the indices below. */
+  readonly control: Int32Array;
+  readonly thread: number;
+  readonly threads: number;
+  /** Where this worker's stack begins; it grows downwards. */
+  readonly stackTop: number;
+}
+
+/** What a worker says: ready to work, all threads have done the pass, or this thread failed in it. */
+export type WorkerMessage = { readonly kind: "ready" } | { readonly kind: "done" } | { readonly kind: "failed"; readonly message: string };
+
+export const control = {
+  /** Number of passes begun; workers sleep until it changes. */
+  generation: 0,
+  /** Address of the pass. */
+  pass: 1,
+  /** Threads that have finished the pass. */
+  finished: 2,
+  length: 3,
+} as const;
+
+/** The kernels' exports. */
+export interface KernelExports {
+  run_pass(pass: number, thread: number): void;
+  readonly __stack_pointer: WebAssembly.Global;
+  readonly __heap_base: WebAssembly.Global;
+}

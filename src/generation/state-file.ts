@@ -1,0 +1,69 @@
+// A saved state as bytes: a header that says which model it belongs to, the state's floats, a checksum. All little-endian.
+//
+//   0  "RWKVSTAT"          16  layout floats (u32)       28  tokens read (u64)
+//   8  format version u32  20  last token, -1 none (i32) 36  state, float32
+//  12  fingerprint u32     24  reserved, 0               end CRC-32 of all before (u32)
+
+import { crc32 } from "../checksum.js";
+import { StateError } from "../errors.js";
+
+const magic = "RWKVSTAT";
+const formatVersion = 1;
+const headerSize = 36;
+
+/** What a state file holds. */
+export interface SavedState {
+  readonly values: Float32Array;
+  /** The last token read, which is not in the values yet; undefined before the first. */
+  readonly lastToken: number | undefined;
+  /** How many tokens were read in all. */
+  readonly position: number;
+}
+
+/** Writes a state; the size depends on the model only. */
+export function encodeState(state: SavedState, fingerprint: number): Uint8Array {
+  const bytes = new Uint8Array(headerSize + state.values.length * 4 + 4);
+  const view = new DataView(bytes.buffer);
+  bytes.set(new TextEncoder().encode(magic));
+  view.setUint32(8, formatVersion, true);
+  view.setUint32(12, fingerprint, true);
+  view.setUint32(16, state.values.length, true);
+  view.setInt32(20, state.lastToken ?? -1, true);
+  view.setBigUint64(28, BigInt(state.position), true);
+  state.values.forEach((value, i) => view.setFloat32(headerSize + i * 4, value, true));
+  view.setUint32(bytes.length - 4, crc32(bytes.subarray(0, -4)), true);
+  return bytes;
+}
+
+/**
+ * Reads a saved state.
+ *
+ * @throws StateError when the bytes are no state, damaged, of another version, or of another model
+ */
+export function decodeState(bytes: Uint8Array, fingerprint: number, length: number, vocabulary: number): SavedState {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.length < headerSize + 4 || new TextDecoder().decode(bytes.subarray(0, 8)) !== magic) {
+    throw new StateError("not a saved RWKV state");
+  }
+  const version = view.getUint32(8, true);
+  if (version !== formatVersion) throw new StateError(`saved state: expected format ${formatVersion}, found ${version}`);
+  if (view.getUint32(bytes.length - 4, true) !== crc32(bytes.subarray(0, -4))) {
+    throw new StateError("saved state is damaged (its checksum differs)");
+  }
+  const found = { fingerprint: view.getUint32(12, true), length: view.getUint32(16, true) };
+  if (found.length !== length || found.fingerprint !== fingerprint || bytes.length !== headerSize + length * 4 + 4) {
+    throw new StateError(
+      `saved state belongs to another model: expected ${length} floats of model ${hex(fingerprint)}, ` +
+        `found ${found.length} of ${hex(found.fingerprint)}`,
+    );
+  }
+  const lastToken = view.getInt32(20, true);
+  if (lastToken < -1 || lastToken >= vocabulary) throw new StateError(`saved state: last token ${lastToken} does not exist`);
+  const values = new Float32Array(length);
+  for (let i = 0; i < length; i++) values[i] = view.getFloat32(headerSize + i * 4, true);
+  return { values, lastToken: lastToken < 0 ? undefined : lastToken, position: Number(view.getBigUint64(28, true)) };
+}
+
+function hex(fingerprint: number): string {
+  return fingerprint.toString(16).padStart(8, "0");
+}

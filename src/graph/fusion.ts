@@ -1,0 +1,133 @@
+// Fuses the nodes of a graph into the operations that kernels execute: what follows a matrix product element by element -
+// an activation, a factor, a summand - is done where the product is stored, and all mixes of one token shift are one
+// operation.
+
+import { inputsOf, type RowNode, topologicalOrder, type Graph } from "./graph.js";
+
+/** Functions that a matrix product can end with. */
+export type Activation = "none" | "sigmoid" | "reluSquared";
+
+/** One operation of a plan: `main` says which and with what weights. */
+export interface FusedOperation {
+  readonly main: RowNode;
+  /** All values it reads. */
+  readonly inputs: readonly RowNode[];
+  /** The values it makes: one, or the mixes of a token shift. */
+  readonly outputs: readonly RowNode[];
+  readonly activation: Activation;
+  readonly multiplier?: RowNode;
+  readonly addend?: RowNode;
+}
+
+/** The operations of a graph, each after those it needs. */
+export function fuse(graph: Graph): FusedOperation[] {
+  const order = topologicalOrder(graph.output);
+  const consumers = consumersOf(order);
+  const depth = depthsOf(order);
+  const absorbed = new Set<RowNode>();
+  const operations: FusedOperation[] = [];
+  for (const node of order) {
+    if (absorbed.has(node)) continue;
+    if (node.op === "tokenShift") {
+      const outputs = order.filter((other) => other.op === "tokenShift" && other.group === node.group);
+      for (const output of outputs) absorbed.add(output);
+      outputs.sort((a, b) => outputIndex(a) - outputIndex(b));
+      operations.push({ main: node, inputs: [node.x], outputs, activation: "none" });
+    } else {
+      const operation = withEpilogue(node, graph.output, consumers, depth);
+      for (const taken of operation.absorbed) absorbed.add(taken);
+      operations.push(operation.fused);
+    }
+  }
+  return sortByNeed(operations);
+}
+
+function outputIndex(node: RowNode): number {
+  return node.op === "tokenShift" ? node.output : 0;
+}
+
+/** Follows a product's only consumers as long as they can be done where it is stored. */
+function withEpilogue(
+  main: RowNode,
+  graphOutput: RowNode,
+  consumers: ReadonlyMap<RowNode, readonly RowNode[]>,
+  depth: ReadonlyMap<RowNode, number>,
+): { fused: FusedOperation; absorbed: RowNode[] } {
+  const absorbed: RowNode[] = [];
+  let activation: Activation = "none";
+  let multiplier: RowNode | undefined;
+  let addend: RowNode | undefined;
+  let result = main;
+  const take = (node: RowNode) => {
+    absorbed.push(node);
+    result = node;
+  };
+  const onlyConsumer = (node: RowNode) => {
+    const all = consumers.get(node) ?? [];
+    return node !== graphOutput && all.length === 1 ? all[0] : undefined;
+  };
+  while (main.op === "matmul" || main.op === "wkv") {
+    const next = onlyConsumer(result);
+    if (next?.op === "unary" && main.op === "matmul" && activation === "none" && !multiplier && !addend) {
+      const afterwards = onlyConsumer(next);
+      if (next.function === "sigmoid") {
+        activation = "sigmoid";
+        take(next);
+      } else if (next.function === "relu" && afterwards?.op === "unary" && afterwards.function === "square") {
+        activation = "reluSquared";
+        take(next);
+        take(afterwards);
+      } else break;
+    } else if (next?.op === "binary" && next.a !== next.b && !addend) {
+      const other = next.a === result ? next.b : next.a;
+      // The later of two factors takes the other, so that the earlier need not wait.
+      if ((depth.get(other) as number) >= (depth.get(result) as number)) break;
+      if (next.function === "multiply" && !multiplier) multiplier = other;
+      else if (next.function === "add" && main.op === "matmul") addend = other;
+      else break;
+      take(next);
+    } else break;
+  }
+  const inputs = [...inputsOf(main), ...(multiplier ? [multiplier] : []), ...(addend ? [addend] : [])];
+  const fused = { main, inputs, outputs: [result], activation, ...(multiplier && { multiplier }), ...(addend && { addend }) };
+  return { fused, absorbed };
+}
+
+function consumersOf(order: readonly RowNode[]): Map<RowNode, RowNode[]> {
+  const consumers = new Map<RowNode, RowNode[]>();
+  for (const node of order) {
+    for (const input of inputsOf(node)) {
+      const list = consumers.get(input) ?? [];
+      list.push(node);
+      consumers.set(input, list);
+    }
+  }
+  return consumers;
+}
+
+/** How many operations that cannot be fused lie on the longest way to each node. */
+function depthsOf(order: readonly RowNode[]): Map<RowNode, number> {
+  const depths = new Map<RowNode, number>();
+  for (const node of order) {
+    const deepest = inputsOf(node).reduce((most, input) => Math.max(most, depths.get(input) as number), 0);
+    depths.set(node, deepest + (node.op === "unary" || node.op === "binary" ? 0 : 1));
+  }
+  return depths;
+}
+
+/** A fused operation may need values that its first node did not; puts every operation after what it needs. */
+function sortByNeed(operations: readonly FusedOperation[]): FusedOperation[] {
+  const maker = new Map<RowNode, FusedOperation>();
+  for (const operation of operations) for (const output of operation.outputs) maker.set(output, operation);
+  const sorted = new Set<FusedOperation>();
+  for (const first of operations) {
+    const stack = [first];
+    while (stack.length > 0) {
+      const operation = stack[stack.length - 1] as FusedOperation;
+      const missing = operation.inputs.map((input) => maker.get(input)).filter((m) => m && !sorted.has(m));
+      if (missing.length === 0) sorted.add(stack.pop() as FusedOperation);
+      else stack.push(...(missing as FusedOperation[]));
+    }
+  }
+  return [...sorted];
+}

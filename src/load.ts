@@ -1,0 +1,141 @@
+// load(): from a path to a model that is ready - checkpoint, version, backend, tokenizer.
+
+import { availableParallelism } from "node:os";
+import { fileURLToPath } from "node:url";
+import type { Backend, BackendName, Runtime } from "./backends/backend.js";
+import { nativeBackend } from "./backends/native/native.js";
+import { referenceBackend } from "./backends/reference/reference.js";
+import { wasmBackend } from "./backends/wasm/wasm.js";
+import { workingDType } from "./backends/weights.js";
+import { openCheckpoint } from "./checkpoints/open-checkpoint.js";
+import { elementCount, type WeightDType, weightDTypes } from "./dtypes.js";
+import { BackendError, OptionError, TokenizerError } from "./errors.js";
+import { Model } from "./generation/model.js";
+import { fingerprintOf } from "./models/fingerprint.js";
+import { type BoundModel, bindModel } from "./models/versions.js";
+import { openTokenizer, tokenizerFor } from "./tokenizers/open-tokenizer.js";
+import type { Tokenizer } from "./tokenizers/tokenizer.js";
+
+/** Options of `load`. */
+export interface LoadOptions {
+  /** A tokenizer file, a folder with one, "bytes", or a tokenizer. By default the one beside the checkpoint. */
+  tokenizer?: string | Tokenizer;
+  /** Type of the weight matrices. By default as stored. */
+  dtype?: WeightDType;
+  /** By default native where it can be compiled, else wasm. */
+  backend?: BackendName;
+  /** Compute threads, a whole number >= 1. By default one for each core, at most 16. */
+  threads?: number;
+  /** Called as weights are read, with bytes done and bytes in all. */
+  onProgress?: (done: number, total: number) => void;
+  /** Called with a line that the user should see, such as why the slower backend is used. By default console.warn. */
+  onWarning?: (message: string) => void;
+}
+
+/** The model in the package. */
+export const embeddedModelPath: string = fileURLToPath(new URL("../embedded/", import.meta.url));
+
+const backends: Readonly<Record<BackendName, Backend>> = {
+  native: nativeBackend,
+  wasm: wasmBackend,
+  reference: referenceBackend,
+};
+const maxThreads = 256;
+
+/**
+ * Loads a model.
+ *
+ * @param path a .pth or .safetensors file, an index of shards, or a folder with one; the embedded model by default
+ * @throws CheckpointError, TokenizerError, BackendError, OptionError
+ */
+export async function load(path: string = embeddedModelPath, options: LoadOptions = {}): Promise<Model> {
+  const started = performance.now();
+  checkOptions(options);
+  const checkpoint = await openCheckpoint(path);
+  try {
+    const bound = bindModel(checkpoint);
+    const { vocabulary } = bound.size;
+    const [{ runtime, backend }, tokenizer, fingerprint] = await Promise.all([
+      openRuntime(bound, options),
+      findTokenizer(path, vocabulary, options.tokenizer),
+      fingerprintOf(bound),
+    ]);
+    const embedding = bound.tensors.get("emb.weight");
+    return new Model({
+      info: {
+        source: path,
+        version: bound.version,
+        ...bound.size,
+        parameters: bound.graph.weights.reduce((sum, weight) => sum + elementCount(weight.shape), 0),
+        dtype: embedding ? workingDType(embedding, options.dtype) : "f32",
+        backend,
+        threads: runtime.threads,
+        loadMilliseconds: performance.now() - started,
+      },
+      runtime,
+      tokenizer,
+      fingerprint,
+    });
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+async function openRuntime(bound: BoundModel, options: LoadOptions): Promise<{ runtime: Runtime; backend: BackendName }> {
+  const { dtype, onProgress, onWarning = console.warn } = options;
+  const threads = options.threads ?? Math.min(16, availableParallelism());
+  const openOptions = { threads, ...(dtype && { dtype }), ...(onProgress && { onProgress }) };
+  if (options.backend) {
+    return { runtime: await backends[options.backend].open(bound, openOptions), backend: options.backend };
+  }
+  try {
+    return { runtime: await nativeBackend.open(bound, openOptions), backend: "native" };
+  } catch (error) {
+    if (!(error instanceof BackendError)) throw error;
+    onWarning(`${error.message}; using WebAssembly`);
+    return { runtime: await wasmBackend.open(bound, openOptions), backend: "wasm" };
+  }
+}
+
+/**
+ * The tokenizer, or a function that says why there is none: tokens can be run without one.
+ *
+ * @throws TokenizerError when the one that was named cannot be opened, or has more tokens than the model
+ */
+async function findTokenizer(
+  path: string,
+  vocabulary: number,
+  wanted: string | Tokenizer | undefined,
+): Promise<() => Tokenizer> {
+  let tokenizer: Tokenizer;
+  if (wanted === undefined) {
+    try {
+      tokenizer = await tokenizerFor(path, vocabulary);
+    } catch (error) {
+      return () => {
+        throw error;
+      };
+    }
+  } else tokenizer = typeof wanted === "string" ? await openTokenizer(wanted) : wanted;
+  if (tokenizer.vocabularySize > vocabulary) {
+    const error = new TokenizerError(
+      `the tokenizer has ${tokenizer.vocabularySize} tokens, the model ${path} only ${vocabulary}: they do not belong together`,
+    );
+    if (wanted !== undefined) throw error;
+    return () => {
+      throw error;
+    };
+  }
+  return () => tokenizer;
+}
+
+function checkOptions(options: LoadOptions): void {
+  const { dtype, backend, threads } = options;
+  if (dtype !== undefined && !weightDTypes.includes(dtype)) throw new OptionError("dtype", dtype, weightDTypes.join(", "));
+  if (backend !== undefined && !Object.hasOwn(backends, backend)) {
+    throw new OptionError("backend", backend, Object.keys(backends).join(", "));
+  }
+  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= maxThreads)) {
+    throw new OptionError("threads", threads, `a whole number from 1 to ${maxThreads}`);
+  }
+}

@@ -1,0 +1,28 @@
+// A number that tells models apart, so that a saved state is not read into another one. It depends on the weights' values,
+// not on how they are stored: the same for a .pth and its .safetensors, for float32 and bfloat16.
+
+import type { StoredTensor } from "../checkpoints/checkpoint.js";
+import { readTensorInto } from "../checkpoints/read-tensor.js";
+import { crc32 } from "../checksum.js";
+import type { BoundModel } from "./versions.js";
+
+const sampled = 64;
+
+/** CRC-32 over the first elements of every weight, as bfloat16, in the graph's order. */
+export async function fingerprintOf(model: BoundModel): Promise<number> {
+  const samples = await Promise.all(
+    model.graph.weights.map(async (weight) => {
+      const tensor = model.tensors.get(weight.name) as StoredTensor;
+      const width = tensor.shape.at(-1) ?? 1;
+      const row: StoredTensor = {
+        ...tensor,
+        shape: [Math.min(width, sampled)],
+        strides: [tensor.strides.at(-1) ?? 1],
+      };
+      const bytes = new Uint8Array((row.shape[0] as number) * 2);
+      await readTensorInto(row, "bf16", bytes);
+      return bytes;
+    }),
+  );
+  return samples.reduce((crc, bytes) => crc32(bytes, crc), 0);
+}

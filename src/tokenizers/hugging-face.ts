@@ -1,0 +1,105 @@
+// Tokenizers of Hugging Face's tokenizer.json format, through @huggingface/tokenizers; this file adds decoding by bytes.
+
+import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
+import { TokenizerError } from "../errors.js";
+import { byteTokenDecoding, checkId, type TokenStream, type Tokenizer } from "./tokenizer.js";
+
+interface TokenizerJson {
+  model?: { type?: unknown; vocab?: unknown };
+  decoder?: { type?: unknown; decoders?: { type?: unknown }[] } | null;
+}
+
+/**
+ * Makes a tokenizer of a parsed tokenizer.json.
+ *
+ * @param name names the file in errors
+ * @throws TokenizerError when it is not such a file
+ */
+export function huggingFaceTokenizer(name: string, json: unknown): Tokenizer {
+  const { model, decoder } = (json ?? {}) as TokenizerJson;
+  if (typeof model !== "object" || model === null || typeof model.vocab !== "object") {
+    throw new TokenizerError(`${name}: expected a tokenizer.json with a model and its vocab`);
+  }
+  let tokenizer: HuggingFaceTokenizer;
+  try {
+    tokenizer = new HuggingFaceTokenizer(json as object, { clean_up_tokenization_spaces: false });
+  } catch (cause) {
+    throw new TokenizerError(`${name}: not a usable tokenizer.json (${(cause as Error).message})`, { cause });
+  }
+  const vocabulary = tokenizer.get_vocab(true);
+  const added = tokenizer.get_added_tokens_decoder();
+  let vocabularySize = 0;
+  for (const id of vocabulary.values()) vocabularySize = Math.max(vocabularySize, id + 1);
+  for (const id of added.keys()) vocabularySize = Math.max(vocabularySize, id + 1);
+  const endOfText = ["<|endoftext|>", "</s>", "<|end_of_text|>"].map((t) => tokenizer.token_to_id(t)).find((id) => id !== undefined);
+
+  const byteLevel = decoder?.type === "ByteLevel" || decoder?.decoders?.some((part) => part.type === "ByteLevel");
+  return {
+    kind: "huggingface",
+    vocabularySize,
+    ...(endOfText !== undefined && { endOfText }),
+    encode: (text) => (text === "" ? [] : tokenizer.encode(text, { add_special_tokens: false }).ids),
+    ...(byteLevel ? byteLevelDecoding(tokenizer) : windowDecoding(tokenizer)),
+  };
+}
+
+/** Byte-level vocabularies write each byte as a character (GPT-2's table); added tokens stand there as they are. */
+function byteLevelDecoding(tokenizer: HuggingFaceTokenizer): Pick<Tokenizer, "decode" | "stream"> {
+  const byteOf = byteLevelAlphabet();
+  const added = tokenizer.get_added_tokens_decoder();
+  const encoder = new TextEncoder();
+  const cache = new Map<number, Uint8Array>();
+  return byteTokenDecoding((id) => {
+    let bytes = cache.get(id);
+    if (!bytes) {
+      const token = tokenizer.id_to_token(id) ?? "";
+      const whole = added.has(id) || [...token].some((character) => !byteOf.has(character));
+      bytes = whole ? encoder.encode(token) : Uint8Array.from([...token], (c) => byteOf.get(c) as number);
+      cache.set(id, bytes);
+    }
+    return bytes;
+  });
+}
+
+/**
+ * GPT-2's table: printable characters of Latin-1 stand for their own byte, the other bytes in order for U+0100 and up.
+ * Source: https://github.com/openai/gpt-2, src/encoder.py, bytes_to_unicode.
+ */
+function byteLevelAlphabet(): Map<string, number> {
+  const byteOf = new Map<string, number>();
+  let next = 256;
+  for (let byte = 0; byte < 256; byte++) {
+    const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte !== 173);
+    byteOf.set(String.fromCodePoint(printable ? byte : next++), byte);
+  }
+  return byteOf;
+}
+
+/**
+ * Decoding for other kinds, where a token's text depends on its neighbours: decodes a window of the last tokens with and
+ * without the new one, and gives out the difference once it ends in a whole character.
+ */
+function windowDecoding(tokenizer: HuggingFaceTokenizer): Pick<Tokenizer, "decode" | "stream"> {
+  const decode = (ids: readonly number[]) =>
+    ids.length === 0 ? "" : tokenizer.decode(ids.map(checkId), { clean_up_tokenization_spaces: false });
+  const stream = (): TokenStream => {
+    let window: number[] = [];
+    let given = 0; // how many of the window's tokens have been given out
+    const emit = (ending: boolean) => {
+      const before = decode(window.slice(0, given));
+      const text = decode(window);
+      if (!ending && (text.length <= before.length || text.endsWith("\ufffd"))) return "";
+      window = window.slice(given);
+      given = window.length;
+      return text.slice(before.length);
+    };
+    return {
+      push(id) {
+        window.push(checkId(id));
+        return emit(false);
+      },
+      end: () => (window.length > given ? emit(true) : ""),
+    };
+  };
+  return { decode, stream };
+}

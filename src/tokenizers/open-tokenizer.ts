@@ -1,0 +1,67 @@
+// Opens a tokenizer file, whose kind is told by its content, and finds the one that belongs to a checkpoint.
+
+import { readdir, readFile, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { TokenizerError } from "../errors.js";
+import { byteTokenizer } from "./bytes.js";
+import { huggingFaceTokenizer } from "./hugging-face.js";
+import type { Tokenizer } from "./tokenizer.js";
+import { looksLikeWorldVocabulary, worldTokenizer } from "./world.js";
+
+const maxFileSize = 64 * 2 ** 20;
+
+/**
+ * Opens a tokenizer.
+ *
+ * @param path a tokenizer.json, a World vocabulary, a folder with either, or "bytes"
+ * @throws TokenizerError
+ */
+export async function openTokenizer(path: string): Promise<Tokenizer> {
+  if (path === "bytes") return byteTokenizer();
+  const status = await stat(path).catch(() => undefined);
+  if (!status) throw new TokenizerError(`${path}: no such file (a tokenizer.json, a World vocabulary, or "bytes")`);
+  if (status.isDirectory()) {
+    const found = await tokenizerFileIn(path);
+    if (!found) throw new TokenizerError(`${path}: no tokenizer file in this folder`);
+    return openTokenizer(found);
+  }
+  if (status.size > maxFileSize) throw new TokenizerError(`${path}: expected at most ${maxFileSize} bytes, found ${status.size}`);
+  const text = await readFile(path, "utf8");
+  if (looksLikeWorldVocabulary(text)) return worldTokenizer(path, text);
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new TokenizerError(`${path}: neither a tokenizer.json nor a World vocabulary`, { cause });
+  }
+  return huggingFaceTokenizer(path, json);
+}
+
+/**
+ * Finds the tokenizer of a checkpoint: a tokenizer file beside it; bytes for a vocabulary of 256.
+ *
+ * @throws TokenizerError when there is none
+ */
+export async function tokenizerFor(checkpointPath: string, vocabulary: number): Promise<Tokenizer> {
+  const status = await stat(checkpointPath);
+  const folder = status.isDirectory() ? checkpointPath : dirname(checkpointPath);
+  const found = await tokenizerFileIn(folder, vocabulary);
+  if (found) return openTokenizer(found);
+  if (vocabulary === 256) return byteTokenizer();
+  throw new TokenizerError(
+    `${checkpointPath}: no tokenizer beside it (tokenizer.json, 20B_tokenizer.json or rwkv_vocab_*.txt); name one with the option tokenizer`,
+  );
+}
+
+/**
+ * The tokenizer file of a folder. RWKV's two vocabularies are often kept side by side; the size of the model's embedding
+ * tells them apart: Pile models have 50277 words, World models 65536.
+ */
+async function tokenizerFileIn(folder: string, vocabulary?: number): Promise<string | undefined> {
+  const names = (await readdir(folder)).sort();
+  const json = names.find((name) => name === "tokenizer.json") ?? names.find((name) => /tokenizer\.json$/i.test(name));
+  const world = names.find((name) => /^rwkv_vocab_.*\.txt$/i.test(name));
+  if (vocabulary === 256) return names.includes("tokenizer.json") ? join(folder, "tokenizer.json") : undefined;
+  const name = json && world ? (vocabulary === 65536 ? world : json) : (json ?? world);
+  return name && join(folder, name);
+}
