@@ -9,6 +9,10 @@ export type WeightDType = "f32" | "f16" | "bf16";
 
 export const weightDTypes: readonly WeightDType[] = ["f32", "f16", "bf16"];
 
+export function isWeightDType(dtype: DType): dtype is WeightDType {
+  return (weightDTypes as readonly DType[]).includes(dtype);
+}
+
 /** Bytes of one element. */
 export const bytesPerElement: Readonly<Record<DType, number>> = {
   f64: 8,
@@ -75,13 +79,14 @@ export function float16Value(half: number): number {
  * Converts elements to another type.
  *
  * @param source bytes of whole elements of type `from`, little-endian, at any alignment
- * @param target receives as many elements of type `to`, at any alignment
+ * @param target receives as many elements of type `to` (the same type, or one of the weight types), at any alignment
  */
-export function convertElements(source: Uint8Array, from: DType, target: Uint8Array, to: WeightDType): void {
+export function convertElements(source: Uint8Array, from: DType, target: Uint8Array, to: DType): void {
   if (from === to) {
     target.set(source);
     return;
   }
+  if (!isWeightDType(to)) throw new RangeError(`no conversion from ${from} to ${to}`);
   const count = source.byteLength / bytesPerElement[from];
   const read = reader(source, from);
   const output = new DataView(target.buffer, target.byteOffset, target.byteLength);

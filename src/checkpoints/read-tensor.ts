@@ -1,7 +1,7 @@
 // Reads a stored tensor's elements into memory in the wanted type, a few MiB at a time, so that loading takes no more
 // memory than the weights themselves.
 
-import { bytesPerElement, convertElements, elementCount, type WeightDType } from "../dtypes.js";
+import { bytesPerElement, convertElements, elementCount, type DType } from "../dtypes.js";
 import { byteLengthOf, contiguousStrides, isContiguous, type StoredTensor } from "./checkpoint.js";
 
 const pieceSize = 4 * 2 ** 20;
@@ -12,19 +12,39 @@ const pieceSize = 4 * 2 ** 20;
  * @param target exactly as many bytes as the elements take in `dtype`
  * @throws CheckpointError when the file ends early
  */
-export async function readTensorInto(tensor: StoredTensor, dtype: WeightDType, target: Uint8Array): Promise<void> {
+export async function readTensorInto(tensor: StoredTensor, dtype: DType, target: Uint8Array): Promise<void> {
   const expected = elementCount(tensor.shape) * bytesPerElement[dtype];
   if (target.byteLength !== expected) throw new RangeError(`target has ${target.byteLength} bytes, not ${expected}`);
   if (!isContiguous(tensor)) return gather(tensor, dtype, target);
   if (tensor.dtype === dtype) return tensor.source.readInto(tensor.offset, target);
-  const from = bytesPerElement[tensor.dtype];
-  const to = bytesPerElement[dtype];
-  const piece = new Uint8Array(Math.min(pieceSize, byteLengthOf(tensor)));
-  for (let at = 0; at < byteLengthOf(tensor); at += piece.byteLength) {
-    const bytes = piece.subarray(0, Math.min(piece.byteLength, byteLengthOf(tensor) - at));
-    await tensor.source.readInto(tensor.offset + at, bytes);
-    const start = (at / from) * to;
-    convertElements(bytes, tensor.dtype, target.subarray(start, start + (bytes.byteLength / from) * to), dtype);
+  let at = 0;
+  for await (const piece of tensorPieces(tensor, dtype)) {
+    target.set(piece, at);
+    at += piece.byteLength;
+  }
+}
+
+/**
+ * The elements in pieces of a few MiB, row-major, converted to `dtype`. A piece is valid until the next is asked for.
+ * A tensor that does not lie in row-major order comes as one piece.
+ */
+export async function* tensorPieces(tensor: StoredTensor, dtype: DType): AsyncGenerator<Uint8Array, void, void> {
+  if (!isContiguous(tensor)) {
+    const whole = new Uint8Array(elementCount(tensor.shape) * bytesPerElement[dtype]);
+    await gather(tensor, dtype, whole);
+    yield whole;
+    return;
+  }
+  const size = byteLengthOf(tensor);
+  const stored = new Uint8Array(Math.min(pieceSize, size));
+  const scale = bytesPerElement[dtype] / bytesPerElement[tensor.dtype];
+  const converted = tensor.dtype === dtype ? stored : new Uint8Array(stored.byteLength * scale);
+  for (let at = 0; at < size; at += stored.byteLength) {
+    const length = Math.min(stored.byteLength, size - at);
+    await tensor.source.readInto(tensor.offset + at, stored.subarray(0, length));
+    const piece = converted.subarray(0, length * scale);
+    if (converted !== stored) convertElements(stored.subarray(0, length), tensor.dtype, piece, dtype);
+    yield piece;
   }
 }
 
@@ -39,7 +59,7 @@ export async function readFloat32(tensor: StoredTensor): Promise<Float32Array> {
  * Reads a strided view: walks its storage once, in the order in which it lies in the file, and scatters to the row-major
  * target. A transposed matrix is thus read in a few large pieces rather than element by element.
  */
-async function gather(tensor: StoredTensor, dtype: WeightDType, target: Uint8Array): Promise<void> {
+async function gather(tensor: StoredTensor, dtype: DType, target: Uint8Array): Promise<void> {
   if (elementCount(tensor.shape) === 0) return;
   const targetStrides = contiguousStrides(tensor.shape);
   const order = tensor.shape
@@ -73,8 +93,10 @@ async function gather(tensor: StoredTensor, dtype: WeightDType, target: Uint8Arr
   };
   const scatter = (depth: number, source: number, destination: number): void => {
     if (depth === order.length) {
-      if (to === 4) output.setUint32(destination * 4, values.getUint32(source * 4, true), true);
-      else output.setUint16(destination * 2, values.getUint16(source * 2, true), true);
+      if (to === 8) output.setBigUint64(destination * 8, values.getBigUint64(source * 8));
+      else if (to === 4) output.setUint32(destination * 4, values.getUint32(source * 4));
+      else if (to === 2) output.setUint16(destination * 2, values.getUint16(source * 2));
+      else output.setUint8(destination, values.getUint8(source));
       return;
     }
     const { size, stride, targetStride } = order[depth] as (typeof order)[number];

@@ -1,0 +1,107 @@
+// rwkv generate: continues a prompt, several times from one reading of it.
+
+import type { Command } from "commander";
+import { type GenerationResult } from "../generation/generation.js";
+import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
+import { addSamplingOptions, tokenIds, wholeNumber } from "./option-parsers.js";
+import { note, progressBar, readStdin, readTextFile, stdinHasText } from "./terminal.js";
+
+/** The prompt of the original RWKV demo. */
+const dragonPrompt =
+  "\nIn a shocking finding, scientist discovered a herd of dragons living in a remote, previously unexplored valley, in Tibet. " +
+  "Even more surprising to the researchers was the fact that the dragons spoke perfect Chinese.";
+/** A prompt that suits the model in the package, which has read fairy tales. */
+const talePrompt = "Once upon a time there was a little girl who";
+
+interface GenerateOptions extends ModelOptions {
+  file?: string;
+  trials: number;
+  maxTokens?: number;
+  stop?: string[];
+  stopTokens?: number[];
+  temperature: number;
+  topP: number;
+  topK: number;
+  minP: number;
+  presencePenalty: number;
+  frequencyPenalty: number;
+  penaltyDecay: number;
+  bannedTokens?: number[];
+  logitBias?: Record<number, number>;
+  seed?: number;
+}
+
+export function addGenerate(program: Command): void {
+  const command = program
+    .command("generate")
+    .description("continue a prompt; text goes to stdout, everything else to stderr")
+    .argument("[prompt]", 'the text to continue; "-" reads stdin (default: a demonstration prompt)')
+    .option("-f, --file <path>", "read the prompt from a file")
+    .option("--trials <n>", "how many texts to generate from the prompt", wholeNumber(1), 3)
+    .option("-n, --max-tokens <n>", "most tokens of each text (default: 100; 400 for the model in the package)", wholeNumber(1))
+    .option("--stop <text>", "end the text before this; can be given several times", (text, all: string[] = []) => [...all, text])
+    .option("--stop-tokens <ids>", "end the text at these token ids, separated by commas", tokenIds);
+  addSamplingOptions(command, { temperature: 1, topP: 0.85, presencePenalty: 0, frequencyPenalty: 0 });
+  addModelOptions(command)
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ rwkv generate
+  $ rwkv generate "The cat sat on" --trials 1 --seed 42
+  $ rwkv generate --model RWKV-4-Pile-430M-20220808-8066.pth --tokenizer 20B_tokenizer.json --dtype bf16
+  $ rwkv generate --file chapter.txt --max-tokens 300 --temperature 0.8 --top-p 0.5 > continuation.txt
+  $ cat chapter.txt | rwkv generate -`,
+    )
+    .action(generate);
+}
+
+async function generate(prompt: string | undefined, options: GenerateOptions): Promise<void> {
+  const text = await promptText(prompt, options);
+  const model = await loadModel(options);
+  note(describeModel(model));
+  const interrupt = new AbortController();
+  process.once("SIGINT", () => interrupt.abort());
+
+  const session = model.session();
+  const bar = progressBar("reading the prompt");
+  const started = performance.now();
+  const promptTokens = await session
+    .read(text, { onProgress: bar.update, signal: interrupt.signal })
+    .catch((error) => {
+      if (!interrupt.signal.aborted) throw error;
+      return 0;
+    });
+  bar.stop();
+  const promptSeconds = (performance.now() - started) / 1000;
+
+  const { file: _file, trials, model: _model, tokenizer: _tokenizer, dtype: _dtype, backend: _backend, threads: _threads, ...rest } = options;
+  const sampling = { ...rest, maxTokens: options.maxTokens ?? (options.model === undefined ? 400 : 100) };
+  for (let trial = 0; trial < trials && !interrupt.signal.aborted; trial++) {
+    const seed = options.seed === undefined ? {} : { seed: options.seed + trial };
+    const fork = session.fork();
+    const generation = fork.generate({ ...sampling, ...seed, signal: interrupt.signal });
+    if (trials > 1) note(`\n--- ${trial + 1} of ${trials} ---`);
+    process.stderr.write(text);
+    for await (const piece of generation) process.stdout.write(piece);
+    process.stdout.write("\n");
+    note(summary(await generation.result, promptTokens, promptSeconds));
+    fork.dispose();
+  }
+  await model.dispose();
+  if (interrupt.signal.aborted) process.exitCode = 130;
+}
+
+async function promptText(prompt: string | undefined, options: GenerateOptions): Promise<string> {
+  if (options.file !== undefined) return readTextFile(options.file);
+  if (prompt === "-") return readStdin();
+  if (prompt !== undefined) return prompt;
+  const piped = stdinHasText() ? await readStdin() : "";
+  return piped || (options.model === undefined ? talePrompt : dragonPrompt);
+}
+
+function summary(result: GenerationResult, promptTokens: number, promptSeconds: number): string {
+  const prompt = `prompt: ${promptTokens} tokens, ${(promptTokens / promptSeconds).toFixed(0)} tokens/s`;
+  const speed = `${result.generatedTokens} tokens, ${result.decodeTokensPerSecond.toFixed(0)} tokens/s`;
+  return `[${speed}; ${prompt}; seed ${result.seed}]`;
+}

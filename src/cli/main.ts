@@ -1,0 +1,38 @@
+#!/usr/bin/env node
+// The command line: one file a command, errors as one line.
+
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import { RwkvError } from "../errors.js";
+import { addChat } from "./chat.js";
+import { addConvert } from "./convert.js";
+import { addGenerate } from "./generate.js";
+import { addInspect } from "./inspect.js";
+import { addLogits } from "./logits.js";
+import { addPerplexity } from "./perplexity.js";
+import { addTokenize } from "./tokenize.js";
+
+const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
+
+const program = new Command("rwkv")
+  .description("The RWKV language model: run PyTorch and safetensors checkpoints as they are.")
+  .version(version)
+  .showHelpAfterError("(add --help for more)");
+for (const add of [addGenerate, addChat, addInspect, addLogits, addTokenize, addPerplexity, addConvert]) add(program);
+for (const command of program.commands) command.option("--verbose", "show stack traces of errors");
+
+// A reader such as `head` that closes the pipe ends the program, not an error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
+// Commands that can stop gently add their own handler; for the others, exit handlers remove unfinished files.
+process.on("SIGINT", () => {
+  if (process.listenerCount("SIGINT") === 1) process.exit(130);
+});
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (process.argv.includes("--verbose")) console.error(error);
+  else if (error instanceof RwkvError) process.stderr.write(`error: ${error.message}\n`);
+  else process.stderr.write(`error: ${(error as Error).message} (--verbose shows more)\n`);
+  process.exitCode = 1;
+}

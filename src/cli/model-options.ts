@@ -1,0 +1,54 @@
+// The options that every command with a model takes, and loading by them.
+
+import { type Command, Option } from "commander";
+import type { BackendName } from "../backends/backend.js";
+import type { WeightDType } from "../dtypes.js";
+import type { Model } from "../generation/model.js";
+import { load } from "../load.js";
+import { dtypeOption, wholeNumber } from "./option-parsers.js";
+import { note, progressBar } from "./terminal.js";
+
+/** Values of the options below. */
+export interface ModelOptions {
+  model?: string;
+  tokenizer?: string;
+  dtype?: WeightDType;
+  backend?: BackendName;
+  threads?: number;
+}
+
+/** Adds --model, --tokenizer, --dtype, --backend, --threads. */
+export function addModelOptions(command: Command): Command {
+  return command
+    .option("-m, --model <path>", ".pth or .safetensors file, or a folder with one (default: the model in the package)")
+    .option("--tokenizer <path>", 'tokenizer.json, World vocabulary, or "bytes" (default: the one beside the model)')
+    .addOption(dtypeOption("type of the weights in memory (default: as stored)"))
+    .addOption(new Option("--backend <name>", "where to compute (default: native, else wasm)").choices(["native", "wasm", "reference"]))
+    .option("--threads <n>", "compute threads (default: one for each core)", wholeNumber(1, 256));
+}
+
+/** Loads the model that the options name, with a progress bar. */
+export async function loadModel(options: ModelOptions): Promise<Model> {
+  const bar = progressBar("loading");
+  try {
+    return await load(options.model, {
+      ...(options.tokenizer !== undefined && { tokenizer: options.tokenizer }),
+      ...(options.dtype && { dtype: options.dtype }),
+      ...(options.backend && { backend: options.backend }),
+      ...(options.threads !== undefined && { threads: options.threads }),
+      onProgress: bar.update,
+      onWarning: note,
+    });
+  } finally {
+    bar.stop();
+  }
+}
+
+/** One line about a loaded model. */
+export function describeModel(model: Model): string {
+  const { version, layers, width, parameters, dtype, backend, threads, loadMilliseconds } = model.info;
+  return (
+    `RWKV-${version}, ${layers} layers x ${width}, ${(parameters / 1e6).toFixed(1)} M parameters in ${dtype}, ` +
+    `${backend} on ${threads} thread${threads === 1 ? "" : "s"}, loaded in ${loadMilliseconds.toFixed(0)} ms`
+  );
+}

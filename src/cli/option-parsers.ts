@@ -1,0 +1,61 @@
+// Parsers of option values that several commands take; what they refuse, commander reports with the option's name.
+
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { weightDTypes } from "../dtypes.js";
+
+/** A parser for numbers from `low` to `high`. */
+export function number(low: number, high = Number.POSITIVE_INFINITY): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === "" ? Number.NaN : Number(text);
+    if (!(value >= low && value <= high)) throw new InvalidArgumentError(`expected a number ${rangeText(low, high)}`);
+    return value;
+  };
+}
+
+/** A parser for whole numbers from `low` to `high`. */
+export function wholeNumber(low: number, high: number = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === "" ? Number.NaN : Number(text);
+    if (!Number.isSafeInteger(value) || value < low || value > high) {
+      throw new InvalidArgumentError(`expected a whole number ${rangeText(low, high)}`);
+    }
+    return value;
+  };
+}
+
+/** Token ids separated by commas. */
+export function tokenIds(text: string): number[] {
+  return text.split(",").map(wholeNumber(0));
+}
+
+function rangeText(low: number, high: number): string {
+  return high >= Number.MAX_SAFE_INTEGER ? `>= ${low}` : `from ${low} to ${high}`;
+}
+
+/** The option --dtype. */
+export function dtypeOption(description: string): Option {
+  return new Option("--dtype <type>", description).choices(weightDTypes);
+}
+
+/** Adds the options of sampling that `generate` and `chat` share. */
+export function addSamplingOptions(command: Command, defaults: { temperature: number; topP: number; presencePenalty: number; frequencyPenalty: number }): Command {
+  return command
+    .option("--temperature <t>", "flatten (> 1) or sharpen (< 1) the choice; 0 is greedy", number(0, 100), defaults.temperature)
+    .option("--top-p <p>", "keep the most probable tokens that sum up to this; 1 keeps all", number(0, 1), defaults.topP)
+    .option("--top-k <k>", "keep the k most probable tokens; 0 keeps all", wholeNumber(0), 0)
+    .option("--min-p <p>", "keep tokens this many times as probable as the best; 0 keeps all", number(0, 1), 0)
+    .option("--presence-penalty <x>", "lower the logits of tokens generated before", number(-100, 100), defaults.presencePenalty)
+    .option("--frequency-penalty <x>", "lower them by their count", number(-100, 100), defaults.frequencyPenalty)
+    .option("--penalty-decay <x>", "what counts are multiplied by at every token", number(0, 1), 0.996)
+    .option("--banned-tokens <ids>", "token ids never chosen, separated by commas", tokenIds)
+    .option("--logit-bias <id:bias,...>", "add to the logits of tokens", logitBias)
+    .option("--seed <n>", "of the random generator; the same seed gives the same text", wholeNumber(0));
+}
+
+function logitBias(text: string): Record<number, number> {
+  const pairs = text.split(",").map((pair) => {
+    const [id = "", bias = ""] = pair.split(":");
+    return [wholeNumber(0)(id), number(Number.NEGATIVE_INFINITY)(bias)] as const;
+  });
+  return Object.fromEntries(pairs);
+}
