@@ -6,6 +6,8 @@ export class RwkvError extends Error {
   override name = "RwkvError";
 }
 
+const maxMessage = 8000;
+
 /** A checkpoint file is damaged, hostile, of an unknown format, or not the model that its names claim. */
 export class CheckpointError extends RwkvError {
   override name = "CheckpointError";
@@ -13,7 +15,8 @@ export class CheckpointError extends RwkvError {
   readonly file: string;
 
   constructor(file: string, message: string, options?: ErrorOptions) {
-    super(`${file}: ${message}`, options);
+    // A message may quote names from the file, and those can be megabytes long.
+    super(`${file}: ${message.length > maxMessage ? `${message.slice(0, maxMessage)}…` : message}`, options);
     this.file = file;
   }
 }

@@ -66,10 +66,16 @@ export function checkShape(file: string, name: string, shape: readonly unknown[]
   }
   for (const dimension of shape) {
     if (!Number.isSafeInteger(dimension) || (dimension as number) < 0) {
-      throw new CheckpointError(file, `tensor ${name}: expected dimensions >= 0, found [${shape.join(", ")}]`);
+      throw new CheckpointError(file, `tensor ${name}: expected dimensions >= 0, found ${describeNumbers(shape)}`);
     }
   }
   if (!Number.isSafeInteger(elementCount(shape as number[]) * 8)) {
-    throw new CheckpointError(file, `tensor ${name}: shape [${shape.join(", ")}] has more elements than can be addressed`);
+    throw new CheckpointError(file, `tensor ${name}: shape ${describeNumbers(shape)} has more elements than can be addressed`);
   }
+}
+
+/** A list from a file for an error message; it may hold anything, so nothing in it is followed. */
+export function describeNumbers(values: readonly unknown[]): string {
+  const shown = values.slice(0, 8).map((value) => (typeof value === "number" || typeof value === "bigint" ? `${value}` : typeof value));
+  return `[${shown.join(", ")}${values.length > shown.length ? ", ..." : ""}]`;
 }

@@ -4,7 +4,7 @@
 import { bytesPerElement, type DType, elementCount } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { type ByteSource, readRange } from "./byte-source.js";
-import { checkShape, contiguousStrides, type StoredTensor } from "./checkpoint.js";
+import { checkShape, contiguousStrides, describeNumbers, type StoredTensor } from "./checkpoint.js";
 import { repeatedKey } from "./json-keys.js";
 
 /** safetensors' names of element types. */
@@ -83,14 +83,19 @@ async function readHeader(source: ByteSource) {
   return { header, dataStart: 8 + Number(length) };
 }
 
+function describeList(value: unknown): string {
+  return Array.isArray(value) ? describeNumbers(value) : typeof value;
+}
+
 function storedTensor(source: ByteSource, name: string, entry: HeaderEntry, dataStart: number) {
-  const dtype = typeof entry?.dtype === "string" ? safetensorsTypes[entry.dtype] : undefined;
+  const type = typeof entry?.dtype === "string" ? entry.dtype : "";
+  const dtype = Object.hasOwn(safetensorsTypes, type) ? safetensorsTypes[type] : undefined;
   const offsets = entry?.data_offsets;
   if (!dtype || !Array.isArray(entry.shape) || !Array.isArray(offsets) || offsets.length !== 2) {
     throw new CheckpointError(
       source.name,
-      `tensor ${name}: expected a dtype of ${Object.keys(safetensorsTypes).join(", ")}, a shape and two data_offsets, found ` +
-        JSON.stringify(entry).slice(0, 120),
+      `tensor ${name.slice(0, 200)}: expected a dtype of ${Object.keys(safetensorsTypes).join(", ")}, a shape and two data_offsets, found ` +
+        `dtype "${type.slice(0, 20)}", shape ${describeList(entry?.shape)}, data_offsets ${describeList(offsets)}`,
     );
   }
   checkShape(source.name, name, entry.shape);

@@ -4,7 +4,7 @@
 import { bytesPerElement, type DType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import type { ByteSource } from "./byte-source.js";
-import { checkShape, type StoredTensor } from "./checkpoint.js";
+import { checkShape, describeNumbers, type StoredTensor } from "./checkpoint.js";
 import type { PickleGlobal, PickleValue } from "./unpickler.js";
 
 /** A run of elements in the file that one or several tensors view. */
@@ -135,7 +135,7 @@ function storedTensor(source: ByteSource, name: string, tensor: PickledTensor): 
   if (strides.length !== shape.length || !strides.every((s) => Number.isSafeInteger(s) && (s as number) >= 0)) {
     throw new CheckpointError(
       source.name,
-      `tensor ${name}: expected ${shape.length} strides >= 0, found [${strides.join(", ").slice(0, 100)}]`,
+      `tensor ${name}: expected ${shape.length} strides >= 0, found ${describeNumbers(strides)}`,
     );
   }
   const last = shape.reduce((sum, dimension, i) => sum + (dimension - 1) * (strides[i] as number), start);
@@ -143,7 +143,7 @@ function storedTensor(source: ByteSource, name: string, tensor: PickledTensor): 
   if (start < 0 || !Number.isSafeInteger(last) || (!empty && last >= storage.length)) {
     throw new CheckpointError(
       source.name,
-      `tensor ${name}: shape [${shape.join(", ")}], strides [${strides.join(", ")}], offset ${start} reach outside the ` +
+      `tensor ${name}: shape ${describeNumbers(shape)}, strides ${describeNumbers(strides)}, offset ${start} reach outside the ` +
         `storage of ${storage.length} elements`,
     );
   }
