@@ -1,0 +1,65 @@
+// Conversions between element types, against definitions.
+
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { bfloat16Bits, bfloat16Value, convertElements, float16Bits, float16Value } from "#rwkv/dtypes";
+
+const single = (value: number) => Math.fround(value);
+const float32 = fc.float({ noNaN: true });
+
+test.each([
+  ["float16", float16Bits, float16Value],
+  ["bfloat16", bfloat16Bits, bfloat16Value],
+] as const)("%s: every pattern survives the way there and back", (_, bits, value) => {
+  for (let pattern = 0; pattern < 65536; pattern++) {
+    const number = value(pattern);
+    if (Number.isNaN(number)) expect(value(bits(number))).toBeNaN();
+    else expect(bits(number)).toBe(pattern);
+  }
+});
+
+test.each([
+  ["float16", float16Bits, float16Value],
+  ["bfloat16", bfloat16Bits, bfloat16Value],
+] as const)("%s: the nearest value is taken, ties to even", (_, bits, value) => {
+  fc.assert(
+    fc.property(float32, (number) => {
+      const chosen = bits(number);
+      const rounded = value(chosen);
+      if (!Number.isFinite(rounded)) return;
+      const distance = Math.abs(number - rounded);
+      for (const neighbour of [chosen - 1, chosen + 1]) {
+        const other = value(neighbour & 0xffff);
+        if (!Number.isFinite(other)) continue;
+        expect(distance).toBeLessThanOrEqual(Math.abs(number - other));
+        if (distance === Math.abs(number - other) && rounded !== other) expect(chosen & 1).toBe(0);
+      }
+    }),
+    { numRuns: 20_000 },
+  );
+});
+
+test("known values", () => {
+  expect([1, -2, 65504, 65520, 1e-8, 5.9604645e-8].map(float16Bits)).toEqual([0x3c00, 0xc000, 0x7bff, 0x7c00, 0, 1]);
+  expect([1, -2, single(3.140625), Number.POSITIVE_INFINITY].map(bfloat16Bits)).toEqual([0x3f80, 0xc000, 0x4049, 0x7f80]);
+});
+
+test("elements convert at any alignment, from every type", () => {
+  const cases = [
+    ["f64", new Float64Array([1, -2.5, 3])],
+    ["f32", new Float32Array([1, -2.5, 3])],
+    ["i64", new BigInt64Array([1n, -2n, 3n])],
+    ["i32", new Int32Array([1, -2, 3])],
+    ["i16", new Int16Array([1, -2, 3])],
+    ["i8", new Int8Array([1, -2, 3])],
+    ["u8", new Uint8Array([1, 2, 3])],
+  ] as const;
+  for (const [dtype, values] of cases) {
+    const shifted = new Uint8Array(values.byteLength + 1);
+    shifted.set(new Uint8Array(values.buffer), 1);
+    const target = new Uint8Array(13);
+    convertElements(shifted.subarray(1), dtype, target.subarray(1), "f32");
+    expect([...new Float32Array(target.slice(1).buffer)]).toEqual([...values].map(Number));
+  }
+  expect(() => convertElements(new Uint8Array(4), "f32", new Uint8Array(8), "i64")).toThrow("no conversion");
+});
