@@ -1,0 +1,134 @@
+// Every kernel against the reference operation, on graphs of its own, over odd sizes, element types and threads.
+
+import { describe, expect, test } from "vitest";
+import type { Backend, Runtime } from "#rwkv/backends/backend";
+import { nativeBackend } from "#rwkv/backends/native/native";
+import { referenceBackend } from "#rwkv/backends/reference/reference";
+import { wasmBackend } from "#rwkv/backends/wasm/wasm";
+import { bytesSource } from "#rwkv/checkpoints/byte-source";
+import { contiguousStrides, type StoredTensor } from "#rwkv/checkpoints/checkpoint";
+import { elementCount } from "#rwkv/dtypes";
+import { type Graph, GraphBuilder, type RowNode, type UnaryFunction } from "#rwkv/graph/graph";
+import type { BoundModel } from "#rwkv/models/versions";
+import { randomGenerator } from "#rwkv/sampling/random";
+import { maxDifference } from "./fixture-files.js";
+
+const widths = [1, 3, 16, 31, 65];
+const vocabulary = 7;
+const machines: readonly { backend: Backend; threads: number }[] = [
+  { backend: nativeBackend, threads: 1 },
+  { backend: nativeBackend, threads: 3 },
+  { backend: wasmBackend, threads: 1 },
+  { backend: wasmBackend, threads: 2 },
+];
+
+/** Binds a graph to random weights: matrices of about unit gain, vectors around 0. */
+function bind(graph: Graph, seed: number): BoundModel {
+  const random = randomGenerator(seed);
+  const tensors = new Map<string, StoredTensor>();
+  for (const { name, shape } of graph.weights) {
+    const scale = 2 / Math.sqrt(shape[1] ?? 1);
+    const values = Float32Array.from({ length: elementCount(shape) }, () => (random.uniform() - 0.5) * scale);
+    const source = bytesSource(name, new Uint8Array(values.buffer));
+    tensors.set(name, { name, dtype: "f32", shape, strides: contiguousStrides(shape), source, offset: 0 });
+  }
+  return { version: "test", size: { layers: 1, width: 0, hidden: 0, vocabulary }, graph, tensors };
+}
+
+/** Runs two sequences through two passes each; all logits and states in one list. */
+async function outputs(runtime: Runtime): Promise<number[]> {
+  const [a, b] = [runtime.createState(), runtime.createState()];
+  const results: number[] = [];
+  const run = async (...segments: Parameters<Runtime["run"]>[0]) => void results.push(...(await runtime.run(segments)));
+  await run({ state: a, tokens: [1, 2, 3, 4, 5], logits: "all" }, { state: b, tokens: [6], logits: "last" });
+  await run({ state: b, tokens: [0, 1, 2], logits: "none" }, { state: a, tokens: [3, 3], logits: "last" });
+  await run({ state: a, tokens: [5], logits: "last" });
+  results.push(...a.values, ...b.values);
+  await runtime.dispose();
+  return results;
+}
+
+type Build = (g: GraphBuilder, x: RowNode, width: number) => RowNode;
+
+const graphs: Record<string, Build> = {
+  embedding: (_, x) => x,
+  layerNorm: (g, x, n) => g.layerNorm(x, g.vector("weight", n), g.vector("bias", n), 1e-5),
+  "matmul to more": (g, x, n) => g.matmul(g.matrix("w", 2 * n + 1, n), x),
+  "matmul to one": (g, x, n) => g.matmul(g.matrix("w", 1, n), x),
+  "matmul with every epilogue": (g, x, n) => {
+    const gate = g.unary("sigmoid", g.matmul(g.matrix("gate", n, n), x));
+    const hidden = g.unary("square", g.unary("relu", g.matmul(g.matrix("hidden", n, n), x)));
+    return g.binary("add", x, g.binary("multiply", gate, g.matmul(g.matrix("out", n, n), hidden)));
+  },
+  "tokenShift, one to four factors": (g, x, n) => {
+    const factors = (count: number) => Array.from({ length: count }, (_, i) => g.vector(`factor${count}.${i}`, n));
+    let sum = x;
+    for (const count of [1, 2, 3, 4]) {
+      for (const mixed of g.tokenShift(sum, g.state(n, 0.5), factors(count))) sum = g.binary("add", sum, mixed);
+    }
+    return sum;
+  },
+  wkv: (g, x, n) => {
+    const state = { numerator: g.state(n, 0), denominator: g.state(n, 0), maxExponent: g.state(n, -1e30) };
+    const decay = g.vectorFunction("negate", g.vectorFunction("exp", g.vector("decay", n)));
+    const key = g.matmul(g.matrix("key", n, n), x);
+    return g.wkv(key, x, decay, g.vector("first", n), state);
+  },
+  "wkv with a factor": (g, x, n) => {
+    const state = { numerator: g.state(n, 0), denominator: g.state(n, 0), maxExponent: g.state(n, -1e30) };
+    const gate = g.unary("sigmoid", x);
+    const key = g.matmul(g.matrix("key", n, n), x);
+    return g.binary("multiply", gate, g.wkv(key, x, g.vector("decay", n), g.vector("first", n), state));
+  },
+  ...Object.fromEntries(
+    (["sigmoid", "relu", "square", "exp", "negate"] as const).map((f: UnaryFunction) => [f, (g: GraphBuilder, x: RowNode) => g.unary(f, x)]),
+  ),
+  add: (g, x) => g.binary("add", x, g.unary("negate", g.unary("square", x))),
+  multiply: (g, x) => g.binary("multiply", x, x),
+};
+
+describe.each(Object.keys(graphs))("%s", (name) => {
+  const graphOf = (width: number) => {
+    const g = new GraphBuilder();
+    const x = g.embedding(g.matrix("table", vocabulary, width));
+    return g.finish(g.selectRows((graphs[name] as Build)(g, x, width)));
+  };
+
+  test.each(widths)("width %i", async (width) => {
+    for (const dtype of ["f32", "bf16", "f16"] as const) {
+      const model = bind(graphOf(width), width);
+      const expected = await outputs(await referenceBackend.open(model, { threads: 1, dtype }));
+      for (const { backend, threads } of machines) {
+        const found = await outputs(await backend.open(model, { threads, dtype }));
+        const scale = Math.max(1, ...expected.filter((value) => value > -1e29).map(Math.abs));
+        // A norm over one or two channels divides by a variance near 0, which magnifies rounding.
+        const tolerance = scale * (name === "layerNorm" ? 5e-5 : 2e-6);
+        expect(maxDifference(found, expected), `${backend.name}, ${threads} threads, ${dtype}`).toBeLessThan(tolerance);
+      }
+    }
+  });
+});
+
+test("exp and sigmoid over their whole range", async () => {
+  const inputs = Float32Array.from({ length: 4001 }, (_, i) => (i - 2000) / 20);
+  for (const f of ["exp", "sigmoid"] as const) {
+    const g = new GraphBuilder();
+    const table = g.matrix("table", 1, inputs.length);
+    const graph = g.finish(g.selectRows(g.unary(f, g.embedding(table))));
+    const source = bytesSource("table", new Uint8Array(inputs.buffer));
+    const stored: StoredTensor = { name: "table", dtype: "f32", shape: table.shape, strides: [inputs.length, 1], source, offset: 0 };
+    const model: BoundModel = { version: "test", size: { layers: 1, width: 0, hidden: 0, vocabulary: 1 }, graph, tensors: new Map([["table", stored]]) };
+    for (const { backend, threads } of machines) {
+      const runtime = await backend.open(model, { threads });
+      const values = (await runtime.run([{ state: runtime.createState(), tokens: [0], logits: "last" }])).slice();
+      inputs.forEach((x, i) => {
+        const exact = f === "exp" ? Math.exp(x) : 1 / (1 + Math.exp(-x));
+        const found = values[i] as number;
+        if (x < -87) expect(found).toBeLessThan(2e-38);
+        else if (x > 88 && f === "exp") expect(found).toBeGreaterThan(1e38);
+        else expect(Math.abs(found / exact - 1), `${f}(${x}) on ${backend.name}`).toBeLessThan(3e-7);
+      });
+      await runtime.dispose();
+    }
+  }
+});

@@ -1,0 +1,80 @@
+// The plan of a model: what is fused, what may run together, and where values live.
+
+import { describe, expect, test } from "vitest";
+import { GraphBuilder, topologicalOrder } from "#rwkv/graph/graph";
+import { planGraph } from "#rwkv/graph/plan";
+import { rwkv4 } from "#rwkv/models/rwkv4";
+
+const size = { layers: 3, width: 8, hidden: 32, vocabulary: 50 };
+const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5 });
+const plan = planGraph(graph, 16);
+
+test("a layer of RWKV-4 is nine steps, with nothing elementwise left", () => {
+  const steps = plan.steps.map((step) => step.map((operation) => operation.main.op));
+  expect(steps.slice(2, 11)).toEqual([
+    ["layerNorm"],
+    ["tokenShift"],
+    ["matmul", "matmul", "matmul"],
+    ["wkv"],
+    ["matmul"],
+    ["layerNorm"],
+    ["tokenShift"],
+    ["matmul", "matmul"],
+    ["matmul"],
+  ]);
+  expect(plan.steps.length).toBe(2 + 9 * size.layers + 3);
+  expect(steps.flat()).not.toContain("unary");
+  expect(steps.flat()).not.toContain("binary");
+});
+
+test("activations, gates and residuals are part of the products", () => {
+  const value = plan.steps.flat().find(({ main }) => main.op === "matmul" && main.weight.name === "blocks.1.ffn.value.weight");
+  expect(value?.multiplier).toBeDefined();
+  expect(value?.addend).toBeDefined();
+  const activations = plan.steps.flat().flatMap(({ main, activation }) => (main.op === "matmul" ? [`${main.weight.name} ${activation}`] : []));
+  expect(activations).toContain("blocks.0.att.receptance.weight sigmoid");
+  expect(activations).toContain("blocks.0.ffn.key.weight reluSquared");
+  expect(activations).toContain("head.weight none");
+});
+
+describe("buffers", () => {
+  test("values alive at the same time do not overlap", () => {
+    const madeAt = new Map(plan.steps.flatMap((step, i) => step.flatMap((o) => o.outputs.map((node) => [node, i] as const))));
+    const lastUse = new Map(madeAt);
+    plan.steps.forEach((step, i) => step.forEach((o) => o.inputs.forEach((node) => lastUse.set(node, i))));
+    const nodes = [...plan.buffers];
+    expect(nodes.length).toBe(madeAt.size);
+    for (const [a, bufferA] of nodes) {
+      for (const [b, bufferB] of nodes) {
+        if (a === b || (madeAt.get(a) as number) > (lastUse.get(b) as number) || (madeAt.get(b) as number) > (lastUse.get(a) as number)) continue;
+        const apart = bufferA.offset + a.width * 16 * 4 <= bufferB.offset || bufferB.offset + b.width * 16 * 4 <= bufferA.offset;
+        expect(apart).toBe(true);
+      }
+    }
+  });
+
+  test("the arena does not grow with the number of layers", () => {
+    const deeper = planGraph(rwkv4.build({ ...size, layers: 12 }, { layerNormEpsilon: 1e-5 }), 16);
+    expect(deeper.arenaSize).toBe(plan.arenaSize);
+  });
+});
+
+test("every operation comes after what it needs", () => {
+  const done = new Set();
+  for (const step of plan.steps) {
+    for (const operation of step) for (const input of operation.inputs) expect(done.has(input)).toBe(true);
+    for (const operation of step) for (const output of operation.outputs) done.add(output);
+  }
+  expect(done.has(graph.output)).toBe(true);
+  expect(topologicalOrder(graph.output).length).toBeGreaterThan(done.size);
+});
+
+test("a graph with wrong shapes fails where it is built", () => {
+  const g = new GraphBuilder();
+  const x = g.embedding(g.matrix("table", 5, 4));
+  expect(() => g.matmul(g.matrix("w", 3, 5), x)).toThrow("matmul w: expected rows of 5, found 4");
+  expect(() => g.layerNorm(x, g.vector("a", 4), g.vector("b", 3), 1e-5)).toThrow("layerNorm: rows of 4, a vector of 3");
+  expect(() => g.binary("add", x, g.selectRows(x))).toThrow("add");
+  expect(() => g.tokenShift(g.selectRows(x), g.state(4, 0), [g.vector("m", 4)])).toThrow("walks along time");
+  expect(() => g.vector("a", 4)).toThrow("weight a is used twice");
+});
