@@ -81,7 +81,10 @@ export async function load(path: string = embeddedModelPath, options: LoadOption
   }
 }
 
-async function openRuntime(bound: BoundModel, options: LoadOptions): Promise<{ runtime: Runtime; backend: BackendName }> {
+async function openRuntime(
+  bound: BoundModel,
+  options: LoadOptions,
+): Promise<{ runtime: Runtime; backend: BackendName }> {
   const { dtype, onProgress, onWarning = console.warn } = options;
   const threads = options.threads ?? Math.min(16, availableParallelism());
   const openOptions = { threads, ...(dtype && { dtype }), ...(onProgress && { onProgress }) };
@@ -131,7 +134,8 @@ async function findTokenizer(
 
 function checkOptions(options: LoadOptions): void {
   const { dtype, backend, threads } = options;
-  if (dtype !== undefined && !weightDTypes.includes(dtype)) throw new OptionError("dtype", dtype, weightDTypes.join(", "));
+  if (dtype !== undefined && !weightDTypes.includes(dtype))
+    throw new OptionError("dtype", dtype, weightDTypes.join(", "));
   if (backend !== undefined && !Object.hasOwn(backends, backend)) {
     throw new OptionError("backend", backend, Object.keys(backends).join(", "));
   }

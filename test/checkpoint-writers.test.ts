@@ -27,26 +27,41 @@ describe.each(["pth", "safetensors"] as const)("%s", (format) => {
   test("what is written is read back: any names, types, shapes", async () => {
     const folder = await temporaryFolder();
     const tensorArbitrary = fc
-      .record({ name: fc.string({ minLength: 1, unit: "binary" }), dtype: fc.constantFrom(...dtypes), shape: fc.array(fc.nat(5), { maxLength: 4 }) })
+      .record({
+        name: fc.string({ minLength: 1, unit: "binary" }),
+        dtype: fc.constantFrom(...dtypes),
+        shape: fc.array(fc.nat(5), { maxLength: 4 }),
+      })
       .chain(({ name, dtype, shape }) => {
         const length = shape.reduce((a, b) => a * b, sizes[dtype]);
-        return fc.record({ name: fc.constant(`t${name}`), dtype: fc.constant(dtype), shape: fc.constant(shape), bytes: fc.uint8Array({ minLength: length, maxLength: length }) });
+        return fc.record({
+          name: fc.constant(`t${name}`),
+          dtype: fc.constant(dtype),
+          shape: fc.constant(shape),
+          bytes: fc.uint8Array({ minLength: length, maxLength: length }),
+        });
       });
     await fc.assert(
-      fc.asyncProperty(fc.uniqueArray(tensorArbitrary, { selector: (t) => t.name, minLength: 1, maxLength: 8 }), async (tensors) => {
-        const path = join(folder, `file.${format}`);
-        await writers[format](path, tensors.map((t): WritableTensor => ({ ...t, bytes: () => [t.bytes] })));
-        const checkpoint = await openCheckpoint(path);
-        expect(checkpoint.format).toBe(format);
-        expect([...checkpoint.tensors.keys()].sort()).toEqual(tensors.map((t) => t.name).sort());
-        for (const t of tensors) {
-          const stored = checkpoint.tensors.get(t.name)!;
-          expect(stored).toMatchObject({ dtype: t.dtype, shape: t.shape });
-          expect(stored.offset % (format === "pth" ? 64 : 1)).toBe(0);
-          expect(await bytesOf(stored)).toEqual(Buffer.from(t.bytes));
-        }
-        await checkpoint.close();
-      }),
+      fc.asyncProperty(
+        fc.uniqueArray(tensorArbitrary, { selector: (t) => t.name, minLength: 1, maxLength: 8 }),
+        async (tensors) => {
+          const path = join(folder, `file.${format}`);
+          await writers[format](
+            path,
+            tensors.map((t): WritableTensor => ({ ...t, bytes: () => [t.bytes] })),
+          );
+          const checkpoint = await openCheckpoint(path);
+          expect(checkpoint.format).toBe(format);
+          expect([...checkpoint.tensors.keys()].sort()).toEqual(tensors.map((t) => t.name).sort());
+          for (const t of tensors) {
+            const stored = checkpoint.tensors.get(t.name)!;
+            expect(stored).toMatchObject({ dtype: t.dtype, shape: t.shape });
+            expect(stored.offset % (format === "pth" ? 64 : 1)).toBe(0);
+            expect(await bytesOf(stored)).toEqual(Buffer.from(t.bytes));
+          }
+          await checkpoint.close();
+        },
+      ),
       { numRuns: 60 },
     );
   });
@@ -83,12 +98,43 @@ describe("files past 4 GiB (sparse on disk)", () => {
     const path = join(await temporaryFolder(), "large.pth");
     const length = op.long(BigInt(hole / 4));
     const large = [
-      op.global("torch._utils", "_rebuild_tensor_v2"), op.mark(), op.mark(), op.text("storage"), op.global("torch", "FloatStorage"),
-      op.text("0"), op.text("cpu"), length, op.tuple(), op.persistentId(), op.int(0), op.mark(), length, op.tuple(), op.mark(), op.int(1),
-      op.tuple(), op.false(), op.none(), op.tuple(), op.reduce(),
-    ].flat(); // biome-ignore format: one call
+      op.global("torch._utils", "_rebuild_tensor_v2"),
+      op.mark(),
+      op.mark(),
+      op.text("storage"),
+      op.global("torch", "FloatStorage"),
+      op.text("0"),
+      op.text("cpu"),
+      length,
+      op.tuple(),
+      op.persistentId(),
+      op.int(0),
+      op.mark(),
+      length,
+      op.tuple(),
+      op.mark(),
+      op.int(1),
+      op.tuple(),
+      op.false(),
+      op.none(),
+      op.tuple(),
+      op.reduce(),
+    ].flat();
     await buildZip(path, [
-      { name: "m/data.pkl", bytes: pickle(op.proto(), op.emptyDict(), op.mark(), op.text("large"), large, op.text("small"), tensor("1"), op.setItems(), op.stop()) },
+      {
+        name: "m/data.pkl",
+        bytes: pickle(
+          op.proto(),
+          op.emptyDict(),
+          op.mark(),
+          op.text("large"),
+          large,
+          op.text("small"),
+          tensor("1"),
+          op.setItems(),
+          op.stop(),
+        ),
+      },
       { name: "m/data/0", hole },
       { name: "m/data/1", bytes },
     ]);
@@ -156,7 +202,9 @@ test("any strided view equals element by element access", async () => {
 });
 
 test("the index of shards names every tensor once", async () => {
-  const index = readJson<{ weight_map: Record<string, string> }>(fixture("odd-hugging-face/model.safetensors.index.json"));
+  const index = readJson<{ weight_map: Record<string, string> }>(
+    fixture("odd-hugging-face/model.safetensors.index.json"),
+  );
   const checkpoint = await openCheckpoint(fixture("odd-hugging-face"));
   expect([...checkpoint.tensors.keys()].sort()).toEqual(Object.keys(index.weight_map).sort());
   expect(checkpoint.config?.["model_type"]).toBe("rwkv");

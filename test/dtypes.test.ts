@@ -41,7 +41,9 @@ test.each([
 
 test("known values", () => {
   expect([1, -2, 65504, 65520, 1e-8, 5.9604645e-8].map(float16Bits)).toEqual([0x3c00, 0xc000, 0x7bff, 0x7c00, 0, 1]);
-  expect([1, -2, single(3.140625), Number.POSITIVE_INFINITY].map(bfloat16Bits)).toEqual([0x3f80, 0xc000, 0x4049, 0x7f80]);
+  expect([1, -2, single(3.140625), Number.POSITIVE_INFINITY].map(bfloat16Bits)).toEqual([
+    0x3f80, 0xc000, 0x4049, 0x7f80,
+  ]);
 });
 
 test("elements convert at any alignment, from every type", () => {

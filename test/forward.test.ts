@@ -31,14 +31,24 @@ async function run(model: Model, chunk: number, ids: readonly number[] = tokens)
 describe.each(backends)("$backend backend, $threads thread(s)", ({ backend, threads }) => {
   test.each(["odd", "odd-bf16", "odd-f16", "extreme-keys"])("%s: logits and state are PyTorch's", async (name) => {
     const model = await load(fixture(`${name}.pth`), { backend, threads });
-    expect(model.info).toMatchObject({ backend, threads, version: "4", layers: 2, width: 31, hidden: 65, vocabulary: 33 });
+    expect(model.info).toMatchObject({
+      backend,
+      threads,
+      version: "4",
+      layers: 2,
+      width: 31,
+      hidden: 65,
+      vocabulary: 33,
+    });
     const expectedLogits = readFloats(fixture(`${name}.logits.f32`));
     const expectedState = readFloats(fixture(`${name}.state.f32`));
     for (const chunk of [1, 3, 7, 40]) {
       const { logits, values } = await run(model, chunk);
       expect(maxDifference(logits, expectedLogits), `logits, chunk ${chunk}`).toBeLessThan(2e-5);
       // Exponents reach into the hundreds in extreme-keys, where float32 has steps of 3e-5.
-      expect(maxDifference(values, expectedState), `state, chunk ${chunk}`).toBeLessThan(name === "extreme-keys" ? 2e-3 : 2e-4);
+      expect(maxDifference(values, expectedState), `state, chunk ${chunk}`).toBeLessThan(
+        name === "extreme-keys" ? 2e-3 : 2e-4,
+      );
     }
     await model.dispose();
   });
@@ -55,10 +65,17 @@ describe.each(backends)("$backend backend, $threads thread(s)", ({ backend, thre
 
   test("several sequences in one forward give what each alone gives", async () => {
     const model = await load(fixture("odd.pth"), { backend, threads });
-    const sequences = [tokens.slice(0, 5), tokens.slice(5, 6), tokens.slice(6, 37), [...tokens, ...tokens, ...tokens, ...tokens]];
+    const sequences = [
+      tokens.slice(0, 5),
+      tokens.slice(5, 6),
+      tokens.slice(6, 37),
+      [...tokens, ...tokens, ...tokens, ...tokens],
+    ];
     const alone = await Promise.all(sequences.map((ids) => run(model, 1000, ids)));
     const states = sequences.map(() => model.createState());
-    const together = await model.forward(sequences.map((ids, i) => ({ state: states[i]!, tokens: ids, logits: "all" })));
+    const together = await model.forward(
+      sequences.map((ids, i) => ({ state: states[i]!, tokens: ids, logits: "all" })),
+    );
     sequences.forEach((_, i) => {
       expect(maxDifference(together[i]!, alone[i]!.logits)).toBeLessThan(2e-5);
       expect(maxDifference(states[i]!.values, alone[i]!.values)).toBeLessThan(2e-4);
@@ -85,16 +102,19 @@ test("logits are given for the tokens that were asked for", async () => {
   await model.dispose();
 });
 
-test.each(["native", "wasm"] as const)("%s: results are the same to the bit whatever the number of threads", async (backend) => {
-  const results = [];
-  for (const threads of [1, 2, 3]) {
-    const model = await load(fixture("odd.pth"), { backend, threads });
-    results.push(await run(model, 7));
-    await model.dispose();
-  }
-  expect(results[1]).toEqual(results[0]);
-  expect(results[2]).toEqual(results[0]);
-});
+test.each(["native", "wasm"] as const)(
+  "%s: results are the same to the bit whatever the number of threads",
+  async (backend) => {
+    const results = [];
+    for (const threads of [1, 2, 3]) {
+      const model = await load(fixture("odd.pth"), { backend, threads });
+      results.push(await run(model, 7));
+      await model.dispose();
+    }
+    expect(results[1]).toEqual(results[0]);
+    expect(results[2]).toEqual(results[0]);
+  },
+);
 
 test.each([
   "odd-legacy.pth",
@@ -128,7 +148,9 @@ test("forward calls wait for each other", async () => {
   const model = await load(fixture("odd.pth"), { backend: "native" });
   const expected = await Promise.all([0, 1, 2].map(async (i) => (await run(model, 40, tokens.slice(i))).logits));
   const states = [0, 1, 2].map(() => model.createState());
-  const results = await Promise.all(states.map((state, i) => model.forward([{ state, tokens: tokens.slice(i), logits: "all" }])));
+  const results = await Promise.all(
+    states.map((state, i) => model.forward([{ state, tokens: tokens.slice(i), logits: "all" }])),
+  );
   results.forEach(([logits], i) => expect(maxDifference(logits!, expected[i]!)).toBe(0));
   await model.dispose();
 });
@@ -136,10 +158,17 @@ test("forward calls wait for each other", async () => {
 test("what cannot be run is refused by name", async () => {
   const model = await load(fixture("odd.pth"), { backend: "native" });
   const state = model.createState();
-  expect(() => model.forward([{ state, tokens: [33] }])).toThrow("option tokens: expected token ids from 0 to 32, found 33");
+  expect(() => model.forward([{ state, tokens: [33] }])).toThrow(
+    "option tokens: expected token ids from 0 to 32, found 33",
+  );
   expect(() => model.forward([{ state, tokens: [-1] }])).toThrow("option tokens");
   expect(() => model.forward([{ state, tokens: [1.5] }])).toThrow("option tokens");
-  expect(() => model.forward([{ state, tokens: [1] }, { state, tokens: [2] }])).toThrow("each state in one segment only");
+  expect(() =>
+    model.forward([
+      { state, tokens: [1] },
+      { state, tokens: [2] },
+    ]),
+  ).toThrow("each state in one segment only");
   state.dispose();
   expect(() => state.values).toThrow("the state was disposed");
   await expect(model.forward([{ state, tokens: [1] }])).rejects.toThrow("disposed");

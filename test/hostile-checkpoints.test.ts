@@ -70,7 +70,13 @@ describe("pickles", () => {
     ["torch._utils", "__dict__"],
     ["__proto__", "constructor"],
   ])("%s.%s is refused by name", async (module, name) => {
-    const message = await pickleError(op.global(module, name), op.text("touch hacked"), op.tuple1(), op.reduce(), op.stop());
+    const message = await pickleError(
+      op.global(module, name),
+      op.text("touch hacked"),
+      op.tuple1(),
+      op.reduce(),
+      op.stop(),
+    );
     expect(message).toContain(`the pickle asks for ${module}.${name}`);
     expect(message).toContain("nothing was executed");
     const stacked = await pickleError(op.text(module), op.text(name), op.stackGlobal(), op.stop());
@@ -114,7 +120,9 @@ describe("pickles", () => {
     expect(await pickleError(op.none(), memo.flat(), op.stop())).toContain("expected a state dict");
     expect(await pickleError(op.long(1n, 255), op.stop())).toContain("an integer of 255 bytes");
     // A list that holds itself.
-    expect(await pickleError(op.emptyList(), op.put(0), op.get(0), op.append(), op.stop())).toContain("expected a state dict");
+    expect(await pickleError(op.emptyList(), op.put(0), op.get(0), op.append(), op.stop())).toContain(
+      "expected a state dict",
+    );
   });
 
   test("stack and memo mistakes are errors", async () => {
@@ -124,7 +132,9 @@ describe("pickles", () => {
     expect(await pickleError(op.get(7), op.stop())).toContain("memo 7 was never set");
     expect(await pickleError(op.none(), op.none(), op.append(), op.stop())).toContain("expected a list");
     expect(await pickleError(op.none(), op.none(), op.none(), op.setItem(), op.stop())).toContain("expected a dict");
-    expect(await pickleError(op.emptyDict(), op.mark(), op.none(), op.setItems(), op.stop())).toContain("key without a value");
+    expect(await pickleError(op.emptyDict(), op.mark(), op.none(), op.setItems(), op.stop())).toContain(
+      "key without a value",
+    );
     expect(await pickleError(op.emptyDict())).toContain("truncated");
     expect(await pickleError(op.proto(9), op.none(), op.stop())).toContain("found 9");
     expect(await pickleError([0x58, 0xff, 0xff, 0xff, 0xff])).toContain("truncated");
@@ -161,11 +171,19 @@ describe("pickles", () => {
 describe("zip archives", () => {
   const data = { name: "m/data.pkl", bytes: pickle(op.proto(), ...oneTensor(tensor("0"))) };
   const storage = { name: "m/data/0", bytes: new Uint8Array(16) };
-  const cases: readonly [title: string, message: string, ...Parameters<typeof buildZip> extends [string, ...infer Rest] ? Rest : never][] = [
+  const cases: readonly [
+    title: string,
+    message: string,
+    ...(Parameters<typeof buildZip> extends [string, ...infer Rest] ? Rest : never),
+  ][] = [
     ["entries past the end", "overlaps", [data, { ...storage, claimedSize: 2 ** 30 }]],
     ["entries of 2^60 bytes", "overlaps", [data, { ...storage, claimedSize: 2 ** 52 }]],
     ["entries that overlap", "overlaps", [data, storage, { ...storage, name: "m/data/1", claimedOffset: 0 }]],
-    ["entries that begin nowhere", "no local header", [data, storage, { ...storage, name: "m/data/1", claimedOffset: 10 }]],
+    [
+      "entries that begin nowhere",
+      "no local header",
+      [data, storage, { ...storage, name: "m/data/1", claimedOffset: 10 }],
+    ],
     ["two entries of one name", "stands there twice", [data, storage, storage]],
     ["offsets outside", "truncated or damaged", [data, { ...storage, claimedOffset: 10_000 }]],
     ["compressed entries", "expected a stored entry", [{ ...data, method: 8 }, storage]],
@@ -176,7 +194,12 @@ describe("zip archives", () => {
     ["a pickle of 32 MiB", "expected at most", [{ name: "m/data.pkl", hole: 32 * 2 ** 20 }]],
     ["too many entries", "damaged", [data, storage], { claimedCount: 40_000 }],
     ["a directory of 3 GiB", "expected at most", [data, storage], { claimedDirectorySize: 3 * 2 ** 30 }],
-    ["a zip64 directory of 2^50 bytes", "expected at most", [data, storage], { claimedDirectorySize: 2 ** 50, zip64: true }],
+    [
+      "a zip64 directory of 2^50 bytes",
+      "expected at most",
+      [data, storage],
+      { claimedDirectorySize: 2 ** 50, zip64: true },
+    ],
     ["2^50 entries", "expected at most", [data, storage], { claimedCount: 2 ** 50, zip64: true }],
     ["big-endian data", "expected little-endian", [data, storage, { name: "m/byteorder", bytes: Buffer.from("big") }]],
   ];
@@ -188,7 +211,10 @@ describe("zip archives", () => {
 });
 
 describe("safetensors", () => {
-  async function headerError(header: string | Uint8Array, options: { length?: bigint; data?: number } = {}): Promise<string> {
+  async function headerError(
+    header: string | Uint8Array,
+    options: { length?: bigint; data?: number } = {},
+  ): Promise<string> {
     const text = typeof header === "string" ? Buffer.from(header) : header;
     const prefix = Buffer.alloc(8);
     prefix.writeBigUInt64LE(options.length ?? BigInt(text.length));
@@ -196,7 +222,8 @@ describe("safetensors", () => {
     await writeFile(path, Buffer.concat([prefix, text, Buffer.alloc(options.data ?? 16)]));
     return (await openError(path)).message;
   }
-  const entry = (fields: object) => JSON.stringify({ w: { dtype: "F32", shape: [4], data_offsets: [0, 16], ...fields } });
+  const entry = (fields: object) =>
+    JSON.stringify({ w: { dtype: "F32", shape: [4], data_offsets: [0, 16], ...fields } });
 
   test("headers", async () => {
     expect(await headerError("{}", { length: 2n ** 40n })).toContain("claims 1099511627776 bytes");
@@ -204,7 +231,9 @@ describe("safetensors", () => {
     expect(await headerError("{}", { length: 1000n })).toContain("truncated");
     expect(await headerError('{"w":')).toContain("not JSON");
     expect(await headerError(Uint8Array.of(0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d))).toContain("not JSON in UTF-8");
-    expect(await headerError(`{"a":${"[".repeat(1_000_000)}${"]".repeat(1_000_000)}}`)).toContain("tensor a: expected a dtype");
+    expect(await headerError(`{"a":${"[".repeat(1_000_000)}${"]".repeat(1_000_000)}}`)).toContain(
+      "tensor a: expected a dtype",
+    );
     expect(await headerError(`{"a":1${",[]".repeat(1_300_000)}}`)).toContain("not JSON");
     expect(await headerError(`{"${"x".repeat(4_000_000)}":1}`)).toContain("expected a dtype");
   });
@@ -223,7 +252,9 @@ describe("safetensors", () => {
     const w = '"w":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}';
     expect(await headerError(`{${w},${w}}`)).toContain('the key "w" twice');
     expect(await headerError(`{${w},"\\u0077":{}}`)).toContain("twice");
-    expect(await headerError(`{${w},"v":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}`)).toContain("w and v overlap");
+    expect(await headerError(`{${w},"v":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}`)).toContain(
+      "w and v overlap",
+    );
   });
 });
 
@@ -253,29 +284,40 @@ describe("other files", () => {
     expect((await openError(index)).message).toContain("not valid JSON");
   });
 
-  test.each(["odd.pth", "odd-legacy.pth", "odd-hugging-face/model-00001-of-00002.safetensors"])("%s cut off anywhere is refused", async (name) => {
-    const bytes = readFileSync(fixture(name));
-    const path = join(await temporaryFolder(), "cut");
-    const positions = new Set<number>();
-    for (let i = 0; i < 60; i++) positions.add(Math.floor((bytes.length * i) / 60));
-    for (let i = 1; i < 30; i++) positions.add(bytes.length - i).add(i);
-    await writeFile(path, bytes);
-    for (const position of [...positions].sort((a, b) => b - a)) {
-      await truncate(path, position);
-      expect(await openError(path), `cut at ${position}`).toBeInstanceOf(CheckpointError);
-    }
-  });
+  test.each(["odd.pth", "odd-legacy.pth", "odd-hugging-face/model-00001-of-00002.safetensors"])(
+    "%s cut off anywhere is refused",
+    async (name) => {
+      const bytes = readFileSync(fixture(name));
+      const path = join(await temporaryFolder(), "cut");
+      const positions = new Set<number>();
+      for (let i = 0; i < 60; i++) positions.add(Math.floor((bytes.length * i) / 60));
+      for (let i = 1; i < 30; i++) positions.add(bytes.length - i).add(i);
+      await writeFile(path, bytes);
+      for (const position of [...positions].sort((a, b) => b - a)) {
+        await truncate(path, position);
+        expect(await openError(path), `cut at ${position}`).toBeInstanceOf(CheckpointError);
+      }
+    },
+  );
 });
 
 describe("mutations", () => {
-  const originals = ["odd.pth", "odd-legacy.pth", "odd-views.pth", "odd-hugging-face/model-00001-of-00002.safetensors"].map((name) => {
+  const originals = [
+    "odd.pth",
+    "odd-legacy.pth",
+    "odd-views.pth",
+    "odd-hugging-face/model-00001-of-00002.safetensors",
+  ].map((name) => {
     const bytes = readFileSync(fixture(name));
     return { name, bytes, directory: name.endsWith(".pth") && !name.includes("legacy") ? bytes.length - 4000 : 0 };
   });
   /** Changes: mostly in the directory (pickle, header, zip records), where they matter. */
   const mutation = fc.record({
     which: fc.nat(originals.length - 1),
-    edits: fc.array(fc.record({ at: fc.nat(6000), byte: fc.nat(255), fromEnd: fc.boolean() }), { minLength: 1, maxLength: 6 }),
+    edits: fc.array(fc.record({ at: fc.nat(6000), byte: fc.nat(255), fromEnd: fc.boolean() }), {
+      minLength: 1,
+      maxLength: 6,
+    }),
     cut: fc.option(fc.nat(100), { freq: 8 }),
   });
 
@@ -286,7 +328,8 @@ describe("mutations", () => {
       fc.asyncProperty(mutation, async ({ which, edits, cut }) => {
         const { name, bytes } = originals[which]!;
         const mutated = Uint8Array.from(cut === null ? bytes : bytes.subarray(0, bytes.length - cut));
-        for (const { at, byte, fromEnd } of edits) mutated[(fromEnd ? mutated.length - 1 - at : at) % mutated.length] = byte;
+        for (const { at, byte, fromEnd } of edits)
+          mutated[(fromEnd ? mutated.length - 1 - at : at) % mutated.length] = byte;
         const before = process.memoryUsage().arrayBuffers;
         const started = performance.now();
         try {

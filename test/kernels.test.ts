@@ -81,7 +81,10 @@ const graphs: Record<string, Build> = {
     return g.binary("multiply", gate, g.wkv(key, x, g.vector("decay", n), g.vector("first", n), state));
   },
   ...Object.fromEntries(
-    (["sigmoid", "relu", "square", "exp", "negate"] as const).map((f: UnaryFunction) => [f, (g: GraphBuilder, x: RowNode) => g.unary(f, x)]),
+    (["sigmoid", "relu", "square", "exp", "negate"] as const).map((f: UnaryFunction) => [
+      f,
+      (g: GraphBuilder, x: RowNode) => g.unary(f, x),
+    ]),
   ),
   add: (g, x) => g.binary("add", x, g.unary("negate", g.unary("square", x))),
   multiply: (g, x) => g.binary("multiply", x, x),
@@ -116,8 +119,20 @@ test("exp and sigmoid over their whole range", async () => {
     const table = g.matrix("table", 1, inputs.length);
     const graph = g.finish(g.selectRows(g.unary(f, g.embedding(table))));
     const source = bytesSource("table", new Uint8Array(inputs.buffer));
-    const stored: StoredTensor = { name: "table", dtype: "f32", shape: table.shape, strides: [inputs.length, 1], source, offset: 0 };
-    const model: BoundModel = { version: "test", size: { layers: 1, width: 0, hidden: 0, vocabulary: 1 }, graph, tensors: new Map([["table", stored]]) };
+    const stored: StoredTensor = {
+      name: "table",
+      dtype: "f32",
+      shape: table.shape,
+      strides: [inputs.length, 1],
+      source,
+      offset: 0,
+    };
+    const model: BoundModel = {
+      version: "test",
+      size: { layers: 1, width: 0, hidden: 0, vocabulary: 1 },
+      graph,
+      tensors: new Map([["table", stored]]),
+    };
     for (const { backend, threads } of machines) {
       const runtime = await backend.open(model, { threads });
       const values = (await runtime.run([{ state: runtime.createState(), tokens: [0], logits: "last" }])).slice();

@@ -11,7 +11,9 @@ import { fixture, readJson, temporaryFolder } from "./fixture-files.js";
 async function changed(change: (tensors: WritableTensor[]) => WritableTensor[]): Promise<string> {
   const path = join(await temporaryFolder(), "changed.pth");
   const checkpoint = await openCheckpoint(fixture("odd.pth"));
-  const tensors = [...checkpoint.tensors.values()].map((t): WritableTensor => ({ ...t, bytes: () => tensorPieces(t, t.dtype) }));
+  const tensors = [...checkpoint.tensors.values()].map(
+    (t): WritableTensor => ({ ...t, bytes: () => tensorPieces(t, t.dtype) }),
+  );
   await writePth(path, change(tensors));
   await checkpoint.close();
   return path;
@@ -21,7 +23,13 @@ test("missing, extra and misshapen tensors are listed in one error", async () =>
   const path = await changed((tensors) => [
     ...tensors
       .filter((t) => t.name !== "blocks.1.att.key.weight" && t.name !== "ln_out.bias")
-      .map((t) => (t.name === "head.weight" ? { ...t, shape: [31, 33] } : t.name === "blocks.0.ln1.bias" ? { ...t, dtype: "i32" as const } : t)),
+      .map((t) =>
+        t.name === "head.weight"
+          ? { ...t, shape: [31, 33] }
+          : t.name === "blocks.0.ln1.bias"
+            ? { ...t, dtype: "i32" as const }
+            : t,
+      ),
     { name: "blocks.0.att.extra", dtype: "f32", shape: [0], bytes: () => [] },
   ]);
   const error = await load(path).catch((e: Error) => e.message);
@@ -34,14 +42,18 @@ test("missing, extra and misshapen tensors are listed in one error", async () =>
 });
 
 test("a tensor of a thousandth layer does not make a thousand lines", async () => {
-  const path = await changed((tensors) => [...tensors, { name: "blocks.999.ln1.bias", dtype: "f32", shape: [0], bytes: () => [] }]);
+  const path = await changed((tensors) => [
+    ...tensors,
+    { name: "blocks.999.ln1.bias", dtype: "f32", shape: [0], bytes: () => [] },
+  ]);
   const error = await load(path).catch((e: Error) => e.message);
   expect(String(error).split("\n").length).toBeLessThan(50);
   expect(error).toMatch(/and \d+ more/);
 });
 
 test("other versions and other models are named", async () => {
-  const rename = (from: RegExp, to: string) => changed((tensors) => tensors.map((t) => ({ ...t, name: t.name.replace(from, to) })));
+  const rename = (from: RegExp, to: string) =>
+    changed((tensors) => tensors.map((t) => ({ ...t, name: t.name.replace(from, to) })));
   await expect(load(await rename(/time_mix_k/, "time_maa_x"))).rejects.toThrow("an RWKV-6 model");
   await expect(load(await rename(/time_mix_k/, "x_r"))).rejects.toThrow("an RWKV-7 model");
   await expect(load(await rename(/blocks/, "layers"))).rejects.toThrow("not an RWKV model");
@@ -52,7 +64,9 @@ test("config.json beside the file: tied embeddings, and claims that disagree", a
   await cp(fixture("odd-hugging-face"), folder, { recursive: true });
   const config = readJson<Record<string, unknown>>(join(folder, "config.json"));
   await writeFile(join(folder, "config.json"), JSON.stringify({ ...config, hidden_size: 32, num_hidden_layers: 3 }));
-  await expect(load(folder)).rejects.toThrow("num_hidden_layers 3, the tensors say 2; hidden_size 32, the tensors say 31");
+  await expect(load(folder)).rejects.toThrow(
+    "num_hidden_layers 3, the tensors say 2; hidden_size 32, the tensors say 31",
+  );
 
   const index = readJson<{ weight_map: Record<string, string> }>(join(folder, "model.safetensors.index.json"));
   expect(index.weight_map["head.weight"]).toBe("model-00002-of-00002.safetensors");
@@ -67,7 +81,11 @@ test("options are checked by name", async () => {
   // @ts-expect-error: what a JavaScript caller may write
   await expect(load(path, { dtype: "q3" })).rejects.toThrow('option dtype: expected f32, f16, bf16, found "q3"');
   // @ts-expect-error: likewise
-  await expect(load(path, { backend: "constructor" })).rejects.toThrow("option backend: expected native, wasm, reference");
-  await expect(load(path, { threads: 0 })).rejects.toThrow("option threads: expected a whole number from 1 to 256, found 0");
+  await expect(load(path, { backend: "constructor" })).rejects.toThrow(
+    "option backend: expected native, wasm, reference",
+  );
+  await expect(load(path, { threads: 0 })).rejects.toThrow(
+    "option threads: expected a whole number from 1 to 256, found 0",
+  );
   await expect(load(path, { threads: 1.5 })).rejects.toThrow("option threads");
 });

@@ -25,7 +25,11 @@ export const op = {
   put: (index: number) => [0x72, ...uint32(index)],
   get: (index: number) => [0x6a, ...uint32(index)],
   int: (value: number) => [0x4a, ...uint32(value)],
-  long: (value: bigint, length = 8) => [0x8a, length, ...Array.from({ length }, (_, i) => Number((value >> BigInt(8 * i)) & 255n))],
+  long: (value: bigint, length = 8) => [
+    0x8a,
+    length,
+    ...Array.from({ length }, (_, i) => Number((value >> BigInt(8 * i)) & 255n)),
+  ],
   text: (value: string) => [0x58, ...uint32(Buffer.byteLength(value)), ...Buffer.from(value)],
   global: (module: string, name: string) => [0x63, ...Buffer.from(`${module}\n${name}\n`)],
   stackGlobal: () => [0x93],
@@ -42,7 +46,13 @@ export function pickle(...parts: readonly (readonly number[])[]): Uint8Array {
 /** The call that rebuilds a tensor from storage `key`, as torch.save writes it. */
 export function tensor(
   key: string,
-  options: { storageClass?: string; length?: number; offset?: number; shape?: readonly number[][]; strides?: readonly number[][] } = {},
+  options: {
+    storageClass?: string;
+    length?: number;
+    offset?: number;
+    shape?: readonly number[][];
+    strides?: readonly number[][];
+  } = {},
 ): number[] {
   const { storageClass = "FloatStorage", length = 4, offset = 0, shape = [op.int(4)], strides = [op.int(1)] } = options;
   return [

@@ -28,10 +28,14 @@ test("a layer of RWKV-4 is nine steps, with nothing elementwise left", () => {
 });
 
 test("activations, gates and residuals are part of the products", () => {
-  const value = plan.steps.flat().find(({ main }) => main.op === "matmul" && main.weight.name === "blocks.1.ffn.value.weight");
+  const value = plan.steps
+    .flat()
+    .find(({ main }) => main.op === "matmul" && main.weight.name === "blocks.1.ffn.value.weight");
   expect(value?.multiplier).toBeDefined();
   expect(value?.addend).toBeDefined();
-  const activations = plan.steps.flat().flatMap(({ main, activation }) => (main.op === "matmul" ? [`${main.weight.name} ${activation}`] : []));
+  const activations = plan.steps
+    .flat()
+    .flatMap(({ main, activation }) => (main.op === "matmul" ? [`${main.weight.name} ${activation}`] : []));
   expect(activations).toContain("blocks.0.att.receptance.weight sigmoid");
   expect(activations).toContain("blocks.0.ffn.key.weight reluSquared");
   expect(activations).toContain("head.weight none");
@@ -39,15 +43,23 @@ test("activations, gates and residuals are part of the products", () => {
 
 describe("buffers", () => {
   test("values alive at the same time do not overlap", () => {
-    const madeAt = new Map(plan.steps.flatMap((step, i) => step.flatMap((o) => o.outputs.map((node) => [node, i] as const))));
+    const madeAt = new Map(
+      plan.steps.flatMap((step, i) => step.flatMap((o) => o.outputs.map((node) => [node, i] as const))),
+    );
     const lastUse = new Map(madeAt);
     plan.steps.forEach((step, i) => step.forEach((o) => o.inputs.forEach((node) => lastUse.set(node, i))));
     const nodes = [...plan.buffers];
     expect(nodes.length).toBe(madeAt.size);
     for (const [a, bufferA] of nodes) {
       for (const [b, bufferB] of nodes) {
-        if (a === b || (madeAt.get(a) as number) > (lastUse.get(b) as number) || (madeAt.get(b) as number) > (lastUse.get(a) as number)) continue;
-        const apart = bufferA.offset + a.width * 16 * 4 <= bufferB.offset || bufferB.offset + b.width * 16 * 4 <= bufferA.offset;
+        if (
+          a === b ||
+          (madeAt.get(a) as number) > (lastUse.get(b) as number) ||
+          (madeAt.get(b) as number) > (lastUse.get(a) as number)
+        )
+          continue;
+        const apart =
+          bufferA.offset + a.width * 16 * 4 <= bufferB.offset || bufferB.offset + b.width * 16 * 4 <= bufferA.offset;
         expect(apart).toBe(true);
       }
     }

@@ -19,8 +19,12 @@ describe.skipIf(!hasSharedData)("reference data", () => {
         const [rows] = await model.forward([{ state, tokens: tokens.slice(at, at + chunk), logits: "all" }]);
         logits.push(...(rows as Float32Array));
       }
-      expect(maxDifference(logits, readFloats(sharedData("golden/synthetic-rwkv4-3x64.logits.f32")))).toBeLessThan(2e-4);
-      expect(maxDifference(state.values, readFloats(sharedData("golden/synthetic-rwkv4-3x64.state.f32")))).toBeLessThan(2e-4);
+      expect(maxDifference(logits, readFloats(sharedData("golden/synthetic-rwkv4-3x64.logits.f32")))).toBeLessThan(
+        2e-4,
+      );
+      expect(maxDifference(state.values, readFloats(sharedData("golden/synthetic-rwkv4-3x64.state.f32")))).toBeLessThan(
+        2e-4,
+      );
     }
     await model.dispose();
   });

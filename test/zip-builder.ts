@@ -18,7 +18,11 @@ export interface BuiltEntry {
 }
 
 /** Writes an archive; sizes and offsets past 2^32 get zip64 fields. */
-export async function buildZip(path: string, entries: readonly BuiltEntry[], options: { claimedCount?: number; claimedDirectorySize?: number; zip64?: boolean } = {}): Promise<void> {
+export async function buildZip(
+  path: string,
+  entries: readonly BuiltEntry[],
+  options: { claimedCount?: number; claimedDirectorySize?: number; zip64?: boolean } = {},
+): Promise<void> {
   const file = await open(path, "w");
   try {
     let at = 0;
@@ -64,7 +68,11 @@ export async function buildZip(path: string, entries: readonly BuiltEntry[], opt
 }
 
 function centralRecord(entry: BuiltEntry, name: Buffer, size: number, offset: number): Buffer {
-  const fields = [entry.claimedSize ?? size, entry.claimedCompressedSize ?? entry.claimedSize ?? size, entry.claimedOffset ?? offset];
+  const fields = [
+    entry.claimedSize ?? size,
+    entry.claimedCompressedSize ?? entry.claimedSize ?? size,
+    entry.claimedOffset ?? offset,
+  ];
   const large = fields.filter((value) => value > 0xfffffffe);
   const extra = Buffer.alloc(large.length ? 4 + 8 * large.length : 0);
   if (large.length) {

@@ -1,8 +1,8 @@
 // What backends share in loading weights: vectors and functions of vectors as float32.
 
-import { elementCount, type WeightDType } from "../dtypes.js";
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { readFloat32 } from "../checkpoints/read-tensor.js";
+import { elementCount, type WeightDType } from "../dtypes.js";
 import type { Graph, Vector, WeightNode } from "../graph/graph.js";
 import { unaryFunctions } from "./reference/operations.js";
 

@@ -62,7 +62,10 @@ export function byteLengthOf(tensor: StoredTensor): number {
  */
 export function checkShape(file: string, name: string, shape: readonly unknown[]): asserts shape is readonly number[] {
   if (shape.length > maxDimensions) {
-    throw new CheckpointError(file, `tensor ${name}: expected at most ${maxDimensions} dimensions, found ${shape.length}`);
+    throw new CheckpointError(
+      file,
+      `tensor ${name}: expected at most ${maxDimensions} dimensions, found ${shape.length}`,
+    );
   }
   for (const dimension of shape) {
     if (!Number.isSafeInteger(dimension) || (dimension as number) < 0) {
@@ -70,12 +73,17 @@ export function checkShape(file: string, name: string, shape: readonly unknown[]
     }
   }
   if (!Number.isSafeInteger(elementCount(shape as number[]) * 8)) {
-    throw new CheckpointError(file, `tensor ${name}: shape ${describeNumbers(shape)} has more elements than can be addressed`);
+    throw new CheckpointError(
+      file,
+      `tensor ${name}: shape ${describeNumbers(shape)} has more elements than can be addressed`,
+    );
   }
 }
 
 /** A list from a file for an error message; it may hold anything, so nothing in it is followed. */
 export function describeNumbers(values: readonly unknown[]): string {
-  const shown = values.slice(0, 8).map((value) => (typeof value === "number" || typeof value === "bigint" ? `${value}` : typeof value));
+  const shown = values
+    .slice(0, 8)
+    .map((value) => (typeof value === "number" || typeof value === "bigint" ? `${value}` : typeof value));
   return `[${shown.join(", ")}${values.length > shown.length ? ", ..." : ""}]`;
 }

@@ -108,7 +108,10 @@ async function shardsOf(index: string): Promise<string[]> {
   const names = new Set<string>();
   for (const [tensor, name] of Object.entries(map)) {
     if (typeof name !== "string" || name !== basename(name) || name === "..") {
-      throw new CheckpointError(index, `tensor ${tensor}: expected the name of a file beside the index, found ${typeof name === "string" ? name : typeof name}`);
+      throw new CheckpointError(
+        index,
+        `tensor ${tensor}: expected the name of a file beside the index, found ${typeof name === "string" ? name : typeof name}`,
+      );
     }
     names.add(name);
   }

@@ -1,6 +1,6 @@
 // Writes the pickle of a state dict (protocol 2, as torch.save does): text, integers, tuples, tensors, one ordered dict.
 
-import { elementCount, type DType } from "../dtypes.js";
+import { type DType, elementCount } from "../dtypes.js";
 import { contiguousStrides } from "./checkpoint.js";
 import { storageClasses } from "./torch-objects.js";
 
@@ -22,8 +22,10 @@ export class PickleWriter {
   }
 
   integer(value: number): void {
-    if (value >= 0 && value < 256) this.#bytes.push(0x4b, value); // BININT1
-    else if (value >= 0 && value < 2 ** 31) this.#bytes.push(0x4a, ...uint32(value)); // BININT
+    if (value >= 0 && value < 256)
+      this.#bytes.push(0x4b, value); // BININT1
+    else if (value >= 0 && value < 2 ** 31)
+      this.#bytes.push(0x4a, ...uint32(value)); // BININT
     else {
       const wide = new Uint8Array(8);
       new DataView(wide.buffer).setBigInt64(0, BigInt(value), true);

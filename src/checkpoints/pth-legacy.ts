@@ -96,7 +96,10 @@ async function placeStorages(source: ByteSource, storages: Map<string, Storage>,
     storage.offset = at + 8;
     at = storage.offset + storage.length * bytesPerElement[storage.dtype];
     if (at > source.size) {
-      throw new CheckpointError(source.name, `storage ${key} ends at byte ${at}, past the file's ${source.size} (truncated)`);
+      throw new CheckpointError(
+        source.name,
+        `storage ${key} ends at byte ${at}, past the file's ${source.size} (truncated)`,
+      );
     }
   }
 }

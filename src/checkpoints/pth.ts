@@ -51,12 +51,14 @@ async function readPickle(source: ByteSource, entry: ZipEntry): Promise<Uint8Arr
     throw new CheckpointError(source.name, `data.pkl has ${entry.size} bytes; expected at most ${maxPickleSize}`);
   }
   const bytes = await readRange(source, entry.offset, entry.size);
-  if (crc32(bytes) !== entry.crc32) throw new CheckpointError(source.name, "data.pkl is damaged (its checksum differs)");
+  if (crc32(bytes) !== entry.crc32)
+    throw new CheckpointError(source.name, "data.pkl is damaged (its checksum differs)");
   return bytes;
 }
 
 async function checkByteOrder(source: ByteSource, entry: ZipEntry | undefined): Promise<void> {
   if (!entry) return; // before PyTorch 2.0 there was no such entry, and files were little-endian
   const order = new TextDecoder().decode(await readRange(source, entry.offset, Math.min(entry.size, 16)));
-  if (order.trim() !== "little") throw new CheckpointError(source.name, `expected little-endian data, found "${order}"`);
+  if (order.trim() !== "little")
+    throw new CheckpointError(source.name, `expected little-endian data, found "${order}"`);
 }

@@ -1,10 +1,10 @@
 // Reads a stored tensor's elements into memory in the wanted type, a few MiB at a time, so that loading takes no more
 // memory than the weights themselves.
 
-import { bytesPerElement, convertElements, elementCount, type DType } from "../dtypes.js";
+import { bytesPerElement, convertElements, type DType, elementCount } from "../dtypes.js";
 import { byteLengthOf, contiguousStrides, isContiguous, type StoredTensor } from "./checkpoint.js";
 
-const pieceSize = 4 * 2 ** 20;
+const pieceSize = 2 ** 20;
 
 /**
  * Reads all elements, row-major, converted to `dtype`.
@@ -36,16 +36,35 @@ export async function* tensorPieces(tensor: StoredTensor, dtype: DType): AsyncGe
     return;
   }
   const size = byteLengthOf(tensor);
-  const stored = new Uint8Array(Math.min(pieceSize, size));
   const scale = bytesPerElement[dtype] / bytesPerElement[tensor.dtype];
-  const converted = tensor.dtype === dtype ? stored : new Uint8Array(stored.byteLength * scale);
-  for (let at = 0; at < size; at += stored.byteLength) {
-    const length = Math.min(stored.byteLength, size - at);
-    await tensor.source.readInto(tensor.offset + at, stored.subarray(0, length));
-    const piece = converted.subarray(0, length * scale);
-    if (converted !== stored) convertElements(stored.subarray(0, length), tensor.dtype, piece, dtype);
-    yield piece;
+  const scratch = takeScratch();
+  try {
+    for (let at = 0; at < size; at += pieceSize) {
+      const length = Math.min(pieceSize, size - at);
+      const stored = scratch.stored.subarray(0, length);
+      await tensor.source.readInto(tensor.offset + at, stored);
+      const converted = scratch.converted.subarray(0, length * scale);
+      if (tensor.dtype !== dtype) convertElements(stored, tensor.dtype, converted, dtype);
+      yield tensor.dtype === dtype ? stored : converted;
+    }
+  } finally {
+    spareScratch = scratch;
   }
+}
+
+interface Scratch {
+  readonly stored: Uint8Array;
+  /** Four times as large, for the widest conversion: 8 bits to 32. */
+  readonly converted: Uint8Array;
+}
+
+/** One scratch is kept: hundreds of new ones would stay in memory until a garbage collection, beside the weights. */
+let spareScratch: Scratch | undefined;
+
+function takeScratch(): Scratch {
+  const scratch = spareScratch ?? { stored: new Uint8Array(pieceSize), converted: new Uint8Array(4 * pieceSize) };
+  spareScratch = undefined;
+  return scratch;
 }
 
 /** Reads all elements as float32. */

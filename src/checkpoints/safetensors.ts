@@ -101,7 +101,8 @@ function storedTensor(source: ByteSource, name: string, entry: HeaderEntry, data
   checkShape(source.name, name, entry.shape);
   const [begin, end] = offsets as [number, number];
   const expected = elementCount(entry.shape) * bytesPerElement[dtype];
-  const inside = Number.isSafeInteger(begin) && Number.isSafeInteger(end) && begin >= 0 && dataStart + end <= source.size;
+  const inside =
+    Number.isSafeInteger(begin) && Number.isSafeInteger(end) && begin >= 0 && dataStart + end <= source.size;
   if (!inside || end - begin !== expected) {
     throw new CheckpointError(
       source.name,

@@ -51,7 +51,10 @@ export const storageClasses: Readonly<Record<string, DType>> = {
 export function torchGlobals(file: string): Map<string, PickleGlobal> {
   const rebuildTensor: PickleGlobal = ([storage, start, shape, strides]) => {
     if (!isStorage(storage) || !Number.isSafeInteger(start) || !Array.isArray(shape) || !Array.isArray(strides)) {
-      throw new CheckpointError(file, "pickle: a tensor that is not built from a storage, an offset, a size and strides");
+      throw new CheckpointError(
+        file,
+        "pickle: a tensor that is not built from a storage, an offset, a size and strides",
+      );
     }
     return new PickledTensor(storage, start as number, shape, strides);
   };
@@ -118,11 +121,13 @@ export function stateDictTensors(source: ByteSource, root: PickleValue): Map<str
     if (!(candidate instanceof Map)) continue;
     const tensors = new Map<string, StoredTensor>();
     for (const [name, value] of candidate) {
-      if (typeof name === "string" && value instanceof PickledTensor) tensors.set(name, storedTensor(source, name, value));
+      if (typeof name === "string" && value instanceof PickledTensor)
+        tensors.set(name, storedTensor(source, name, value));
     }
     if (tensors.size > 0) return tensors;
   }
-  const found = root instanceof Map ? `a dict with ${root.size} other keys` : `a ${root === null ? "None" : typeof root}`;
+  const found =
+    root instanceof Map ? `a dict with ${root.size} other keys` : `a ${root === null ? "None" : typeof root}`;
   throw new CheckpointError(
     source.name,
     `expected a state dict (tensors by name) at the top or under state_dict or model, found ${found}`,

@@ -129,7 +129,12 @@ function parseDirectory(source: ByteSource, bytes: Uint8Array, count: number): C
     if (sizes.compressed !== sizes.uncompressed) {
       throw new CheckpointError(source.name, `zip entry ${name}: stored, yet of two sizes`);
     }
-    records.push({ name, size: sizes.uncompressed, crc32: view.getUint32(at + 16, true), localOffset: sizes.localOffset });
+    records.push({
+      name,
+      size: sizes.uncompressed,
+      crc32: view.getUint32(at + 16, true),
+      localOffset: sizes.localOffset,
+    });
     at = end;
   }
   return records;

@@ -37,6 +37,9 @@ export function chatFormatFor(model: Model): ChatFormatName {
 
 /** The text of a user's turn, up to where the assistant's begins. */
 export function turnText(format: ChatFormat, message: string): string {
-  const flat = message.trim().replaceAll("\r\n", "\n").replace(/\n{2,}/g, "\n");
+  const flat = message
+    .trim()
+    .replaceAll("\r\n", "\n")
+    .replace(/\n{2,}/g, "\n");
   return `${format.user}: ${flat}\n\n${format.assistant}:`;
 }

@@ -13,7 +13,21 @@ import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./
 import { addSamplingOptions, wholeNumber } from "./option-parsers.js";
 import { note } from "./terminal.js";
 
-interface ChatOptions extends ModelOptions, Pick<GenerationOptions, "temperature" | "topP" | "topK" | "minP" | "presencePenalty" | "frequencyPenalty" | "penaltyDecay" | "bannedTokens" | "logitBias" | "seed"> {
+interface ChatOptions
+  extends ModelOptions,
+    Pick<
+      GenerationOptions,
+      | "temperature"
+      | "topP"
+      | "topK"
+      | "minP"
+      | "presencePenalty"
+      | "frequencyPenalty"
+      | "penaltyDecay"
+      | "bannedTokens"
+      | "logitBias"
+      | "seed"
+    > {
   format?: ChatFormatName;
   maxTokens: number;
 }
@@ -32,7 +46,9 @@ export function addChat(program: Command): void {
   const command = program
     .command("chat")
     .description("talk with a model; /help lists the commands of a conversation")
-    .addOption(new Option("--format <name>", "how turns are written (default: by the model)").choices(Object.keys(chatFormats)))
+    .addOption(
+      new Option("--format <name>", "how turns are written (default: by the model)").choices(Object.keys(chatFormats)),
+    )
     .option("-n, --max-tokens <n>", "most tokens of an answer", wholeNumber(1), 500);
   addSamplingOptions(command, { temperature: 1, topP: 0.6, presencePenalty: 0.2, frequencyPenalty: 0.2 });
   addModelOptions(command)
@@ -179,8 +195,30 @@ class Conversation {
 
   async #answer(): Promise<void> {
     this.#reply = new AbortController();
-    const { temperature, topP, topK, minP, presencePenalty, frequencyPenalty, penaltyDecay, bannedTokens, logitBias, seed, maxTokens } = this.#options;
-    const sampling = { temperature, topP, topK, minP, presencePenalty, frequencyPenalty, penaltyDecay, bannedTokens, logitBias };
+    const {
+      temperature,
+      topP,
+      topK,
+      minP,
+      presencePenalty,
+      frequencyPenalty,
+      penaltyDecay,
+      bannedTokens,
+      logitBias,
+      seed,
+      maxTokens,
+    } = this.#options;
+    const sampling = {
+      temperature,
+      topP,
+      topK,
+      minP,
+      presencePenalty,
+      frequencyPenalty,
+      penaltyDecay,
+      bannedTokens,
+      logitBias,
+    };
     const defined = Object.fromEntries(Object.entries(sampling).filter(([, value]) => value !== undefined));
     const generation = this.#session.generate({
       ...defined,

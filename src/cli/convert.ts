@@ -32,7 +32,11 @@ Examples:
 }
 
 async function convert(input: string, output: string, options: { dtype?: WeightDType }): Promise<void> {
-  const write = output.endsWith(".safetensors") ? writeSafetensors : /\.(pth|pt|bin)$/.test(output) ? writePth : undefined;
+  const write = output.endsWith(".safetensors")
+    ? writeSafetensors
+    : /\.(pth|pt|bin)$/.test(output)
+      ? writePth
+      : undefined;
   if (!write) throw new RwkvError(`${output}: expected a file name that ends in .pth or .safetensors`);
   const checkpoint = await openCheckpoint(input);
   const bar = progressBar("writing");

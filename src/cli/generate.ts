@@ -1,7 +1,7 @@
 // rwkv generate: continues a prompt, several times from one reading of it.
 
 import type { Command } from "commander";
-import { type GenerationResult } from "../generation/generation.js";
+import type { GenerationResult } from "../generation/generation.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
 import { addSamplingOptions, tokenIds, wholeNumber } from "./option-parsers.js";
 import { note, progressBar, readStdin, readTextFile, stdinHasText } from "./terminal.js";
@@ -38,8 +38,15 @@ export function addGenerate(program: Command): void {
     .argument("[prompt]", 'the text to continue; "-" reads stdin (default: a demonstration prompt)')
     .option("-f, --file <path>", "read the prompt from a file")
     .option("--trials <n>", "how many texts to generate from the prompt", wholeNumber(1), 3)
-    .option("-n, --max-tokens <n>", "most tokens of each text (default: 100; 400 for the model in the package)", wholeNumber(1))
-    .option("--stop <text>", "end the text before this; can be given several times", (text, all: string[] = []) => [...all, text])
+    .option(
+      "-n, --max-tokens <n>",
+      "most tokens of each text (default: 100; 400 for the model in the package)",
+      wholeNumber(1),
+    )
+    .option("--stop <text>", "end the text before this; can be given several times", (text, all: string[] = []) => [
+      ...all,
+      text,
+    ])
     .option("--stop-tokens <ids>", "end the text at these token ids, separated by commas", tokenIds);
   addSamplingOptions(command, { temperature: 1, topP: 0.85, presencePenalty: 0, frequencyPenalty: 0 });
   addModelOptions(command)
@@ -66,16 +73,23 @@ async function generate(prompt: string | undefined, options: GenerateOptions): P
   const session = model.session();
   const bar = progressBar("reading the prompt");
   const started = performance.now();
-  const promptTokens = await session
-    .read(text, { onProgress: bar.update, signal: interrupt.signal })
-    .catch((error) => {
-      if (!interrupt.signal.aborted) throw error;
-      return 0;
-    });
+  const promptTokens = await session.read(text, { onProgress: bar.update, signal: interrupt.signal }).catch((error) => {
+    if (!interrupt.signal.aborted) throw error;
+    return 0;
+  });
   bar.stop();
   const promptSeconds = (performance.now() - started) / 1000;
 
-  const { file: _file, trials, model: _model, tokenizer: _tokenizer, dtype: _dtype, backend: _backend, threads: _threads, ...rest } = options;
+  const {
+    file: _file,
+    trials,
+    model: _model,
+    tokenizer: _tokenizer,
+    dtype: _dtype,
+    backend: _backend,
+    threads: _threads,
+    ...rest
+  } = options;
   const sampling = { ...rest, maxTokens: options.maxTokens ?? (options.model === undefined ? 400 : 100) };
   for (let trial = 0; trial < trials && !interrupt.signal.aborted; trial++) {
     const seed = options.seed === undefined ? {} : { seed: options.seed + trial };

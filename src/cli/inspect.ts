@@ -99,7 +99,9 @@ async function invalidValues(tensors: readonly StoredTensor[]): Promise<string[]
     let invalid = 0;
     for await (const piece of tensorPieces(part, tensor.dtype)) invalid += countInvalid(piece, tensor.dtype);
     if (invalid > 0) {
-      warnings.push(`tensor ${tensor.name} has ${part === tensor ? "" : "at least "}${invalid} values that are NaN or infinite`);
+      warnings.push(
+        `tensor ${tensor.name} has ${part === tensor ? "" : "at least "}${invalid} values that are NaN or infinite`,
+      );
     }
     done += byteLengthOf(tensor);
     bar.update(done, total);
@@ -135,7 +137,9 @@ function report(inspection: Inspection): string {
     `file        ${inspection.file}`,
     `format      ${inspection.format}`,
     `version     ${version === null ? "not recognised" : `RWKV-${version}`}`,
-    ...(version === null ? [] : [`size        ${layers} layers, width ${width}, hidden ${hidden}, vocabulary ${vocabulary}`]),
+    ...(version === null
+      ? []
+      : [`size        ${layers} layers, width ${width}, hidden ${hidden}, vocabulary ${vocabulary}`]),
     `parameters  ${parameters.toLocaleString("en-US")}`,
     `weights     ${formatBytes(bytes)}, ${types.join(", ")}`,
     "",

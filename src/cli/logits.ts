@@ -23,7 +23,9 @@ export function addLogits(program: Command): void {
     .requiredOption("--out <file>", "file to write: [vocabulary] floats, with --all [tokens, vocabulary]")
     .option("--all", "logits after every token, not only after the last")
     .addOption(
-      new Option("--mode <mode>", "one token at a time, or many at once").choices(["serial", "sequence"]).default("sequence"),
+      new Option("--mode <mode>", "one token at a time, or many at once")
+        .choices(["serial", "sequence"])
+        .default("sequence"),
     );
   addModelOptions(command)
     .addHelpText(

@@ -12,7 +12,9 @@ import { addLogits } from "./logits.js";
 import { addPerplexity } from "./perplexity.js";
 import { addTokenize } from "./tokenize.js";
 
-const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
+const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+  version: string;
+};
 
 const program = new Command("rwkv")
   .description("The RWKV language model: run PyTorch and safetensors checkpoints as they are.")

@@ -23,7 +23,13 @@ export function addModelOptions(command: Command): Command {
     .option("-m, --model <path>", ".pth or .safetensors file, or a folder with one (default: the model in the package)")
     .option("--tokenizer <path>", 'tokenizer.json, World vocabulary, or "bytes" (default: the one beside the model)')
     .addOption(dtypeOption("type of the weights in memory (default: as stored)"))
-    .addOption(new Option("--backend <name>", "where to compute (default: native, else wasm)").choices(["native", "wasm", "reference"]))
+    .addOption(
+      new Option("--backend <name>", "where to compute (default: native, else wasm)").choices([
+        "native",
+        "wasm",
+        "reference",
+      ]),
+    )
     .option("--threads <n>", "compute threads (default: one for each core)", wholeNumber(1, 256));
 }
 

@@ -38,13 +38,31 @@ export function dtypeOption(description: string): Option {
 }
 
 /** Adds the options of sampling that `generate` and `chat` share. */
-export function addSamplingOptions(command: Command, defaults: { temperature: number; topP: number; presencePenalty: number; frequencyPenalty: number }): Command {
+export function addSamplingOptions(
+  command: Command,
+  defaults: { temperature: number; topP: number; presencePenalty: number; frequencyPenalty: number },
+): Command {
   return command
-    .option("--temperature <t>", "flatten (> 1) or sharpen (< 1) the choice; 0 is greedy", number(0, 100), defaults.temperature)
-    .option("--top-p <p>", "keep the most probable tokens that sum up to this; 1 keeps all", number(0, 1), defaults.topP)
+    .option(
+      "--temperature <t>",
+      "flatten (> 1) or sharpen (< 1) the choice; 0 is greedy",
+      number(0, 100),
+      defaults.temperature,
+    )
+    .option(
+      "--top-p <p>",
+      "keep the most probable tokens that sum up to this; 1 keeps all",
+      number(0, 1),
+      defaults.topP,
+    )
     .option("--top-k <k>", "keep the k most probable tokens; 0 keeps all", wholeNumber(0), 0)
     .option("--min-p <p>", "keep tokens this many times as probable as the best; 0 keeps all", number(0, 1), 0)
-    .option("--presence-penalty <x>", "lower the logits of tokens generated before", number(-100, 100), defaults.presencePenalty)
+    .option(
+      "--presence-penalty <x>",
+      "lower the logits of tokens generated before",
+      number(-100, 100),
+      defaults.presencePenalty,
+    )
     .option("--frequency-penalty <x>", "lower them by their count", number(-100, 100), defaults.frequencyPenalty)
     .option("--penalty-decay <x>", "what counts are multiplied by at every token", number(0, 1), 0.996)
     .option("--banned-tokens <ids>", "token ids never chosen, separated by commas", tokenIds)

@@ -1,8 +1,8 @@
 // rwkv tokenize: text from stdin to token ids.
 
 import type { Command } from "commander";
-import { embeddedModelPath } from "../load.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
+import { embeddedModelPath } from "../load.js";
 import { bindModel } from "../models/versions.js";
 import { openTokenizer, tokenizerFor } from "../tokenizers/open-tokenizer.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";

@@ -3,7 +3,11 @@
 import { OptionError, RwkvError } from "../errors.js";
 import { freshSeed, randomGenerator } from "../sampling/random.js";
 import { Sampler } from "../sampling/sampler.js";
-import { type ResolvedSamplingOptions, resolveSamplingOptions, type SamplingOptions } from "../sampling/sampling-options.js";
+import {
+  type ResolvedSamplingOptions,
+  resolveSamplingOptions,
+  type SamplingOptions,
+} from "../sampling/sampling-options.js";
 import type { Session } from "./session.js";
 import type { State } from "./state.js";
 import { StopStrings } from "./stop-strings.js";
@@ -154,7 +158,11 @@ export class Generation implements AsyncIterable<string> {
   #takePending(state: State): number {
     const token = state.pendingToken ?? (state.position === 0 ? this.#session.model.tokenizer.endOfText : undefined);
     if (token === undefined) {
-      throw new OptionError("prompt", "", "at least one token, since this tokenizer has no end-of-text token to begin with");
+      throw new OptionError(
+        "prompt",
+        "",
+        "at least one token, since this tokenizer has no end-of-text token to begin with",
+      );
     }
     state.pendingToken = undefined;
     return token;

@@ -136,7 +136,8 @@ export class Model {
 
   async #forward(segments: readonly Segment[], signal: AbortSignal | undefined): Promise<Float32Array[]> {
     const { vocabulary } = this.info;
-    const rows = (s: Segment) => (s.logits === "all" ? s.tokens.length : s.logits === "none" || s.tokens.length === 0 ? 0 : 1);
+    const rows = (s: Segment) =>
+      s.logits === "all" ? s.tokens.length : s.logits === "none" || s.tokens.length === 0 ? 0 : 1;
     const results = segments.map((segment) => new Float32Array(rows(segment) * vocabulary));
     const filled = segments.map(() => 0);
     for (const pass of packPasses(segments, this.#runtime.maxTokens)) {

@@ -90,6 +90,9 @@ export class Session {
   acquire(): { state: State; release: () => void } {
     if (this.#busy) throw new RwkvError("the session is reading or generating; wait for that, or fork it");
     this.#busy = true;
-    return { state: this.#state, release: () => void (this.#busy = false) };
+    const release = () => {
+      this.#busy = false;
+    };
+    return { state: this.#state, release };
   }
 }

@@ -46,7 +46,8 @@ export function decodeState(bytes: Uint8Array, fingerprint: number, length: numb
     throw new StateError("not a saved RWKV state");
   }
   const version = view.getUint32(8, true);
-  if (version !== formatVersion) throw new StateError(`saved state: expected format ${formatVersion}, found ${version}`);
+  if (version !== formatVersion)
+    throw new StateError(`saved state: expected format ${formatVersion}, found ${version}`);
   if (view.getUint32(bytes.length - 4, true) !== crc32(bytes.subarray(0, -4))) {
     throw new StateError("saved state is damaged (its checksum differs)");
   }
@@ -58,7 +59,8 @@ export function decodeState(bytes: Uint8Array, fingerprint: number, length: numb
     );
   }
   const lastToken = view.getInt32(20, true);
-  if (lastToken < -1 || lastToken >= vocabulary) throw new StateError(`saved state: last token ${lastToken} does not exist`);
+  if (lastToken < -1 || lastToken >= vocabulary)
+    throw new StateError(`saved state: last token ${lastToken} does not exist`);
   const values = new Float32Array(length);
   for (let i = 0; i < length; i++) values[i] = view.getFloat32(headerSize + i * 4, true);
   return { values, lastToken: lastToken < 0 ? undefined : lastToken, position: Number(view.getBigUint64(28, true)) };

@@ -2,7 +2,7 @@
 // an activation, a factor, a summand - is done where the product is stored, and all mixes of one token shift are one
 // operation.
 
-import { inputsOf, type RowNode, topologicalOrder, type Graph } from "./graph.js";
+import { type Graph, inputsOf, type RowNode, topologicalOrder } from "./graph.js";
 
 /** Functions that a matrix product can end with. */
 export type Activation = "none" | "sigmoid" | "reluSquared";
@@ -89,7 +89,14 @@ function withEpilogue(
     } else break;
   }
   const inputs = [...inputsOf(main), ...(multiplier ? [multiplier] : []), ...(addend ? [addend] : [])];
-  const fused = { main, inputs, outputs: [result], activation, ...(multiplier && { multiplier }), ...(addend && { addend }) };
+  const fused = {
+    main,
+    inputs,
+    outputs: [result],
+    activation,
+    ...(multiplier && { multiplier }),
+    ...(addend && { addend }),
+  };
   return { fused, absorbed };
 }
 

@@ -37,10 +37,30 @@ interface Row {
 /** A value with a row of `width` floats for each token of its row set. */
 export type RowNode =
   | (Row & { readonly op: "embedding"; readonly table: WeightNode })
-  | (Row & { readonly op: "layerNorm"; readonly x: RowNode; readonly weight: Vector; readonly bias: Vector; readonly epsilon: number })
-  | (Row & { readonly op: "tokenShift"; readonly x: RowNode; readonly previous: StateVector; readonly factors: readonly Vector[]; readonly output: number; readonly group: number })
+  | (Row & {
+      readonly op: "layerNorm";
+      readonly x: RowNode;
+      readonly weight: Vector;
+      readonly bias: Vector;
+      readonly epsilon: number;
+    })
+  | (Row & {
+      readonly op: "tokenShift";
+      readonly x: RowNode;
+      readonly previous: StateVector;
+      readonly factors: readonly Vector[];
+      readonly output: number;
+      readonly group: number;
+    })
   | (Row & { readonly op: "matmul"; readonly weight: WeightNode; readonly x: RowNode })
-  | (Row & { readonly op: "wkv"; readonly key: RowNode; readonly value: RowNode; readonly decay: Vector; readonly first: Vector; readonly state: WkvState })
+  | (Row & {
+      readonly op: "wkv";
+      readonly key: RowNode;
+      readonly value: RowNode;
+      readonly decay: Vector;
+      readonly first: Vector;
+      readonly state: WkvState;
+    })
   | (Row & { readonly op: "unary"; readonly function: UnaryFunction; readonly x: RowNode })
   | (Row & { readonly op: "binary"; readonly function: BinaryFunction; readonly a: RowNode; readonly b: RowNode })
   | (Row & { readonly op: "selectRows"; readonly x: RowNode });
@@ -53,7 +73,14 @@ export interface WkvState {
 }
 
 /** A vector weight, or a function of one, computed when the model is loaded. */
-export type Vector = WeightNode | { readonly op: "vectorFunction"; readonly function: UnaryFunction; readonly x: Vector; readonly shape: readonly number[] };
+export type Vector =
+  | WeightNode
+  | {
+      readonly op: "vectorFunction";
+      readonly function: UnaryFunction;
+      readonly x: Vector;
+      readonly shape: readonly number[];
+    };
 
 /** A finished graph. */
 export interface Graph {

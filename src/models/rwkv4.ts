@@ -18,13 +18,18 @@ function build(size: ModelSize, { layerNormEpsilon }: { layerNormEpsilon: number
   const multiply = (a: RowNode, b: RowNode) => g.binary("multiply", a, b);
   const sigmoid = (x: RowNode) => g.unary("sigmoid", x);
   const reluSquared = (x: RowNode) => g.unary("square", g.unary("relu", x));
-  const linear = (name: string, outputs: number, x: RowNode) => g.matmul(g.matrix(`${name}.weight`, outputs, x.width), x);
+  const linear = (name: string, outputs: number, x: RowNode) =>
+    g.matmul(g.matrix(`${name}.weight`, outputs, x.width), x);
   const layerNorm = (name: string, x: RowNode) =>
     g.layerNorm(x, g.vector(`${name}.weight`, width), g.vector(`${name}.bias`, width), layerNormEpsilon);
 
   function timeMixing(name: string, x: RowNode): RowNode {
     const previous = g.state(width, 0);
-    const state = { numerator: g.state(width, 0), denominator: g.state(width, 0), maxExponent: g.state(width, noExponent) };
+    const state = {
+      numerator: g.state(width, 0),
+      denominator: g.state(width, 0),
+      maxExponent: g.state(width, noExponent),
+    };
     const [xk, xv, xr] = g.tokenShift(x, previous, [
       g.vector(`${name}.time_mix_k`, width),
       g.vector(`${name}.time_mix_v`, width),
@@ -73,7 +78,11 @@ export const rwkv4: ModelDefinition = {
   version: "4",
 
   matches(names) {
-    return names.has("blocks.0.att.time_first") && names.has("blocks.0.att.time_mix_k") && !names.has("blocks.0.att.ln_x.weight");
+    return (
+      names.has("blocks.0.att.time_first") &&
+      names.has("blocks.0.att.time_mix_k") &&
+      !names.has("blocks.0.att.ln_x.weight")
+    );
   },
 
   canonicalName(name) {

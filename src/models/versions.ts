@@ -47,9 +47,9 @@ export function bindModel(checkpoint: Checkpoint): BoundModel {
         `found ${size ? `${size.layers} layers` : "no such matrices"}`,
     );
   }
-  checkConfig(checkpoint, size);
   const graph = definition.build(size, { layerNormEpsilon: layerNormEpsilon(checkpoint) });
   checkTensors(checkpoint, definition, graph, tensors);
+  checkConfig(checkpoint, size);
   return { version: definition.version, size, graph, tensors };
 }
 
@@ -86,7 +86,8 @@ function checkTensors(
     if (!tensor || !found) problems.push(`missing ${weight.name} [${weight.shape.join(", ")}]`);
     else if (found.join() !== shape.join()) {
       problems.push(`${tensor.name}: expected shape [${weight.shape.join(", ")}], found [${tensor.shape.join(", ")}]`);
-    } else if (!floating.has(tensor.dtype)) problems.push(`${tensor.name}: expected floating point, found ${tensor.dtype}`);
+    } else if (!floating.has(tensor.dtype))
+      problems.push(`${tensor.name}: expected floating point, found ${tensor.dtype}`);
   }
   for (const [name, tensor] of tensors) if (!wanted.has(name)) problems.push(`unexpected ${tensor.name}`);
   if (problems.length === 0) return;

@@ -30,7 +30,8 @@ export class Sampler {
   choose(logits: Float32Array): number {
     const weights = this.#weights;
     weights.set(logits);
-    for (const [id, bias] of Object.entries(this.#options.logitBias)) weights[Number(id)] = (weights[Number(id)] as number) + bias;
+    for (const [id, bias] of Object.entries(this.#options.logitBias))
+      weights[Number(id)] = (weights[Number(id)] as number) + bias;
     this.#penalties.apply(weights);
     for (const id of this.#options.bannedTokens) weights[id] = Number.NEGATIVE_INFINITY;
 
@@ -110,7 +111,12 @@ function prefixLength(
 }
 
 /** Draws from weight^(1/temperature), walking the tokens by id. */
-function drawFrom(weights: Float32Array, kept: readonly number[] | undefined, temperature: number, uniform: number): number {
+function drawFrom(
+  weights: Float32Array,
+  kept: readonly number[] | undefined,
+  temperature: number,
+  uniform: number,
+): number {
   const count = kept ? kept.length : weights.length;
   const id = (i: number) => (kept ? (kept[i] as number) : i);
   const powered = (i: number) => {

@@ -41,7 +41,11 @@ export function resolveSamplingOptions(options: SamplingOptions, vocabulary: num
   const number = (name: keyof SamplingOptions, fallback: number, low: number, high: number) => {
     const value = options[name] ?? fallback;
     if (typeof value !== "number" || !(value >= low && value <= high)) {
-      throw new OptionError(name, value, high === Number.POSITIVE_INFINITY ? `a number >= ${low}` : `a number from ${low} to ${high}`);
+      throw new OptionError(
+        name,
+        value,
+        high === Number.POSITIVE_INFINITY ? `a number >= ${low}` : `a number from ${low} to ${high}`,
+      );
     }
     return value;
   };
@@ -61,7 +65,8 @@ export function resolveSamplingOptions(options: SamplingOptions, vocabulary: num
     throw new OptionError("seed", options.seed, "a whole number from 0 to 2^53 - 1");
   }
   const checkTokenId = (name: string, id: number) => {
-    if (!Number.isInteger(id) || id < 0 || id >= vocabulary) throw new OptionError(name, id, `token ids from 0 to ${vocabulary - 1}`);
+    if (!Number.isInteger(id) || id < 0 || id >= vocabulary)
+      throw new OptionError(name, id, `token ids from 0 to ${vocabulary - 1}`);
   };
   for (const [id, bias] of Object.entries(resolved.logitBias)) {
     checkTokenId("logitBias", Number(id));

@@ -2,7 +2,7 @@
 
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { TokenizerError } from "../errors.js";
-import { byteTokenDecoding, checkId, type TokenStream, type Tokenizer } from "./tokenizer.js";
+import { byteTokenDecoding, checkId, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
 interface TokenizerJson {
   model?: { type?: unknown; vocab?: unknown };
@@ -31,7 +31,9 @@ export function huggingFaceTokenizer(name: string, json: unknown): Tokenizer {
   let vocabularySize = 0;
   for (const id of vocabulary.values()) vocabularySize = Math.max(vocabularySize, id + 1);
   for (const id of added.keys()) vocabularySize = Math.max(vocabularySize, id + 1);
-  const endOfText = ["<|endoftext|>", "</s>", "<|end_of_text|>"].map((t) => tokenizer.token_to_id(t)).find((id) => id !== undefined);
+  const endOfText = ["<|endoftext|>", "</s>", "<|end_of_text|>"]
+    .map((t) => tokenizer.token_to_id(t))
+    .find((id) => id !== undefined);
 
   const byteLevel = decoder?.type === "ByteLevel" || decoder?.decoders?.some((part) => part.type === "ByteLevel");
   return {

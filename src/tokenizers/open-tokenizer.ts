@@ -25,7 +25,8 @@ export async function openTokenizer(path: string): Promise<Tokenizer> {
     if (!found) throw new TokenizerError(`${path}: no tokenizer file in this folder`);
     return openTokenizer(found);
   }
-  if (status.size > maxFileSize) throw new TokenizerError(`${path}: expected at most ${maxFileSize} bytes, found ${status.size}`);
+  if (status.size > maxFileSize)
+    throw new TokenizerError(`${path}: expected at most ${maxFileSize} bytes, found ${status.size}`);
   const text = await readFile(path, "utf8");
   if (looksLikeWorldVocabulary(text)) return worldTokenizer(path, text);
   let json: unknown;

@@ -19,7 +19,8 @@ export function pythonLiteralBytes(literal: string): Uint8Array | undefined {
   const isBytes = literal.startsWith("b");
   const quote = literal[isBytes ? 1 : 0];
   const body = literal.slice(isBytes ? 2 : 1, -1);
-  if ((quote !== "'" && quote !== '"') || literal.length < (isBytes ? 3 : 2) || !literal.endsWith(quote)) return undefined;
+  if ((quote !== "'" && quote !== '"') || literal.length < (isBytes ? 3 : 2) || !literal.endsWith(quote))
+    return undefined;
 
   const bytes: number[] = [];
   const encoder = new TextEncoder();
@@ -42,7 +43,9 @@ export function pythonLiteralBytes(literal: string): Uint8Array | undefined {
       at += 2;
       continue;
     }
-    const numeric = /^\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([0-7]{1,3}))/i.exec(body.slice(at, at + 10));
+    const numeric = /^\\(?:x([\da-fA-F]{2})|u([\da-fA-F]{4})|U([\da-fA-F]{8})|([0-7]{1,3}))/.exec(
+      body.slice(at, at + 10),
+    );
     if (!numeric) return undefined;
     const [text, hex, short, long, octal] = numeric;
     const value = octal ? Number.parseInt(octal, 8) : Number.parseInt((hex ?? short ?? long) as string, 16);

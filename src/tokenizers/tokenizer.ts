@@ -50,6 +50,7 @@ export function byteTokenDecoding(bytesOf: (id: number) => Uint8Array): Pick<Tok
 
 /** @throws TokenizerError for what cannot be an id */
 export function checkId(id: number): number {
-  if (!Number.isInteger(id) || id < 0) throw new TokenizerError(`expected a token id (a whole number >= 0), found ${id}`);
+  if (!Number.isInteger(id) || id < 0)
+    throw new TokenizerError(`expected a token id (a whole number >= 0), found ${id}`);
   return id;
 }

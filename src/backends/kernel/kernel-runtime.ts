@@ -102,7 +102,11 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
       pass.bytes,
     );
     await machine.run(pass.address);
-    return new Float32Array(arena.bytes.buffer, arena.bytes.byteOffset + outputOffset, selectedCount(segments) * graph.output.width);
+    return new Float32Array(
+      arena.bytes.buffer,
+      arena.bytes.byteOffset + outputOffset,
+      selectedCount(segments) * graph.output.width,
+    );
   }
 
   return {

@@ -9,7 +9,16 @@ export const recordSize = 128;
 export const passSize = 80;
 export const segmentSize = 16;
 
-const kernelNumbers = ["embedding", "layerNorm", "tokenShift", "matmul", "wkv", "unary", "binary", "selectRows"] as const;
+const kernelNumbers = [
+  "embedding",
+  "layerNorm",
+  "tokenShift",
+  "matmul",
+  "wkv",
+  "unary",
+  "binary",
+  "selectRows",
+] as const;
 const dtypeNumbers: readonly WeightDType[] = ["f32", "f16", "bf16"];
 const activationNumbers = ["none", "sigmoid", "reluSquared"] as const;
 const unaryNumbers: readonly UnaryFunction[] = ["sigmoid", "relu", "square", "exp", "negate"];
@@ -34,7 +43,12 @@ export function writeRecords(plan: Plan, addresses: Addresses, target: Uint8Arra
   let at = 0;
   for (const step of plan.steps) {
     step.forEach((operation, i) => {
-      writeRecord(operation, i === step.length - 1, addresses, new DataView(target.buffer, target.byteOffset + at, recordSize));
+      writeRecord(
+        operation,
+        i === step.length - 1,
+        addresses,
+        new DataView(target.buffer, target.byteOffset + at, recordSize),
+      );
       at += recordSize;
     });
   }

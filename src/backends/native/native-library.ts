@@ -84,7 +84,9 @@ async function bind(path: string): Promise<NativeLibrary> {
       unmapFile: library.func("void rwkv_unmap_file(uint64_t address, uint64_t size)"),
       addressOf: (bytes) => Number(koffi.address(bytes)),
       runPool: (pool, pass) =>
-        new Promise((resolve, reject) => run.async(pool, pass, (error: unknown) => (error ? reject(error) : resolve()))),
+        new Promise((resolve, reject) =>
+          run.async(pool, pass, (error: unknown) => (error ? reject(error) : resolve())),
+        ),
     };
   } catch (cause) {
     throw new BackendError(`native kernels cannot be loaded from ${path}: ${(cause as Error).message}`, { cause });

@@ -1,8 +1,8 @@
 // The reference backend: walks the graph node by node in plain TypeScript, float32 weights, one thread. It is the truth
 // that tests hold the kernels against, and slow on purpose.
 
-import { readTensorInto } from "../../checkpoints/read-tensor.js";
-import { convertElements, elementCount } from "../../dtypes.js";
+import { tensorPieces } from "../../checkpoints/read-tensor.js";
+import { bytesPerElement, convertElements, elementCount } from "../../dtypes.js";
 import { type RowNode, topologicalOrder, type Vector, type WeightNode } from "../../graph/graph.js";
 import { stateLayout } from "../../graph/state-layout.js";
 import type { BoundModel } from "../../models/versions.js";
@@ -58,7 +58,12 @@ async function open(model: BoundModel, options: OpenOptions): Promise<Runtime> {
         case "layerNorm":
           return layerNorm(of(node.x), vector(node.weight), vector(node.bias), node.epsilon);
         case "tokenShift": {
-          const mixed = mixWithPrevious(of(node.x), ranges, offset(node.previous), vector(node.factors[node.output] as Vector));
+          const mixed = mixWithPrevious(
+            of(node.x),
+            ranges,
+            offset(node.previous),
+            vector(node.factors[node.output] as Vector),
+          );
           // The last output of the group to be evaluated moves the state on.
           const siblings = order.filter((other) => other.op === "tokenShift" && other.group === node.group);
           if (siblings.at(-1) === node) saveLastRow(of(node.x), ranges, offset(node.previous));
@@ -109,11 +114,11 @@ async function readMatrices(model: BoundModel, options: OpenOptions): Promise<Ma
     const values = new Float32Array(rows * width);
     const bytes = new Uint8Array(values.buffer);
     const dtype = workingDType(tensor, options.dtype);
-    if (dtype === "f32") await readTensorInto(tensor, "f32", bytes);
-    else {
-      const rounded = new Uint8Array(values.length * 2);
-      await readTensorInto(tensor, dtype, rounded);
-      convertElements(rounded, dtype, bytes, "f32");
+    let at = 0;
+    for await (const piece of tensorPieces(tensor, dtype)) {
+      const target = bytes.subarray(at, at + (piece.byteLength / bytesPerElement[dtype]) * 4);
+      convertElements(piece, dtype, target, "f32");
+      at += target.byteLength;
     }
     matrices.set(weight, { rows, width, values });
     done += bytes.byteLength;

@@ -13,7 +13,10 @@ export interface WorkerStart {
 }
 
 /** What a worker says: ready to work, all threads have done the pass, or this thread failed in it. */
-export type WorkerMessage = { readonly kind: "ready" } | { readonly kind: "done" } | { readonly kind: "failed"; readonly message: string };
+export type WorkerMessage =
+  | { readonly kind: "ready" }
+  | { readonly kind: "done" }
+  | { readonly kind: "failed"; readonly message: string };
 
 export const control = {
   /** Number of passes begun; workers sleep until it changes. */

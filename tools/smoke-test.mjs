@@ -1,0 +1,40 @@
+// Packs the package, installs the tarball into an empty folder as a user would, and uses it there: the API, the command
+// line, and nothing from the repository.
+
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("../", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "rwkv-smoke-"));
+const run = (command, args, cwd = folder) => execFileSync(command, args, { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+
+try {
+  run("npm", ["pack", "--ignore-scripts", "--pack-destination", folder], root);
+  const tarball = readdirSync(folder).find((name) => name.endsWith(".tgz"));
+  writeFileSync(join(folder, "package.json"), '{ "name": "smoke", "private": true, "type": "module" }');
+  run("npm", ["install", "--no-audit", "--no-fund", `./${tarball}`]);
+
+  writeFileSync(
+    join(folder, "use.mjs"),
+    `import { load } from "rwkv";
+     const model = await load();
+     const generation = model.generate("Once upon a time", { maxTokens: 40, seed: 1 });
+     for await (const text of generation) process.stdout.write(text);
+     const wasm = await load(undefined, { backend: "wasm" });
+     const other = await wasm.generate("Once upon a time", { maxTokens: 40, seed: 1 }).text();
+     if (other !== (await generation.result).text) throw new Error("backends differ: " + other);
+     await model.dispose();
+     await wasm.dispose();`,
+  );
+  const fromApi = run("node", ["use.mjs"]);
+  const fromCommand = run("npx", ["rwkv", "generate", "Once upon a time", "--trials", "1", "-n", "40", "--seed", "1"]);
+  if (fromApi.length < 30 || fromApi !== fromCommand.trimEnd()) {
+    throw new Error(`the API wrote ${JSON.stringify(fromApi)}, the command ${JSON.stringify(fromCommand)}`);
+  }
+  process.stdout.write(`packed, installed and run: Once upon a time${fromApi}\n`);
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
