@@ -91,6 +91,7 @@ async function chat(options: ChatOptions): Promise<void> {
     }
     terminal.prompt();
   }
+  if (process.stdin.isTTY) note(""); // the shell's prompt begins on a line of its own
   terminal.close();
   process.off("SIGINT", interrupt);
   await model.dispose();

@@ -5,6 +5,7 @@ import { RwkvError } from "../errors.js";
 import { TokenPenalties } from "./penalties.js";
 import type { RandomGenerator } from "./random.js";
 import type { ResolvedSamplingOptions } from "./sampling-options.js";
+import { WeightRanks } from "./weight-ranks.js";
 
 /** Chooses tokens for one generation; remembers what it chose, for the penalties. */
 export class Sampler {
@@ -13,12 +14,14 @@ export class Sampler {
   readonly #penalties: TokenPenalties;
   /** Logits as adjusted, then weights: probabilities times a constant. */
   readonly #weights: Float32Array;
+  readonly #ranks: WeightRanks;
 
   constructor(options: ResolvedSamplingOptions, random: RandomGenerator, vocabulary: number) {
     this.#options = options;
     this.#random = random;
     this.#penalties = new TokenPenalties(options);
     this.#weights = new Float32Array(vocabulary);
+    this.#ranks = new WeightRanks(this.#weights);
   }
 
   /**
@@ -48,7 +51,7 @@ export class Sampler {
       weights[i] = weight;
       total += weights[i] as number;
     }
-    const kept = keptTokens(weights, total, this.#options);
+    const kept = keptTokens(weights, this.#ranks, total, this.#options);
     return drawFrom(weights, kept, this.#options.temperature, this.#random.uniform());
   }
 }
@@ -71,43 +74,33 @@ function largest(logits: Float32Array): number {
 }
 
 /**
- * The tokens that all cuts keep, by id; undefined when every token is kept. Each cut keeps a prefix of the tokens ordered by
- * probability, so only as many tokens are sorted as the longest prefix may need: those within a factor of the most
- * probable, a factor that is widened until the prefix ends inside.
+ * The tokens that all cuts keep, by id; undefined when every token is kept. Each cut keeps the tokens down to some rank,
+ * so it is enough to know the last that each keeps.
  */
-function keptTokens(weights: Float32Array, total: number, options: ResolvedSamplingOptions): number[] | undefined {
-  const { topP, topK, minP } = options;
-  const unlimited = (topK === 0 || topK >= weights.length) && topP >= 1;
-  if (unlimited && minP === 0) return undefined;
-  for (let threshold = 2 ** -6; ; threshold *= 2 ** -6) {
-    const floor = threshold < 1e-45 ? 0 : Math.max(threshold, minP);
-    const ids: number[] = [];
-    for (let i = 0; i < weights.length; i++) if ((weights[i] as number) >= floor) ids.push(i);
-    ids.sort((a, b) => (weights[b] as number) - (weights[a] as number) || a - b);
-    const length = prefixLength(weights, total, ids, options);
-    const complete = floor === 0 || floor === minP || length < ids.length;
-    if (complete) return ids.slice(0, length).sort((a, b) => a - b);
-  }
-}
-
-/** How many of the sorted tokens the cuts keep; all of them when the prefix may go on beyond. */
-function prefixLength(
+function keptTokens(
   weights: Float32Array,
+  ranks: WeightRanks,
   total: number,
-  ids: readonly number[],
   { topP, topK, minP }: ResolvedSamplingOptions,
-): number {
-  const limit = topK > 0 ? Math.min(topK, ids.length) : ids.length;
-  let sum = 0;
-  let cutoff = minP;
-  for (let i = 0; i < limit; i++) {
-    const weight = weights[ids[i] as number] as number;
-    if (weight < cutoff) return i;
-    sum += weight;
-    // From here on only tokens as probable as this one are kept.
-    if (topP < 1 && sum > topP * total) cutoff = Math.max(cutoff, weight);
+): number[] | undefined {
+  const limited = topK > 0 && topK < weights.length;
+  if (!limited && topP >= 1 && minP === 0) return undefined;
+  if (limited || topP < 1) ranks.update();
+  let floor = minP;
+  if (topP < 1) {
+    const last = ranks.find((_, sum) => sum > topP * total);
+    floor = Math.max(floor, last === undefined ? 0 : (weights[last] as number));
   }
-  return limit;
+  const lastOfK = limited ? (ranks.find((count) => count >= topK) as number) : -1;
+  const kept: number[] = [];
+  for (let i = 0; i < weights.length; i++) {
+    const weight = weights[i] as number;
+    if (weight < floor) continue;
+    const least = weights[lastOfK] ?? 0;
+    if (limited && (weight < least || (weight === least && i > lastOfK))) continue;
+    kept.push(i);
+  }
+  return kept;
 }
 
 /** Draws from weight^(1/temperature), walking the tokens by id. */

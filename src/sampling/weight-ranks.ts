@@ -1,0 +1,64 @@
+// Finds the token at a rank, or at a share of the total, without sorting the vocabulary: weights are counted into buckets by
+// the upper bits of their float32 pattern, which orders them, and only the bucket that holds the answer is sorted.
+
+/** Upper 16 bits of 1.0: the largest weight there is. */
+const lastBucket = 0x3f80;
+
+/** Weights between 0 and 1, ranked from the largest down; equal ones by id. */
+export class WeightRanks {
+  readonly #weights: Float32Array;
+  readonly #patterns: Uint32Array;
+  readonly #counts = new Uint32Array(lastBucket + 1);
+  readonly #sums = new Float64Array(lastBucket + 1);
+
+  /** @param weights looked at again with every call of `update` */
+  constructor(weights: Float32Array) {
+    this.#weights = weights;
+    this.#patterns = new Uint32Array(weights.buffer, weights.byteOffset, weights.length);
+  }
+
+  /** Counts the weights as they are now. */
+  update(): void {
+    this.#counts.fill(0);
+    this.#sums.fill(0);
+    for (let i = 0; i < this.#weights.length; i++) {
+      const bucket = (this.#patterns[i] as number) >>> 16;
+      this.#counts[bucket] = (this.#counts[bucket] as number) + 1;
+      this.#sums[bucket] = (this.#sums[bucket] as number) + (this.#weights[i] as number);
+    }
+  }
+
+  /**
+   * Walks down the ranks to the first token at which `reached` holds.
+   *
+   * @param reached is given how many tokens there are up to a rank, that one included, and the sum of their weights
+   * @returns the token's id; undefined if `reached` never holds
+   */
+  find(reached: (count: number, sum: number) => boolean): number | undefined {
+    let count = 0;
+    let sum = 0;
+    for (let bucket = lastBucket; bucket >= 0; bucket--) {
+      const members = this.#counts[bucket] as number;
+      if (members === 0) continue;
+      if (!reached(count + members, sum + (this.#sums[bucket] as number))) {
+        count += members;
+        sum += this.#sums[bucket] as number;
+        continue;
+      }
+      let last: number | undefined;
+      for (const id of this.#sortedMembers(bucket)) {
+        last = id;
+        sum += this.#weights[id] as number;
+        if (reached(++count, sum)) return id;
+      }
+      return last; // sums in another order may differ in the last bit
+    }
+    return undefined;
+  }
+
+  #sortedMembers(bucket: number): number[] {
+    const ids: number[] = [];
+    for (let i = 0; i < this.#weights.length; i++) if ((this.#patterns[i] as number) >>> 16 === bucket) ids.push(i);
+    return ids.sort((a, b) => (this.#weights[b] as number) - (this.#weights[a] as number) || a - b);
+  }
+}
