@@ -18,7 +18,6 @@ export function sharedData(name: string): string {
 }
 
 export const hasSharedData: boolean = existsSync(sharedData("README.md"));
-if (!hasSharedData) console.info("no data folder beside the checkout: tests of larger reference models are skipped");
 
 export function readFloats(path: string): Float32Array {
   return new Float32Array(new Uint8Array(readFileSync(path)).buffer);

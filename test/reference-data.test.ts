@@ -4,6 +4,8 @@ import { type BackendName, load, openTokenizer } from "rwkv";
 import { describe, expect, test } from "vitest";
 import { hasSharedData, maxDifference, readFloats, readJson, sharedData } from "./fixture-files.js";
 
+if (!hasSharedData) console.info("skipped: no data folder beside the checkout, so no larger reference models");
+
 const setups = (["reference", "native", "wasm"] as const).flatMap((backend: BackendName) =>
   (backend === "reference" ? [1] : [1, 2]).map((threads) => ({ backend, threads })),
 );
