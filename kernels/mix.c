@@ -1,4 +1,4 @@
-// Token shift (arXiv 2305.13048, section 3.1, equations 11 to 15): each channel is mixed with the same channel of the token
+// Token shift (arXiv 2305.13048v2, section 3.1.1, equations 11 to 15): each channel is mixed with the same channel of the token
 // before. All mixes of one input are one kernel, which also moves the state on; threads share the channels, so a channel's
 // state is read and written by one thread.
 

@@ -1,4 +1,4 @@
-// The wkv recurrence (arXiv 2305.13048, section 3.2, equation 16) in its numerically safe form (appendix D): sums are kept
+// The wkv recurrence (arXiv 2305.13048v2, section 3.1.2, equation 16) in its numerically safe form (appendix D): sums are kept
 // relative to e^(largest exponent so far), so that no key overflows. It walks along time; channels are independent, and
 // threads share them.
 

@@ -23,7 +23,7 @@ async function errorOf(work: () => Promise<unknown>): Promise<RwkvError> {
   const after = process.memoryUsage();
   expect(performance.now() - started).toBeLessThan(1000);
   expect(after.arrayBuffers - memory.arrayBuffers).toBeLessThan(100 * 2 ** 20);
-  expect(after.rss - memory.rss).toBeLessThan(150 * 2 ** 20);
+  expect(after.rss - memory.rss).toBeLessThan(100 * 2 ** 20);
   expect(error).toBeInstanceOf(RwkvError);
   return error as RwkvError;
 }
@@ -53,6 +53,20 @@ describe("pickles", () => {
     ]);
     const checkpoint = await openCheckpoint(path);
     expect(await readFloat32(checkpoint.tensors.get("w")!)).toEqual(new Float32Array([1, 2, 3, 4]));
+    await checkpoint.close();
+  });
+
+  test("attributes of a state dict, as torch.nn.Module gives it, are passed over", async () => {
+    const path = join(await temporaryFolder(), "module.pth");
+    const orderedDict = [...op.global("collections", "OrderedDict"), ...op.emptyTuple(), ...op.reduce()];
+    const metadata = [...op.emptyDict(), ...op.text("_metadata"), ...orderedDict, ...op.setItem()];
+    const entry = [...op.text("w"), ...tensor("0"), ...op.setItem()];
+    await buildZip(path, [
+      { name: "m/data.pkl", bytes: pickle(op.proto(), orderedDict, entry, metadata, op.build(), op.stop()) },
+      { name: "m/data/0", bytes: new Uint8Array(16) },
+    ]);
+    const checkpoint = await openCheckpoint(path);
+    expect([...checkpoint.tensors.keys()]).toEqual(["w"]);
     await checkpoint.close();
   });
 
@@ -112,11 +126,11 @@ describe("pickles", () => {
     ]);
     expect(await pickleError(...laughs, op.get(39), op.stop())).toContain("expected a state dict");
     const repeat = (part: readonly number[], times: number) => Array.from({ length: times }, () => part).flat();
-    expect(await pickleError(repeat(op.emptyDict(), 200_000), op.stop())).toContain("containers");
-    expect(await pickleError(repeat([...op.none(), ...op.tuple1()], 150_000), op.stop())).toContain("containers");
-    expect(await pickleError(repeat(op.none(), 1_100_000), op.stop())).toContain("operations");
-    expect(await pickleError(op.none(), repeat(op.dup(), 1_100_000), op.stop())).toContain("operations");
-    const memo = Array.from({ length: 300_000 }, (_, i) => op.put(i * 14_000));
+    expect(await pickleError(repeat(op.emptyDict(), 60_000), op.stop())).toContain("containers");
+    expect(await pickleError(repeat([...op.none(), ...op.tuple1()], 60_000), op.stop())).toContain("containers");
+    expect(await pickleError(repeat(op.none(), 300_000), op.stop())).toContain("operations");
+    expect(await pickleError(op.none(), repeat(op.dup(), 300_000), op.stop())).toContain("operations");
+    const memo = Array.from({ length: 200_000 }, (_, i) => op.put(i * 20_000));
     expect(await pickleError(op.none(), memo.flat(), op.stop())).toContain("expected a state dict");
     expect(await pickleError(op.long(1n, 255), op.stop())).toContain("an integer of 255 bytes");
     // A list that holds itself.
@@ -192,7 +206,7 @@ describe("zip archives", () => {
     ["no data.pkl", "without data.pkl", [storage]],
     ["a damaged pickle", "its checksum differs", [{ ...data, crc32: 1 }, storage]],
     ["a pickle of 32 MiB", "expected at most", [{ name: "m/data.pkl", hole: 32 * 2 ** 20 }]],
-    ["too many entries", "damaged", [data, storage], { claimedCount: 40_000 }],
+    ["too many entries", "damaged", [data, storage], { claimedCount: 9_000 }],
     ["a directory of 3 GiB", "expected at most", [data, storage], { claimedDirectorySize: 3 * 2 ** 30 }],
     [
       "a zip64 directory of 2^50 bytes",
@@ -231,11 +245,11 @@ describe("safetensors", () => {
     expect(await headerError("{}", { length: 1000n })).toContain("truncated");
     expect(await headerError('{"w":')).toContain("not JSON");
     expect(await headerError(Uint8Array.of(0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d))).toContain("not JSON in UTF-8");
-    expect(await headerError(`{"a":${"[".repeat(1_000_000)}${"]".repeat(1_000_000)}}`)).toContain(
-      "tensor a: expected a dtype",
-    );
-    expect(await headerError(`{"a":1${",[]".repeat(1_300_000)}}`)).toContain("not JSON");
-    expect(await headerError(`{"${"x".repeat(4_000_000)}":1}`)).toContain("expected a dtype");
+    expect(await headerError(`{"a":${"[".repeat(500_000)}${"]".repeat(500_000)}}`)).toContain("nests deeper");
+    expect(await headerError('{"a":'.repeat(170_000) + "}".repeat(170_000))).toContain("nests deeper");
+    expect(await headerError(`{"a":[${"{},".repeat(340_000)}{}]}`)).toContain("tensor a: expected a dtype");
+    expect(await headerError(`{"a":1${",[]".repeat(340_000)}}`)).toContain("not JSON");
+    expect(await headerError(`{"${"x".repeat(1_000_000)}":1}`)).toContain("expected a dtype");
   });
 
   test("tensors", async () => {

@@ -31,7 +31,7 @@ const folderFiles = [
   "pytorch_model.bin.index.json",
 ];
 const endings = /\.(pth|safetensors|pt|bin)$/i;
-const maxJsonSize = 16 * 2 ** 20;
+const maxJsonSize = 2 ** 20;
 
 /**
  * Opens a checkpoint file, an index of shards (`model.safetensors.index.json`) or a folder with either.

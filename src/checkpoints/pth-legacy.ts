@@ -7,13 +7,12 @@ import { CheckpointError } from "../errors.js";
 import { type ByteSource, readRange } from "./byte-source.js";
 import type { StoredTensor } from "./checkpoint.js";
 import { type Storage, stateDictTensors, storageOf, torchGlobals } from "./torch-objects.js";
-import { PickleTruncated, type PickleValue, type PickleVocabulary, unpickle } from "./unpickler.js";
+import { maxPickleSize, PickleTruncated, type PickleValue, type PickleVocabulary, unpickle } from "./unpickler.js";
 
 /** The pickle of the number 0x1950a86a20f9469cfc6c, which starts every legacy file. */
 const magic = [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e];
 const protocolVersion = 1001;
 const firstWindow = 64 * 2 ** 10;
-const largestWindow = 16 * 2 ** 20;
 
 /** Whether the file starts as a legacy torch.save file does. */
 export function looksLikeLegacyPth(start: Uint8Array): boolean {
@@ -69,7 +68,7 @@ async function readPickles(source: ByteSource, start: number, count: number, voc
       }
       return { values, end: start + at };
     } catch (error) {
-      const more = bytes.length < source.size - start && window < largestWindow;
+      const more = bytes.length < source.size - start && window < maxPickleSize;
       if (!(error instanceof PickleTruncated) || !more) throw error;
     }
   }

@@ -7,10 +7,8 @@ import { CheckpointError } from "../errors.js";
 import { type ByteSource, readRange } from "./byte-source.js";
 import type { StoredTensor } from "./checkpoint.js";
 import { stateDictTensors, storageOf, torchGlobals } from "./torch-objects.js";
-import { unpickle } from "./unpickler.js";
+import { maxPickleSize, unpickle } from "./unpickler.js";
 import { readZipDirectory, type ZipEntry } from "./zip-directory.js";
-
-const maxPickleSize = 16 * 2 ** 20;
 
 /**
  * Reads the directory of a zip-format .pth.

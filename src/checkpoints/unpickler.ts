@@ -19,10 +19,13 @@ export interface PickleVocabulary {
 /** The bytes end before the pickle does. The caller may have given too short a window. */
 export class PickleTruncated extends CheckpointError {}
 
-// A state dict of 1,000 tensors takes about 40,000 opcodes and 5,000 containers; these bounds keep a hostile pickle
-// under 100 MiB.
-const maxOperations = 1_000_000;
-const maxContainers = 100_000;
+/** Largest pickle that is looked at, in bytes. A state dict of 1,000 tensors takes about 200 kB. */
+export const maxPickleSize = 4 * 2 ** 20;
+
+// A state dict of 1,000 tensors takes about 40,000 operations and 5,000 containers; these bounds keep what a hostile pickle
+// makes under 50 MiB.
+const maxOperations = 250_000;
+const maxContainers = 50_000;
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 

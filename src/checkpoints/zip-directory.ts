@@ -24,8 +24,8 @@ interface CentralRecord {
 const endRecordSize = 22;
 const centralRecordSize = 46;
 const localRecordSize = 30;
-const maxDirectorySize = 8 * 2 ** 20;
-const maxEntries = 50_000;
+const maxDirectorySize = 2 * 2 ** 20;
+const maxEntries = 10_000;
 
 /** Whether the file starts as a zip archive does. */
 export function looksLikeZip(start: Uint8Array): boolean {

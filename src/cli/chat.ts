@@ -5,29 +5,15 @@ import { createInterface } from "node:readline";
 import { type Command, Option } from "commander";
 import { writeFileAtomically } from "../checkpoints/writer.js";
 import { RwkvError } from "../errors.js";
-import type { GenerationOptions } from "../generation/generation.js";
 import type { Model } from "../generation/model.js";
 import type { Session } from "../generation/session.js";
+import type { SamplingOptions } from "../sampling/sampling-options.js";
 import { type ChatFormat, type ChatFormatName, chatFormatFor, chatFormats, turnText } from "./chat-formats.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
-import { addSamplingOptions, wholeNumber } from "./option-parsers.js";
+import { addSamplingOptions, samplingOptions, wholeNumber } from "./option-parsers.js";
 import { note } from "./terminal.js";
 
-interface ChatOptions
-  extends ModelOptions,
-    Pick<
-      GenerationOptions,
-      | "temperature"
-      | "topP"
-      | "topK"
-      | "minP"
-      | "presencePenalty"
-      | "frequencyPenalty"
-      | "penaltyDecay"
-      | "bannedTokens"
-      | "logitBias"
-      | "seed"
-    > {
+interface ChatOptions extends ModelOptions, SamplingOptions {
   format?: ChatFormatName;
   maxTokens: number;
 }
@@ -196,33 +182,9 @@ class Conversation {
 
   async #answer(): Promise<void> {
     this.#reply = new AbortController();
-    const {
-      temperature,
-      topP,
-      topK,
-      minP,
-      presencePenalty,
-      frequencyPenalty,
-      penaltyDecay,
-      bannedTokens,
-      logitBias,
-      seed,
-      maxTokens,
-    } = this.#options;
-    const sampling = {
-      temperature,
-      topP,
-      topK,
-      minP,
-      presencePenalty,
-      frequencyPenalty,
-      penaltyDecay,
-      bannedTokens,
-      logitBias,
-    };
-    const defined = Object.fromEntries(Object.entries(sampling).filter(([, value]) => value !== undefined));
+    const { seed, maxTokens } = this.#options;
     const generation = this.#session.generate({
-      ...defined,
+      ...samplingOptions(this.#options),
       // Another seed for every answer, so that /retry gives another one.
       ...(seed !== undefined && { seed: seed + this.#replies++ }),
       maxTokens,

@@ -2,8 +2,9 @@
 
 import type { Command } from "commander";
 import type { GenerationResult } from "../generation/generation.js";
+import type { SamplingOptions } from "../sampling/sampling-options.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
-import { addSamplingOptions, tokenIds, wholeNumber } from "./option-parsers.js";
+import { addSamplingOptions, samplingOptions, tokenIds, wholeNumber } from "./option-parsers.js";
 import { note, progressBar, readStdin, readTextFile, stdinHasText } from "./terminal.js";
 
 /** The prompt of the original RWKV demo. */
@@ -13,22 +14,12 @@ const dragonPrompt =
 /** A prompt that suits the model in the package, which has read fairy tales. */
 const talePrompt = "Once upon a time there was a little girl who";
 
-interface GenerateOptions extends ModelOptions {
+interface GenerateOptions extends ModelOptions, SamplingOptions {
   file?: string;
   trials: number;
   maxTokens?: number;
   stop?: string[];
   stopTokens?: number[];
-  temperature: number;
-  topP: number;
-  topK: number;
-  minP: number;
-  presencePenalty: number;
-  frequencyPenalty: number;
-  penaltyDecay: number;
-  bannedTokens?: number[];
-  logitBias?: Record<number, number>;
-  seed?: number;
 }
 
 export function addGenerate(program: Command): void {
@@ -80,21 +71,12 @@ async function generate(prompt: string | undefined, options: GenerateOptions): P
   bar.stop();
   const promptSeconds = (performance.now() - started) / 1000;
 
-  const {
-    file: _file,
-    trials,
-    model: _model,
-    tokenizer: _tokenizer,
-    dtype: _dtype,
-    backend: _backend,
-    threads: _threads,
-    ...rest
-  } = options;
-  const sampling = { ...rest, maxTokens: options.maxTokens ?? (options.model === undefined ? 400 : 100) };
+  const { trials, stop, stopTokens, maxTokens = options.model === undefined ? 400 : 100 } = options;
+  const ends = { maxTokens, ...(stop && { stop }), ...(stopTokens && { stopTokens }) };
   for (let trial = 0; trial < trials && !interrupt.signal.aborted; trial++) {
     const seed = options.seed === undefined ? {} : { seed: options.seed + trial };
     const fork = session.fork();
-    const generation = fork.generate({ ...sampling, ...seed, signal: interrupt.signal });
+    const generation = fork.generate({ ...samplingOptions(options), ...ends, ...seed, signal: interrupt.signal });
     if (trials > 1) note(`\n--- ${trial + 1} of ${trials} ---`);
     process.stderr.write(text);
     for await (const piece of generation) process.stdout.write(piece);

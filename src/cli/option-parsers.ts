@@ -2,6 +2,7 @@
 
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { weightDTypes } from "../dtypes.js";
+import type { SamplingOptions } from "../sampling/sampling-options.js";
 
 /** A parser for numbers from `low` to `high`. */
 export function number(low: number, high = Number.POSITIVE_INFINITY): (text: string) => number {
@@ -68,6 +69,25 @@ export function addSamplingOptions(
     .option("--banned-tokens <ids>", "token ids never chosen, separated by commas", tokenIds)
     .option("--logit-bias <id:bias,...>", "add to the logits of tokens", logitBias)
     .option("--seed <n>", "of the random generator; the same seed gives the same text", wholeNumber(0));
+}
+
+/** The options of sampling among those of a command. */
+export function samplingOptions(options: SamplingOptions): SamplingOptions {
+  const { temperature, topP, topK, minP, presencePenalty, frequencyPenalty, penaltyDecay } = options;
+  const { bannedTokens, logitBias, seed } = options;
+  const all = {
+    temperature,
+    topP,
+    topK,
+    minP,
+    presencePenalty,
+    frequencyPenalty,
+    penaltyDecay,
+    bannedTokens,
+    logitBias,
+    seed,
+  };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 
 function logitBias(text: string): Record<number, number> {

@@ -1,7 +1,7 @@
 // RWKV-4, as a graph.
 //
-// Paper: "RWKV: Reinventing RNNs for the Transformer Era", arXiv 2305.13048. Section 3.1 token shift (equations 11-15),
-// section 3.2 wkv (16), section 3.3 output gating (17) and channel mixing (18), appendix D the numerically safe recurrence.
+// Paper: "RWKV: Reinventing RNNs for the Transformer Era", arXiv 2305.13048v2. Section 3.1.1 token shift (equations
+// 11-15), 3.1.2 wkv (16), 3.1.3 output gating (17) and channel mixing (18), appendix D the numerically safe recurrence.
 // Names are those of RWKV-LM's checkpoints. Try it: npx rwkv generate --model RWKV-4-Pile-169M-20220807-8023.pth
 
 import { type Graph, GraphBuilder, type RowNode } from "../graph/graph.js";

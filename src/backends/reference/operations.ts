@@ -104,7 +104,7 @@ export interface WkvOffsets {
 }
 
 /**
- * The wkv recurrence in its numerically safe form, arXiv 2305.13048, appendix D: all exponentials are relative to the
+ * The wkv recurrence in its numerically safe form, arXiv 2305.13048v2, appendix D: all exponentials are relative to the
  * largest exponent so far, so none exceeds 1 whatever the keys.
  */
 export function wkv(
