@@ -24,7 +24,9 @@ export interface NativeLibrary {
 
 const interfaceVersion = 1;
 const sourceFolder = fileURLToPath(new URL("../../../kernels/", import.meta.url));
-const flags = ["-std=gnu17", "-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread"];
+/** Compilers for ARM tell the machine's own processor by another flag than those for x86. */
+const thisProcessor = process.arch === "arm64" ? "-mcpu=native" : "-march=native";
+const flags = ["-std=gnu17", "-O3", thisProcessor, "-ffp-contract=fast", "-fPIC", "-shared", "-pthread"];
 
 let loading: Promise<NativeLibrary> | undefined;
 
