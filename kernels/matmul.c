@@ -1,49 +1,81 @@
 // Matrix products with weights as they are stored: float32, binary16 or bfloat16. Arithmetic is float32. Threads share the
-// outputs, so each weight is read by one thread, once for every block of four rows.
+// outputs, so each weight is read by one thread.
+//
+// The work is cut into tiles of a few outputs by a few rows, whose sums stay in registers: a loaded vector of weights then
+// serves every row of the tile, a loaded vector of x every output. A single row (decoding) is a tile of its own height.
 
 #include "plan.h"
 #include "simd.h"
 
-enum { block = 4 };  // rows of x that one reading of a weight row serves
+#if LANES == 16
+enum { tile_outputs = 4, tile_rows = 6 };  // 24 sums and 5 operands in 32 registers
+#else
+enum { tile_outputs = 4, tile_rows = 2 };  // 8 sums and 5 operands in 16 registers
+#endif
 
-// Sums over i of weight[i] * x[row][i] for `rows` rows that are `inputs` floats apart. Instantiated below for each type
-// of weights and each number of rows, so that both are constants to the compiler.
-static inline __attribute__((always_inline)) void dot_rows(
-    const void* weight, uint32_t dtype, const float* x, uint32_t inputs, uint32_t rows, float* sums) {
-  vfloat partial[block][2] = {0};
-  uint32_t i = 0;
-  const float* single = weight;
-  const uint16_t* half = weight;
-  for (; i + 2 * lanes <= inputs; i += 2 * lanes) {
-    for (uint32_t part = 0; part < 2; part++) {
-      uint32_t at = i + part * lanes;
-      vfloat w = dtype == DTYPE_F32 ? load(single + at) : dtype == DTYPE_BF16 ? load_bf16(half + at) : load_f16(half + at);
-      for (uint32_t r = 0; r < rows; r++) partial[r][part] += w * load(x + (uint64_t)r * inputs + at);
+// Inputs of many rows are taken in blocks, so that the rows' part of x stays in the second level cache.
+enum { input_block = 1024 };
+
+static inline __attribute__((always_inline)) vfloat load_weights(const void* weights, uint32_t dtype, uint64_t at) {
+  if (dtype == DTYPE_F32) return load((const float*)weights + at);
+  if (dtype == DTYPE_BF16) return load_bf16((const uint16_t*)weights + at);
+  return load_f16((const uint16_t*)weights + at);
+}
+
+static inline __attribute__((always_inline)) float load_weight(const void* weights, uint32_t dtype, uint64_t at) {
+  if (dtype == DTYPE_F32) return ((const float*)weights)[at];
+  if (dtype == DTYPE_BF16) return bf16_to_float(((const uint16_t*)weights)[at]);
+  return f16_to_float(((const uint16_t*)weights)[at]);
+}
+
+// sums[r][o] = sum over i < count of weight[o][i] * x[r][i]; rows of both are `inputs` elements apart. Type, outputs and rows
+// are constants where this is used, so that the loops over them are unrolled.
+static inline __attribute__((always_inline)) void multiply_tile(
+    const void* weight, uint32_t dtype, const float* x, uint64_t inputs, uint32_t count, uint32_t outputs, uint32_t rows,
+    float sums[][tile_outputs]) {
+  vfloat partial[tile_rows][tile_outputs] = {0};
+  uint32_t whole = count - count % lanes;
+  for (uint32_t i = 0; i < whole; i += lanes) {
+    vfloat w[tile_outputs];
+    for (uint32_t o = 0; o < outputs; o++) w[o] = load_weights(weight, dtype, o * inputs + i);
+    for (uint32_t r = 0; r < rows; r++) {
+      vfloat value = load(x + r * inputs + i);
+      for (uint32_t o = 0; o < outputs; o++) partial[r][o] += w[o] * value;
     }
   }
-  for (uint32_t r = 0; r < rows; r++) sums[r] = sum(partial[r][0] + partial[r][1]);
-  for (; i < inputs; i++) {
-    float w = dtype == DTYPE_F32 ? single[i] : dtype == DTYPE_BF16 ? bf16_to_float(half[i]) : f16_to_float(half[i]);
-    for (uint32_t r = 0; r < rows; r++) sums[r] += w * x[(uint64_t)r * inputs + i];
+  for (uint32_t r = 0; r < rows; r++) {
+    for (uint32_t o = 0; o < outputs; o++) {
+      sums[r][o] = sum(partial[r][o]);
+      for (uint32_t i = whole; i < count; i++) sums[r][o] += load_weight(weight, dtype, o * inputs + i) * x[r * inputs + i];
+    }
   }
 }
 
-#define DEFINE_DOT(name, dtype)                                                                               \
-  static void name##_1(const void* weight, const float* x, uint32_t inputs, float* sums) {                    \
-    dot_rows(weight, dtype, x, inputs, 1, sums);                                                              \
-  }                                                                                                           \
-  static void name##_4(const void* weight, const float* x, uint32_t inputs, float* sums) {                    \
-    dot_rows(weight, dtype, x, inputs, block, sums);                                                          \
+typedef void tile_function(const void* weight, const float* x, uint64_t inputs, uint32_t count, float sums[][tile_outputs]);
+
+#define DEFINE_TILE(name, dtype, outputs, rows)                                                                            \
+  static void name(const void* weight, const float* x, uint64_t inputs, uint32_t count, float sums[][tile_outputs]) { \
+    multiply_tile(weight, dtype, x, inputs, count, outputs, rows, sums);                                                   \
   }
+#define DEFINE_TILES(name, dtype)                         \
+  DEFINE_TILE(name##_1x1, dtype, 1, 1)                    \
+  DEFINE_TILE(name##_1xn, dtype, 1, tile_rows)            \
+  DEFINE_TILE(name##_nx1, dtype, tile_outputs, 1)         \
+  DEFINE_TILE(name##_nx2, dtype, tile_outputs, 2)         \
+  DEFINE_TILE(name##_nxn, dtype, tile_outputs, tile_rows)
 
-DEFINE_DOT(dot_f32, DTYPE_F32)
-DEFINE_DOT(dot_f16, DTYPE_F16)
-DEFINE_DOT(dot_bf16, DTYPE_BF16)
+DEFINE_TILES(tile_f32, DTYPE_F32)
+DEFINE_TILES(tile_f16, DTYPE_F16)
+DEFINE_TILES(tile_bf16, DTYPE_BF16)
 
-typedef void dot_function(const void* weight, const float* x, uint32_t inputs, float* sums);
-
-static dot_function* const dot_one[] = {dot_f32_1, dot_f16_1, dot_bf16_1};
-static dot_function* const dot_block[] = {dot_f32_4, dot_f16_4, dot_bf16_4};
+// By type, as enum dtype numbers them.
+static const struct {
+  tile_function *one_output_one_row, *one_output, *one_row, *two_rows, *full;
+} tiles[] = {
+    {tile_f32_1x1, tile_f32_1xn, tile_f32_nx1, tile_f32_nx2, tile_f32_nxn},
+    {tile_f16_1x1, tile_f16_1xn, tile_f16_nx1, tile_f16_nx2, tile_f16_nxn},
+    {tile_bf16_1x1, tile_bf16_1xn, tile_bf16_nx1, tile_bf16_nx2, tile_bf16_nxn},
+};
 
 static float activate(uint32_t activation, float x) {
   switch (activation) {
@@ -64,20 +96,42 @@ void matmul_forward(const struct pass* pass, const struct record* record, uint32
   uint32_t width = record->width;
   uint32_t inputs = record->inputs;
   uint32_t rows = row_count(pass, record);
-  uint64_t weight_row = (uint64_t)inputs * (record->dtype == DTYPE_F32 ? 4 : 2);
-  struct range outputs = share_of(width, 1, thread, pass->thread_count);
-  for (uint32_t o = outputs.begin; o < outputs.end; o++) {
-    for (uint32_t t = 0; t < rows;) {
-      uint32_t count = rows - t >= block ? block : 1;
-      float sums[block];
-      dot_function* dot = count == block ? dot_block[record->dtype] : dot_one[record->dtype];
-      dot(weight + o * weight_row, x + (uint64_t)t * inputs, inputs, sums);
-      for (uint32_t r = 0; r < count; r++, t++) {
-        uint64_t at = (uint64_t)t * width + o;
-        float value = activate(record->function, sums[r]);
-        if (multiplier) value *= multiplier[at];
-        if (addend) value += addend[at];
-        out[at] = value;
+  uint64_t element = record->dtype == DTYPE_F32 ? 4 : 2;
+  uint32_t block = rows > tile_rows ? input_block : inputs;
+  struct range outputs = share_of(width, tile_outputs, thread, pass->thread_count);
+
+  for (uint32_t i = 0; i < inputs; i += block) {
+    uint32_t count = inputs - i < block ? inputs - i : block;
+    uint32_t first = i == 0, last = i + count == inputs;
+    for (uint32_t o = outputs.begin, height; o < outputs.end; o += height) {
+      height = outputs.end - o >= tile_outputs ? tile_outputs : 1;
+      const uint8_t* tile_weight = weight + ((uint64_t)o * inputs + i) * element;
+      for (uint32_t t = 0, taken; t < rows; t += taken) {
+        uint32_t left = rows - t;
+        tile_function* multiply;
+        if (height == 1) {
+          taken = left >= tile_rows ? tile_rows : 1;
+          multiply = taken == 1 ? tiles[record->dtype].one_output_one_row : tiles[record->dtype].one_output;
+        } else {
+          taken = left >= tile_rows ? tile_rows : left >= 2 ? 2 : 1;
+          multiply = taken == tile_rows ? tiles[record->dtype].full
+                     : taken == 2       ? tiles[record->dtype].two_rows
+                                        : tiles[record->dtype].one_row;
+        }
+        float sums[tile_rows][tile_outputs];
+        multiply(tile_weight, x + (uint64_t)t * inputs + i, inputs, count, sums);
+        for (uint32_t r = 0; r < taken; r++) {
+          for (uint32_t k = 0; k < height; k++) {
+            uint64_t at = (uint64_t)(t + r) * width + o + k;
+            float value = first ? sums[r][k] : out[at] + sums[r][k];
+            if (last) {
+              value = activate(record->function, value);
+              if (multiplier) value *= multiplier[at];
+              if (addend) value += addend[at];
+            }
+            out[at] = value;
+          }
+        }
       }
     }
   }

@@ -11,7 +11,7 @@
 #include "threads.h"
 
 // Bumped when a signature or a structure changes, so that a library of another build is not taken for this one.
-int32_t rwkv_interface_version(void) { return 1; }
+int32_t rwkv_interface_version(void) { return 2; }
 
 struct pool {
   struct pass* pass;

@@ -14,6 +14,8 @@ enum kernel {
   KERNEL_UNARY,
   KERNEL_BINARY,
   KERNEL_SELECT_ROWS,
+  KERNEL_PROBE_READ,
+  KERNEL_PROBE_ARITHMETIC,
 };
 
 enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
@@ -100,3 +102,5 @@ void wkv_forward(const struct pass* pass, const struct record* record, uint32_t 
 void unary_forward(const struct pass* pass, const struct record* record, uint32_t thread);
 void binary_forward(const struct pass* pass, const struct record* record, uint32_t thread);
 void select_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+void probe_read(const struct pass* pass, const struct record* record, uint32_t thread);
+void probe_arithmetic(const struct pass* pass, const struct record* record, uint32_t thread);

@@ -58,10 +58,18 @@ static inline vfloat choose(vint mask, vfloat yes, vfloat no) {
 
 static inline vfloat maximum(vfloat a, vfloat b) { return choose(a > b, a, b); }
 
+// Halves are added until one lane is left.
 static inline float sum(vfloat v) {
-  float total = 0;
-  for (int i = 0; i < lanes; i++) total += v[i];
-  return total;
+#if LANES == 16
+  return _mm512_reduce_add_ps((__m512)v);
+#else
+  float part[lanes];
+  store(part, v);
+  for (int half = lanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; i++) part[i] += part[i + half];
+  }
+  return part[0];
+#endif
 }
 
 // bfloat16 is the upper half of float32.

@@ -7,6 +7,7 @@ import { nativeBackend } from "./backends/native/native.js";
 import { referenceBackend } from "./backends/reference/reference.js";
 import { wasmBackend } from "./backends/wasm/wasm.js";
 import { workingDType } from "./backends/weights.js";
+import type { Checkpoint } from "./checkpoints/checkpoint.js";
 import { openCheckpoint } from "./checkpoints/open-checkpoint.js";
 import { elementCount, type WeightDType, weightDTypes } from "./dtypes.js";
 import { BackendError, OptionError, TokenizerError } from "./errors.js";
@@ -51,7 +52,20 @@ const maxThreads = 256;
 export async function load(path: string = embeddedModelPath, options: LoadOptions = {}): Promise<Model> {
   const started = performance.now();
   checkOptions(options);
-  const checkpoint = await openCheckpoint(path);
+  return loadCheckpoint(await openCheckpoint(path), options, started);
+}
+
+/**
+ * Loads a model from an open checkpoint, and closes that.
+ *
+ * @param started when loading began, on the clock of `performance.now()`
+ */
+export async function loadCheckpoint(
+  checkpoint: Checkpoint,
+  options: LoadOptions = {},
+  started: number = performance.now(),
+): Promise<Model> {
+  const path = checkpoint.name;
   try {
     const bound = bindModel(checkpoint);
     const { vocabulary } = bound.size;

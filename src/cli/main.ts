@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { RwkvError } from "../errors.js";
+import { addBench } from "./bench.js";
 import { addChat } from "./chat.js";
 import { addConvert } from "./convert.js";
 import { addGenerate } from "./generate.js";
@@ -20,7 +21,8 @@ const program = new Command("rwkv")
   .description("The RWKV language model: run PyTorch and safetensors checkpoints as they are.")
   .version(version)
   .showHelpAfterError("(add --help for more)");
-for (const add of [addGenerate, addChat, addInspect, addLogits, addTokenize, addPerplexity, addConvert]) add(program);
+for (const add of [addGenerate, addChat, addInspect, addLogits, addTokenize, addPerplexity, addConvert, addBench])
+  add(program);
 for (const command of program.commands) command.option("--verbose", "show stack traces of errors");
 
 // A reader such as `head` that closes the pipe ends the program, not an error.

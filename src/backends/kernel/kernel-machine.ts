@@ -13,6 +13,8 @@ export interface Block {
 /** A place where kernels run. */
 export interface KernelMachine {
   readonly threads: number;
+  /** Floats in a vector of its kernels. */
+  readonly lanes: number;
   /**
    * Gets zeroed memory.
    *

@@ -18,6 +18,8 @@ const kernelNumbers = [
   "unary",
   "binary",
   "selectRows",
+  "probeRead",
+  "probeArithmetic",
 ] as const;
 const dtypeNumbers: readonly WeightDType[] = ["f32", "f16", "bf16"];
 const activationNumbers = ["none", "sigmoid", "reluSquared"] as const;
@@ -130,6 +132,20 @@ function writeRecord(operation: FusedOperation, barrier: boolean, addresses: Add
       setAddress(1, addresses.buffer(output));
       break;
   }
+}
+
+/** Writes the record of a probe of the machine (kernels/probe.c). */
+export function writeProbe(
+  kernel: "probeRead" | "probeArithmetic",
+  count: number,
+  addresses: readonly [memory: number, result: number],
+  target: Uint8Array,
+): void {
+  const view = new DataView(target.buffer, target.byteOffset, recordSize);
+  view.setUint32(0, kernelNumbers.indexOf(kernel), true);
+  view.setUint32(4, 1, true);
+  view.setUint32(28, count, true);
+  addresses.forEach((address, i) => view.setBigUint64(56 + 8 * i, BigInt(address), true));
 }
 
 /** What changes from pass to pass. */

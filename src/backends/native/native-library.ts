@@ -17,12 +17,14 @@ export interface NativeLibrary {
   /** Runs a pass on the pool, from a thread of libuv's; resolves when it is done. */
   runPool(pool: number, pass: number): Promise<void>;
   destroyPool(pool: number): void;
+  /** Floats in a vector of the kernels. */
+  lanes(): number;
   mapFile(path: string, size: number): number;
   unmapFile(address: number, size: number): void;
   addressOf(bytes: Uint8Array): number;
 }
 
-const interfaceVersion = 1;
+const interfaceVersion = 2;
 const sourceFolder = fileURLToPath(new URL("../../../kernels/", import.meta.url));
 /** Compilers for ARM tell the machine's own processor by another flag than those for x86. */
 const thisProcessor = process.arch === "arm64" ? "-mcpu=native" : "-march=native";
@@ -82,6 +84,7 @@ async function bind(path: string): Promise<NativeLibrary> {
       createPool: library.func("uint64_t rwkv_pool_create(uint32_t threads)"),
       poolThreads: library.func("uint32_t rwkv_pool_threads(uint64_t pool)"),
       destroyPool: library.func("void rwkv_pool_destroy(uint64_t pool)"),
+      lanes: library.func("uint32_t rwkv_lanes()"),
       mapFile: library.func("uint64_t rwkv_map_file(const char* path, uint64_t size)"),
       unmapFile: library.func("void rwkv_unmap_file(uint64_t address, uint64_t size)"),
       addressOf: (bytes) => Number(koffi.address(bytes)),

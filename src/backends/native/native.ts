@@ -10,15 +10,20 @@ import { loadNativeLibrary, type NativeLibrary } from "./native-library.js";
 export const nativeBackend: Backend = {
   name: "native",
   async open(model, options) {
-    const library = await loadNativeLibrary();
-    return openKernelRuntime(new NativeMachine(library, options.threads), model, options);
+    return openKernelRuntime(await createNativeMachine(options.threads), model, options);
   },
 };
+
+/** @throws BackendError when the kernels cannot be compiled or loaded here */
+export async function createNativeMachine(threads: number): Promise<KernelMachine> {
+  return new NativeMachine(await loadNativeLibrary(), threads);
+}
 
 const alignment = 64;
 
 class NativeMachine implements KernelMachine {
   readonly threads: number;
+  readonly lanes: number;
   readonly #library: NativeLibrary;
   readonly #pool: number;
   readonly #maps = new Map<ByteSource, number>();
@@ -30,6 +35,7 @@ class NativeMachine implements KernelMachine {
     this.#pool = library.createPool(threads);
     if (this.#pool === 0) throw new BackendError("native backend: not enough memory for its threads");
     this.threads = library.poolThreads(this.#pool);
+    this.lanes = library.lanes();
   }
 
   allocate(size: number): Block {

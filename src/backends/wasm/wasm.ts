@@ -11,9 +11,14 @@ import { control, type KernelExports, type WorkerMessage, type WorkerStart } fro
 export const wasmBackend: Backend = {
   name: "wasm",
   async open(model, options) {
-    return openKernelRuntime(await WasmMachine.create(options.threads), model, options);
+    return openKernelRuntime(await createWasmMachine(options.threads), model, options);
   },
 };
+
+/** @throws BackendError when its threads cannot be started */
+export function createWasmMachine(threads: number): Promise<KernelMachine> {
+  return WasmMachine.create(threads);
+}
 
 const pageSize = 65536;
 const maxPages = 65536;
@@ -29,6 +34,7 @@ function compiledKernels(): Promise<WebAssembly.Module> {
 
 class WasmMachine implements KernelMachine {
   readonly threads: number;
+  readonly lanes = 4; // WebAssembly's vectors have 128 bits
   readonly #memory: WebAssembly.Memory;
   readonly #control: Int32Array;
   readonly #workers: Worker[] = [];

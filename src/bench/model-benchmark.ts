@@ -1,0 +1,154 @@
+// Measures a loaded model against its machine: rounds in which every speed is taken once, in turn, with the machine's
+// bandwidth before and after; then medians. Noise that comes and goes thus touches all alike.
+
+import { bytesPerElement } from "../dtypes.js";
+import type { Model } from "../generation/model.js";
+import type { Tokenizer } from "../tokenizers/tokenizer.js";
+import type { MachineProbes } from "./machine-probes.js";
+
+/** What is measured; the keys of `rwkv bench --json`. Speeds in tokens per second, of all sequences together. */
+export interface Measurement {
+  readonly model: string;
+  readonly backend: string;
+  readonly dtype: string;
+  readonly threads: number;
+  /** One sequence, one token at a time: forward passes only. */
+  readonly decode_tok_s: number;
+  /** The same with sampling, detokenizing and streaming. */
+  readonly generate_tok_s: number;
+  /** A prompt of 512 tokens. */
+  readonly prefill_tok_s: number;
+  /** Eight sequences, a token each at a time. */
+  readonly batch8_tok_s: number;
+  readonly load_ms: number;
+  /** From the start of loading to the first token's logits. */
+  readonly first_token_ms: number;
+  readonly rss_mb: number;
+  /** Bytes of weights that a token needs: all matrices, one row of the embedding. */
+  readonly weight_bytes_per_token: number;
+  /** null where the backend has no kernels (reference). */
+  readonly read_gb_s: number | null;
+  readonly peak_gflops: number | null;
+  readonly decode_of_limit: number | null;
+  readonly prefill_of_peak: number | null;
+}
+
+const prefillTokens = 512;
+const batchSize = 8;
+/** Each speed is taken over at least this long in every round, in milliseconds. */
+const minimumTime = 400;
+
+/** @param started when loading began, on the clock of `performance.now()` */
+export async function benchmarkModel(
+  model: Model,
+  probes: MachineProbes | undefined,
+  started: number,
+  rounds: number,
+): Promise<Measurement> {
+  const { info } = model;
+  const token = (i: number) => (i * 7919 + 13) % info.vocabulary;
+  const single = model.createState();
+  await model.forward([{ state: single, tokens: [token(0)] }]);
+  const firstToken = performance.now() - started;
+
+  const batch = Array.from({ length: batchSize }, () => model.createState());
+  const prompt = Array.from({ length: prefillTokens }, (_, i) => token(i));
+  let next = 0;
+  const speeds: Record<string, () => Promise<number>> = {
+    decode: () => tokensPerSecond(1, () => model.forward([{ state: single, tokens: [token(next++)] }])),
+    generate: () => generationSpeed(model, token(1)),
+    prefill: async () => {
+      const state = model.createState();
+      const speed = await tokensPerSecond(prefillTokens, () => model.forward([{ state, tokens: prompt }]));
+      state.dispose();
+      return speed;
+    },
+    batch8: () =>
+      tokensPerSecond(batchSize, () => model.forward(batch.map((state, i) => ({ state, tokens: [token(next + i)] })))),
+  };
+  const samples: Record<string, number[]> = {};
+  const take = (name: string, value: number) => {
+    samples[name] = [...(samples[name] ?? []), value];
+  };
+  await speeds["decode"]?.(); // warm-up: pages, caches, compiled JavaScript
+  for (let round = 0; round < rounds; round++) {
+    for (const [name, measure] of Object.entries(speeds)) {
+      if (probes && name === "decode") take("read", await probes.readBandwidth());
+      take(name, await measure());
+      if (probes && name === "decode") take("read", await probes.readBandwidth());
+    }
+    if (probes) take("arithmetic", await probes.arithmeticRate());
+  }
+  const of = (name: string) => median(samples[name] ?? []);
+  const { weightBytes, operations } = workPerToken(model);
+  return {
+    model: info.source,
+    backend: info.backend,
+    dtype: info.dtype,
+    threads: info.threads,
+    decode_tok_s: of("decode"),
+    generate_tok_s: of("generate"),
+    prefill_tok_s: of("prefill"),
+    batch8_tok_s: of("batch8"),
+    load_ms: info.loadMilliseconds,
+    first_token_ms: firstToken,
+    rss_mb: process.memoryUsage().rss / 1e6,
+    weight_bytes_per_token: weightBytes,
+    read_gb_s: probes ? of("read") / 1e9 : null,
+    peak_gflops: probes ? of("arithmetic") / 1e9 : null,
+    decode_of_limit: probes ? (of("decode") * weightBytes) / of("read") : null,
+    prefill_of_peak: probes ? (of("prefill") * operations) / of("arithmetic") : null,
+  };
+}
+
+/** Bytes of weights read for a token, and operations done for a token of a prompt (which needs no head). */
+function workPerToken(model: Model): { weightBytes: number; operations: number } {
+  const { layers, width, hidden, vocabulary, dtype } = model.info;
+  const blocks = layers * (5 * width * width + 2 * width * hidden);
+  return {
+    weightBytes: (blocks + width * vocabulary + width) * bytesPerElement[dtype],
+    operations: 2 * blocks,
+  };
+}
+
+async function tokensPerSecond(tokens: number, step: () => Promise<unknown>): Promise<number> {
+  const started = performance.now();
+  let steps = 0;
+  let elapsed = 0;
+  while (elapsed < minimumTime) {
+    await step();
+    steps++;
+    elapsed = performance.now() - started;
+  }
+  return (steps * tokens * 1000) / elapsed;
+}
+
+async function generationSpeed(model: Model, firstToken: number): Promise<number> {
+  const generation = model.generate([firstToken], { maxTokens: 1_000_000, seed: 1, stopTokens: [], topP: 0.85 });
+  let started = 0;
+  let tokens = 0;
+  for await (const _ of generation) {
+    if (tokens++ === 0) started = performance.now();
+    else if (performance.now() - started >= minimumTime) break;
+  }
+  return ((tokens - 1) * 1000) / (performance.now() - started);
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2
+    ? (sorted[middle] as number)
+    : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+}
+
+/** A tokenizer that gives a letter for every token, so that each is seen as it streams. */
+export function letterTokenizer(vocabularySize: number): Tokenizer {
+  return {
+    kind: "bytes",
+    vocabularySize,
+    encode: () => [],
+    decode: (ids) => "x".repeat(ids.length),
+    stream: () => ({ push: () => "x", end: () => "" }),
+  };
+}

@@ -1,0 +1,43 @@
+// A checkpoint of any size with random weights, made up as it is read: for measuring speed without a file.
+
+import type { ByteSource } from "../checkpoints/byte-source.js";
+import { type Checkpoint, contiguousStrides, type StoredTensor } from "../checkpoints/checkpoint.js";
+import { bytesPerElement, convertElements, elementCount, type WeightDType } from "../dtypes.js";
+import type { ModelSize } from "../models/model-definition.js";
+import { rwkv4 } from "../models/rwkv4.js";
+import { randomGenerator } from "../sampling/random.js";
+
+const patternLength = 2 ** 18;
+
+/** An RWKV-4 of the given size; small random weights, the same in every run. */
+export function syntheticCheckpoint(size: ModelSize, dtype: WeightDType): Checkpoint {
+  const random = randomGenerator(1);
+  const values = Float32Array.from({ length: patternLength }, () => (random.uniform() - 0.5) * 0.1);
+  const pattern = new Uint8Array(patternLength * bytesPerElement[dtype]);
+  convertElements(new Uint8Array(values.buffer), "f32", pattern, dtype);
+
+  const tensors = new Map<string, StoredTensor>();
+  const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5 });
+  for (const { name, shape } of graph.weights) {
+    const source = repeatedPattern(name, pattern, elementCount(shape) * bytesPerElement[dtype]);
+    tensors.set(name, { name, dtype, shape, strides: contiguousStrides(shape), source, offset: 0 });
+  }
+  const name = `${size.layers}x${size.width}x${size.vocabulary}`;
+  return { name, format: "safetensors", tensors, async close() {} };
+}
+
+function repeatedPattern(name: string, pattern: Uint8Array, size: number): ByteSource {
+  return {
+    name,
+    size,
+    async readInto(offset, target) {
+      for (let at = 0; at < target.byteLength; ) {
+        const start = (offset + at) % pattern.byteLength;
+        const piece = pattern.subarray(start, start + target.byteLength - at);
+        target.set(piece, at);
+        at += piece.byteLength;
+      }
+    },
+    async close() {},
+  };
+}

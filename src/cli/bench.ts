@@ -1,0 +1,135 @@
+// rwkv bench: how fast a model runs, as a share of what the machine can do.
+
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { BackendName } from "../backends/backend.js";
+import { createNativeMachine } from "../backends/native/native.js";
+import { createWasmMachine } from "../backends/wasm/wasm.js";
+import { MachineProbes } from "../bench/machine-probes.js";
+import { benchmarkModel, letterTokenizer, type Measurement } from "../bench/model-benchmark.js";
+import { syntheticCheckpoint } from "../bench/synthetic-checkpoint.js";
+import type { Checkpoint } from "../checkpoints/checkpoint.js";
+import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
+import { type WeightDType, weightDTypes } from "../dtypes.js";
+import { loadCheckpoint } from "../load.js";
+import type { ModelSize } from "../models/model-definition.js";
+import { bindModel } from "../models/versions.js";
+import { wholeNumber } from "./option-parsers.js";
+import { formatBytes, note } from "./terminal.js";
+
+interface BenchOptions {
+  model?: string;
+  shape: ModelSize;
+  backend: BackendName[];
+  dtype?: WeightDType[];
+  threads?: number;
+  rounds: number;
+  json?: boolean;
+}
+
+export function addBench(program: Command): void {
+  program
+    .command("bench")
+    .description("measure decoding, prompts, batches and loading against what the machine can do")
+    .addOption(new Option("-m, --model <path>", "a checkpoint").conflicts("shape"))
+    .option("--shape <LxDxV>", "a synthetic model: layers x width x vocabulary", shape, shape("12x768x50277"))
+    .option(
+      "--backend <names>",
+      "native, wasm, reference; several separated by commas",
+      names(["native", "wasm", "reference"]),
+      ["native"],
+    )
+    .option(
+      "--dtype <types>",
+      "f32, bf16, f16; several separated by commas (default: as stored; bf16)",
+      names(weightDTypes),
+    )
+    .option("--threads <n>", "compute threads (default: one for each core)", wholeNumber(1, 256))
+    .option("--rounds <n>", "rounds that medians are taken over", wholeNumber(1), 3)
+    .option("--json", "print JSON")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ rwkv bench --shape 24x1024x50277 --dtype f32,bf16
+  $ rwkv bench --model RWKV-4-Pile-430M-20220808-8066.pth --backend native,wasm --json`,
+    )
+    .action(bench);
+}
+
+async function bench(options: BenchOptions): Promise<void> {
+  const measurements: Measurement[] = [];
+  for (const backend of options.backend) {
+    for (const dtype of options.dtype ?? [undefined]) measurements.push(await measure(options, backend, dtype));
+  }
+  process.stdout.write(
+    options.json ? `${JSON.stringify(measurements, null, 2)}\n` : measurements.map(report).join("\n"),
+  );
+}
+
+async function measure(
+  options: BenchOptions,
+  backend: BackendName,
+  dtype: WeightDType | undefined,
+): Promise<Measurement> {
+  const started = performance.now();
+  const checkpoint = await checkpointOf(options, dtype);
+  const { vocabulary } = bindModel(checkpoint).size;
+  const model = await loadCheckpoint(checkpoint, {
+    backend,
+    tokenizer: letterTokenizer(vocabulary),
+    onWarning: note,
+    ...(dtype && { dtype }),
+    ...(options.threads !== undefined && { threads: options.threads }),
+  });
+  const probes = await probesOf(backend, model.info.threads);
+  try {
+    return await benchmarkModel(model, probes, started, options.rounds);
+  } finally {
+    await probes?.dispose();
+    await model.dispose();
+  }
+}
+
+async function checkpointOf(options: BenchOptions, dtype: WeightDType = "bf16"): Promise<Checkpoint> {
+  return options.model === undefined ? syntheticCheckpoint(options.shape, dtype) : openCheckpoint(options.model);
+}
+
+async function probesOf(backend: BackendName, threads: number): Promise<MachineProbes | undefined> {
+  if (backend === "native") return new MachineProbes(await createNativeMachine(threads));
+  if (backend === "wasm") return new MachineProbes(await createWasmMachine(threads));
+  return undefined;
+}
+
+function report(m: Measurement): string {
+  const percent = (share: number | null, of: string) =>
+    share === null ? "" : `${(share * 100).toFixed(0)} % of ${of}`;
+  const rows: readonly (readonly [string, string, string])[] = [
+    ["decode", `${m.decode_tok_s.toFixed(1)} tokens/s`, percent(m.decode_of_limit, "the bandwidth limit")],
+    ["generate", `${m.generate_tok_s.toFixed(1)} tokens/s`, percent(m.generate_tok_s / m.decode_tok_s, "decode")],
+    ["prefill (512)", `${m.prefill_tok_s.toFixed(0)} tokens/s`, percent(m.prefill_of_peak, "peak arithmetic")],
+    ["batch of 8", `${m.batch8_tok_s.toFixed(0)} tokens/s`, `${(m.batch8_tok_s / m.decode_tok_s).toFixed(1)} x decode`],
+    ["load", `${m.load_ms.toFixed(0)} ms`, `first token after ${m.first_token_ms.toFixed(0)} ms`],
+    ["memory", formatBytes(m.rss_mb * 1e6), `${formatBytes(m.weight_bytes_per_token)} of weights a token`],
+  ];
+  const machine =
+    m.read_gb_s === null ? "" : `; machine: ${m.read_gb_s.toFixed(1)} GB/s read, ${m.peak_gflops?.toFixed(0)} GFLOP/s`;
+  const threads = `${m.threads} thread${m.threads === 1 ? "" : "s"}`;
+  const lines = rows.map(([name, value, share]) => `  ${name.padEnd(14)}${value.padStart(18)}  ${share}`.trimEnd());
+  return `${m.model}, ${m.dtype}, ${m.backend}, ${threads}${machine}\n${lines.join("\n")}\n`;
+}
+
+function shape(text: string): ModelSize {
+  const [, layers, width, vocabulary] = /^(\d{1,4})x(\d{1,6})x(\d{1,7})$/.exec(text)?.map(Number) ?? [];
+  if (!layers || !width || !vocabulary)
+    throw new InvalidArgumentError("expected layers x width x vocabulary, as 24x1024x50277");
+  return { layers, width, hidden: 4 * width, vocabulary };
+}
+
+function names<T extends string>(allowed: readonly T[]): (text: string) => T[] {
+  return (text) => {
+    const wanted = text.split(",") as T[];
+    const unknown = wanted.find((name) => !allowed.includes(name));
+    if (unknown !== undefined) throw new InvalidArgumentError(`expected ${allowed.join(", ")}, found ${unknown}`);
+    return wanted;
+  };
+}
