@@ -147,3 +147,23 @@ test("exp and sigmoid over their whole range", async () => {
     }
   }
 });
+
+test.each([1, 2, 7, 45])("products of %i rows, over inputs that go past a block", async (rows) => {
+  const tokens = Array.from({ length: rows }, (_, i) => i % vocabulary);
+  for (const width of [1024, 1030, 2051]) {
+    const g = new GraphBuilder();
+    const x = g.embedding(g.matrix("table", vocabulary, width));
+    const gate = g.unary("sigmoid", g.matmul(g.matrix("gate", 9, width), x));
+    const model = bind(g.finish(g.selectRows(g.binary("multiply", gate, g.matmul(g.matrix("w", 9, width), x)))), rows);
+    for (const dtype of ["f32", "bf16", "f16"] as const) {
+      const results: Float32Array[] = [];
+      for (const { backend, threads } of [{ backend: referenceBackend, threads: 1 }, ...machines]) {
+        const runtime = await backend.open(model, { threads, dtype });
+        results.push((await runtime.run([{ state: runtime.createState(), tokens, logits: "all" }])).slice());
+        await runtime.dispose();
+      }
+      for (const found of results.slice(1))
+        expect(maxDifference(found, results[0]!), `${dtype}, ${width}`).toBeLessThan(5e-6);
+    }
+  }
+});

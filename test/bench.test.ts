@@ -1,0 +1,51 @@
+// The benchmark gives every figure; how large they are is the machine's business, and no test's.
+
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { expect, test } from "vitest";
+import { fixture } from "./fixture-files.js";
+
+const program = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+
+async function bench(...args: string[]): Promise<string> {
+  return (await promisify(execFile)(process.execPath, [program, "bench", "--rounds", "1", ...args])).stdout;
+}
+
+test("a synthetic shape on two backends, as JSON", async () => {
+  const measurements = JSON.parse(
+    await bench("--shape", "2x33x101", "--backend", "native,wasm", "--dtype", "f32", "--threads", "2", "--json"),
+  );
+  expect(measurements.map((m: { backend: string }) => m.backend)).toEqual(["native", "wasm"]);
+  for (const m of measurements) {
+    expect(m).toMatchObject({ model: "2x33x101", dtype: "f32", threads: 2 });
+    // Five square matrices and two of the hidden width a layer, the head, one row of the embedding.
+    expect(m.weight_bytes_per_token).toBe(4 * (2 * (5 * 33 * 33 + 2 * 33 * 132) + 101 * 33 + 33));
+    const figures = [
+      "decode_tok_s",
+      "generate_tok_s",
+      "prefill_tok_s",
+      "batch8_tok_s",
+      "load_ms",
+      "first_token_ms",
+      "rss_mb",
+      "read_gb_s",
+      "peak_gflops",
+      "decode_of_limit",
+      "prefill_of_peak",
+    ];
+    for (const figure of figures) expect(m[figure], figure).toBeGreaterThan(0);
+  }
+});
+
+test("a checkpoint, as a table", async () => {
+  const table = await bench("--model", fixture("odd-bf16.pth"));
+  for (const row of ["bf16, native", "decode", "generate", "prefill (512)", "batch of 8", "load", "memory"])
+    expect(table).toContain(row);
+});
+
+test("shapes and names that cannot be are refused", async () => {
+  await expect(bench("--shape", "2x33")).rejects.toThrow("expected layers x width x vocabulary");
+  await expect(bench("--dtype", "q9")).rejects.toThrow("expected f32, f16, bf16, found q9");
+  await expect(bench("--model", fixture("odd.pth"), "--shape", "1x8x8")).rejects.toThrow("cannot be used with");
+});
