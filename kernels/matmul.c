@@ -31,16 +31,19 @@ static inline __attribute__((always_inline)) float load_weight(const void* weigh
   return f16_to_float(((const uint16_t*)weights)[at]);
 }
 
-// sums[r][o] = sum over i < count of weight[o][i] * x[r][i]; rows of both are `inputs` elements apart. Type, outputs and rows
-// are constants where this is used, so that the loops over them are unrolled.
+// sums[r][o] = sum over i < count of weight[o][i] * x[r][i]; rows of both are `inputs` elements apart. The weights `next` bytes on
+// are asked for meanwhile. Type, outputs and rows are constants where this is used, so that the loops over them are unrolled.
 static inline __attribute__((always_inline)) void multiply_tile(
-    const void* weight, uint32_t dtype, const float* x, uint64_t inputs, uint32_t count, uint32_t outputs, uint32_t rows,
-    float sums[][tile_outputs]) {
+    const void* weight, uint32_t dtype, const float* x, uint64_t inputs, uint32_t count, uint64_t next, uint32_t outputs,
+    uint32_t rows, float sums[][tile_outputs]) {
   vfloat partial[tile_rows][tile_outputs] = {0};
   uint32_t whole = count - count % lanes;
   for (uint32_t i = 0; i < whole; i += lanes) {
     vfloat w[tile_outputs];
-    for (uint32_t o = 0; o < outputs; o++) w[o] = load_weights(weight, dtype, o * inputs + i);
+    for (uint32_t o = 0; o < outputs; o++) {
+      w[o] = load_weights(weight, dtype, o * inputs + i);
+      __builtin_prefetch((const uint8_t*)weight + next + (o * inputs + i) * (dtype == DTYPE_F32 ? 4 : 2));
+    }
     for (uint32_t r = 0; r < rows; r++) {
       vfloat value = load(x + r * inputs + i);
       for (uint32_t o = 0; o < outputs; o++) partial[r][o] += w[o] * value;
@@ -102,11 +105,13 @@ DEFINE_VECTOR(vector_bf16_n, DTYPE_BF16, max_streams)
 static vector_function* const one_stream[] = {vector_f32_1, vector_f16_1, vector_bf16_1};
 static vector_function* const all_streams[] = {vector_f32_n, vector_f16_n, vector_bf16_n};
 
-typedef void tile_function(const void* weight, const float* x, uint64_t inputs, uint32_t count, float sums[][tile_outputs]);
+typedef void tile_function(const void* weight, const float* x, uint64_t inputs, uint32_t count, uint64_t next,
+                           float sums[][tile_outputs]);
 
-#define DEFINE_TILE(name, dtype, outputs, rows)                                                                            \
-  static void name(const void* weight, const float* x, uint64_t inputs, uint32_t count, float sums[][tile_outputs]) { \
-    multiply_tile(weight, dtype, x, inputs, count, outputs, rows, sums);                                                   \
+#define DEFINE_TILE(name, dtype, outputs, rows)                                                               \
+  static void name(const void* weight, const float* x, uint64_t inputs, uint32_t count, uint64_t next,        \
+                   float sums[][tile_outputs]) {                                                              \
+    multiply_tile(weight, dtype, x, inputs, count, next, outputs, rows, sums);                                \
   }
 #define DEFINE_TILES(name, dtype)                         \
   DEFINE_TILE(name##_1x1, dtype, 1, 1)                    \
@@ -197,7 +202,8 @@ void matmul_forward(const struct pass* pass, const struct record* record, uint32
                                         : tiles[record->dtype].one_row;
         }
         float sums[tile_rows][tile_outputs];
-        multiply(tile_weight, x + (uint64_t)t * inputs + i, inputs, count, sums);
+        uint64_t next = t == 0 ? height * inputs * element : 0;  // the next outputs' weights, once
+        multiply(tile_weight, x + (uint64_t)t * inputs + i, inputs, count, next, sums);
         for (uint32_t r = 0; r < taken; r++) {
           for (uint32_t k = 0; k < height; k++) {
             uint64_t at = (uint64_t)(t + r) * width + o + k;
