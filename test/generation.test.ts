@@ -130,7 +130,7 @@ describe("generate", () => {
 
   test("without a prompt there is nothing to begin with", async () => {
     const generation = model.generate("");
-    await expect(generation.text()).rejects.toThrow("option prompt: expected at least one token");
+    await expect(generation.text()).rejects.toThrow("option prompt: expected text to go on from");
     await expect(generation.result).rejects.toThrow("option prompt");
   });
 });
@@ -147,6 +147,28 @@ describe("sessions", () => {
     expect(parts.join("")).toBe(whole);
     expect(session.position).toBe(prompt.length + 30);
     session.dispose();
+  });
+
+  test("after a stop token a session goes on from what is read next, not from the token", async () => {
+    const session = model.session();
+    await session.read(prompt);
+    const said = await session.generate({ ...greedy, stopTokens: [0x2e], maxTokens: 400 }).text();
+    expect(said).not.toContain(".");
+    await expect(session.generate(greedy).text()).rejects.toThrow("since a stop token");
+    await session.read(" And");
+    expect(await session.generate(greedy).text()).toBe(await model.generate(`${prompt}${said} And`, greedy).text());
+  });
+
+  test("where there is an end-of-text token, text can begin with nothing", async () => {
+    const { tokenizer } = model;
+    const ending = await load(undefined, { tokenizer: { ...tokenizer, endOfText: 0x0a } });
+    const fromNothing = ending.generate("", { ...greedy, stopTokens: [] });
+    expect(await fromNothing.text()).toBe(await model.generate("\n", greedy).text());
+    const session = ending.session();
+    await session.read(prompt);
+    await session.generate({ ...greedy, stopTokens: [0x2e], maxTokens: 400 }).text();
+    expect((await session.generate({ ...greedy, stopTokens: [] }).text()).length).toBeGreaterThan(0);
+    await ending.dispose();
   });
 
   test("a fork goes its own way", async () => {

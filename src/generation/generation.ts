@@ -154,18 +154,24 @@ export class Generation implements AsyncIterable<string> {
     }
   }
 
-  /** The token whose logits come next: the last one read, or end-of-text where nothing was read. */
+  /**
+   * The token whose logits come next: the last one read. Where there is none - at the very beginning, or after a stop token,
+   * which is not kept - a new text begins, as in training: after end-of-text.
+   */
   #takePending(state: State): number {
-    const token = state.pendingToken ?? (state.position === 0 ? this.#session.model.tokenizer.endOfText : undefined);
-    if (token === undefined) {
-      throw new OptionError(
-        "prompt",
-        "",
-        "at least one token, since this tokenizer has no end-of-text token to begin with",
-      );
+    const { pendingToken } = state;
+    if (pendingToken !== undefined) {
+      state.pendingToken = undefined;
+      return pendingToken;
     }
-    state.pendingToken = undefined;
-    return token;
+    const { endOfText } = this.#session.model.tokenizer;
+    if (endOfText === undefined) {
+      const expected =
+        "text to go on from (nothing was read yet, or since a stop token; no end-of-text token to begin with)";
+      throw new OptionError("prompt", "", expected);
+    }
+    state.position++;
+    return endOfText;
   }
 }
 
