@@ -69,11 +69,17 @@ export async function loadCheckpoint(
   try {
     const bound = bindModel(checkpoint);
     const { vocabulary } = bound.size;
-    const [{ runtime, backend }, tokenizer, fingerprint] = await Promise.all([
-      openRuntime(bound, options),
+    const opening = openRuntime(bound, options);
+    opening.catch(() => {}); // awaited below; it may fail before that
+    const [tokenizer, fingerprint] = await Promise.all([
       findTokenizer(path, vocabulary, options.tokenizer),
       fingerprintOf(bound),
-    ]);
+    ]).catch(async (error) => {
+      // The backend is being opened meanwhile; its threads and memory must not outlive the failure.
+      await opening.then(({ runtime }) => runtime.dispose()).catch(() => {});
+      throw error;
+    });
+    const { runtime, backend } = await opening;
     const embedding = bound.tensors.get("emb.weight");
     return new Model({
       info: {

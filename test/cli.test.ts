@@ -297,6 +297,22 @@ describe("mistakes", () => {
   });
 });
 
+test("a backend that was asked for and cannot run is an error of one line", async () => {
+  const empty = await temporaryFolder();
+  const parts = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
+  const json = JSON.stringify({ version: "1.0", ...parts, model: { type: "BPE", vocab: { a: 0 }, merges: [] } });
+  const tokenizer = join(empty, "tokenizer.json");
+  await writeFile(tokenizer, json + " ".repeat(2 ** 25)); // slow to read, so that the backend fails first
+  const env = { ...process.env, CC: "/nowhere/cc", XDG_CACHE_HOME: empty };
+  const args = [program, "generate", "--backend", "native", "--tokenizer", tokenizer];
+  const stderr = await new Promise<string>((resolve) => {
+    execFile(process.execPath, args, { env }, (error, _, text) => resolve(`${error?.code} ${text}`));
+  });
+  expect(stderr).toBe(
+    "1 error: native kernels cannot be compiled with /nowhere/cc: no such compiler on this machine\n",
+  );
+});
+
 test("without a compiler WebAssembly is used, with one line that says so", async () => {
   const empty = await temporaryFolder();
   const outcome = await new Promise<Outcome>((resolve) => {

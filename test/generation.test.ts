@@ -1,5 +1,6 @@
 // Generation through the public API: streams, results, stops, sessions, saved states.
 
+import { existsSync, readdirSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -79,6 +80,16 @@ describe("generate", () => {
     const whole = await model.generate(prompt, { maxTokens: 100, temperature: 0 }).text();
     const generation = model.generate(prompt, { maxTokens: 100, temperature: 0, stopTokens: [0x65] });
     expect(await generation.text()).toBe(whole.slice(0, whole.indexOf("e")));
+    expect(await generation.result).toMatchObject({ finishReason: "stop", stop: 0x65 });
+  });
+
+  test("text held back for a stop string is given out when a stop token ends the text", async () => {
+    const whole = await model.generate(prompt, { maxTokens: 100, temperature: 0 }).text();
+    const at = whole.indexOf("e");
+    // What stands before the first "e" begins this stop string, so it is held back until the token for "e" ends the text.
+    const stop = `${whole.slice(at - 2, at)}\u0000`;
+    const generation = model.generate(prompt, { maxTokens: 100, temperature: 0, stop, stopTokens: [0x65] });
+    expect(await generation.text()).toBe(whole.slice(0, at));
     expect(await generation.result).toMatchObject({ finishReason: "stop", stop: 0x65 });
   });
 
@@ -263,6 +274,15 @@ test("a model without a tokenizer runs tokens, and says what is missing for text
   const path = join(await temporaryFolder(), "t.json");
   await writeFile(path, "{}");
   await expect(load(undefined, { tokenizer: path })).rejects.toThrow("with a model and its vocab");
+});
+
+test.skipIf(!existsSync("/proc/self/task"))("a load that fails leaves no threads behind", async () => {
+  const threads = () => readdirSync("/proc/self/task").length;
+  const attempt = () => load(fixture("odd.pth"), { backend: "native", threads: 4, tokenizer: "bytes" }).catch(() => {});
+  await attempt();
+  const before = threads();
+  for (let i = 0; i < 5; i++) await attempt();
+  expect(threads() - before).toBeLessThan(3);
 });
 
 describe("stop strings", () => {

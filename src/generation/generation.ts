@@ -123,7 +123,10 @@ export class Generation implements AsyncIterable<string> {
         const [logits] = await model.forward([{ state, tokens: [this.#takePending(state)] }]);
         progress.promptDone();
         const token = sampler.choose(logits as Float32Array);
-        if (this.#stopTokens.has(token)) return progress.finish("stop", token);
+        if (this.#stopTokens.has(token)) {
+          progress.finish("stop", token);
+          break;
+        }
         state.pendingToken = token;
         state.position++;
         progress.generatedTokens++;
@@ -131,9 +134,11 @@ export class Generation implements AsyncIterable<string> {
         if (text) yield progress.give(text);
         if (stop !== undefined) return progress.finish("stop", stop);
       }
+      // What was held back as the possible beginning of a stop string is text after all, unless it now completes one.
       const { text, stop } = stops.push(decoder.end());
       const rest = stop === undefined ? text + stops.end() : text;
-      if (!signal?.aborted) progress.finish(stop === undefined ? "length" : "stop", stop);
+      if (stop !== undefined) progress.finish("stop", stop);
+      else if (progress.generatedTokens >= maxTokens) progress.finish("length");
       if (rest) yield progress.give(rest);
     } finally {
       release();

@@ -119,9 +119,9 @@ export class Model {
    * @returns for each segment its logits: [wanted tokens, vocabulary], empty for "none"
    * @throws OptionError for token ids outside the vocabulary, or a state in two segments
    */
-  forward(segments: readonly Segment[], options: { signal?: AbortSignal } = {}): Promise<Float32Array[]> {
+  forward(segments: readonly Segment[]): Promise<Float32Array[]> {
     this.#checkSegments(segments);
-    const turn = this.#queue.then(() => this.#forward(segments, options.signal));
+    const turn = this.#queue.then(() => this.#forward(segments));
     this.#queue = turn.catch(() => {});
     return turn;
   }
@@ -134,14 +134,13 @@ export class Model {
     await this.#runtime.dispose();
   }
 
-  async #forward(segments: readonly Segment[], signal: AbortSignal | undefined): Promise<Float32Array[]> {
+  async #forward(segments: readonly Segment[]): Promise<Float32Array[]> {
     const { vocabulary } = this.info;
     const rows = (s: Segment) =>
       s.logits === "all" ? s.tokens.length : s.logits === "none" || s.tokens.length === 0 ? 0 : 1;
     const results = segments.map((segment) => new Float32Array(rows(segment) * vocabulary));
     const filled = segments.map(() => 0);
     for (const pass of packPasses(segments, this.#runtime.maxTokens)) {
-      signal?.throwIfAborted();
       const logits = await this.#runtime.run(pass.map((part) => part.segment));
       let at = 0;
       for (const { index, rowCount } of pass) {
