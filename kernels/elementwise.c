@@ -1,6 +1,6 @@
 // Functions of one and two elements, for those that were not fused into a matrix product.
 
-#include "plan.h"
+#include "kernels.h"
 #include "simd.h"
 
 static vfloat apply_unary(uint32_t function, vfloat x) {
@@ -19,7 +19,7 @@ static struct range element_range(const struct pass* pass, const struct record* 
 
 // out = function(x)
 //   address: x [rows, width], out [rows, width]
-void unary_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
+static void unary_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const float* x = floats(record->address[0]);
   float* out = floats(record->address[1]);
   struct range range = element_range(pass, record, thread);
@@ -31,7 +31,7 @@ void unary_forward(const struct pass* pass, const struct record* record, uint32_
 
 // out = a + b or a * b
 //   address: a, b [rows, width], out [rows, width]
-void binary_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
+static void binary_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const float* a = floats(record->address[0]);
   const float* b = floats(record->address[1]);
   float* out = floats(record->address[2]);

@@ -2,14 +2,14 @@
 // before. All mixes of one input are one kernel, which also moves the state on; threads share the channels, so a channel's
 // state is read and written by one thread.
 
-#include "plan.h"
+#include "kernels.h"
 #include "simd.h"
 
 // out[i][t] = x[t] * factor[i] + previous * (1 - factor[i]); previous = x[t-1], at a segment's start the state.
 // The state becomes the segment's last row.
 //   address: x [tokens, width], factor 0 to 3 [width], out 0 to 3 [tokens, width]
 //   state: previous [width]; count: how many factors
-void token_shift_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
+static void token_shift_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
   const float* x = floats(record->address[0]);
   uint32_t width = record->width;

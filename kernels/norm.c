@@ -1,11 +1,11 @@
 // Layer normalization (arXiv 1607.06450, equation 4), over each row.
 
-#include "plan.h"
+#include "kernels.h"
 #include "simd.h"
 
 // out[t] = (x[t] - mean) / sqrt(variance + epsilon) * weight + bias, with the biased variance.
 //   address: x [rows, width], weight [width], bias [width], out [rows, width]
-void layer_norm_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
+static void layer_norm_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const float* weight = floats(record->address[1]);
   const float* bias = floats(record->address[2]);
   uint32_t width = record->width;

@@ -3,6 +3,8 @@
 
 #include "plan.h"
 
+#include "kernels.h"
+#include "simd.h"
 #include "threads.h"
 
 static void run_record(const struct pass* pass, const struct record* record, uint32_t thread) {
@@ -20,10 +22,13 @@ static void run_record(const struct pass* pass, const struct record* record, uin
   }
 }
 
-void run_pass(struct pass* pass, uint32_t thread) {
+void LEVEL_NAME(run_pass)(struct pass* pass, uint32_t thread) {
   const struct record* records = (const struct record*)(uintptr_t)pass->records;
   for (uint32_t i = 0; i < pass->record_count; i++) {
     run_record(pass, &records[i], thread);
     if (records[i].barrier_after) barrier_wait(&pass->barrier, pass->thread_count);
   }
 }
+
+// Floats in a vector, for counting the arithmetic of a probe.
+uint32_t LEVEL_NAME(lane_count)(void) { return lanes; }

@@ -71,8 +71,17 @@ struct pass {
   struct barrier barrier;
 };
 
+// The functions that a level of instruction sets exports carry its name.
+#if defined(LEVEL)
+#define LEVEL_JOIN(name, level) name##_##level
+#define LEVEL_EXPAND(name, level) LEVEL_JOIN(name, level)
+#define LEVEL_NAME(name) LEVEL_EXPAND(name, LEVEL)
+#else
+#define LEVEL_NAME(name) name
+#endif
+
 // Runs one thread's share of all records. Every thread of the pass must call it.
-void run_pass(struct pass* pass, uint32_t thread);
+void LEVEL_NAME(run_pass)(struct pass* pass, uint32_t thread);
 
 // A thread's share of `total` items, in multiples of `grain` (the last share takes the rest).
 struct range {
@@ -92,15 +101,3 @@ static inline uint32_t row_count(const struct pass* pass, const struct record* r
 }
 
 static inline float* floats(uint64_t address) { return (float*)(uintptr_t)address; }
-
-// One function a kernel: the share of `thread` in `record`.
-void embedding_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-void layer_norm_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-void token_shift_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-void matmul_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-void wkv_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-void unary_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-void binary_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-void select_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-void probe_read(const struct pass* pass, const struct record* record, uint32_t thread);
-void probe_arithmetic(const struct pass* pass, const struct record* record, uint32_t thread);

@@ -1,12 +1,12 @@
 // Probes of the machine, run like any other operation: how fast all threads together read memory, and how fast they
 // multiply and add. Speeds of the model are measured against these, in the same run.
 
-#include "plan.h"
+#include "kernels.h"
 #include "simd.h"
 
 // Reads `count` MiB once, each thread its share in four streams.
 //   address: memory, result [16 floats a thread]
-void probe_read(const struct pass* pass, const struct record* record, uint32_t thread) {
+static void probe_read(const struct pass* pass, const struct record* record, uint32_t thread) {
   struct range share = share_of(record->count, 1, thread, pass->thread_count);
   uint64_t length = (uint64_t)(share.end - share.begin) << 18;  // floats
   const float* memory = floats(record->address[0]) + ((uint64_t)share.begin << 18);
@@ -22,7 +22,7 @@ enum { chains = 12 };  // independent sums, enough to hide the latency of an add
 
 // Does `count` * 1024 * 12 multiplications and additions of vectors, on each thread.
 //   address: memory [at least 16 floats], result [16 floats a thread]
-void probe_arithmetic(const struct pass* pass, const struct record* record, uint32_t thread) {
+static void probe_arithmetic(const struct pass* pass, const struct record* record, uint32_t thread) {
   (void)pass;
   vfloat factor = load(floats(record->address[0])) + 0.999f;
   vfloat sums[chains];
@@ -34,6 +34,3 @@ void probe_arithmetic(const struct pass* pass, const struct record* record, uint
   for (int chain = 0; chain < chains; chain++) total += sums[chain];
   floats(record->address[1])[thread * 16] = sum(total);
 }
-
-// Floats of a vector, for counting the arithmetic.
-uint32_t rwkv_lanes(void) { return lanes; }

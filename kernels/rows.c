@@ -1,11 +1,11 @@
 // Rows picked by number: the embedding of each token, and the rows whose logits are wanted.
 
-#include "plan.h"
+#include "kernels.h"
 #include "simd.h"
 
 // out[t] = table[token[t]], to float32.
 //   address: table [vocabulary, width] of dtype, out [tokens, width]
-void embedding_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
+static void embedding_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const int32_t* tokens = (const int32_t*)(uintptr_t)pass->tokens;
   float* out = floats(record->address[1]);
   uint32_t width = record->width;
@@ -27,7 +27,7 @@ void embedding_forward(const struct pass* pass, const struct record* record, uin
 
 // out[s] = x[selected[s]]
 //   address: x [tokens, width], out [selected, width]
-void select_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
+static void select_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const int32_t* selected = (const int32_t*)(uintptr_t)pass->selected;
   uint32_t width = record->width;
   struct range rows = share_of(pass->selected_count, 1, thread, pass->thread_count);

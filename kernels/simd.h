@@ -5,14 +5,23 @@
 
 #include <stdint.h>
 
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#elif defined(__wasm__)
+#include <wasm_simd128.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+// Vectors wider than the machine's are taken apart by the compiler, so a width can be forced for tests.
+#if !defined(LANES)
 #if defined(__AVX512F__)
-#include <immintrin.h>
 #define LANES 16
-#elif defined(__AVX__)
-#include <immintrin.h>
+#elif defined(__AVX2__)
 #define LANES 8
 #else
 #define LANES 4
+#endif
 #endif
 
 enum { lanes = LANES };
@@ -23,6 +32,15 @@ typedef uint32_t vuint __attribute__((vector_size(4 * LANES)));
 typedef uint16_t vhalf __attribute__((vector_size(2 * LANES)));
 
 static inline vfloat splat(float x) { return x - (vfloat){0}; }
+
+// a * b + c, in one rounding where the machine has an instruction for it.
+static inline vfloat multiply_add(vfloat a, vfloat b, vfloat c) {
+#if defined(__wasm_relaxed_simd__)
+  return (vfloat)wasm_f32x4_relaxed_madd((v128_t)a, (v128_t)b, (v128_t)c);
+#else
+  return a * b + c;
+#endif
+}
 
 static inline vfloat load(const float* p) {
   vfloat v;
@@ -60,7 +78,7 @@ static inline vfloat maximum(vfloat a, vfloat b) { return choose(a > b, a, b); }
 
 // Halves are added until one lane is left.
 static inline float sum(vfloat v) {
-#if LANES == 16
+#if LANES == 16 && defined(__AVX512F__)
   return _mm512_reduce_add_ps((__m512)v);
 #else
   float part[lanes];
@@ -82,7 +100,7 @@ static inline vfloat load_bf16(const uint16_t* p) {
 // IEEE 754 binary16. Without an instruction for it: moving exponent and mantissa into place and multiplying by 2^112 gives
 // normal and subnormal values; infinities and NaN get their exponent back.
 static inline vfloat load_f16(const uint16_t* p) {
-#if defined(__AVX512F__)
+#if LANES == 16 && defined(__AVX512F__)
   return (vfloat)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
 #elif defined(__F16C__) && LANES == 8
   return (vfloat)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));

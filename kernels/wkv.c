@@ -2,13 +2,13 @@
 // relative to e^(largest exponent so far), so that no key overflows. It walks along time; channels are independent, and
 // threads share them.
 
-#include "plan.h"
+#include "kernels.h"
 #include "simd.h"
 
 // out[t] = wkv(key, value)[t], times multiplier[t] where there is one.
 //   address: key, value [tokens, width], decay, first [width], multiplier [tokens, width] or 0, out [tokens, width]
 //   state: numerator, denominator, maxExponent, each [width]
-void wkv_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
+static void wkv_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
   const float* key = floats(record->address[0]);
   const float* value = floats(record->address[1]);

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import type { Backend, Runtime } from "#rwkv/backends/backend";
-import { nativeBackend } from "#rwkv/backends/native/native";
+import { nativeBackend, nativeBackendAt, supportedLevels } from "#rwkv/backends/native/native";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { wasmBackend } from "#rwkv/backends/wasm/wasm";
 import { bytesSource } from "#rwkv/checkpoints/byte-source";
@@ -15,11 +15,15 @@ import { maxDifference } from "./fixture-files.js";
 
 const widths = [1, 3, 16, 31, 65];
 const vocabulary = 7;
-const machines: readonly { backend: Backend; threads: number }[] = [
-  { backend: nativeBackend, threads: 1 },
-  { backend: nativeBackend, threads: 3 },
-  { backend: wasmBackend, threads: 1 },
-  { backend: wasmBackend, threads: 2 },
+const machines: readonly { backend: Backend; threads: number; label: string }[] = [
+  ...(await supportedLevels()).map((level) => ({
+    backend: nativeBackendAt(level),
+    threads: 1,
+    label: `native (${level})`,
+  })),
+  { backend: nativeBackend, threads: 3, label: "native" },
+  { backend: wasmBackend, threads: 1, label: "wasm" },
+  { backend: wasmBackend, threads: 2, label: "wasm" },
 ];
 
 /** Binds a graph to random weights: matrices of about unit gain, vectors around 0. */
@@ -101,12 +105,12 @@ describe.each(Object.keys(graphs))("%s", (name) => {
     for (const dtype of ["f32", "bf16", "f16"] as const) {
       const model = bind(graphOf(width), width);
       const expected = await outputs(await referenceBackend.open(model, { threads: 1, dtype }));
-      for (const { backend, threads } of machines) {
+      for (const { backend, threads, label } of machines) {
         const found = await outputs(await backend.open(model, { threads, dtype }));
         const scale = Math.max(1, ...expected.filter((value) => value > -1e29).map(Math.abs));
         // A norm over one or two channels divides by a variance near 0, which magnifies rounding.
         const tolerance = scale * (name === "layerNorm" ? 5e-5 : 2e-6);
-        expect(maxDifference(found, expected), `${backend.name}, ${threads} threads, ${dtype}`).toBeLessThan(tolerance);
+        expect(maxDifference(found, expected), `${label}, ${threads} threads, ${dtype}`).toBeLessThan(tolerance);
       }
     }
   });
@@ -133,7 +137,7 @@ test("exp and sigmoid over their whole range", async () => {
       graph,
       tensors: new Map([["table", stored]]),
     };
-    for (const { backend, threads } of machines) {
+    for (const { backend, threads, label } of machines) {
       const runtime = await backend.open(model, { threads });
       const values = (await runtime.run([{ state: runtime.createState(), tokens: [0], logits: "last" }])).slice();
       inputs.forEach((x, i) => {
@@ -141,20 +145,25 @@ test("exp and sigmoid over their whole range", async () => {
         const found = values[i] as number;
         if (x < -87) expect(found).toBeLessThan(2e-38);
         else if (x > 88 && f === "exp") expect(found).toBeGreaterThan(1e38);
-        else expect(Math.abs(found / exact - 1), `${f}(${x}) on ${backend.name}`).toBeLessThan(3e-7);
+        else expect(Math.abs(found / exact - 1), `${f}(${x}) on ${label}`).toBeLessThan(3e-7);
       });
       await runtime.dispose();
     }
   }
 });
 
-test.each([1, 2, 7, 45])("products of %i rows, over inputs that go past a block", async (rows) => {
+test.each([1, 2, 7, 16, 45])("products of %i rows, over inputs that go past a block", async (rows) => {
   const tokens = Array.from({ length: rows }, (_, i) => i % vocabulary);
-  for (const width of [1024, 1030, 2051]) {
+  for (const [width, outputs] of [
+    [1024, 9],
+    [1030, 67],
+    [255, 130],
+  ] as const) {
     const g = new GraphBuilder();
     const x = g.embedding(g.matrix("table", vocabulary, width));
-    const gate = g.unary("sigmoid", g.matmul(g.matrix("gate", 9, width), x));
-    const model = bind(g.finish(g.selectRows(g.binary("multiply", gate, g.matmul(g.matrix("w", 9, width), x)))), rows);
+    const gate = g.unary("sigmoid", g.matmul(g.matrix("gate", outputs, width), x));
+    const product = g.matmul(g.matrix("w", outputs, width), x);
+    const model = bind(g.finish(g.selectRows(g.binary("multiply", gate, product))), rows);
     for (const dtype of ["f32", "bf16", "f16"] as const) {
       const results: Float32Array[] = [];
       for (const { backend, threads } of [{ backend: referenceBackend, threads: 1 }, ...machines]) {

@@ -36,7 +36,7 @@ const output = await runClang(
     ...exported.map((name) => `-Wl,--export=${name}`),
     "-o",
     "kernels.wasm",
-    ...names.filter((name) => name.endsWith(".c")),
+    "level.c",
   ],
   files,
   { stderr: (bytes) => bytes && errors.push(decoder.decode(bytes)) },

@@ -1,34 +1,42 @@
-// The kernels as a native library: compiled on first use by the machine's C compiler for the machine's processor, kept in
-// the user's cache folder, loaded through koffi.
+// The kernels as a native library: compiled on first use by the machine's C compiler, once for each level of instruction sets,
+// kept in the user's cache folder, loaded through koffi.
 
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
-import { cpus, homedir } from "node:os";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { BackendError } from "../../errors.js";
+import { instructionLevels } from "./instruction-levels.js";
 
 /** The functions of kernels/native.c. Addresses are numbers; every address of today's machines is exact as one. */
 export interface NativeLibrary {
-  createPool(threads: number): number;
+  /** Number of the level of that name, or of the highest that the processor has for ""; -1 where it has not. */
+  findLevel(name: string): number;
+  levelName(level: number): string;
+  /** Floats in a vector of a level's kernels. */
+  levelLanes(level: number): number;
+  createPool(threads: number, level: number): number;
   poolThreads(pool: number): number;
   /** Runs a pass on the pool, from a thread of libuv's; resolves when it is done. */
   runPool(pool: number, pass: number): Promise<void>;
   destroyPool(pool: number): void;
-  /** Floats in a vector of the kernels. */
-  lanes(): number;
   mapFile(path: string, size: number): number;
   unmapFile(address: number, size: number): void;
   addressOf(bytes: Uint8Array): number;
 }
 
-const interfaceVersion = 2;
+const interfaceVersion = 3;
 const sourceFolder = fileURLToPath(new URL("../../../kernels/", import.meta.url));
-/** Compilers for ARM tell the machine's own processor by another flag than those for x86. */
-const thisProcessor = process.arch === "arm64" ? "-mcpu=native" : "-march=native";
-const flags = ["-std=gnu17", "-O3", thisProcessor, "-ffp-contract=fast", "-fPIC", "-shared", "-pthread"];
+const compileFlags = ["-std=gnu17", "-O3", "-ffp-contract=fast", "-fPIC"];
+const linkFlags = ["-shared", "-pthread"];
+/** One object each: what every level shares, and the kernels of every level. */
+const objects: readonly { name: string; source: string; flags: readonly string[] }[] = [
+  { name: "native", source: "native.c", flags: [] },
+  ...instructionLevels.map(({ name, flags }) => ({ name, source: "level.c", flags: [`-DLEVEL=${name}`, ...flags] })),
+];
 
 let loading: Promise<NativeLibrary> | undefined;
 
@@ -46,22 +54,30 @@ async function compileLibrary(): Promise<string> {
   const names = (await readdir(sourceFolder)).filter((name) => /\.[ch]$/.test(name)).sort();
   const compiler = process.env["CC"] || "cc";
   const hash = createHash("sha256");
-  hash.update([compiler, ...flags, process.platform, process.arch, cpus()[0]?.model].join("\n"));
+  hash.update(JSON.stringify([compiler, compileFlags, linkFlags, objects, process.platform, process.arch]));
   for (const name of names) hash.update(name).update(await readFile(join(sourceFolder, name)));
   const folder = join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "rwkv");
   const library = join(folder, `kernels-${hash.digest("hex").slice(0, 16)}.so`);
   if (await stat(library).catch(() => undefined)) return library;
 
   // Several processes may compile at once; each renames its own complete file into place.
-  const temporary = `${library}.${process.pid}.part`;
-  const sources = names.filter((name) => name.endsWith(".c")).map((name) => join(sourceFolder, name));
+  const run = (args: string[]) => promisify(execFile)(compiler, args, { timeout: 240_000 });
+  let temporary: string | undefined;
   try {
     await mkdir(folder, { recursive: true });
-    await promisify(execFile)(compiler, [...flags, "-o", temporary, ...sources, "-lm"], { timeout: 120_000 });
-    await rename(temporary, library);
+    temporary = await mkdtemp(`${library}.part-`);
+    const path = (name: string) => join(temporary as string, name);
+    await Promise.all(
+      objects.map(({ name, source, flags }) =>
+        run([...compileFlags, ...flags, "-c", "-o", path(`${name}.o`), join(sourceFolder, source)]),
+      ),
+    );
+    await run([...linkFlags, "-o", path("kernels.so"), ...objects.map(({ name }) => path(`${name}.o`))]);
+    await rename(path("kernels.so"), library);
   } catch (cause) {
-    await rm(temporary, { force: true }).catch(() => {});
     throw new BackendError(`native kernels cannot be compiled with ${compiler}: ${compileFailure(cause)}`, { cause });
+  } finally {
+    if (temporary) await rm(temporary, { recursive: true, force: true }).catch(() => {});
   }
   return library;
 }
@@ -81,10 +97,12 @@ async function bind(path: string): Promise<NativeLibrary> {
     }
     const run = library.func("void rwkv_pool_run(uint64_t pool, uint64_t pass)");
     return {
-      createPool: library.func("uint64_t rwkv_pool_create(uint32_t threads)"),
+      findLevel: library.func("int32_t rwkv_find_level(const char* name)"),
+      levelName: library.func("const char* rwkv_level_name(int32_t level)"),
+      levelLanes: library.func("uint32_t rwkv_level_lanes(int32_t level)"),
+      createPool: library.func("uint64_t rwkv_pool_create(uint32_t threads, int32_t level)"),
       poolThreads: library.func("uint32_t rwkv_pool_threads(uint64_t pool)"),
       destroyPool: library.func("void rwkv_pool_destroy(uint64_t pool)"),
-      lanes: library.func("uint32_t rwkv_lanes()"),
       mapFile: library.func("uint64_t rwkv_map_file(const char* path, uint64_t size)"),
       unmapFile: library.func("void rwkv_unmap_file(uint64_t address, uint64_t size)"),
       addressOf: (bytes) => Number(koffi.address(bytes)),

@@ -5,18 +5,44 @@ import { BackendError } from "../../errors.js";
 import type { Backend } from "../backend.js";
 import type { Block, KernelMachine } from "../kernel/kernel-machine.js";
 import { openKernelRuntime } from "../kernel/kernel-runtime.js";
+import { instructionLevels } from "./instruction-levels.js";
 import { loadNativeLibrary, type NativeLibrary } from "./native-library.js";
 
-export const nativeBackend: Backend = {
-  name: "native",
-  async open(model, options) {
-    return openKernelRuntime(await createNativeMachine(options.threads), model, options);
-  },
-};
+export const nativeBackend: Backend = nativeBackendAt();
 
-/** @throws BackendError when the kernels cannot be compiled or loaded here */
-export async function createNativeMachine(threads: number): Promise<KernelMachine> {
-  return new NativeMachine(await loadNativeLibrary(), threads);
+/** The native backend, held to one level of instruction sets (instruction-levels.ts); by default the highest. */
+export function nativeBackendAt(level?: string): Backend {
+  return {
+    name: "native",
+    async open(model, options) {
+      return openKernelRuntime(await createNativeMachine(options.threads, level), model, options);
+    },
+  };
+}
+
+/** The levels that this processor has, lowest first. @throws BackendError as `createNativeMachine` */
+export async function supportedLevels(): Promise<string[]> {
+  const library = await loadNativeLibrary();
+  return instructionLevels.map(({ name }) => name).filter((name) => library.findLevel(name) >= 0);
+}
+
+/**
+ * @param level the environment variable RWKV_INSTRUCTIONS by default, else the highest that the processor has
+ * @throws BackendError when the kernels cannot be compiled or loaded here, or the processor has not that level
+ */
+export async function createNativeMachine(
+  threads: number,
+  level: string = process.env["RWKV_INSTRUCTIONS"] ?? "",
+): Promise<KernelMachine> {
+  const library = await loadNativeLibrary();
+  const number = library.findLevel(level);
+  if (number < 0) {
+    const known = await supportedLevels();
+    throw new BackendError(
+      `native backend: expected instructions ${known.join(", ")} on this processor, found "${level}"`,
+    );
+  }
+  return new NativeMachine(library, threads, number);
 }
 
 const alignment = 64;
@@ -30,12 +56,12 @@ class NativeMachine implements KernelMachine {
   /** Memory that records point to must live as long as the machine. */
   readonly #blocks: Block[] = [];
 
-  constructor(library: NativeLibrary, threads: number) {
+  constructor(library: NativeLibrary, threads: number, level: number) {
     this.#library = library;
-    this.#pool = library.createPool(threads);
+    this.#pool = library.createPool(threads, level);
     if (this.#pool === 0) throw new BackendError("native backend: not enough memory for its threads");
     this.threads = library.poolThreads(this.#pool);
-    this.lanes = library.lanes();
+    this.lanes = library.levelLanes(level);
   }
 
   allocate(size: number): Block {

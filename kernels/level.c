@@ -1,0 +1,12 @@
+// All kernels, as one translation unit. The native library has it several times, once for each level of instruction sets
+// (src/backends/native/instruction-levels.ts), with LEVEL naming the level; native.c chooses among them at run time.
+// WebAssembly has it once a build.
+
+#include "elementwise.c"
+#include "matmul.c"
+#include "mix.c"
+#include "norm.c"
+#include "plan.c"
+#include "probe.c"
+#include "rows.c"
+#include "wkv.c"

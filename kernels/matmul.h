@@ -1,0 +1,9 @@
+// The parts of matmul.c: each computes the outputs of a range for all rows, without what the product ends with.
+#pragma once
+
+#include "kernels.h"
+#include "simd.h"
+
+static void multiply_vector(const struct record* record, struct range outputs);
+static void multiply_tiles(const struct record* record, struct range outputs, uint32_t rows);
+static void multiply_panels(const struct record* record, struct range outputs, uint32_t rows);

@@ -1,0 +1,27 @@
+// The levels of instruction sets that the native kernels are compiled for. All are in one library; it runs the highest that the
+// processor has. kernels/native.c lists the same names, and knows how to ask the processor.
+
+/** A level: its name, and what the compiler needs to be told. */
+export interface InstructionLevel {
+  readonly name: string;
+  readonly flags: readonly string[];
+}
+
+const x86: readonly InstructionLevel[] = [
+  { name: "sse4", flags: ["-msse4.1"] },
+  { name: "avx2", flags: ["-mavx2", "-mfma", "-mf16c"] },
+  { name: "avx512", flags: ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"] },
+  {
+    name: "avx512vnni",
+    flags: ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"],
+  },
+];
+
+const arm: readonly InstructionLevel[] = [
+  { name: "neon", flags: [] },
+  { name: "dotprod", flags: ["-march=armv8.2-a+dotprod"] },
+];
+
+/** The levels of this machine's architecture, lowest first; elsewhere one that asks nothing of the processor. */
+export const instructionLevels: readonly InstructionLevel[] =
+  process.arch === "x64" ? x86 : process.arch === "arm64" ? arm : [{ name: "plain", flags: [] }];
