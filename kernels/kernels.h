@@ -12,5 +12,7 @@ static void wkv_forward(const struct pass* pass, const struct record* record, ui
 static void unary_forward(const struct pass* pass, const struct record* record, uint32_t thread);
 static void binary_forward(const struct pass* pass, const struct record* record, uint32_t thread);
 static void select_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+static void quantize_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+static void quantize_weights(const struct pass* pass, const struct record* record, uint32_t thread);
 static void probe_read(const struct pass* pass, const struct record* record, uint32_t thread);
 static void probe_arithmetic(const struct pass* pass, const struct record* record, uint32_t thread);

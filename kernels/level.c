@@ -8,5 +8,6 @@
 #include "norm.c"
 #include "plan.c"
 #include "probe.c"
+#include "quantize.c"
 #include "rows.c"
 #include "wkv.c"

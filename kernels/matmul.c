@@ -1,13 +1,14 @@
-// Matrix products with weights as they are stored: float32, binary16 or bfloat16. Arithmetic is float32. Threads share the
-// outputs, so each weight is read by one thread.
+// Matrix products with weights as they are stored: float32, binary16, bfloat16, or quantized in blocks. Arithmetic is float32,
+// for quantized weights sums of integers. Threads share the outputs, so each weight is read by one thread.
 
 #include "matmul.h"
 
 #include "matmul_panel.c"
+#include "matmul_quantized.c"
 #include "matmul_tile.c"
 #include "matmul_vector.c"
 
-// Threads' shares are whole cache lines of outputs, so that none is written by two of them.
+// Threads' shares are whole cache lines of outputs, so that none is written by two of them; and whole groups of quantized ones.
 enum { output_grain = 16 };
 
 // From how many rows on filling panels pays.
@@ -40,12 +41,14 @@ static void finish_outputs(const struct record* record, struct range outputs, ui
 }
 
 // out[t][o] = activation(sum over i of weight[o][i] * x[t][i]) * multiplier[t][o] + addend[t][o]
-//   address: weight [width, inputs] of dtype, x [rows, inputs], multiplier, addend [rows, width] or 0, out [rows, width]
+//   address: weight [width, inputs] of dtype, x [rows, inputs] (for quantized weights the output of
+//     quantize_rows_forward), multiplier, addend [rows, width] or 0, out [rows, width]
 static void matmul_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   uint32_t rows = row_count(pass, record);
   struct range outputs = share_of(record->width, output_grain, thread, pass->thread_count);
   if (rows == 0 || outputs.begin == outputs.end) return;
-  if (rows == 1) multiply_vector(record, outputs);
+  if (record->dtype >= DTYPE_Q8) multiply_quantized(record, outputs, rows);
+  else if (rows == 1) multiply_vector(record, outputs);
   else if (rows < panel_rows_from) multiply_tiles(record, outputs, rows);
   else multiply_panels(record, outputs, rows);
   finish_outputs(record, outputs, rows);

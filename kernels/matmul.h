@@ -7,3 +7,4 @@
 static void multiply_vector(const struct record* record, struct range outputs);
 static void multiply_tiles(const struct record* record, struct range outputs, uint32_t rows);
 static void multiply_panels(const struct record* record, struct range outputs, uint32_t rows);
+static void multiply_quantized(const struct record* record, struct range outputs, uint32_t rows);

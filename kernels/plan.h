@@ -14,11 +14,13 @@ enum kernel {
   KERNEL_UNARY,
   KERNEL_BINARY,
   KERNEL_SELECT_ROWS,
+  KERNEL_QUANTIZE_ROWS,
+  KERNEL_QUANTIZE_WEIGHTS,
   KERNEL_PROBE_READ,
   KERNEL_PROBE_ARITHMETIC,
 };
 
-enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
+enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8, DTYPE_Q4 };
 
 enum activation { ACTIVATION_NONE, ACTIVATION_SIGMOID, ACTIVATION_RELU_SQUARED };
 
@@ -34,7 +36,7 @@ struct record {
   uint32_t dtype;          // of the weight matrix
   uint32_t width;          // floats in a row of the output
   uint32_t inputs;         // floats in a row of the input
-  uint32_t function;       // activation, unary or binary
+  uint32_t function;       // activation, unary or binary; the type that weights are quantized to
   uint32_t count;          // outputs of a token shift
   float epsilon;
   uint32_t reserved;

@@ -76,6 +76,25 @@ static inline vfloat choose(vint mask, vfloat yes, vfloat no) {
 
 static inline vfloat maximum(vfloat a, vfloat b) { return choose(a > b, a, b); }
 
+// To the nearest integer, ties to even.
+static inline vint round_to_int(vfloat x) {
+#if LANES == 16 && defined(__AVX512F__)
+  return (vint)_mm512_cvtps_epi32((__m512)x);
+#elif LANES == 8 && defined(__AVX2__)
+  return (vint)_mm256_cvtps_epi32((__m256)x);
+#elif LANES == 4 && defined(__SSE2__)
+  return (vint)_mm_cvtps_epi32((__m128)x);
+#elif LANES == 4 && defined(__wasm__)
+  return (vint)wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest((v128_t)x));
+#elif LANES == 4 && defined(__ARM_NEON)
+  return (vint)vcvtnq_s32_f32((float32x4_t)x);
+#else
+  vint result;
+  for (int i = 0; i < lanes; i++) result[i] = (int32_t)__builtin_rintf(x[i]);
+  return result;
+#endif
+}
+
 // Halves are added until one lane is left.
 static inline float sum(vfloat v) {
 #if LANES == 16 && defined(__AVX512F__)

@@ -1,20 +1,34 @@
 // Element types of stored tensors and conversion between them. Conversions to 16 bits round to nearest, ties to even, as
 // PyTorch does; NaN stays NaN.
 
-/** Element type of a tensor in a file. */
-export type DType = "f64" | "f32" | "f16" | "bf16" | "i64" | "i32" | "i16" | "i8" | "u8" | "bool";
+/** Type of elements that stand alone. */
+export type ElementType = "f64" | "f32" | "f16" | "bf16" | "i64" | "i32" | "i16" | "i8" | "u8" | "bool";
 
-/** Element types that weights can be computed with. */
-export type WeightDType = "f32" | "f16" | "bf16";
+/** Blocks of 32 integers of 8 or 4 bits with a scale; matrices only (quantization/blocks.ts). */
+export type BlockType = "q8" | "q4";
 
-export const weightDTypes: readonly WeightDType[] = ["f32", "f16", "bf16"];
+/** Type of a tensor in a file. */
+export type DType = ElementType | BlockType;
 
-export function isWeightDType(dtype: DType): dtype is WeightDType {
-  return (weightDTypes as readonly DType[]).includes(dtype);
+/** Types of floating point elements that weights can be computed with. */
+export type FloatType = "f32" | "f16" | "bf16";
+
+/** Types that weight matrices can be computed with. */
+export type WeightDType = FloatType | BlockType;
+
+const floatTypes: readonly FloatType[] = ["f32", "f16", "bf16"];
+export const weightDTypes: readonly WeightDType[] = [...floatTypes, "q8", "q4"];
+
+export function isFloatType(dtype: DType): dtype is FloatType {
+  return (floatTypes as readonly DType[]).includes(dtype);
+}
+
+export function isBlockType(dtype: DType): dtype is BlockType {
+  return dtype === "q8" || dtype === "q4";
 }
 
 /** Bytes of one element. */
-export const bytesPerElement: Readonly<Record<DType, number>> = {
+export const bytesPerElement: Readonly<Record<ElementType, number>> = {
   f64: 8,
   f32: 4,
   f16: 2,
@@ -79,14 +93,14 @@ export function float16Value(half: number): number {
  * Converts elements to another type.
  *
  * @param source bytes of whole elements of type `from`, little-endian, at any alignment
- * @param target receives as many elements of type `to` (the same type, or one of the weight types), at any alignment
+ * @param target receives as many elements of type `to` (the same type, or f32, f16, bf16), at any alignment
  */
-export function convertElements(source: Uint8Array, from: DType, target: Uint8Array, to: DType): void {
+export function convertElements(source: Uint8Array, from: ElementType, target: Uint8Array, to: ElementType): void {
   if (from === to) {
     target.set(source);
     return;
   }
-  if (!isWeightDType(to)) throw new RangeError(`no conversion from ${from} to ${to}`);
+  if (!isFloatType(to)) throw new RangeError(`no conversion from ${from} to ${to}`);
   const count = source.byteLength / bytesPerElement[from];
   const read = reader(source, from);
   const output = new DataView(target.buffer, target.byteOffset, target.byteLength);
@@ -95,7 +109,7 @@ export function convertElements(source: Uint8Array, from: DType, target: Uint8Ar
   else for (let i = 0; i < count; i++) output.setUint16(i * 2, float16Bits(read(i)), true);
 }
 
-function reader(source: Uint8Array, dtype: DType): (index: number) => number {
+function reader(source: Uint8Array, dtype: ElementType): (index: number) => number {
   const view = new DataView(source.buffer, source.byteOffset, source.byteLength);
   switch (dtype) {
     case "f64":

@@ -6,7 +6,7 @@ import type { Backend, BackendName, Runtime } from "./backends/backend.js";
 import { nativeBackend } from "./backends/native/native.js";
 import { referenceBackend } from "./backends/reference/reference.js";
 import { wasmBackend } from "./backends/wasm/wasm.js";
-import { workingDType } from "./backends/weights.js";
+import { mainType, matrixTypes } from "./backends/weights.js";
 import type { Checkpoint } from "./checkpoints/checkpoint.js";
 import { openCheckpoint } from "./checkpoints/open-checkpoint.js";
 import { elementCount, type WeightDType, weightDTypes } from "./dtypes.js";
@@ -80,14 +80,13 @@ export async function loadCheckpoint(
       throw error;
     });
     const { runtime, backend } = await opening;
-    const embedding = bound.tensors.get("emb.weight");
     return new Model({
       info: {
         source: path,
         version: bound.version,
         ...bound.size,
         parameters: bound.graph.weights.reduce((sum, weight) => sum + elementCount(weight.shape), 0),
-        dtype: embedding ? workingDType(embedding, options.dtype) : "f32",
+        dtype: options.dtype ?? mainType(matrixTypes(bound.graph, bound.tensors, undefined)),
         backend,
         threads: runtime.threads,
         loadMilliseconds: performance.now() - started,

@@ -4,18 +4,30 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
-import { type DType, openCheckpoint, readFloat32, type WritableTensor, writePth, writeSafetensors } from "rwkv";
+import { openCheckpoint, readFloat32, type WritableTensor, writePth, writeSafetensors } from "rwkv";
 import { describe, expect, test } from "vitest";
 import { bytesSource } from "#rwkv/checkpoints/byte-source";
 import type { StoredTensor } from "#rwkv/checkpoints/checkpoint";
 import { readTensorInto, tensorPieces } from "#rwkv/checkpoints/read-tensor";
+import type { ElementType } from "#rwkv/dtypes";
 import { fixture, readJson, temporaryFolder } from "./fixture-files.js";
 import { op, pickle, tensor } from "./pickle-builder.js";
 import { buildZip } from "./zip-builder.js";
 
 const writers = { pth: writePth, safetensors: writeSafetensors } as const;
-const sizes: Record<DType, number> = { f64: 8, f32: 4, f16: 2, bf16: 2, i64: 8, i32: 4, i16: 2, i8: 1, u8: 1, bool: 1 };
-const dtypes = Object.keys(sizes) as DType[];
+const sizes: Record<ElementType, number> = {
+  f64: 8,
+  f32: 4,
+  f16: 2,
+  bf16: 2,
+  i64: 8,
+  i32: 4,
+  i16: 2,
+  i8: 1,
+  u8: 1,
+  bool: 1,
+};
+const dtypes = Object.keys(sizes) as ElementType[];
 
 async function bytesOf(stored: StoredTensor): Promise<Buffer> {
   const pieces: Buffer[] = [];

@@ -102,7 +102,8 @@ describe.each(Object.keys(graphs))("%s", (name) => {
   };
 
   test.each(widths)("width %i", async (width) => {
-    for (const dtype of ["f32", "bf16", "f16"] as const) {
+    const products = /matmul|wkv/.test(name) ? (["q8", "q4"] as const) : [];
+    for (const dtype of ["f32", "bf16", "f16", ...products] as const) {
       const model = bind(graphOf(width), width);
       const expected = await outputs(await referenceBackend.open(model, { threads: 1, dtype }));
       for (const { backend, threads, label } of machines) {
@@ -164,7 +165,7 @@ test.each([1, 2, 7, 16, 45])("products of %i rows, over inputs that go past a bl
     const gate = g.unary("sigmoid", g.matmul(g.matrix("gate", outputs, width), x));
     const product = g.matmul(g.matrix("w", outputs, width), x);
     const model = bind(g.finish(g.selectRows(g.binary("multiply", gate, product))), rows);
-    for (const dtype of ["f32", "bf16", "f16"] as const) {
+    for (const dtype of ["f32", "bf16", "f16", "q8", "q4"] as const) {
       const results: Float32Array[] = [];
       for (const { backend, threads } of [{ backend: referenceBackend, threads: 1 }, ...machines]) {
         const runtime = await backend.open(model, { threads, dtype });

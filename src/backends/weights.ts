@@ -1,15 +1,40 @@
-// What backends share in loading weights: vectors and functions of vectors as float32.
+// What backends share in loading weights: the type of each matrix; vectors and functions of vectors as float32.
 
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { readFloat32 } from "../checkpoints/read-tensor.js";
-import { elementCount, type WeightDType } from "../dtypes.js";
-import type { Graph, Vector, WeightNode } from "../graph/graph.js";
+import { elementCount, isBlockType, isFloatType, type WeightDType } from "../dtypes.js";
+import { type Graph, topologicalOrder, type Vector, type WeightNode } from "../graph/graph.js";
 import { unaryFunctions } from "./reference/operations.js";
 
-/** The type that a matrix is computed with: the wanted one, or as stored where kernels have it. */
-export function workingDType(stored: StoredTensor, wanted: WeightDType | undefined): WeightDType {
-  if (wanted) return wanted;
-  return stored.dtype === "f16" || stored.dtype === "bf16" ? stored.dtype : "f32";
+/**
+ * The type that each matrix is computed with: the wanted one, or as stored where kernels have it. Blocks are for products
+ * only, so with a type of blocks embeddings stay as stored; and the head, on which each logit hangs, has 8 bits at least.
+ */
+export function matrixTypes(
+  graph: Graph,
+  tensors: ReadonlyMap<string, StoredTensor>,
+  wanted: WeightDType | undefined,
+): Map<WeightNode, WeightDType> {
+  const asStored = ({ dtype }: StoredTensor) => (isFloatType(dtype) || isBlockType(dtype) ? dtype : "f32");
+  const tables = new Set<WeightNode>();
+  for (const node of topologicalOrder(graph.output)) if (node.op === "embedding") tables.add(node.table);
+  const head = graph.output.op === "matmul" ? graph.output.weight : undefined;
+  const types = new Map<WeightNode, WeightDType>();
+  for (const weight of graph.weights.filter(({ op }) => op === "matrix")) {
+    const stored = asStored(tensorOf(tensors, weight));
+    if (tables.has(weight)) {
+      const type = wanted && !isBlockType(wanted) ? wanted : stored;
+      types.set(weight, isBlockType(type) ? "f32" : type);
+    } else types.set(weight, weight === head && wanted === "q4" ? "q8" : (wanted ?? stored));
+  }
+  return types;
+}
+
+/** The type that most of a model's matrices are computed with. */
+export function mainType(types: ReadonlyMap<WeightNode, WeightDType>): WeightDType {
+  const sizes = new Map<WeightDType, number>();
+  for (const [{ shape }, type] of types) sizes.set(type, (sizes.get(type) ?? 0) + elementCount(shape));
+  return [...sizes].reduce((most, next) => (next[1] > most[1] ? next : most))[0];
 }
 
 /** Reads all vector weights of a graph. */

@@ -1,7 +1,7 @@
 // Measures a loaded model against its machine: rounds in which every speed is taken once, in turn, with the machine's
 // bandwidth before and after; then medians. Noise that comes and goes thus touches all alike.
 
-import { bytesPerElement } from "../dtypes.js";
+import type { WeightDType } from "../dtypes.js";
 import type { Model } from "../generation/model.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import type { MachineProbes } from "./machine-probes.js";
@@ -24,7 +24,7 @@ export interface Measurement {
   /** From the start of loading to the first token's logits. */
   readonly first_token_ms: number;
   readonly rss_mb: number;
-  /** Bytes of weights that a token needs: all matrices, one row of the embedding. */
+  /** Bytes of weights that a token needs: all matrices but the embedding. */
   readonly weight_bytes_per_token: number;
   /** null where the backend has no kernels (reference). */
   readonly read_gb_s: number | null;
@@ -101,12 +101,17 @@ export async function benchmarkModel(
   };
 }
 
+/** Of quantized weights 32 share a scale of two bytes. */
+const bytesPerWeight: Readonly<Record<WeightDType, number>> = { f32: 4, f16: 2, bf16: 2, q8: 34 / 32, q4: 18 / 32 };
+
 /** Bytes of weights read for a token, and operations done for a token of a prompt (which needs no head). */
 function workPerToken(model: Model): { weightBytes: number; operations: number } {
   const { layers, width, hidden, vocabulary, dtype } = model.info;
   const blocks = layers * (5 * width * width + 2 * width * hidden);
+  const head = bytesPerWeight[dtype === "q4" ? "q8" : dtype];
   return {
-    weightBytes: (blocks + width * vocabulary + width) * bytesPerElement[dtype],
+    // A row of the embedding, at most four bytes a weight, does not count.
+    weightBytes: blocks * bytesPerWeight[dtype] + width * vocabulary * head,
     operations: 2 * blocks,
   };
 }

@@ -2,7 +2,7 @@
 
 import type { ByteSource } from "../checkpoints/byte-source.js";
 import { type Checkpoint, contiguousStrides, type StoredTensor } from "../checkpoints/checkpoint.js";
-import { bytesPerElement, convertElements, elementCount, type WeightDType } from "../dtypes.js";
+import { bytesPerElement, convertElements, elementCount, type FloatType } from "../dtypes.js";
 import type { ModelSize } from "../models/model-definition.js";
 import { rwkv4 } from "../models/rwkv4.js";
 import { randomGenerator } from "../sampling/random.js";
@@ -10,7 +10,7 @@ import { randomGenerator } from "../sampling/random.js";
 const patternLength = 2 ** 18;
 
 /** An RWKV-4 of the given size; small random weights, the same in every run. */
-export function syntheticCheckpoint(size: ModelSize, dtype: WeightDType): Checkpoint {
+export function syntheticCheckpoint(size: ModelSize, dtype: FloatType): Checkpoint {
   const random = randomGenerator(1);
   const values = Float32Array.from({ length: patternLength }, () => (random.uniform() - 0.5) * 0.1);
   const pattern = new Uint8Array(patternLength * bytesPerElement[dtype]);

@@ -1,7 +1,8 @@
 // What every checkpoint format is read into: a directory of named tensors whose elements stay in the file.
 
-import { bytesPerElement, type DType, elementCount } from "../dtypes.js";
+import { bytesPerElement, type DType, elementCount, isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
+import { blockMatrixSize } from "../quantization/blocks.js";
 import type { ByteSource } from "./byte-source.js";
 
 /** A tensor in a file: where its elements lie. Nothing has been read yet. */
@@ -9,7 +10,7 @@ export interface StoredTensor {
   readonly name: string;
   readonly dtype: DType;
   readonly shape: readonly number[];
-  /** Distance between neighbours along each dimension, in elements. */
+  /** Distance between neighbours along each dimension, in elements. Matrices in blocks are always row-major. */
   readonly strides: readonly number[];
   readonly source: ByteSource;
   /** Position of the first element in the source, in bytes. */
@@ -51,8 +52,9 @@ export function isContiguous(tensor: StoredTensor): boolean {
 }
 
 /** Size of the elements in bytes, were they stored without gaps. */
-export function byteLengthOf(tensor: StoredTensor): number {
-  return elementCount(tensor.shape) * bytesPerElement[tensor.dtype];
+export function byteLengthOf({ dtype, shape }: { readonly dtype: DType; readonly shape: readonly number[] }): number {
+  if (isBlockType(dtype)) return blockMatrixSize(dtype, shape[0] as number, shape[1] as number);
+  return elementCount(shape) * bytesPerElement[dtype];
 }
 
 /**

@@ -1,6 +1,6 @@
 // Writes the pickle of a state dict (protocol 2, as torch.save does): text, integers, tuples, tensors, one ordered dict.
 
-import { type DType, elementCount } from "../dtypes.js";
+import { type ElementType, elementCount } from "../dtypes.js";
 import { contiguousStrides } from "./checkpoint.js";
 import { storageClasses } from "./torch-objects.js";
 
@@ -34,7 +34,7 @@ export class PickleWriter {
   }
 
   /** A contiguous tensor over the whole of the storage `key`. */
-  tensor(key: string, dtype: DType, shape: readonly number[]): void {
+  tensor(key: string, dtype: ElementType, shape: readonly number[]): void {
     const storageClass = Object.entries(storageClasses).find(([, candidate]) => candidate === dtype)?.[0] as string;
     this.#global("torch._utils", "_rebuild_tensor_v2");
     this.#tuple(() => {

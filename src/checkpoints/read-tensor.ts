@@ -1,7 +1,15 @@
 // Reads a stored tensor's elements into memory in the wanted type, a few MiB at a time, so that loading takes no more
 // memory than the weights themselves.
 
-import { bytesPerElement, convertElements, type DType, elementCount } from "../dtypes.js";
+import {
+  bytesPerElement,
+  convertElements,
+  type DType,
+  type ElementType,
+  elementCount,
+  isBlockType,
+} from "../dtypes.js";
+import { dequantizeGroup, groupOutputs, groupSize } from "../quantization/blocks.js";
 import { byteLengthOf, contiguousStrides, isContiguous, type StoredTensor } from "./checkpoint.js";
 
 const pieceSize = 2 ** 20;
@@ -12,10 +20,10 @@ const pieceSize = 2 ** 20;
  * @param target exactly as many bytes as the elements take in `dtype`
  * @throws CheckpointError when the file ends early
  */
-export async function readTensorInto(tensor: StoredTensor, dtype: DType, target: Uint8Array): Promise<void> {
+export async function readTensorInto(tensor: StoredTensor, dtype: ElementType, target: Uint8Array): Promise<void> {
   const expected = elementCount(tensor.shape) * bytesPerElement[dtype];
   if (target.byteLength !== expected) throw new RangeError(`target has ${target.byteLength} bytes, not ${expected}`);
-  if (!isContiguous(tensor)) return gather(tensor, dtype, target);
+  if (!isBlockType(tensor.dtype) && !isContiguous(tensor)) return gather(tensor, tensor.dtype, dtype, target);
   if (tensor.dtype === dtype) return tensor.source.readInto(tensor.offset, target);
   let at = 0;
   for await (const piece of tensorPieces(tensor, dtype)) {
@@ -26,29 +34,55 @@ export async function readTensorInto(tensor: StoredTensor, dtype: DType, target:
 
 /**
  * The elements in pieces of a few MiB, row-major, converted to `dtype`. A piece is valid until the next is asked for.
- * A tensor that does not lie in row-major order comes as one piece.
+ * A tensor that does not lie in row-major order comes as one piece. A matrix in blocks comes as it is stored, group by group,
+ * where that is the type wanted; making blocks is a backend's work (quantizer.ts).
  */
 export async function* tensorPieces(tensor: StoredTensor, dtype: DType): AsyncGenerator<Uint8Array, void, void> {
+  const stored = tensor.dtype;
+  if (isBlockType(stored) && stored === dtype) return yield* storedPieces(tensor, new Uint8Array(pieceSize));
+  if (isBlockType(dtype)) throw new RangeError(`no conversion from ${stored} to ${dtype}`);
+  if (isBlockType(stored)) return yield* dequantizedPieces(tensor, dtype);
   if (!isContiguous(tensor)) {
     const whole = new Uint8Array(elementCount(tensor.shape) * bytesPerElement[dtype]);
-    await gather(tensor, dtype, whole);
+    await gather(tensor, stored, dtype, whole);
     yield whole;
     return;
   }
-  const size = byteLengthOf(tensor);
-  const scale = bytesPerElement[dtype] / bytesPerElement[tensor.dtype];
   const scratch = takeScratch();
   try {
-    for (let at = 0; at < size; at += pieceSize) {
-      const length = Math.min(pieceSize, size - at);
-      const stored = scratch.stored.subarray(0, length);
-      await tensor.source.readInto(tensor.offset + at, stored);
-      const converted = scratch.converted.subarray(0, length * scale);
-      if (tensor.dtype !== dtype) convertElements(stored, tensor.dtype, converted, dtype);
-      yield tensor.dtype === dtype ? stored : converted;
+    for await (const piece of storedPieces(tensor, scratch.stored)) {
+      const size = (piece.length / bytesPerElement[stored]) * bytesPerElement[dtype];
+      const converted = scratch.converted.subarray(0, size);
+      if (stored !== dtype) convertElements(piece, stored, converted, dtype);
+      yield stored === dtype ? piece : converted;
     }
   } finally {
     spareScratch = scratch;
+  }
+}
+
+/** The bytes of a tensor that lies in one piece, as they are. */
+async function* storedPieces(tensor: StoredTensor, scratch: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
+  const size = byteLengthOf(tensor);
+  for (let at = 0; at < size; at += scratch.length) {
+    const piece = scratch.subarray(0, Math.min(scratch.length, size - at));
+    await tensor.source.readInto(tensor.offset + at, piece);
+    yield piece;
+  }
+}
+
+/** A matrix in blocks, a group of rows at a time. */
+async function* dequantizedPieces(tensor: StoredTensor, dtype: ElementType): AsyncGenerator<Uint8Array, void, void> {
+  if (!isBlockType(tensor.dtype)) return;
+  const [outputs, inputs] = tensor.shape as [number, number];
+  const group = new Uint8Array(groupSize(tensor.dtype, inputs));
+  for (let row = 0; row < outputs; row += groupOutputs) {
+    await tensor.source.readInto(tensor.offset + (row / groupOutputs) * group.byteLength, group);
+    const values = new Float32Array(Math.min(groupOutputs, outputs - row) * inputs);
+    dequantizeGroup(group, inputs, tensor.dtype, values);
+    const piece = new Uint8Array(values.length * bytesPerElement[dtype]);
+    convertElements(new Uint8Array(values.buffer), "f32", piece, dtype);
+    yield piece;
   }
 }
 
@@ -78,13 +112,18 @@ export async function readFloat32(tensor: StoredTensor): Promise<Float32Array> {
  * Reads a strided view: walks its storage once, in the order in which it lies in the file, and scatters to the row-major
  * target. A transposed matrix is thus read in a few large pieces rather than element by element.
  */
-async function gather(tensor: StoredTensor, dtype: DType, target: Uint8Array): Promise<void> {
+async function gather(
+  tensor: StoredTensor,
+  stored: ElementType,
+  dtype: ElementType,
+  target: Uint8Array,
+): Promise<void> {
   if (elementCount(tensor.shape) === 0) return;
   const targetStrides = contiguousStrides(tensor.shape);
   const order = tensor.shape
     .map((size, i) => ({ size, stride: tensor.strides[i] as number, targetStride: targetStrides[i] as number }))
     .sort((a, b) => b.stride - a.stride);
-  const from = bytesPerElement[tensor.dtype];
+  const from = bytesPerElement[stored];
   const to = bytesPerElement[dtype];
   // The innermost dimensions that span at most one piece are read together.
   let inner = order.length;
@@ -103,7 +142,7 @@ async function gather(tensor: StoredTensor, dtype: DType, target: Uint8Array): P
   const walk = async (depth: number, source: number, destination: number): Promise<void> => {
     if (depth === inner) {
       await tensor.source.readInto(tensor.offset + source * from, piece);
-      convertElements(piece, tensor.dtype, converted, dtype);
+      convertElements(piece, stored, converted, dtype);
       scatter(depth, 0, destination);
       return;
     }

@@ -1,14 +1,18 @@
 // safetensors: eight bytes of header length, a JSON header that gives each tensor's dtype, shape and byte range, the data.
 // Format: https://github.com/huggingface/safetensors#format
+//
+// The format has no type for matrices in blocks. They are stored as bytes, U8 [groups, bytes of a group], and the header's
+// __metadata__, which takes strings only, says what they are: "blocks/<tensor>": "q4 <outputs> <inputs>".
 
-import { bytesPerElement, type DType, elementCount } from "../dtypes.js";
+import { type BlockType, bytesPerElement, type ElementType, elementCount } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
+import { groupOutputs, groupSize } from "../quantization/blocks.js";
 import { type ByteSource, readRange } from "./byte-source.js";
 import { checkShape, contiguousStrides, describeNumbers, type StoredTensor } from "./checkpoint.js";
 import { parseHeader } from "./json-header.js";
 
 /** safetensors' names of element types. */
-export const safetensorsTypes: Readonly<Record<string, DType>> = {
+export const safetensorsTypes: Readonly<Record<string, ElementType>> = {
   F64: "f64",
   F32: "f32",
   F16: "f16",
@@ -47,7 +51,7 @@ export async function readSafetensors(source: ByteSource): Promise<Map<string, S
   for (const [name, entry] of Object.entries(header)) {
     if (name === "__metadata__") continue;
     const { tensor, begin, end } = storedTensor(source, name, entry as HeaderEntry, dataStart);
-    tensors.set(name, tensor);
+    tensors.set(name, inBlocks(source, tensor, header["__metadata__"]));
     ranges.push({ name, begin, end });
   }
   ranges.sort((a, b) => a.begin - b.begin || a.end - b.end);
@@ -77,7 +81,7 @@ async function readHeader(source: ByteSource) {
   if (typeof header !== "object" || header === null || Array.isArray(header)) {
     throw new CheckpointError(source.name, "header is not a JSON object");
   }
-  return { header, dataStart: 8 + Number(length) };
+  return { header: header as Record<string, unknown>, dataStart: 8 + Number(length) };
 }
 
 function describeList(value: unknown): string {
@@ -115,4 +119,33 @@ function storedTensor(source: ByteSource, name: string, entry: HeaderEntry, data
     offset: dataStart + begin,
   };
   return { tensor, begin, end };
+}
+
+/** The key and the value of __metadata__ that say that a tensor's bytes are a matrix in blocks. */
+export function blockMetadata(name: string, dtype: BlockType, [outputs, inputs]: readonly number[]): [string, string] {
+  return [`blocks/${name}`, `${dtype} ${outputs} ${inputs}`];
+}
+
+/** The shape that a matrix in blocks is stored with. */
+export function blockStorageShape(dtype: BlockType, [outputs, inputs]: readonly number[]): [number, number] {
+  return [Math.ceil((outputs as number) / groupOutputs), groupSize(dtype, inputs as number)];
+}
+
+/** The tensor, as the matrix in blocks that the metadata declare it to be, if they do. */
+function inBlocks(source: ByteSource, tensor: StoredTensor, metadata: unknown): StoredTensor {
+  const key = `blocks/${tensor.name}`;
+  if (typeof metadata !== "object" || metadata === null || !Object.hasOwn(metadata, key)) return tensor;
+  const text = String((metadata as Record<string, unknown>)[key]);
+  const [, type, outputs, inputs] = /^(q8|q4) (\d{1,9}) (\d{1,9})$/.exec(text) ?? [];
+  const dtype = type as BlockType;
+  const shape = [Number(outputs), Number(inputs)];
+  const expected = type && blockStorageShape(dtype, shape).join();
+  if (!expected || tensor.dtype !== "u8" || tensor.shape.join() !== expected) {
+    throw new CheckpointError(
+      source.name,
+      `tensor ${tensor.name}: expected ${expected ? `U8 [${expected.replace(",", ", ")}]` : "q8 or q4, outputs and inputs"} ` +
+        `for blocks of "${text.slice(0, 60)}", found ${tensor.dtype} [${tensor.shape.join(", ")}]`,
+    );
+  }
+  return { ...tensor, dtype, shape, strides: contiguousStrides(shape) };
 }

@@ -1,7 +1,7 @@
 // The Python objects that a torch.save'd state dict is made of: storages, tensors as views of them, ordered dicts. This is
 // the whole vocabulary that the unpickler is given. Sources: torch/_utils.py (_rebuild_tensor_v2), torch/serialization.py.
 
-import { bytesPerElement, type DType } from "../dtypes.js";
+import { bytesPerElement, type ElementType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import type { ByteSource } from "./byte-source.js";
 import { checkShape, describeNumbers, type StoredTensor } from "./checkpoint.js";
@@ -9,7 +9,7 @@ import type { PickleGlobal, PickleValue } from "./unpickler.js";
 
 /** A run of elements in the file that one or several tensors view. */
 export interface Storage {
-  readonly dtype: DType;
+  readonly dtype: ElementType;
   readonly key: string;
   /** Number of elements. */
   readonly length: number;
@@ -34,7 +34,7 @@ export class PickledTensor {
 }
 
 /** Storage classes of PyTorch and their element types. */
-export const storageClasses: Readonly<Record<string, DType>> = {
+export const storageClasses: Readonly<Record<string, ElementType>> = {
   FloatStorage: "f32",
   HalfStorage: "f16",
   BFloat16Storage: "bf16",
@@ -77,14 +77,14 @@ export function torchGlobals(file: string): Map<string, PickleGlobal> {
   return globals;
 }
 
-const dtypeOfClass = new WeakMap<object, DType>();
+const dtypeOfClass = new WeakMap<object, ElementType>();
 
 /** A storage class stands in persistent ids as a value; a state dict never calls it. */
 function storageClass(file: string, name: string): PickleGlobal {
   const global: PickleGlobal = () => {
     throw new CheckpointError(file, `pickle: torch.${name} is called, which no state dict needs`);
   };
-  dtypeOfClass.set(global, storageClasses[name] as DType);
+  dtypeOfClass.set(global, storageClasses[name] as ElementType);
   return global;
 }
 

@@ -2,6 +2,7 @@
 // records where sizes or offsets need them. torch.load reads the result, also with weights_only=True.
 
 import { crc32 } from "../checksum.js";
+import { isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { PickleWriter } from "./pickle-writer.js";
 import { type FileAppender, type WritableTensor, writeFileAtomically, writtenSize } from "./writer.js";
@@ -20,14 +21,15 @@ const uint32Max = 0xffffffff;
 /**
  * Writes a .pth file, by rename.
  *
- * @throws CheckpointError when it cannot be written or two tensors have one name
+ * @throws CheckpointError when it cannot be written, two tensors have one name, or one is in blocks, for which PyTorch has no
+ *   type
  */
 export async function writePth(path: string, tensors: readonly WritableTensor[]): Promise<void> {
   const names = new Set(tensors.map((tensor) => tensor.name));
   if (names.size !== tensors.length) throw new CheckpointError(path, "two tensors have the same name");
   await writeFileAtomically(path, async (file) => {
     const entries: WrittenEntry[] = [];
-    const pickle = stateDictPickle(tensors);
+    const pickle = stateDictPickle(path, tensors);
     entries.push(await writeEntry(file, "archive/data.pkl", pickle.length, [pickle]));
     for (const [index, tensor] of tensors.entries()) {
       entries.push(await writeEntry(file, `archive/data/${index}`, writtenSize(tensor), tensor.bytes()));
@@ -39,12 +41,15 @@ export async function writePth(path: string, tensors: readonly WritableTensor[])
 }
 
 /** The pickle of an OrderedDict from name to a contiguous tensor over its own storage. */
-function stateDictPickle(tensors: readonly WritableTensor[]): Uint8Array {
+function stateDictPickle(path: string, tensors: readonly WritableTensor[]): Uint8Array {
   const pickle = new PickleWriter();
   pickle.orderedDict(() => {
     for (const [index, tensor] of tensors.entries()) {
-      pickle.text(tensor.name);
-      pickle.tensor(String(index), tensor.dtype, tensor.shape);
+      const { name, dtype, shape } = tensor;
+      if (isBlockType(dtype))
+        throw new CheckpointError(path, `tensor ${name}: a .pth file cannot hold ${dtype}; write .safetensors`);
+      pickle.text(name);
+      pickle.tensor(String(index), dtype, shape);
     }
   });
   return pickle.finish();

@@ -1,7 +1,9 @@
-// Writes safetensors: header first, padded so that data starts at a multiple of 64 bytes, tensors in the given order.
+// Writes safetensors: header first. Data start at a multiple of 64 bytes. Matrices in blocks come first, since their sizes are
+// multiples of 64 too: so each starts at one, as suits vectors that wide when it is mapped. The others are in the given order.
 
+import { isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
-import { safetensorsTypes } from "./safetensors.js";
+import { blockMetadata, blockStorageShape, safetensorsTypes } from "./safetensors.js";
 import { type WritableTensor, writeFileAtomically, writtenSize } from "./writer.js";
 
 /**
@@ -11,23 +13,34 @@ import { type WritableTensor, writeFileAtomically, writtenSize } from "./writer.
  */
 export async function writeSafetensors(path: string, tensors: readonly WritableTensor[]): Promise<void> {
   const typeNames = new Map(Object.entries(safetensorsTypes).map(([name, dtype]) => [dtype, name]));
-  const header: [string, unknown][] = [["__metadata__", { format: "pt" }]];
+  const metadata: [string, string][] = [["format", "pt"]];
+  const header: [string, unknown][] = [];
   const names = new Set<string>();
+  const ordered = [
+    ...tensors.filter(({ dtype }) => isBlockType(dtype)),
+    ...tensors.filter(({ dtype }) => !isBlockType(dtype)),
+  ];
   let end = 0;
-  for (const tensor of tensors) {
+  for (const tensor of ordered) {
     if (names.has(tensor.name)) throw new CheckpointError(path, `tensor ${tensor.name} is given twice`);
     names.add(tensor.name);
     const begin = end;
     end += writtenSize(tensor);
-    header.push([tensor.name, { dtype: typeNames.get(tensor.dtype), shape: tensor.shape, data_offsets: [begin, end] }]);
+    const { name, dtype, shape } = tensor;
+    const stored = isBlockType(dtype)
+      ? { dtype: "U8", shape: blockStorageShape(dtype, shape) }
+      : { dtype: typeNames.get(dtype), shape };
+    if (isBlockType(dtype)) metadata.push(blockMetadata(name, dtype, shape));
+    header.push([name, { ...stored, data_offsets: [begin, end] }]);
   }
-  const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(header)));
+  const entries = Object.fromEntries([["__metadata__", Object.fromEntries(metadata)], ...header]);
+  const json = new TextEncoder().encode(JSON.stringify(entries));
   const padded = new Uint8Array(Math.ceil((8 + json.length) / 64) * 64).fill(0x20);
   padded.set(json, 8);
   new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true);
 
   await writeFileAtomically(path, async (file) => {
     await file.append(padded);
-    for (const tensor of tensors) for await (const bytes of tensor.bytes()) await file.append(bytes);
+    for (const tensor of ordered) for await (const bytes of tensor.bytes()) await file.append(bytes);
   });
 }

@@ -3,10 +3,11 @@
 
 import { rmSync } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { bytesPerElement, type DType, elementCount } from "../dtypes.js";
+import type { DType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
+import { byteLengthOf } from "./checkpoint.js";
 
-/** A tensor to be written: its bytes come in pieces, row-major, little-endian. */
+/** A tensor to be written: its bytes come in pieces, row-major, little-endian; matrices in blocks group by group. */
 export interface WritableTensor {
   readonly name: string;
   readonly dtype: DType;
@@ -16,7 +17,7 @@ export interface WritableTensor {
 
 /** Bytes of a tensor's elements. */
 export function writtenSize(tensor: WritableTensor): number {
-  return elementCount(tensor.shape) * bytesPerElement[tensor.dtype];
+  return byteLengthOf(tensor);
 }
 
 /** Appends to a file and knows its position. */

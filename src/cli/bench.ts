@@ -9,7 +9,7 @@ import { benchmarkModel, letterTokenizer, type Measurement } from "../bench/mode
 import { syntheticCheckpoint } from "../bench/synthetic-checkpoint.js";
 import type { Checkpoint } from "../checkpoints/checkpoint.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
-import { type WeightDType, weightDTypes } from "../dtypes.js";
+import { isFloatType, type WeightDType, weightDTypes } from "../dtypes.js";
 import { loadCheckpoint } from "../load.js";
 import type { ModelSize } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
@@ -40,7 +40,7 @@ export function addBench(program: Command): void {
     )
     .option(
       "--dtype <types>",
-      "f32, bf16, f16; several separated by commas (default: as stored; bf16)",
+      "f32, bf16, f16, q8, q4; several separated by commas (default: as stored; bf16)",
       names(weightDTypes),
     )
     .option("--threads <n>", "compute threads (default: one for each core)", wholeNumber(1, 256))
@@ -91,7 +91,8 @@ async function measure(
 }
 
 async function checkpointOf(options: BenchOptions, dtype: WeightDType = "bf16"): Promise<Checkpoint> {
-  return options.model === undefined ? syntheticCheckpoint(options.shape, dtype) : openCheckpoint(options.model);
+  if (options.model !== undefined) return openCheckpoint(options.model);
+  return syntheticCheckpoint(options.shape, isFloatType(dtype) ? dtype : "bf16");
 }
 
 async function probesOf(backend: BackendName, threads: number): Promise<MachineProbes | undefined> {

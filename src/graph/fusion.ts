@@ -2,25 +2,42 @@
 // an activation, a factor, a summand - is done where the product is stored, and all mixes of one token shift are one
 // operation.
 
-import { type Graph, inputsOf, type RowNode, topologicalOrder } from "./graph.js";
+import { quantizedRowWidth } from "../quantization/blocks.js";
+import { type Graph, inputsOf, type RowNode, type RowSet, topologicalOrder, type WeightNode } from "./graph.js";
 
 /** Functions that a matrix product can end with. */
 export type Activation = "none" | "sigmoid" | "reluSquared";
 
+/** Rows in blocks of 8 bits, as products with quantized weights take them. Made here, not by models. */
+export interface QuantizedRows {
+  readonly op: "quantizeRows";
+  readonly x: RowNode;
+  readonly rows: RowSet;
+  /** Floats that a row's integers, scales and sums take. */
+  readonly width: number;
+}
+
+/** A value in a plan. */
+export type PlanNode = RowNode | QuantizedRows;
+
 /** One operation of a plan: `main` says which and with what weights. */
 export interface FusedOperation {
-  readonly main: RowNode;
-  /** All values it reads. */
-  readonly inputs: readonly RowNode[];
+  readonly main: PlanNode;
+  /** All values it reads, what `main` is computed from first. */
+  readonly inputs: readonly PlanNode[];
   /** The values it makes: one, or the mixes of a token shift. */
-  readonly outputs: readonly RowNode[];
+  readonly outputs: readonly PlanNode[];
   readonly activation: Activation;
   readonly multiplier?: RowNode;
   readonly addend?: RowNode;
 }
 
-/** The operations of a graph, each after those it needs. */
-export function fuse(graph: Graph): FusedOperation[] {
+/**
+ * The operations of a graph, each after those it needs.
+ *
+ * @param quantized the weights that are in blocks
+ */
+export function fuse(graph: Graph, quantized: ReadonlySet<WeightNode> = new Set()): FusedOperation[] {
   const order = topologicalOrder(graph.output);
   const consumers = consumersOf(order);
   const depth = depthsOf(order);
@@ -39,7 +56,31 @@ export function fuse(graph: Graph): FusedOperation[] {
       operations.push(operation.fused);
     }
   }
-  return sortByNeed(operations);
+  return sortByNeed(withQuantizedRows(operations, quantized));
+}
+
+/** Puts the quantization of rows before the products that need it; once for all products of the same rows. */
+function withQuantizedRows(
+  operations: readonly FusedOperation[],
+  quantized: ReadonlySet<WeightNode>,
+): FusedOperation[] {
+  const made = new Map<RowNode, QuantizedRows>();
+  const result: FusedOperation[] = [];
+  for (const operation of operations) {
+    const { main } = operation;
+    if (main.op !== "matmul" || !quantized.has(main.weight)) {
+      result.push(operation);
+      continue;
+    }
+    let rows = made.get(main.x);
+    if (!rows) {
+      rows = { op: "quantizeRows", x: main.x, rows: main.rows, width: quantizedRowWidth(main.x.width) };
+      made.set(main.x, rows);
+      result.push({ main: rows, inputs: [main.x], outputs: [rows], activation: "none" });
+    }
+    result.push({ ...operation, inputs: [rows, ...operation.inputs.slice(1)] });
+  }
+  return result;
 }
 
 function outputIndex(node: RowNode): number {
@@ -124,7 +165,7 @@ function depthsOf(order: readonly RowNode[]): Map<RowNode, number> {
 
 /** A fused operation may need values that its first node did not; puts every operation after what it needs. */
 function sortByNeed(operations: readonly FusedOperation[]): FusedOperation[] {
-  const maker = new Map<RowNode, FusedOperation>();
+  const maker = new Map<PlanNode, FusedOperation>();
   for (const operation of operations) for (const output of operation.outputs) maker.set(output, operation);
   const sorted = new Set<FusedOperation>();
   for (const first of operations) {

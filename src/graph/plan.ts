@@ -1,8 +1,8 @@
 // Compiles a graph to a plan: fused operations in steps, and a place for every intermediate value. Operations of one step
 // do not depend on each other, so threads need to meet only between steps; values whose lives do not overlap share memory.
 
-import { type Activation, type FusedOperation, fuse } from "./fusion.js";
-import type { Graph, RowNode, RowSet } from "./graph.js";
+import { type Activation, type FusedOperation, fuse, type PlanNode } from "./fusion.js";
+import type { Graph, RowSet, WeightNode } from "./graph.js";
 
 /** A value's place in the arena. */
 export interface PlannedBuffer {
@@ -17,20 +17,23 @@ export interface PlannedBuffer {
 export interface Plan {
   /** Operations in steps; all of a step must be done before the next begins. */
   readonly steps: readonly (readonly FusedOperation[])[];
-  readonly buffers: ReadonlyMap<RowNode, PlannedBuffer>;
+  readonly buffers: ReadonlyMap<PlanNode, PlannedBuffer>;
   /** Bytes of the arena that holds all buffers. */
   readonly arenaSize: number;
   /** Most rows that a pass may have, of tokens and of selected tokens. */
   readonly capacity: number;
 }
 
-export type { Activation, FusedOperation };
+export type { Activation, FusedOperation, PlanNode };
 
 const alignment = 64;
 
-/** @param capacity most tokens of one pass */
-export function planGraph(graph: Graph, capacity: number): Plan {
-  const operations = fuse(graph);
+/**
+ * @param capacity most tokens of one pass
+ * @param quantized the weights that are in blocks
+ */
+export function planGraph(graph: Graph, capacity: number, quantized?: ReadonlySet<WeightNode>): Plan {
+  const operations = fuse(graph, quantized);
   const steps = schedule(operations);
   const { buffers, arenaSize } = placeBuffers(steps, graph.output, capacity);
   return { steps, buffers, arenaSize, capacity };
@@ -38,7 +41,7 @@ export function planGraph(graph: Graph, capacity: number): Plan {
 
 /** Puts each operation into the earliest step after those that make its inputs. */
 function schedule(operations: readonly FusedOperation[]): FusedOperation[][] {
-  const stepOf = new Map<RowNode, number>();
+  const stepOf = new Map<PlanNode, number>();
   const steps: FusedOperation[][] = [];
   for (const operation of operations) {
     const step = operation.inputs.reduce((latest, input) => Math.max(latest, (stepOf.get(input) as number) + 1), 0);
@@ -51,8 +54,8 @@ function schedule(operations: readonly FusedOperation[]): FusedOperation[][] {
 }
 
 /** Gives each value the lowest place that no value living at the same time overlaps. */
-function placeBuffers(steps: readonly (readonly FusedOperation[])[], output: RowNode, capacity: number) {
-  const lives = new Map<RowNode, { from: number; to: number }>();
+function placeBuffers(steps: readonly (readonly FusedOperation[])[], output: PlanNode, capacity: number) {
+  const lives = new Map<PlanNode, { from: number; to: number }>();
   steps.forEach((step, index) => {
     for (const operation of step) {
       for (const node of operation.outputs) lives.set(node, { from: index, to: index });
@@ -61,7 +64,7 @@ function placeBuffers(steps: readonly (readonly FusedOperation[])[], output: Row
   });
   (lives.get(output) as { to: number }).to = steps.length;
 
-  const buffers = new Map<RowNode, PlannedBuffer>();
+  const buffers = new Map<PlanNode, PlannedBuffer>();
   const placed: { offset: number; end: number; from: number; to: number }[] = [];
   let arenaSize = 0;
   for (const [node, life] of lives) {

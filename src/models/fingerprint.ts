@@ -1,5 +1,6 @@
 // A number that tells models apart, so that a saved state is not read into another one. It depends on the weights' values,
-// not on how they are stored: the same for a .pth and its .safetensors, for float32 and bfloat16.
+// not on how they are stored: the same for a .pth and its .safetensors, for float32 and bfloat16. Quantizing changes the values
+// of matrices, but not the meaning of a state, so only weights that it leaves alone are looked at.
 
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { readTensorInto } from "../checkpoints/read-tensor.js";
@@ -8,10 +9,12 @@ import type { BoundModel } from "./versions.js";
 
 const sampled = 64;
 
-/** CRC-32 over the first elements of every weight, as bfloat16, in the graph's order. */
+/** CRC-32 over the first elements of every vector and of the first matrix, the embedding, as bfloat16, in the graph's order. */
 export async function fingerprintOf(model: BoundModel): Promise<number> {
+  const embedding = model.graph.weights.find(({ op }) => op === "matrix");
+  const sampledWeights = model.graph.weights.filter((weight) => weight.op === "vector" || weight === embedding);
   const samples = await Promise.all(
-    model.graph.weights.map(async (weight) => {
+    sampledWeights.map(async (weight) => {
       const tensor = model.tensors.get(weight.name) as StoredTensor;
       const width = tensor.shape.at(-1) ?? 1;
       const row: StoredTensor = {

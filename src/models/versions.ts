@@ -1,6 +1,7 @@
 // Finds out which RWKV version a checkpoint is, and binds its tensors to that version's graph.
 
 import type { Checkpoint, StoredTensor } from "../checkpoints/checkpoint.js";
+import { isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import type { Graph } from "../graph/graph.js";
 import type { ModelDefinition, ModelSize } from "./model-definition.js";
@@ -86,7 +87,7 @@ function checkTensors(
     if (!tensor || !found) problems.push(`missing ${weight.name} [${weight.shape.join(", ")}]`);
     else if (found.join() !== shape.join()) {
       problems.push(`${tensor.name}: expected shape [${weight.shape.join(", ")}], found [${tensor.shape.join(", ")}]`);
-    } else if (!floating.has(tensor.dtype))
+    } else if (!floating.has(tensor.dtype) && !(weight.op === "matrix" && isBlockType(tensor.dtype)))
       problems.push(`${tensor.name}: expected floating point, found ${tensor.dtype}`);
   }
   for (const [name, tensor] of tensors) if (!wanted.has(name)) problems.push(`unexpected ${tensor.name}`);

@@ -1,17 +1,18 @@
 // A model on a kernel machine: weights placed in its memory, the plan written there, passes run. Shared by the native and
 // the wasm backend.
 
-import { byteLengthOf, isContiguous, type StoredTensor } from "../../checkpoints/checkpoint.js";
+import { byteLengthOf } from "../../checkpoints/checkpoint.js";
 import { readTensorInto } from "../../checkpoints/read-tensor.js";
-import { bytesPerElement, elementCount, type WeightDType } from "../../dtypes.js";
+import { isBlockType, type WeightDType } from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
-import type { RowNode, Vector, WeightNode } from "../../graph/graph.js";
-import { planGraph } from "../../graph/plan.js";
+import type { Vector, WeightNode } from "../../graph/graph.js";
+import { type PlanNode, planGraph } from "../../graph/plan.js";
 import { type StateLayout, stateLayout } from "../../graph/state-layout.js";
 import type { BoundModel } from "../../models/versions.js";
 import { type OpenOptions, type PassSegment, type Runtime, type RuntimeState, selectedCount } from "../backend.js";
-import { readVectors, tensorOf, vectorValues, workingDType } from "../weights.js";
+import { matrixTypes, readVectors, tensorOf, vectorValues } from "../weights.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
+import { mappedAddress, Quantizer } from "./quantizer.js";
 import { passSize, recordCount, recordSize, segmentSize, writePass, writeRecords } from "./records.js";
 
 /** Tokens of one pass: enough that a weight, once read, serves many; few enough that values stay in the cache. */
@@ -33,10 +34,12 @@ export async function openKernelRuntime(
 
 async function open(machine: KernelMachine, model: BoundModel, options: OpenOptions): Promise<Runtime> {
   const { graph } = model;
-  const matrices = await placeMatrices(machine, model, options);
+  const types = matrixTypes(graph, model.tensors, options.dtype);
+  const matrices = await placeMatrices(machine, model, types, options);
   const vectors = await readVectors(graph, model.tensors);
   const vectorBlocks = new Map<Vector, Block>();
-  const plan = planGraph(graph, maxTokens);
+  const quantized = new Set([...types.keys()].filter((weight) => isBlockType(types.get(weight) as WeightDType)));
+  const plan = planGraph(graph, maxTokens, quantized);
   const layout = stateLayout(graph);
   const arena = machine.allocate(plan.arenaSize);
 
@@ -50,7 +53,7 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
     }
     return block.address;
   };
-  const bufferAddress = (node: RowNode) => arena.address + (plan.buffers.get(node)?.offset as number);
+  const bufferAddress = (node: PlanNode) => arena.address + (plan.buffers.get(node)?.offset as number);
 
   const count = recordCount(plan);
   const records = machine.allocate(count * recordSize);
@@ -118,39 +121,32 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
   };
 }
 
-/** Maps matrices whose stored form is the one wanted, copies or converts the others. */
-async function placeMatrices(machine: KernelMachine, model: BoundModel, options: OpenOptions) {
+/** Maps matrices whose stored form is the one wanted; copies, converts or quantizes the others. */
+async function placeMatrices(
+  machine: KernelMachine,
+  model: BoundModel,
+  types: ReadonlyMap<WeightNode, WeightDType>,
+  options: OpenOptions,
+) {
   const matrices = new Map<WeightNode, { address: number; dtype: WeightDType }>();
-  const weights = model.graph.weights.filter((weight) => weight.op === "matrix");
-  const total = weights.reduce((sum, weight) => sum + byteLengthOf(tensorOf(model.tensors, weight)), 0);
+  const quantizer = new Quantizer(machine);
+  const total = [...types.keys()].reduce((sum, weight) => sum + byteLengthOf(tensorOf(model.tensors, weight)), 0);
   let done = 0;
-  for (const weight of weights) {
+  for (const [weight, dtype] of types) {
     const tensor = tensorOf(model.tensors, weight);
-    const dtype = workingDType(tensor, options.dtype);
-    const address = mappedAddress(machine, tensor, dtype) ?? (await copiedAddress(machine, weight, tensor, dtype));
+    let address = tensor.dtype === dtype ? mappedAddress(machine, tensor) : undefined;
+    if (address === undefined) {
+      const block = machine.allocate(byteLengthOf({ dtype, shape: weight.shape }));
+      if (!isBlockType(dtype)) await readTensorInto(tensor, dtype, block.bytes);
+      else if (tensor.dtype === dtype) await tensor.source.readInto(tensor.offset, block.bytes);
+      else await quantizer.quantize(tensor, dtype, block.address);
+      address = block.address;
+    }
     matrices.set(weight, { address, dtype });
     done += byteLengthOf(tensor);
     options.onProgress?.(done, total);
   }
   return matrices;
-}
-
-function mappedAddress(machine: KernelMachine, tensor: StoredTensor, dtype: WeightDType): number | undefined {
-  const aligned = tensor.offset % bytesPerElement[tensor.dtype] === 0;
-  if (tensor.dtype !== dtype || !isContiguous(tensor) || !aligned) return undefined;
-  const base = machine.map(tensor.source);
-  return base === undefined ? undefined : base + tensor.offset;
-}
-
-async function copiedAddress(
-  machine: KernelMachine,
-  weight: WeightNode,
-  tensor: StoredTensor,
-  dtype: WeightDType,
-): Promise<number> {
-  const block = machine.allocate(elementCount(weight.shape) * bytesPerElement[dtype]);
-  await readTensorInto(tensor, dtype, block.bytes);
-  return block.address;
 }
 
 /** State blocks in the machine's memory; released ones are used again. */

@@ -1,9 +1,9 @@
 // Writes a plan as the flat records that kernels walk. The layout is that of kernels/plan.h; the two change together.
 
-import type { WeightDType } from "../../dtypes.js";
+import type { BlockType, WeightDType } from "../../dtypes.js";
 import type { FusedOperation } from "../../graph/fusion.js";
-import type { BinaryFunction, RowNode, StateVector, UnaryFunction, Vector, WeightNode } from "../../graph/graph.js";
-import type { Plan } from "../../graph/plan.js";
+import type { BinaryFunction, StateVector, UnaryFunction, Vector, WeightNode } from "../../graph/graph.js";
+import type { Plan, PlanNode } from "../../graph/plan.js";
 
 export const recordSize = 128;
 export const passSize = 80;
@@ -18,17 +18,19 @@ const kernelNumbers = [
   "unary",
   "binary",
   "selectRows",
+  "quantizeRows",
+  "quantizeWeights",
   "probeRead",
   "probeArithmetic",
 ] as const;
-const dtypeNumbers: readonly WeightDType[] = ["f32", "f16", "bf16"];
+const dtypeNumbers: readonly WeightDType[] = ["f32", "f16", "bf16", "q8", "q4"];
 const activationNumbers = ["none", "sigmoid", "reluSquared"] as const;
 const unaryNumbers: readonly UnaryFunction[] = ["sigmoid", "relu", "square", "exp", "negate"];
 const binaryNumbers: readonly BinaryFunction[] = ["add", "multiply"];
 
 /** Where the things that records point to lie. */
 export interface Addresses {
-  buffer(node: RowNode): number;
+  buffer(node: PlanNode): number;
   vector(vector: Vector): number;
   matrix(weight: WeightNode): { address: number; dtype: WeightDType };
   /** Offset in a sequence's block, in floats. */
@@ -58,11 +60,11 @@ export function writeRecords(plan: Plan, addresses: Addresses, target: Uint8Arra
 
 function writeRecord(operation: FusedOperation, barrier: boolean, addresses: Addresses, view: DataView): void {
   const { main, outputs } = operation;
-  const output = outputs[0] as RowNode;
+  const output = outputs[0] as PlanNode;
   const setAddress = (index: number, address: number) => view.setBigUint64(56 + 8 * index, BigInt(address), true);
   const setState = (index: number, state: StateVector) => view.setUint32(40 + 4 * index, addresses.state(state), true);
   const setFunction = (number: number) => view.setUint32(24, number, true);
-  const optional = (node: RowNode | undefined) => (node ? addresses.buffer(node) : 0);
+  const optional = (node: PlanNode | undefined) => (node ? addresses.buffer(node) : 0);
 
   view.setUint32(0, kernelNumbers.indexOf(main.op), true);
   view.setUint32(4, barrier ? 1 : 0, true);
@@ -99,7 +101,7 @@ function writeRecord(operation: FusedOperation, barrier: boolean, addresses: Add
       view.setUint32(20, main.x.width, true);
       setFunction(activationNumbers.indexOf(operation.activation));
       setAddress(0, address);
-      setAddress(1, addresses.buffer(main.x));
+      setAddress(1, addresses.buffer(operation.inputs[0] as PlanNode));
       setAddress(2, optional(operation.multiplier));
       setAddress(3, optional(operation.addend));
       setAddress(4, addresses.buffer(output));
@@ -127,11 +129,32 @@ function writeRecord(operation: FusedOperation, barrier: boolean, addresses: Add
       setAddress(1, addresses.buffer(main.b));
       setAddress(2, addresses.buffer(output));
       break;
+    case "quantizeRows":
+      view.setUint32(20, main.x.width, true);
+      setAddress(0, addresses.buffer(main.x));
+      setAddress(1, addresses.buffer(output));
+      break;
     case "selectRows":
       setAddress(0, addresses.buffer(main.x));
       setAddress(1, addresses.buffer(output));
       break;
   }
+}
+
+/** Writes the record that quantizes a matrix [outputs, inputs] (kernels/quantize.c). */
+export function writeQuantizeWeights(
+  from: { address: number; dtype: WeightDType; outputs: number; inputs: number },
+  to: { address: number; dtype: BlockType },
+  target: Uint8Array,
+): void {
+  const view = new DataView(target.buffer, target.byteOffset, recordSize);
+  view.setUint32(0, kernelNumbers.indexOf("quantizeWeights"), true);
+  view.setUint32(12, dtypeNumbers.indexOf(from.dtype), true);
+  view.setUint32(16, from.outputs, true);
+  view.setUint32(20, from.inputs, true);
+  view.setUint32(24, dtypeNumbers.indexOf(to.dtype), true);
+  view.setBigUint64(56, BigInt(from.address), true);
+  view.setBigUint64(64, BigInt(to.address), true);
 }
 
 /** Writes the record of a probe of the machine (kernels/probe.c). */

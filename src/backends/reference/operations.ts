@@ -2,6 +2,7 @@
 // sums are taken in float64, results rounded to float32.
 
 import type { BinaryFunction, UnaryFunction } from "../../graph/graph.js";
+import { roundTripRow } from "../../quantization/blocks.js";
 
 /** A matrix: `rows` rows of `width` floats. */
 export interface Rows {
@@ -82,7 +83,7 @@ export function saveLastRow(x: Rows, ranges: readonly RowRange[], offset: number
 }
 
 /** out[t][o] = sum over i of weight[o][i] * x[t][i] */
-export function matmul(weight: Rows, x: Rows): Rows {
+export function matmul(weight: Rows, x: { rows: number; width: number; values: Float32Array | Float64Array }): Rows {
   const out = zeros(x.rows, weight.rows);
   for (let t = 0; t < x.rows; t++) {
     for (let o = 0; o < weight.rows; o++) {
@@ -94,6 +95,15 @@ export function matmul(weight: Rows, x: Rows): Rows {
     }
   }
   return out;
+}
+
+/** matmul with a weight in blocks: x is rounded to blocks of 8 bits first, as the integer kernels take it. */
+export function matmulInBlocks(weight: Rows, x: Rows): Rows {
+  const rounded = new Float64Array(x.values.length);
+  for (let t = 0; t < x.rows; t++) {
+    rounded.set(roundTripRow(x.values.subarray(t * x.width, (t + 1) * x.width)), t * x.width);
+  }
+  return matmul(weight, { ...x, values: rounded });
 }
 
 /** Offsets of the three sums in a state block. */

@@ -2,17 +2,26 @@
 // that tests hold the kernels against, and slow on purpose.
 
 import { tensorPieces } from "../../checkpoints/read-tensor.js";
-import { bytesPerElement, convertElements, elementCount } from "../../dtypes.js";
+import {
+  type BlockType,
+  bytesPerElement,
+  convertElements,
+  elementCount,
+  isBlockType,
+  type WeightDType,
+} from "../../dtypes.js";
 import { type RowNode, topologicalOrder, type Vector, type WeightNode } from "../../graph/graph.js";
 import { stateLayout } from "../../graph/state-layout.js";
 import type { BoundModel } from "../../models/versions.js";
+import { dequantizeGroup, groupOutputs, quantizeGroup } from "../../quantization/blocks.js";
 import { type Backend, type OpenOptions, type PassSegment, type Runtime, selectedCount } from "../backend.js";
-import { readVectors, tensorOf, vectorValues, workingDType } from "../weights.js";
+import { matrixTypes, readVectors, tensorOf, vectorValues } from "../weights.js";
 import {
   binaryFunctions,
   gatherRows,
   layerNorm,
   matmul,
+  matmulInBlocks,
   mixWithPrevious,
   type RowRange,
   type Rows,
@@ -28,7 +37,8 @@ export const referenceBackend: Backend = { name: "reference", open };
 
 async function open(model: BoundModel, options: OpenOptions): Promise<Runtime> {
   const { graph } = model;
-  const matrices = await readMatrices(model, options);
+  const types = matrixTypes(graph, model.tensors, options.dtype);
+  const matrices = await readMatrices(model, types, options);
   const vectors = await readVectors(graph, model.tensors);
   const layout = stateLayout(graph);
   const order = topologicalOrder(graph.output);
@@ -70,7 +80,10 @@ async function open(model: BoundModel, options: OpenOptions): Promise<Runtime> {
           return mixed;
         }
         case "matmul":
-          return matmul(matrices.get(node.weight) as Rows, of(node.x));
+          return (isBlockType(types.get(node.weight) as WeightDType) ? matmulInBlocks : matmul)(
+            matrices.get(node.weight) as Rows,
+            of(node.x),
+          );
         case "wkv":
           return wkv(of(node.key), of(node.value), vector(node.decay), vector(node.first), ranges, {
             numerator: offset(node.state.numerator),
@@ -103,26 +116,38 @@ async function open(model: BoundModel, options: OpenOptions): Promise<Runtime> {
 }
 
 /** Reads matrices as float32; where another working type is wanted, rounded to it first. */
-async function readMatrices(model: BoundModel, options: OpenOptions): Promise<Map<WeightNode, Rows>> {
+async function readMatrices(
+  model: BoundModel,
+  types: ReadonlyMap<WeightNode, WeightDType>,
+  options: OpenOptions,
+): Promise<Map<WeightNode, Rows>> {
   const matrices = new Map<WeightNode, Rows>();
-  const weights = model.graph.weights.filter((weight) => weight.op === "matrix");
-  const total = weights.reduce((sum, weight) => sum + elementCount(weight.shape) * 4, 0);
+  const total = [...types.keys()].reduce((sum, weight) => sum + elementCount(weight.shape) * 4, 0);
   let done = 0;
-  for (const weight of weights) {
+  for (const [weight, type] of types) {
     const tensor = tensorOf(model.tensors, weight);
     const [rows, width] = weight.shape as [number, number];
     const values = new Float32Array(rows * width);
     const bytes = new Uint8Array(values.buffer);
-    const dtype = workingDType(tensor, options.dtype);
+    const dtype = isBlockType(type) ? "f32" : type;
     let at = 0;
     for await (const piece of tensorPieces(tensor, dtype)) {
       const target = bytes.subarray(at, at + (piece.byteLength / bytesPerElement[dtype]) * 4);
       convertElements(piece, dtype, target, "f32");
       at += target.byteLength;
     }
+    // What is stored in blocks of that type already has its values.
+    if (isBlockType(type) && tensor.dtype !== type) roundToBlocks(values, width, type);
     matrices.set(weight, { rows, width, values });
     done += bytes.byteLength;
     options.onProgress?.(done, total);
   }
   return matrices;
+}
+
+function roundToBlocks(values: Float32Array, width: number, dtype: BlockType): void {
+  for (let at = 0; at < values.length; at += groupOutputs * width) {
+    const rows = values.subarray(at, at + groupOutputs * width);
+    dequantizeGroup(quantizeGroup(rows, width, dtype), width, dtype, rows);
+  }
 }

@@ -1,0 +1,87 @@
+// Makes blocks of a matrix on a kernel machine, on all its threads: when a model is loaded, or to be written to a file.
+
+import { byteLengthOf, isContiguous, type StoredTensor } from "../../checkpoints/checkpoint.js";
+import { tensorPieces } from "../../checkpoints/read-tensor.js";
+import { type BlockType, bytesPerElement, type FloatType, isBlockType, isFloatType } from "../../dtypes.js";
+import { groupOutputs, groupSize } from "../../quantization/blocks.js";
+import type { Block, KernelMachine } from "./kernel-machine.js";
+import { passSize, recordSize, writePass, writeQuantizeWeights } from "./records.js";
+
+/** Rows are brought to the machine in pieces of about this size. */
+const pieceSize = 2 ** 21;
+
+/** Quantizes matrices, one at a time. */
+export class Quantizer {
+  readonly #machine: KernelMachine;
+  readonly #record: Block;
+  readonly #pass: Block;
+  #staging: Block | undefined;
+
+  constructor(machine: KernelMachine) {
+    this.#machine = machine;
+    this.#record = machine.allocate(recordSize);
+    this.#pass = machine.allocate(passSize);
+  }
+
+  /**
+   * @param tensor a matrix [outputs, inputs]
+   * @param address where the machine has room for its blocks
+   * @throws CheckpointError when it cannot be read
+   */
+  async quantize(tensor: StoredTensor, dtype: BlockType, address: number): Promise<void> {
+    const [outputs, inputs] = tensor.shape as [number, number];
+    const mapped = mappedAddress(this.#machine, tensor);
+    if (mapped !== undefined && isFloatType(tensor.dtype)) {
+      return this.#run({ address: mapped, dtype: tensor.dtype, outputs, inputs }, { address, dtype });
+    }
+    const type: FloatType = isFloatType(tensor.dtype) ? tensor.dtype : "f32";
+    const rowBytes = inputs * bytesPerElement[type];
+    const groups = Math.max(1, Math.floor(pieceSize / (groupOutputs * rowBytes)));
+    const staging = this.#stagingOf(groups * groupOutputs * rowBytes);
+    let filled = 0;
+    let row = 0;
+    const flush = async () => {
+      const rows = filled / rowBytes;
+      const to = address + (row / groupOutputs) * groupSize(dtype, inputs);
+      await this.#run({ address: staging.address, dtype: type, outputs: rows, inputs }, { address: to, dtype });
+      row += rows;
+      filled = 0;
+    };
+    for await (const piece of tensorPieces(tensor, type)) {
+      for (let at = 0; at < piece.length; ) {
+        const part = piece.subarray(at, at + groups * groupOutputs * rowBytes - filled);
+        staging.bytes.set(part, filled);
+        filled += part.length;
+        at += part.length;
+        if (filled === groups * groupOutputs * rowBytes) await flush();
+      }
+    }
+    if (filled > 0) await flush();
+  }
+
+  #stagingOf(size: number): Block {
+    if (!this.#staging || this.#staging.bytes.length < size) this.#staging = this.#machine.allocate(size);
+    return this.#staging;
+  }
+
+  async #run(
+    from: { address: number; dtype: FloatType; outputs: number; inputs: number },
+    to: { address: number; dtype: BlockType },
+  ): Promise<void> {
+    writeQuantizeWeights(from, to, this.#record.bytes);
+    const nothing = { tokens: 0, tokenCount: 0, selected: 0, selectedCount: 0, segments: 0, segmentCount: 0 };
+    writePass(
+      { ...nothing, records: this.#record.address, recordCount: 1, threads: this.#machine.threads },
+      this.#pass.bytes,
+    );
+    await this.#machine.run(this.#pass.address);
+  }
+}
+
+/** Where a tensor lies when its file is mapped; undefined where it cannot be used as it lies there. */
+export function mappedAddress(machine: KernelMachine, tensor: StoredTensor): number | undefined {
+  const alignment = isBlockType(tensor.dtype) ? 2 : bytesPerElement[tensor.dtype];
+  if (!isContiguous(tensor) || tensor.offset % alignment !== 0 || byteLengthOf(tensor) === 0) return undefined;
+  const base = machine.map(tensor.source);
+  return base === undefined ? undefined : base + tensor.offset;
+}

@@ -1,0 +1,202 @@
+// Matrices in blocks of integers with a scale: the numbers of ggml's Q8_0 and Q4_0, laid out as kernels/quantized.h says. This
+// is the plain form that kernels/quantize.c is tested against; both choose the same integers and scales, to the bit.
+
+import { type BlockType, float16Bits, float16Value } from "../dtypes.js";
+
+/** Inputs of a block, which share a scale. */
+export const blockInputs = 32;
+/** Outputs whose bytes lie side by side. */
+export const groupOutputs = 16;
+const pairInputs = 2 * blockInputs;
+/** Bytes of the scales of two blocks of a group. */
+const scaleBytes = 2 * groupOutputs * 2;
+/** Bytes of one block of a group, without scales. */
+const blockBytes: Readonly<Record<BlockType, number>> = {
+  q8: groupOutputs * blockInputs,
+  q4: (groupOutputs * blockInputs) / 2,
+};
+
+/** Pairs of blocks that rows of `inputs` take. */
+export function pairsOf(inputs: number): number {
+  return Math.ceil(inputs / pairInputs);
+}
+
+/** Bytes of a group: `groupOutputs` rows of `inputs`. */
+export function groupSize(dtype: BlockType, inputs: number): number {
+  return pairsOf(inputs) * (scaleBytes + 2 * blockBytes[dtype]);
+}
+
+/** Bytes of a matrix [outputs, inputs]. */
+export function blockMatrixSize(dtype: BlockType, outputs: number, inputs: number): number {
+  return Math.ceil(outputs / groupOutputs) * groupSize(dtype, inputs);
+}
+
+/** Floats that a row of x takes when it is quantized: integers, scales and sums of its blocks. */
+export function quantizedRowWidth(inputs: number): number {
+  return pairsOf(inputs) * (pairInputs / 4 + 2 + 2);
+}
+
+/** Where in a group the parts of one weight are. */
+function placeOf(dtype: BlockType, row: number, input: number) {
+  const block = Math.floor(input / blockInputs);
+  const pair = (block >> 1) * (scaleBytes + 2 * blockBytes[dtype]);
+  const within = input % blockInputs;
+  const i = dtype === "q4" ? within % (blockInputs / 2) : within;
+  const byte = Math.floor(i / 4) * groupOutputs * 4 + row * 4 + (i % 4);
+  return {
+    scale: pair + ((block & 1) * groupOutputs + row) * 2,
+    quant: pair + scaleBytes + (block & 1) * blockBytes[dtype] + byte,
+    upper: within >= blockInputs / 2,
+  };
+}
+
+/**
+ * Quantizes up to `groupOutputs` rows.
+ *
+ * @param values [rows, inputs], rows from 1 to 16
+ * @returns a group; missing rows are zeros
+ */
+export function quantizeGroup(values: Float32Array, inputs: number, dtype: BlockType): Uint8Array {
+  const group = new Uint8Array(groupSize(dtype, inputs));
+  const view = new DataView(group.buffer);
+  const rows = values.length / inputs;
+  for (let row = 0; row < groupOutputs; row++) {
+    for (let from = 0; from < pairsOf(inputs) * pairInputs; from += blockInputs) {
+      const block = new Float32Array(blockInputs);
+      if (row < rows)
+        block.set(values.subarray(row * inputs + from, row * inputs + Math.min(inputs, from + blockInputs)));
+      const { scale, quants } = dtype === "q8" ? quantizeQ8(block) : quantizeQ4(block);
+      quants.forEach((quant, i) => {
+        const place = placeOf(dtype, row, from + i);
+        if (i === 0) view.setUint16(place.scale, scale, true);
+        if (dtype === "q8") view.setInt8(place.quant, quant);
+        else group[place.quant] = (group[place.quant] as number) | ((quant + 8) << (place.upper ? 4 : 0));
+      });
+    }
+  }
+  return group;
+}
+
+/**
+ * The weights of a group.
+ *
+ * @param group of `groupSize(dtype, inputs)` bytes
+ * @param target [rows, inputs], rows from 1 to 16
+ */
+export function dequantizeGroup(group: Uint8Array, inputs: number, dtype: BlockType, target: Float32Array): void {
+  const view = new DataView(group.buffer, group.byteOffset, group.byteLength);
+  const rows = target.length / inputs;
+  for (let row = 0; row < rows; row++) {
+    for (let input = 0; input < inputs; input++) {
+      const place = placeOf(dtype, row, input);
+      const byte = group[place.quant] as number;
+      const quant = dtype === "q8" ? view.getInt8(place.quant) : (place.upper ? byte >> 4 : byte & 15) - 8;
+      target[row * inputs + input] = quant * float16Value(view.getUint16(place.scale, true));
+    }
+  }
+}
+
+/** A block with a value that is not finite: so that it is not lost, and not taken for a number. */
+const notFinite: Block = { scale: 0x7e00, quants: new Int8Array(blockInputs) };
+
+interface Block {
+  /** Bits of binary16. */
+  readonly scale: number;
+  readonly quants: Int8Array;
+}
+
+/** As ggml's quantize_row_q8_0: scale = largest magnitude / 127, integers to nearest, halves away from 0. */
+function quantizeQ8(w: Float32Array): Block {
+  const extreme = extremeOf(w);
+  if (Number.isNaN(extreme)) return notFinite;
+  const scale = Math.fround(Math.abs(extreme) / 127);
+  const inverse = scale > 0 ? Math.fround(1 / scale) : 0;
+  const quants = Int8Array.from(w, (value) => {
+    const scaled = Math.fround(value * inverse);
+    return Math.trunc(Math.fround(scaled + (scaled < 0 ? -0.5 : 0.5)));
+  });
+  return { scale: scaleBits(scale), quants };
+}
+
+const q4Candidates = 16;
+
+/**
+ * Of several scales around ggml's (which makes the largest magnitude -8) the one that leaves the least sum of squared errors
+ * when the scale is then chosen by least squares, sum of w q / sum of q². Sums are in float64 and of a fixed order.
+ */
+function quantizeQ4(w: Float32Array): Block {
+  const extreme = extremeOf(w);
+  if (Number.isNaN(extreme)) return notFinite;
+  let best = 0;
+  let scale = 0;
+  let quants = new Int8Array(blockInputs);
+  for (let candidate = 0; candidate < q4Candidates && extreme !== 0; candidate++) {
+    const steps = Math.fround(Math.fround(6.5) + Math.fround(Math.fround(0.2) * candidate));
+    const inverse = Math.fround(-steps / extreme);
+    const rounded = Int8Array.from(w, (value) =>
+      roundHalfToEven(Math.min(7, Math.max(-8, Math.fround(value * inverse)))),
+    );
+    const partial = new Float64Array(8);
+    let squares = 0;
+    rounded.forEach((quant, i) => {
+      partial[i % 8] = (partial[i % 8] as number) + (w[i] as number) * quant;
+      squares += quant * quant;
+    });
+    const [a, b, c, d, e, f, g, h] = partial as unknown as [
+      number,
+      number,
+      number,
+      number,
+      number,
+      number,
+      number,
+      number,
+    ];
+    const product = a + b + (c + d) + (e + f + (g + h));
+    const fit = (product * product) / squares;
+    if (squares > 0 && fit > best) {
+      best = fit;
+      scale = product / squares;
+      quants = rounded;
+    }
+  }
+  return { scale: scaleBits(Math.fround(scale)), quants };
+}
+
+/** The value of largest magnitude, with its sign; of equals the first. NaN where one is not finite. */
+function extremeOf(w: Float32Array): number {
+  let extreme = 0;
+  for (const value of w) {
+    if (!Number.isFinite(value)) return Number.NaN;
+    if (Math.abs(value) > Math.abs(extreme)) extreme = value;
+  }
+  return extreme;
+}
+
+/** A scale in binary16; past its range its largest number. */
+function scaleBits(scale: number): number {
+  const bits = float16Bits(scale);
+  return (bits & 0x7fff) === 0x7c00 ? (bits & 0x8000) | 0x7bff : bits;
+}
+
+/** What a row of x is multiplied as: quantized in blocks of 8 bits, and back. */
+export function roundTripRow(x: Float32Array): Float64Array {
+  const result = new Float64Array(x.length);
+  for (let from = 0; from < x.length; from += blockInputs) {
+    const block = x.subarray(from, from + blockInputs);
+    const largest = block.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    const scale = Number.isFinite(largest) ? Math.fround(largest / 127) : Number.NaN;
+    const inverse = largest > 0 ? Math.fround(127 / largest) : 0;
+    block.forEach((value, i) => {
+      result[from + i] = roundHalfToEven(Math.fround(value * inverse)) * scale;
+    });
+  }
+  return result;
+}
+
+function roundHalfToEven(value: number): number {
+  const floor = Math.floor(value);
+  const above = value - floor;
+  if (above !== 0.5) return Math.round(value);
+  return floor % 2 === 0 ? floor : floor + 1;
+}

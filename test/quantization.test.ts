@@ -1,0 +1,287 @@
+// Matrices in blocks: the numbers of ggml's formats, the same from every kernel, kept by files, close to what they stand for.
+
+import { execFile } from "node:child_process";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import fc from "fast-check";
+import { load, openCheckpoint, readFloat32, writePth } from "rwkv";
+import { describe, expect, test } from "vitest";
+import { Quantizer } from "#rwkv/backends/kernel/quantizer";
+import { createNativeMachine, supportedLevels } from "#rwkv/backends/native/native";
+import { createWasmMachine } from "#rwkv/backends/wasm/wasm";
+import { bytesSource } from "#rwkv/checkpoints/byte-source";
+import { contiguousStrides, type StoredTensor } from "#rwkv/checkpoints/checkpoint";
+import { tensorPieces } from "#rwkv/checkpoints/read-tensor";
+import { bytesPerElement, convertElements, type FloatType, float16Value } from "#rwkv/dtypes";
+import {
+  blockMatrixSize,
+  dequantizeGroup,
+  groupOutputs,
+  groupSize,
+  quantizeGroup,
+  roundTripRow,
+} from "#rwkv/quantization/blocks";
+import { randomGenerator } from "#rwkv/sampling/random";
+import { fixture, maxDifference, readJson, temporaryFolder } from "./fixture-files.js";
+
+const block = fc.array(fc.float({ min: -8, max: 8, noNaN: true }), { minLength: 32, maxLength: 32 });
+const { tokens } = readJson<{ tokens: number[] }>(fixture("tokens.json"));
+
+/** The scale and integers of one row's first block, read by the layout that kernels/quantized.h describes. */
+function firstBlock(group: Uint8Array, row: number, dtype: "q8" | "q4"): { scale: number; quants: number[] } {
+  const view = new DataView(group.buffer);
+  const quants = Array.from({ length: 32 }, (_, i) => {
+    if (dtype === "q8") return view.getInt8(64 + Math.floor(i / 4) * 64 + row * 4 + (i % 4));
+    const byte = group[64 + Math.floor((i % 16) / 4) * 64 + row * 4 + (i % 4)]!;
+    return (i < 16 ? byte & 15 : byte >> 4) - 8;
+  });
+  return { scale: float16Value(view.getUint16(row * 2, true)), quants };
+}
+
+const squaredError = (a: ArrayLike<number>, b: ArrayLike<number>) =>
+  Array.from(a).reduce((sum, value, i) => sum + (value - b[i]!) ** 2, 0);
+
+test("q8 has the scale and integers of ggml's Q8_0", () => {
+  fc.assert(
+    fc.property(block, (values) => {
+      const w = Float32Array.from(values);
+      const { scale, quants } = firstBlock(quantizeGroup(w, 32, "q8"), 0, "q8");
+      const exact = Math.fround(Math.max(...w.map(Math.abs)) / 127);
+      expect(Math.abs(scale - exact)).toBeLessThanOrEqual(exact * 2 ** -11 + 2 ** -25);
+      const inverse = exact > 0 ? Math.fround(1 / exact) : 0;
+      quants.forEach((quant, i) => {
+        const scaled = Math.fround(w[i]! * inverse);
+        expect(quant).toBe(Math.sign(scaled) * Math.floor(Math.abs(scaled) + 0.5) || 0);
+      });
+    }),
+  );
+});
+
+test("q4 never fits a block worse than ggml's rounding, and often better", () => {
+  let better = 0;
+  const runs = 300;
+  fc.assert(
+    fc.property(block, (values) => {
+      const w = Float32Array.from(values);
+      const found = new Float32Array(32);
+      dequantizeGroup(quantizeGroup(w, 32, "q4"), 32, "q4", found);
+      const extreme = w.reduce((most, value) => (Math.abs(value) > Math.abs(most) ? value : most), 0);
+      const scale = extreme / -8;
+      const ggml = w.map((value) => scale * (Math.min(15, Math.trunc((scale ? value / scale : 0) + 8.5)) - 8));
+      // The scale is rounded to binary16, which can cost a little.
+      const rounding = squaredError(w, new Float32Array(32)) * 2 ** -10 + 1e-12;
+      expect(squaredError(w, found)).toBeLessThanOrEqual(squaredError(w, ggml) + rounding);
+      if (squaredError(w, found) < 0.95 * squaredError(w, ggml)) better++;
+    }),
+    { numRuns: runs },
+  );
+  expect(better).toBeGreaterThan(runs / 4);
+});
+
+test("a group's rows are where the layout says, and missing rows and inputs are zeros", () => {
+  const random = randomGenerator(3);
+  for (const [rows, inputs] of [
+    [1, 1],
+    [3, 31],
+    [16, 65],
+    [5, 130],
+  ] as const) {
+    for (const dtype of ["q8", "q4"] as const) {
+      const w = Float32Array.from({ length: rows * inputs }, () => random.uniform() - 0.5);
+      const group = quantizeGroup(w, inputs, dtype);
+      expect(group.length).toBe(groupSize(dtype, inputs));
+      const all = new Float32Array(groupOutputs * inputs);
+      dequantizeGroup(group, inputs, dtype, all);
+      // Half a step of q8; q4 may cut off the largest magnitudes where that serves the others.
+      const step = dtype === "q8" ? (0.5 / 127) * 0.52 : 0.07;
+      expect(maxDifference(all.subarray(0, w.length), w), `${rows}x${inputs}`).toBeLessThan(step);
+      expect(all.subarray(w.length).every((value) => value === 0)).toBe(true);
+      for (let row = 0; row < rows; row++) {
+        const { scale, quants } = firstBlock(group, row, dtype);
+        quants.slice(0, inputs).forEach((quant, i) => expect(all[row * inputs + i]).toBe(Math.fround(scale * quant)));
+      }
+    }
+  }
+});
+
+describe("kernels make the same blocks, to the bit", async () => {
+  const machines = [
+    ...(await supportedLevels()).map((level) => [`native (${level})`, () => createNativeMachine(2, level)] as const),
+    ["wasm", () => createWasmMachine(2)] as const,
+  ];
+  const special = [Number.NaN, Number.POSITIVE_INFINITY, 0, 1e-30, -3e38, 7e-9, 65504 * 200];
+
+  test.each(machines)("%s", async (_, create) => {
+    const machine = await create();
+    const quantizer = new Quantizer(machine);
+    const random = randomGenerator(5);
+    for (const [outputs, inputs] of [
+      [1, 1],
+      [3, 31],
+      [16, 64],
+      [33, 65],
+      [40, 3000],
+    ] as const) {
+      for (const type of ["f32", "bf16", "f16"] as const) {
+        const values = Float32Array.from({ length: outputs * inputs }, () => (random.uniform() - 0.5) ** 3);
+        // Zeros, subnormal scales, and what is not finite, each in a row of its own.
+        special.forEach((value, i) => {
+          if (i + 3 < outputs) values.fill(value, (i + 3) * inputs, (i + 3) * inputs + 40);
+        });
+        const tensor = stored(values, [outputs, inputs], type);
+        const exact = await readFloat32(tensor);
+        for (const dtype of ["q8", "q4"] as const) {
+          const room = machine.allocate(blockMatrixSize(dtype, outputs, inputs));
+          room.bytes.fill(0xaa);
+          await quantizer.quantize(tensor, dtype, room.address);
+          for (let row = 0; row < outputs; row += groupOutputs) {
+            const expected = quantizeGroup(exact.subarray(row * inputs, (row + groupOutputs) * inputs), inputs, dtype);
+            const at = (row / groupOutputs) * expected.length;
+            expect(
+              Buffer.compare(room.bytes.subarray(at, at + expected.length), expected),
+              `${outputs}x${inputs}`,
+            ).toBe(0);
+          }
+        }
+      }
+    }
+    await machine.dispose();
+  });
+});
+
+function stored(values: Float32Array, shape: readonly number[], dtype: FloatType): StoredTensor {
+  const bytes = new Uint8Array(values.length * bytesPerElement[dtype]);
+  convertElements(new Uint8Array(values.buffer), "f32", bytes, dtype);
+  return { name: "w", dtype, shape, strides: contiguousStrides(shape), source: bytesSource("w", bytes), offset: 0 };
+}
+
+test("a row of x keeps what is not finite, and zeros", () => {
+  expect([...roundTripRow(new Float32Array(40))]).toEqual(new Array(40).fill(0));
+  const row = new Float32Array(64).fill(1);
+  row[40] = Number.POSITIVE_INFINITY;
+  expect(
+    roundTripRow(row)
+      .subarray(0, 32)
+      .every((value) => Math.abs(value - 1) < 1e-6),
+  ).toBe(true);
+  expect(roundTripRow(row).subarray(32).every(Number.isNaN)).toBe(true);
+});
+
+async function logitsOf(path: string | undefined, options: Parameters<typeof load>[1], ids = tokens) {
+  const model = await load(path, options);
+  const state = model.createState();
+  const [logits] = await model.forward([{ state, tokens: ids, logits: "all" }]);
+  const { dtype } = model.info;
+  await model.dispose();
+  return { logits: logits as Float32Array, dtype };
+}
+
+const rwkv = (...args: string[]) =>
+  promisify(execFile)("node", [fileURLToPath(new URL("../dist/cli/main.js", import.meta.url)), ...args]);
+
+describe.each(["q8", "q4"] as const)("%s", (dtype) => {
+  test("converted ahead is what quantizing at load gives, on every backend", async () => {
+    const path = join(await temporaryFolder(), "blocks.safetensors");
+    await rwkv("convert", fixture("odd.pth"), path, "--dtype", dtype);
+    const checkpoint = await openCheckpoint(path);
+    const types = Object.fromEntries([...checkpoint.tensors].map(([name, tensor]) => [name, tensor.dtype]));
+    await checkpoint.close();
+    expect(types).toMatchObject({
+      "emb.weight": "f32",
+      "head.weight": "q8",
+      "blocks.0.att.key.weight": dtype,
+      "blocks.1.ffn.value.weight": dtype,
+      "blocks.0.att.time_decay": "f32",
+    });
+    const expected = await logitsOf(fixture("odd.pth"), { backend: "reference", dtype });
+    for (const backend of ["reference", "native", "wasm"] as const) {
+      const ahead = await logitsOf(path, { backend });
+      const atLoad = await logitsOf(fixture("odd.pth"), { backend, dtype });
+      expect([ahead.dtype, atLoad.dtype]).toEqual([dtype, dtype]);
+      expect(maxDifference(ahead.logits, atLoad.logits), backend).toBe(0);
+      // An integer of x can fall to the other side where two backends differ in the last bit before rounding.
+      expect(maxDifference(ahead.logits, expected.logits), backend).toBeLessThan(2e-3);
+    }
+    // The weights are also there as floats: the same but for the rounding of x.
+    const floats = await logitsOf(path, { backend: "native", dtype: "f32" });
+    expect(maxDifference(floats.logits, expected.logits)).toBeLessThan(0.2);
+    expect(maxDifference(floats.logits, expected.logits)).toBeGreaterThan(0);
+    // A second conversion keeps the blocks; another type is made of their values.
+    const copy = join(await temporaryFolder(), "copy.safetensors");
+    await rwkv("convert", path, copy);
+    expect(Buffer.compare(await readFile(copy), await readFile(path))).toBe(0);
+    await rwkv("convert", path, join(copy, "../floats.pth"), "--dtype", "f32");
+    expect((await logitsOf(join(copy, "../floats.pth"), { backend: "native" })).logits).toEqual(floats.logits);
+  });
+
+  test("token by token, in one prompt, and on any number of threads the logits are the same to the bit", async () => {
+    const serial = await load(fixture("odd.pth"), { backend: "native", dtype, threads: 1 });
+    const state = serial.createState();
+    const one: number[] = [];
+    for (const token of tokens) {
+      const [logits] = await serial.forward([{ state, tokens: [token] }]);
+      one.push(...(logits as Float32Array));
+    }
+    await serial.dispose();
+    const { logits } = await logitsOf(fixture("odd.pth"), { backend: "native", dtype, threads: 3 });
+    expect(maxDifference(logits, one)).toBe(0);
+  });
+
+  test("the embedded model hardly changes", async () => {
+    const ids = [...Buffer.from("Once upon a time there lived a king who had three daughters, and the youngest was")];
+    const nats = (logits: Float32Array) =>
+      ids.slice(1).reduce((sum, token, i) => {
+        const row = logits.subarray(i * 256, (i + 1) * 256);
+        const max = Math.max(...row);
+        return sum + max + Math.log(row.reduce((total, logit) => total + Math.exp(logit - max), 0)) - row[token]!;
+      }, 0) /
+      (ids.length - 1);
+    const exact = nats((await logitsOf(undefined, { backend: "native" }, ids)).logits);
+    const found = nats((await logitsOf(undefined, { backend: "native", dtype }, ids)).logits);
+    expect(Math.abs(found / exact - 1)).toBeLessThan(dtype === "q8" ? 0.01 : 0.06);
+  });
+});
+
+test("a .pth file cannot hold blocks, and says so", async () => {
+  const path = join(await temporaryFolder(), "blocks.pth");
+  await expect(rwkv("convert", fixture("odd.pth"), path, "--dtype", "q8")).rejects.toThrow(
+    /cannot hold q8; write .safetensors/,
+  );
+  await expect(writePth(path, [{ name: "w", dtype: "q4", shape: [1, 1], bytes: () => [] }])).rejects.toThrow(
+    "w: a .pth",
+  );
+});
+
+test.each([
+  ["q8 1 32", "expected U8 [1, 1088] for blocks"],
+  ["q4 17 64", "expected U8 [2, 576] for blocks"],
+  ["q5 16 64", "expected q8 or q4, outputs and inputs"],
+  ["q4 999999999 999999999", "for blocks of"],
+  ["q4 -1 64", "expected q8 or q4"],
+])("metadata that do not fit their tensor are refused: %s", async (text, message) => {
+  const path = join(await temporaryFolder(), "hostile.safetensors");
+  const json = JSON.stringify({
+    __metadata__: { "blocks/w": text },
+    w: { dtype: "U8", shape: [1, 576], data_offsets: [0, 576] },
+  });
+  const bytes = Buffer.alloc(8 + json.length + 576);
+  bytes.writeBigUInt64LE(BigInt(json.length));
+  bytes.write(json, 8);
+  await writeFile(path, bytes);
+  await expect(openCheckpoint(path)).rejects.toThrow(message);
+  await expect(openCheckpoint(path)).rejects.toThrow("tensor w");
+});
+
+test("blocks are read as floats, by pieces, and never made by readers", async () => {
+  const path = join(await temporaryFolder(), "blocks.safetensors");
+  await rwkv("convert", fixture("odd.pth"), path, "--dtype", "q8");
+  const [exact, blocks] = [await openCheckpoint(fixture("odd.pth")), await openCheckpoint(path)];
+  const name = "blocks.0.ffn.value.weight";
+  const [a, b] = await Promise.all([exact, blocks].map((c) => readFloat32(c.tensors.get(name) as StoredTensor)));
+  expect(maxDifference(a!, b!)).toBeLessThan(0.02);
+  expect(maxDifference(a!, b!)).toBeGreaterThan(0);
+  await expect(tensorPieces(exact.tensors.get(name) as StoredTensor, "q8").next()).rejects.toThrow("no conversion");
+  await Promise.all([exact.close(), blocks.close()]);
+});
