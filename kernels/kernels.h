@@ -14,5 +14,6 @@ static void binary_forward(const struct pass* pass, const struct record* record,
 static void select_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread);
 static void quantize_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread);
 static void quantize_weights(const struct pass* pass, const struct record* record, uint32_t thread);
+static void choose_tokens(const struct pass* pass, const struct record* record, uint32_t thread);
 static void probe_read(const struct pass* pass, const struct record* record, uint32_t thread);
 static void probe_arithmetic(const struct pass* pass, const struct record* record, uint32_t thread);

@@ -2,6 +2,7 @@
 // (src/backends/native/instruction-levels.ts), with LEVEL naming the level; native.c chooses among them at run time.
 // WebAssembly has it once a build.
 
+#include "choose.c"
 #include "elementwise.c"
 #include "matmul.c"
 #include "mix.c"

@@ -19,6 +19,7 @@ static void run_record(const struct pass* pass, const struct record* record, uin
     case KERNEL_SELECT_ROWS: return select_rows_forward(pass, record, thread);
     case KERNEL_QUANTIZE_ROWS: return quantize_rows_forward(pass, record, thread);
     case KERNEL_QUANTIZE_WEIGHTS: return quantize_weights(pass, record, thread);
+    case KERNEL_CHOOSE: return choose_tokens(pass, record, thread);
     case KERNEL_PROBE_READ: return probe_read(pass, record, thread);
     case KERNEL_PROBE_ARITHMETIC: return probe_arithmetic(pass, record, thread);
   }

@@ -74,6 +74,22 @@ static inline vfloat choose(vint mask, vfloat yes, vfloat no) {
   return (vfloat)((mask & (vint)yes) | (~mask & (vint)no));
 }
 
+static inline int any_true(vint mask) {
+#if LANES == 16 && defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif LANES == 8 && defined(__AVX2__)
+  return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#elif LANES == 4 && defined(__SSE2__)
+  return _mm_movemask_ps((__m128)mask) != 0;
+#elif LANES == 4 && defined(__wasm__)
+  return wasm_v128_any_true((v128_t)mask);
+#else
+  int32_t any = 0;
+  for (int i = 0; i < lanes; i++) any |= mask[i];
+  return any != 0;
+#endif
+}
+
 static inline vfloat maximum(vfloat a, vfloat b) { return choose(a > b, a, b); }
 
 // To the nearest integer, ties to even.

@@ -106,7 +106,7 @@ async function openRuntime(
 ): Promise<{ runtime: Runtime; backend: BackendName }> {
   const { dtype, onProgress, onWarning = console.warn } = options;
   const threads = options.threads ?? Math.min(16, availableParallelism());
-  const openOptions = { threads, ...(dtype && { dtype }), ...(onProgress && { onProgress }) };
+  const openOptions = { threads, onNotice: onWarning, ...(dtype && { dtype }), ...(onProgress && { onProgress }) };
   if (options.backend) {
     return { runtime: await backends[options.backend].open(bound, openOptions), backend: options.backend };
   }

@@ -20,7 +20,7 @@ test("a synthetic shape on two backends, as JSON", async () => {
   for (const m of measurements) {
     expect(m).toMatchObject({ model: "2x33x101", dtype: "f32", threads: 2 });
     // Five square matrices and two of the hidden width a layer, the head, one row of the embedding.
-    expect(m.weight_bytes_per_token).toBe(4 * (2 * (5 * 33 * 33 + 2 * 33 * 132) + 101 * 33 + 33));
+    expect(m.weight_bytes_per_token).toBe(4 * (2 * (5 * 33 * 33 + 2 * 33 * 132) + 33 * 101));
     const figures = [
       "decode_tok_s",
       "generate_tok_s",
@@ -46,6 +46,6 @@ test("a checkpoint, as a table", async () => {
 
 test("shapes and names that cannot be are refused", async () => {
   await expect(bench("--shape", "2x33")).rejects.toThrow("expected layers x width x vocabulary");
-  await expect(bench("--dtype", "q9")).rejects.toThrow("expected f32, f16, bf16, found q9");
+  await expect(bench("--dtype", "q9")).rejects.toThrow("expected f32, f16, bf16, q8, q4, found q9");
   await expect(bench("--model", fixture("odd.pth"), "--shape", "1x8x8")).rejects.toThrow("cannot be used with");
 });

@@ -43,7 +43,8 @@ function bind(graph: Graph, seed: number): BoundModel {
 async function outputs(runtime: Runtime): Promise<number[]> {
   const [a, b] = [runtime.createState(), runtime.createState()];
   const results: number[] = [];
-  const run = async (...segments: Parameters<Runtime["run"]>[0]) => void results.push(...(await runtime.run(segments)));
+  const run = async (...segments: Parameters<Runtime["run"]>[0]) =>
+    void results.push(...(await runtime.run(segments)).logits);
   await run({ state: a, tokens: [1, 2, 3, 4, 5], logits: "all" }, { state: b, tokens: [6], logits: "last" });
   await run({ state: b, tokens: [0, 1, 2], logits: "none" }, { state: a, tokens: [3, 3], logits: "last" });
   await run({ state: a, tokens: [5], logits: "last" });
@@ -140,7 +141,9 @@ test("exp and sigmoid over their whole range", async () => {
     };
     for (const { backend, threads, label } of machines) {
       const runtime = await backend.open(model, { threads });
-      const values = (await runtime.run([{ state: runtime.createState(), tokens: [0], logits: "last" }])).slice();
+      const values = (
+        await runtime.run([{ state: runtime.createState(), tokens: [0], logits: "last" }])
+      ).logits.slice();
       inputs.forEach((x, i) => {
         const exact = f === "exp" ? Math.exp(x) : 1 / (1 + Math.exp(-x));
         const found = values[i] as number;
@@ -169,7 +172,7 @@ test.each([1, 2, 7, 16, 45])("products of %i rows, over inputs that go past a bl
       const results: Float32Array[] = [];
       for (const { backend, threads } of [{ backend: referenceBackend, threads: 1 }, ...machines]) {
         const runtime = await backend.open(model, { threads, dtype });
-        results.push((await runtime.run([{ state: runtime.createState(), tokens, logits: "all" }])).slice());
+        results.push((await runtime.run([{ state: runtime.createState(), tokens, logits: "all" }])).logits.slice());
         await runtime.dispose();
       }
       for (const found of results.slice(1))

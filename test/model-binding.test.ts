@@ -79,7 +79,9 @@ test("config.json beside the file: tied embeddings, and claims that disagree", a
 test("options are checked by name", async () => {
   const path = fixture("odd.pth");
   // @ts-expect-error: what a JavaScript caller may write
-  await expect(load(path, { dtype: "q3" })).rejects.toThrow('option dtype: expected f32, f16, bf16, found "q3"');
+  await expect(load(path, { dtype: "q3" })).rejects.toThrow(
+    'option dtype: expected f32, f16, bf16, q8, q4, found "q3"',
+  );
   // @ts-expect-error: likewise
   await expect(load(path, { backend: "constructor" })).rejects.toThrow(
     "option backend: expected native, wasm, reference",

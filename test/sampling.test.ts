@@ -2,13 +2,22 @@
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { chooseToken } from "#rwkv/sampling/choose-token";
 import { TokenPenalties } from "#rwkv/sampling/penalties";
 import { randomGenerator, xoshiro128 } from "#rwkv/sampling/random";
 import { Sampler } from "#rwkv/sampling/sampler";
 import { resolveSamplingOptions, type SamplingOptions } from "#rwkv/sampling/sampling-options";
 
-function samplerFor(vocabulary: number, options: SamplingOptions): Sampler {
-  return new Sampler(resolveSamplingOptions(options, vocabulary), randomGenerator(options.seed ?? 1), vocabulary);
+/** Chooses token after token, as a generation does. */
+function samplerFor(vocabulary: number, options: SamplingOptions): { choose(logits: Float32Array): number } {
+  const sampler = new Sampler(resolveSamplingOptions(options, vocabulary), randomGenerator(options.seed ?? 1));
+  return {
+    choose(logits) {
+      const token = chooseToken(logits, sampler.next());
+      sampler.chosen(token);
+      return token;
+    },
+  };
 }
 
 /** How often each token is chosen. */
@@ -129,12 +138,18 @@ test("bias and bans", () => {
 test("penalties: ChatRWKV's counts, decaying by 0.996 a step", () => {
   const penalties = new TokenPenalties({ presencePenalty: 0.5, frequencyPenalty: 2, penaltyDecay: 0.996 });
   for (const token of [1, 1, 2]) penalties.count(token);
-  const logits = new Float32Array(4);
-  penalties.apply(logits);
   const countOf1 = (0.996 + 1) * 0.996;
-  expect(logits[0]).toBe(0);
-  expect(logits[1]).toBeCloseTo(-0.5 - countOf1 * 2, 5);
-  expect(logits[2]).toBeCloseTo(-0.5 - 2, 5);
+  expect(
+    penalties.adjustments(
+      new Map([
+        [2, 10],
+        [3, 1],
+      ]),
+    ),
+  ).toEqual({
+    tokens: [1, 2, 3],
+    amounts: [expect.closeTo(-0.5 - countOf1 * 2, 5), expect.closeTo(10 - 0.5 - 2, 5), 1],
+  });
   const sampler = samplerFor(3, { temperature: 0, presencePenalty: 1.5 });
   const choices = Array.from({ length: 4 }, () => sampler.choose(Float32Array.from([3, 2, 1])));
   expect(choices).toEqual([0, 1, 0, 0]);

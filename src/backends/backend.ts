@@ -2,6 +2,7 @@
 
 import type { WeightDType } from "../dtypes.js";
 import type { BoundModel } from "../models/versions.js";
+import type { TokenChoice } from "../sampling/choose-token.js";
 
 /** Names of the backends. */
 export type BackendName = "reference" | "native" | "wasm";
@@ -19,6 +20,18 @@ export interface PassSegment {
   readonly tokens: readonly number[];
   /** For which of the tokens logits are computed. */
   readonly logits: "none" | "last" | "all";
+  /** Asks for a token to be chosen from the logits of the last one; goes with logits "last". */
+  readonly choice?: TokenChoice;
+}
+
+/** What a pass gives. */
+export interface PassResult {
+  /**
+   * A row of vocabulary-size floats for each wanted token, in the order of the segments; valid until the next pass.
+   */
+  readonly logits: Float32Array;
+  /** For each segment with a choice the token that was chosen. */
+  readonly tokens: readonly number[];
 }
 
 /** A model on a backend. */
@@ -31,10 +44,9 @@ export interface Runtime {
   /**
    * Runs the tokens of all segments and advances their states. One pass at a time.
    *
-   * @returns logits, a row of vocabulary-size floats for each wanted token, in the order of the segments; valid until the
-   *   next pass
+   * @throws RwkvError when a token is to be chosen from logits that are not numbers
    */
-  run(segments: readonly PassSegment[]): Promise<Float32Array>;
+  run(segments: readonly PassSegment[]): Promise<PassResult>;
   dispose(): Promise<void>;
 }
 
@@ -45,6 +57,8 @@ export interface OpenOptions {
   readonly threads: number;
   /** Called as weights are read, with bytes done and bytes in all. */
   readonly onProgress?: (done: number, total: number) => void;
+  /** Called with a line that the user should see, such as that kernels are being compiled. */
+  readonly onNotice?: (message: string) => void;
 }
 
 /** A backend: a way to run any graph. */
@@ -61,4 +75,15 @@ export interface Backend {
 /** Number of logits rows that segments ask for. */
 export function selectedCount(segments: readonly PassSegment[]): number {
   return segments.reduce((sum, s) => sum + (s.logits === "all" ? s.tokens.length : s.logits === "last" ? 1 : 0), 0);
+}
+
+/** The segments that ask for a choice, each with the number of its row of logits. */
+export function choicesOf(segments: readonly PassSegment[]): { choice: TokenChoice; row: number }[] {
+  const choices: { choice: TokenChoice; row: number }[] = [];
+  let row = 0;
+  for (const segment of segments) {
+    if (segment.choice) choices.push({ choice: segment.choice, row });
+    row += selectedCount([segment]);
+  }
+  return choices;
 }

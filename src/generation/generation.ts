@@ -116,13 +116,14 @@ export class Generation implements AsyncIterable<string> {
     const { model } = this.#session;
     const { state, release } = this.#session.acquire();
     try {
-      const sampler = new Sampler(this.#sampling, randomGenerator(this.#seed), model.info.vocabulary);
+      const sampler = new Sampler(this.#sampling, randomGenerator(this.#seed));
       const decoder = model.tokenizer.stream();
       const stops = new StopStrings(this.#stops);
       while (progress.generatedTokens < maxTokens && !signal?.aborted) {
-        const [logits] = await model.forward([{ state, tokens: [this.#takePending(state)] }]);
+        const read = [this.#takePending(state)];
+        const [token] = (await model.chooseNext([{ state, tokens: read, choice: sampler.next() }])) as [number];
         progress.promptDone();
-        const token = sampler.choose(logits as Float32Array);
+        sampler.chosen(token);
         if (this.#stopTokens.has(token)) {
           progress.finish("stop", token);
           break;

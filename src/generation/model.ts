@@ -3,6 +3,7 @@
 import type { BackendName, Runtime, RuntimeState } from "../backends/backend.js";
 import type { WeightDType } from "../dtypes.js";
 import { BackendError, OptionError } from "../errors.js";
+import type { TokenChoice } from "../sampling/choose-token.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { Generation, type GenerationOptions } from "./generation.js";
 import { packPasses } from "./passes.js";
@@ -126,6 +127,32 @@ export class Model {
     return turn;
   }
 
+  /**
+   * Runs tokens through the model, advances the states, and chooses the next token of each, where the logits are: they are
+   * not copied.
+   *
+   * @returns for each segment the token that was chosen
+   * @throws as `forward`; RwkvError where logits are not numbers
+   * @internal
+   */
+  chooseNext(segments: readonly (Omit<Segment, "logits"> & { readonly choice: TokenChoice })[]): Promise<number[]> {
+    this.#checkSegments(segments);
+    const turn = this.#queue.then(async () => {
+      const chosen: number[] = [];
+      for (const pass of packPasses(segments, this.#runtime.maxTokens)) {
+        const { tokens } = await this.#runtime.run(pass.map((part) => part.segment));
+        pass
+          .filter((part) => part.segment.choice)
+          .forEach((part, i) => {
+            chosen[part.index] = tokens[i] as number;
+          });
+      }
+      return chosen;
+    });
+    this.#queue = turn.catch(() => {});
+    return turn;
+  }
+
   /** Waits for the pass in progress, then gives back threads and memory. */
   async dispose(): Promise<void> {
     if (this.#disposed) return;
@@ -141,7 +168,7 @@ export class Model {
     const results = segments.map((segment) => new Float32Array(rows(segment) * vocabulary));
     const filled = segments.map(() => 0);
     for (const pass of packPasses(segments, this.#runtime.maxTokens)) {
-      const logits = await this.#runtime.run(pass.map((part) => part.segment));
+      const { logits } = await this.#runtime.run(pass.map((part) => part.segment));
       let at = 0;
       for (const { index, rowCount } of pass) {
         const size = rowCount * vocabulary;

@@ -1,9 +1,13 @@
 // Presence and frequency penalties with decaying counts, as ChatRWKV applies them
 // (https://github.com/BlinkDL/ChatRWKV, rwkv pipeline): only generated tokens count, and counts fade with every step.
 
+import type { TokenAdjustments } from "./choose-token.js";
+
 /** Counts of the tokens generated so far. */
 export class TokenPenalties {
-  readonly #counts = new Map<number, number>();
+  readonly #places = new Map<number, number>();
+  readonly #tokens: number[] = [];
+  readonly #counts: number[] = [];
   readonly #presence: number;
   readonly #frequency: number;
   readonly #decay: number;
@@ -14,17 +18,34 @@ export class TokenPenalties {
     this.#decay = options.penaltyDecay;
   }
 
-  /** Subtracts presence + count * frequency from the logit of each token that was generated. */
-  apply(logits: Float32Array): void {
-    for (const [token, count] of this.#counts) {
-      logits[token] = (logits[token] as number) - this.#presence - count * this.#frequency;
+  /**
+   * What is added to logits: minus presence + count * frequency for each token that was generated, plus what is fixed.
+   *
+   * @param fixed amounts that are always added
+   */
+  adjustments(fixed: ReadonlyMap<number, number>): TokenAdjustments {
+    const tokens = this.#tokens.slice();
+    const amounts = this.#counts.map(
+      (count, i) => (fixed.get(tokens[i] as number) ?? 0) - this.#presence - count * this.#frequency,
+    );
+    for (const [token, amount] of fixed) {
+      if (this.#places.has(token)) continue;
+      tokens.push(token);
+      amounts.push(amount);
     }
+    return { tokens, amounts };
   }
 
   /** Lets all counts decay, then counts `token`. */
   count(token: number): void {
     if (this.#presence === 0 && this.#frequency === 0) return;
-    for (const [other, count] of this.#counts) this.#counts.set(other, count * this.#decay);
-    this.#counts.set(token, (this.#counts.get(token) ?? 0) + 1);
+    for (let i = 0; i < this.#counts.length; i++) this.#counts[i] = (this.#counts[i] as number) * this.#decay;
+    let place = this.#places.get(token);
+    if (place === undefined) {
+      place = this.#tokens.push(token) - 1;
+      this.#places.set(token, place);
+      this.#counts.push(0);
+    }
+    this.#counts[place] = (this.#counts[place] as number) + 1;
   }
 }

@@ -11,16 +11,9 @@ export class WeightRanks {
   readonly #counts = new Uint32Array(lastBucket + 1);
   readonly #sums = new Float64Array(lastBucket + 1);
 
-  /** @param weights looked at again with every call of `update` */
   constructor(weights: Float32Array) {
     this.#weights = weights;
     this.#patterns = new Uint32Array(weights.buffer, weights.byteOffset, weights.length);
-  }
-
-  /** Counts the weights as they are now. */
-  update(): void {
-    this.#counts.fill(0);
-    this.#sums.fill(0);
     for (let i = 0; i < this.#weights.length; i++) {
       const bucket = (this.#patterns[i] as number) >>> 16;
       this.#counts[bucket] = (this.#counts[bucket] as number) + 1;

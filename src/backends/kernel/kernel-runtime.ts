@@ -9,8 +9,9 @@ import type { Vector, WeightNode } from "../../graph/graph.js";
 import { type PlanNode, planGraph } from "../../graph/plan.js";
 import { type StateLayout, stateLayout } from "../../graph/state-layout.js";
 import type { BoundModel } from "../../models/versions.js";
-import { type OpenOptions, type PassSegment, type Runtime, type RuntimeState, selectedCount } from "../backend.js";
+import type { OpenOptions, PassResult, PassSegment, Runtime, RuntimeState } from "../backend.js";
 import { matrixTypes, readVectors, tensorOf, vectorValues } from "../weights.js";
+import { Choices } from "./choices.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { mappedAddress, Quantizer } from "./quantizer.js";
 import { passSize, recordCount, recordSize, segmentSize, writePass, writeRecords } from "./records.js";
@@ -55,8 +56,11 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
   };
   const bufferAddress = (node: PlanNode) => arena.address + (plan.buffers.get(node)?.offset as number);
 
+  const outputOffset = plan.buffers.get(graph.output)?.offset as number;
+  const choices = new Choices(machine, graph.output.width, maxTokens);
   const count = recordCount(plan);
-  const records = machine.allocate(count * recordSize);
+  const records = machine.allocate((count + 1) * recordSize);
+  choices.writeRecord(arena.address + outputOffset, records.bytes.subarray(count * recordSize));
   writeRecords(
     plan,
     {
@@ -73,9 +77,8 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
   const selected = machine.allocate(maxTokens * 4);
   const segmentTable = machine.allocate(maxTokens * segmentSize);
   const states = new StatePool(machine, layout);
-  const outputOffset = plan.buffers.get(graph.output)?.offset as number;
 
-  async function run(segments: readonly PassSegment[]): Promise<Float32Array> {
+  async function run(segments: readonly PassSegment[]): Promise<PassResult> {
     const tokenIds = new Int32Array(tokens.bytes.buffer, tokens.bytes.byteOffset, maxTokens);
     const selectedRows = new Int32Array(selected.bytes.buffer, selected.bytes.byteOffset, maxTokens);
     const table = new DataView(segmentTable.bytes.buffer, segmentTable.bytes.byteOffset, maxTokens * segmentSize);
@@ -90,10 +93,11 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
       const rows = logits === "all" ? own.length : logits === "last" ? 1 : 0;
       for (let row = tokenCount - rows; row < tokenCount; row++) selectedRows[wanted++] = row;
     });
+    choices.write(segments, wanted);
     writePass(
       {
         records: records.address,
-        recordCount: count,
+        recordCount: count + 1,
         tokens: tokens.address,
         tokenCount,
         selected: selected.address,
@@ -105,11 +109,12 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
       pass.bytes,
     );
     await machine.run(pass.address);
-    return new Float32Array(
+    const logits = new Float32Array(
       arena.bytes.buffer,
       arena.bytes.byteOffset + outputOffset,
-      selectedCount(segments) * graph.output.width,
+      wanted * graph.output.width,
     );
+    return { logits, tokens: choices.read(segments, logits) };
   }
 
   return {

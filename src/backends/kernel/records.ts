@@ -4,10 +4,14 @@ import type { BlockType, WeightDType } from "../../dtypes.js";
 import type { FusedOperation } from "../../graph/fusion.js";
 import type { BinaryFunction, StateVector, UnaryFunction, Vector, WeightNode } from "../../graph/graph.js";
 import type { Plan, PlanNode } from "../../graph/plan.js";
+import type { TokenChoice } from "../../sampling/choose-token.js";
+import type { Block } from "./kernel-machine.js";
 
 export const recordSize = 128;
 export const passSize = 80;
 export const segmentSize = 16;
+export const choiceSize = 64;
+export const adjustmentSize = 12;
 
 const kernelNumbers = [
   "embedding",
@@ -20,6 +24,7 @@ const kernelNumbers = [
   "selectRows",
   "quantizeRows",
   "quantizeWeights",
+  "choose",
   "probeRead",
   "probeArithmetic",
 ] as const;
@@ -139,6 +144,44 @@ function writeRecord(operation: FusedOperation, barrier: boolean, addresses: Add
       setAddress(1, addresses.buffer(output));
       break;
   }
+}
+
+/** Writes the record that chooses tokens from logits (kernels/choose.c). */
+export function writeChoose(
+  vocabulary: number,
+  choosers: number,
+  addresses: readonly [logits: number, choices: number, room: number],
+  target: Uint8Array,
+): void {
+  const view = new DataView(target.buffer, target.byteOffset, recordSize);
+  view.setUint32(0, kernelNumbers.indexOf("choose"), true);
+  view.setUint32(16, vocabulary, true);
+  view.setUint32(28, choosers, true);
+  addresses.forEach((address, i) => view.setBigUint64(56 + 8 * i, BigInt(address), true));
+}
+
+/** Writes how a row's token is to be chosen, or that none is. */
+export function writeChoice(choice: TokenChoice | undefined, adjustments: Block, target: DataView): void {
+  target.setUint32(0, choice ? 1 : 0, true);
+  if (!choice) return;
+  const { tokens, amounts } = choice.adjustments;
+  target.setUint32(4, Math.min(choice.topK, 0xffffffff), true);
+  target.setFloat64(8, choice.temperature, true);
+  target.setFloat64(16, choice.topP, true);
+  target.setFloat64(24, choice.minP, true);
+  target.setFloat64(32, choice.uniform, true);
+  target.setBigUint64(40, BigInt(adjustments.address), true);
+  target.setUint32(48, tokens.length, true);
+  const table = new DataView(adjustments.bytes.buffer, adjustments.bytes.byteOffset, adjustments.bytes.byteLength);
+  tokens.forEach((token, i) => {
+    table.setInt32(i * adjustmentSize, token, true);
+    table.setFloat32(i * adjustmentSize + 4, amounts[i] as number, true);
+  });
+}
+
+/** The token that was chosen; -1 where the logits are not numbers. */
+export function readChosen(source: DataView): number {
+  return source.getInt32(52, true);
 }
 
 /** Writes the record that quantizes a matrix [outputs, inputs] (kernels/quantize.c). */

@@ -46,14 +46,15 @@ let loading: Promise<NativeLibrary> | undefined;
 /**
  * The library, compiled if need be. Later calls share the first one's result.
  *
+ * @param onNotice called with a line before compiling, which takes some seconds
  * @throws BackendError when there is no compiler, or compiling or loading fails
  */
-export function loadNativeLibrary(): Promise<NativeLibrary> {
-  loading ??= compileLibrary().then(bind);
+export function loadNativeLibrary(onNotice: (message: string) => void = () => {}): Promise<NativeLibrary> {
+  loading ??= compileLibrary(onNotice).then(bind);
   return loading;
 }
 
-async function compileLibrary(): Promise<string> {
+async function compileLibrary(onNotice: (message: string) => void): Promise<string> {
   const names = (await readdir(sourceFolder)).filter((name) => /\.[ch]$/.test(name)).sort();
   const compiler = process.env["CC"] || "cc";
   const hash = createHash("sha256");
@@ -63,6 +64,7 @@ async function compileLibrary(): Promise<string> {
   const library = join(folder, `kernels-${hash.digest("hex").slice(0, 16)}.so`);
   if (await stat(library).catch(() => undefined)) return library;
 
+  onNotice("compiling the kernels for this machine, once; this takes some seconds");
   // Several processes may compile at once; each renames its own complete file into place.
   const run = (args: string[]) => promisify(execFile)(compiler, args, { timeout: 240_000 });
   let temporary: string | undefined;

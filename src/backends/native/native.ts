@@ -15,7 +15,7 @@ export function nativeBackendAt(level?: string): Backend {
   return {
     name: "native",
     async open(model, options) {
-      return openKernelRuntime(await createNativeMachine(options.threads, level), model, options);
+      return openKernelRuntime(await createNativeMachine(options.threads, level, options.onNotice), model, options);
     },
   };
 }
@@ -33,8 +33,9 @@ export async function supportedLevels(): Promise<string[]> {
 export async function createNativeMachine(
   threads: number,
   level: string = process.env["RWKV_INSTRUCTIONS"] ?? "",
+  onNotice?: (message: string) => void,
 ): Promise<KernelMachine> {
-  const library = await loadNativeLibrary();
+  const library = await loadNativeLibrary(onNotice);
   const number = library.findLevel(level);
   if (number < 0) {
     const known = await supportedLevels();

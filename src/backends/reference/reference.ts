@@ -14,7 +14,16 @@ import { type RowNode, topologicalOrder, type Vector, type WeightNode } from "..
 import { stateLayout } from "../../graph/state-layout.js";
 import type { BoundModel } from "../../models/versions.js";
 import { dequantizeGroup, groupOutputs, quantizeGroup } from "../../quantization/blocks.js";
-import { type Backend, type OpenOptions, type PassSegment, type Runtime, selectedCount } from "../backend.js";
+import { chooseToken } from "../../sampling/choose-token.js";
+import {
+  type Backend,
+  choicesOf,
+  type OpenOptions,
+  type PassResult,
+  type PassSegment,
+  type Runtime,
+  selectedCount,
+} from "../backend.js";
 import { matrixTypes, readVectors, tensorOf, vectorValues } from "../weights.js";
 import {
   binaryFunctions,
@@ -43,7 +52,7 @@ async function open(model: BoundModel, options: OpenOptions): Promise<Runtime> {
   const layout = stateLayout(graph);
   const order = topologicalOrder(graph.output);
 
-  async function run(segments: readonly PassSegment[]): Promise<Float32Array> {
+  async function run(segments: readonly PassSegment[]): Promise<PassResult> {
     const ranges: RowRange[] = [];
     const tokens: number[] = [];
     const selected: number[] = [];
@@ -58,8 +67,12 @@ async function open(model: BoundModel, options: OpenOptions): Promise<Runtime> {
     const vector = (v: Vector) => vectorValues(v, vectors);
     const offset = (state: { index: number }) => layout.offsets[state.index] as number;
     for (const node of order) values.set(node, evaluate(node));
-    if (selectedCount(segments) === 0) return new Float32Array(0);
-    return of(graph.output).values;
+    const logits = selectedCount(segments) === 0 ? new Float32Array(0) : of(graph.output).values;
+    const { width } = graph.output;
+    const chosen = choicesOf(segments).map(({ choice, row }) =>
+      chooseToken(logits.subarray(row * width, (row + 1) * width), choice),
+    );
+    return { logits, tokens: chosen };
 
     function evaluate(node: RowNode): Rows {
       switch (node.op) {

@@ -1,0 +1,148 @@
+// The kernels' choice of a token against the plain one: the same token for the same random number, whatever the cuts.
+
+import fc from "fast-check";
+import { afterAll, expect, test } from "vitest";
+import type { Runtime } from "#rwkv/backends/backend";
+import { nativeBackendAt, supportedLevels } from "#rwkv/backends/native/native";
+import { referenceBackend } from "#rwkv/backends/reference/reference";
+import { wasmBackend } from "#rwkv/backends/wasm/wasm";
+import { bytesSource } from "#rwkv/checkpoints/byte-source";
+import { GraphBuilder } from "#rwkv/graph/graph";
+import type { BoundModel } from "#rwkv/models/versions";
+import type { TokenChoice } from "#rwkv/sampling/choose-token";
+import { randomGenerator } from "#rwkv/sampling/random";
+
+const backends = [
+  ...(await supportedLevels()).map((level) => [`native (${level})`, nativeBackendAt(level)] as const),
+  ["wasm", wasmBackend] as const,
+];
+
+/** A "model" whose logits after token t are row t of a table. */
+function tableModel(rows: readonly Float32Array[]): BoundModel {
+  const width = rows[0]!.length;
+  const g = new GraphBuilder();
+  const graph = g.finish(g.selectRows(g.embedding(g.matrix("table", rows.length, width))));
+  const values = new Float32Array(rows.length * width);
+  rows.forEach((row, i) => values.set(row, i * width));
+  const source = bytesSource("table", new Uint8Array(values.buffer));
+  const shape = [rows.length, width];
+  const tensor = { name: "table", dtype: "f32", shape, strides: [width, 1], source, offset: 0 } as const;
+  const size = { layers: 1, width, hidden: 0, vocabulary: width };
+  return { version: "test", size, graph, tensors: new Map([["table", tensor]]) };
+}
+
+const opened: Runtime[] = [];
+afterAll(async () => void (await Promise.all(opened.map((runtime) => runtime.dispose()))));
+
+const random = randomGenerator(11);
+const normal = () => Math.sqrt(-2 * Math.log(1 - random.uniform())) * Math.cos(2 * Math.PI * random.uniform());
+const row = (width: number, logit: (i: number) => number) => Float32Array.from({ length: width }, (_, i) => logit(i));
+const plain = { temperature: 1, topP: 1, topK: 0, minP: 0, uniform: 0.5, adjustments: { tokens: [], amounts: [] } };
+
+const cuts = fc.record({
+  temperature: fc.oneof(fc.constantFrom(0, 1), fc.double({ min: 0.1, max: 5, noNaN: true })),
+  topP: fc.oneof(fc.constantFrom(0, 0.5, 0.85, 1), fc.double({ min: 0, max: 1, noNaN: true })),
+  topK: fc.oneof(fc.constantFrom(0, 1, 1000), fc.nat(70)),
+  minP: fc.oneof(fc.constant(0), fc.double({ min: 0, max: 1, noNaN: true })),
+  uniform: fc.double({ min: 0.001, max: 0.999, noNaN: true }),
+});
+
+/** How far `uniform` lies from where another token would be drawn: rounding may decide there. */
+async function isDecided(reference: Runtime, token: number, choice: TokenChoice): Promise<boolean> {
+  const near = [-1e-4, 1e-4].map((d) => ({
+    ...choice,
+    uniform: Math.min(1 - 2 ** -53, Math.max(0, choice.uniform + d)),
+  }));
+  const exact = await choose(
+    reference,
+    near.map((c) => [token, c]),
+  );
+  return exact[0] === exact[1];
+}
+
+async function choose(
+  runtime: Runtime,
+  requests: readonly (readonly [number, TokenChoice])[],
+): Promise<readonly number[]> {
+  const states = requests.map(() => runtime.createState());
+  const { tokens } = await runtime.run(
+    requests.map(([token, choice], i) => ({ state: states[i]!, tokens: [token], logits: "last" as const, choice })),
+  );
+  for (const state of states) state.release();
+  return tokens;
+}
+
+test.each(backends)("%s: any cuts, sizes and adjustments", async (_, backend) => {
+  for (const width of [1, 3, 31, 65, 1030]) {
+    const rows = [
+      row(width, normal),
+      row(width, () => 8 * normal()),
+      row(width, (i) => i % 3),
+      row(width, () => -2),
+      row(width, (i) => (i % 5 === 4 ? Number.NEGATIVE_INFINITY : -100 * i)),
+    ];
+    const model = tableModel(rows);
+    const runtime = await backend.open(model, { threads: 2 });
+    const reference = await referenceBackend.open(model, { threads: 1 });
+    opened.push(runtime);
+    await fc.assert(
+      fc.asyncProperty(fc.nat(rows.length - 1), cuts, fc.nat(3), async (token, options, banned) => {
+        const tokens = Array.from({ length: Math.min(banned, width - 1) }, (_, i) => (i * 7) % width);
+        const amounts = tokens.map((_, i) => [-1.25, Number.NEGATIVE_INFINITY, 3][i]!);
+        const adjustments = new Set(tokens).size === tokens.length ? { tokens, amounts } : plain.adjustments;
+        const choice = { ...options, adjustments };
+        if (!(await isDecided(reference, token, choice))) return;
+        const expected = await choose(reference, [[token, choice]]);
+        // Twice: the first must leave the logits as they were.
+        expect(
+          await choose(runtime, [
+            [token, choice],
+            [token, choice],
+          ]),
+        ).toEqual([expected[0], expected[0]]);
+      }),
+      { numRuns: 150 },
+    );
+  }
+});
+
+test.each(backends)("%s: a large vocabulary", async (_, backend) => {
+  const width = 50_277;
+  const rows = [row(width, normal), row(width, () => 3 * normal()), row(width, () => random.uniform() * 4)];
+  const model = tableModel(rows);
+  const runtime = await backend.open(model, { threads: 2 });
+  const reference = await referenceBackend.open(model, { threads: 1 });
+  opened.push(runtime);
+  for (const options of [
+    {},
+    { topP: 0.85 },
+    { topP: 0.999 },
+    { topK: 1000 },
+    { topK: 40, topP: 0.5 },
+    { minP: 0.5 },
+    { temperature: 0 },
+  ]) {
+    for (let token = 0; token < rows.length; token++) {
+      for (let i = 0; i < 5; i++) {
+        const choice = { ...plain, ...options, uniform: random.uniform() };
+        if (!(await isDecided(reference, token, choice))) continue;
+        expect(await choose(runtime, [[token, choice]]), JSON.stringify(options)).toEqual(
+          await choose(reference, [[token, choice]]),
+        );
+      }
+    }
+  }
+});
+
+test.each(backends)("%s: logits that are not numbers are an error that names one", async (_, backend) => {
+  const rows = [
+    Float32Array.from([1, Number.NaN, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
+    Float32Array.from({ length: 17 }, (_, i) => (i === 16 ? Number.POSITIVE_INFINITY : 0)),
+    new Float32Array(17).fill(Number.NEGATIVE_INFINITY),
+  ];
+  const runtime = await backend.open(tableModel(rows), { threads: 1 });
+  opened.push(runtime);
+  await expect(choose(runtime, [[0, plain]])).rejects.toThrow("the logit of token 1 is NaN");
+  await expect(choose(runtime, [[1, plain]])).rejects.toThrow("the logit of token 16 is Infinity");
+  await expect(choose(runtime, [[2, plain]])).rejects.toThrow("every logit is -Infinity");
+});
