@@ -96,7 +96,7 @@ typedef vint vnibbles;
 #if defined(__wasm_relaxed_simd__)
 // The second operand has seven bits without sign: w's sign goes over to x.
 static inline vint dot_signed(vint sum, vint w, vint x) {
-  v128_t negative = wasm_i8x16_shr((v128_t)w, 7);
+  v128_t negative = wasm_i8x16_lt((v128_t)w, wasm_i8x16_const_splat(0));
   v128_t signed_x = wasm_i8x16_sub(wasm_v128_xor((v128_t)x, negative), negative);
   return (vint)wasm_i32x4_relaxed_dot_i8x16_i7x16_add(signed_x, wasm_i8x16_abs((v128_t)w), (v128_t)sum);
 }

@@ -9,6 +9,8 @@
 
 #if LANES == 16
 enum { panel_rows = 12 };  // 24 sums and 2 vectors of weights in 32 registers
+#elif defined(__wasm__)
+enum { panel_rows = 4 };  // engines keep some of the 16 registers for themselves; with 6 rows sums go to memory
 #else
 enum { panel_rows = 6 };  // 12 sums, 2 vectors of weights and one of x in 16 registers
 #endif
@@ -77,8 +79,10 @@ DEFINE_PANEL(1)
 DEFINE_PANEL(2)
 DEFINE_PANEL(3)
 DEFINE_PANEL(4)
+#if !defined(__wasm__)
 DEFINE_PANEL(5)
 DEFINE_PANEL(6)
+#endif
 #if LANES == 16
 DEFINE_PANEL(7)
 DEFINE_PANEL(8)
@@ -90,7 +94,10 @@ DEFINE_PANEL(12)
 
 // By the number of rows, less one.
 static panel_function* const panel_functions[] = {
-    panel_1, panel_2, panel_3, panel_4, panel_5, panel_6,
+    panel_1, panel_2, panel_3, panel_4,
+#if !defined(__wasm__)
+    panel_5, panel_6,
+#endif
 #if LANES == 16
     panel_7, panel_8, panel_9, panel_10, panel_11, panel_12,
 #endif

@@ -4,7 +4,14 @@
 
 #include "plan.h"
 
-#if defined(__wasm__)
+#if defined(__wasm__) && !defined(__wasm_atomics__)
+
+// The build for one thread: nobody waits.
+static inline void pause_briefly(void) {}
+static inline void sleep_while(uint32_t* word, uint32_t value) { (void)word, (void)value; }
+static inline void wake_all(uint32_t* word) { (void)word; }
+
+#elif defined(__wasm__)
 
 static inline void pause_briefly(void) {}
 static inline void sleep_while(uint32_t* word, uint32_t value) { __builtin_wasm_memory_atomic_wait32((int*)word, (int)value, -1); }

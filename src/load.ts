@@ -1,9 +1,8 @@
 // load(): from a path to a model that is ready - checkpoint, version, backend, tokenizer.
 
-import { availableParallelism } from "node:os";
-import { fileURLToPath } from "node:url";
+import { defaultThreads, nativeBackend } from "#platform/backends";
+import { embeddedModel } from "#platform/files";
 import type { Backend, BackendName, Runtime } from "./backends/backend.js";
-import { nativeBackend } from "./backends/native/native.js";
 import { referenceBackend } from "./backends/reference/reference.js";
 import { wasmBackend } from "./backends/wasm/wasm.js";
 import { mainType, matrixTypes } from "./backends/weights.js";
@@ -14,7 +13,7 @@ import { BackendError, OptionError, TokenizerError } from "./errors.js";
 import { Model } from "./generation/model.js";
 import { fingerprintOf } from "./models/fingerprint.js";
 import { type BoundModel, bindModel } from "./models/versions.js";
-import { openTokenizer, tokenizerFor } from "./tokenizers/open-tokenizer.js";
+import { openTokenizer, tokenizerFor, tokenizerOf } from "./tokenizers/open-tokenizer.js";
 import type { Tokenizer } from "./tokenizers/tokenizer.js";
 
 /** Options of `load`. */
@@ -33,10 +32,8 @@ export interface LoadOptions {
   onWarning?: (message: string) => void;
 }
 
-/** The model in the package. */
-export const embeddedModelPath: string = fileURLToPath(new URL("../embedded/", import.meta.url));
-
-const backends: Readonly<Record<BackendName, Backend>> = {
+/** Names of all backends; a page has no native one. */
+const backends: Readonly<Record<BackendName, Backend | undefined>> = {
   native: nativeBackend,
   wasm: wasmBackend,
   reference: referenceBackend,
@@ -46,24 +43,30 @@ const maxThreads = 256;
 /**
  * Loads a model.
  *
- * @param path a .pth or .safetensors file, an index of shards, or a folder with one; the embedded model by default
+ * @param input the path of a .pth or .safetensors file, an index of shards, or a folder with one (in a page a URL; a folder's
+ *   ends in a slash); or the file itself; the embedded model by default
  * @throws CheckpointError, TokenizerError, BackendError, OptionError
  */
-export async function load(path: string = embeddedModelPath, options: LoadOptions = {}): Promise<Model> {
+export async function load(
+  input: string | Blob | Uint8Array = embeddedModel,
+  options: LoadOptions = {},
+): Promise<Model> {
   const started = performance.now();
   checkOptions(options);
-  return loadCheckpoint(await openCheckpoint(path), options, started);
+  return loadCheckpoint(await openCheckpoint(input), options, started, typeof input === "string");
 }
 
 /**
  * Loads a model from an open checkpoint, and closes that.
  *
  * @param started when loading began, on the clock of `performance.now()`
+ * @param hasFolder whether a tokenizer may lie beside it
  */
 export async function loadCheckpoint(
   checkpoint: Checkpoint,
   options: LoadOptions = {},
   started: number = performance.now(),
+  hasFolder: boolean = true,
 ): Promise<Model> {
   const path = checkpoint.name;
   try {
@@ -72,7 +75,7 @@ export async function loadCheckpoint(
     const opening = openRuntime(bound, options);
     opening.catch(() => {}); // awaited below; it may fail before that
     const [tokenizer, fingerprint] = await Promise.all([
-      findTokenizer(path, vocabulary, options.tokenizer),
+      findTokenizer(hasFolder ? path : undefined, vocabulary, options.tokenizer),
       fingerprintOf(bound),
     ]).catch(async (error) => {
       // The backend is being opened meanwhile; its threads and memory must not outlive the failure.
@@ -105,11 +108,14 @@ async function openRuntime(
   options: LoadOptions,
 ): Promise<{ runtime: Runtime; backend: BackendName }> {
   const { dtype, onProgress, onWarning = console.warn } = options;
-  const threads = options.threads ?? Math.min(16, availableParallelism());
+  const threads = options.threads ?? defaultThreads();
   const openOptions = { threads, onNotice: onWarning, ...(dtype && { dtype }), ...(onProgress && { onProgress }) };
   if (options.backend) {
-    return { runtime: await backends[options.backend].open(bound, openOptions), backend: options.backend };
+    const backend = backends[options.backend];
+    if (!backend) throw new BackendError(`the ${options.backend} backend cannot run in a page`);
+    return { runtime: await backend.open(bound, openOptions), backend: options.backend };
   }
+  if (!nativeBackend) return { runtime: await wasmBackend.open(bound, openOptions), backend: "wasm" };
   try {
     return { runtime: await nativeBackend.open(bound, openOptions), backend: "native" };
   } catch (error) {
@@ -125,14 +131,14 @@ async function openRuntime(
  * @throws TokenizerError when the one that was named cannot be opened, or has more tokens than the model
  */
 async function findTokenizer(
-  path: string,
+  path: string | undefined,
   vocabulary: number,
   wanted: string | Tokenizer | undefined,
 ): Promise<() => Tokenizer> {
   let tokenizer: Tokenizer;
   if (wanted === undefined) {
     try {
-      tokenizer = await tokenizerFor(path, vocabulary);
+      tokenizer = path === undefined ? tokenizerOf(vocabulary) : await tokenizerFor(path, vocabulary);
     } catch (error) {
       return () => {
         throw error;
@@ -141,7 +147,7 @@ async function findTokenizer(
   } else tokenizer = typeof wanted === "string" ? await openTokenizer(wanted) : wanted;
   if (tokenizer.vocabularySize > vocabulary) {
     const error = new TokenizerError(
-      `the tokenizer has ${tokenizer.vocabularySize} tokens, the model ${path} only ${vocabulary}: they do not belong together`,
+      `the tokenizer has ${tokenizer.vocabularySize} tokens, the model ${path ?? ""} only ${vocabulary}: they do not belong together`,
     );
     if (wanted !== undefined) throw error;
     return () => {

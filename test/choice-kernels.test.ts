@@ -3,19 +3,15 @@
 import fc from "fast-check";
 import { afterAll, expect, test } from "vitest";
 import type { Runtime } from "#rwkv/backends/backend";
-import { nativeBackendAt, supportedLevels } from "#rwkv/backends/native/native";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
-import { wasmBackend } from "#rwkv/backends/wasm/wasm";
 import { bytesSource } from "#rwkv/checkpoints/byte-source";
 import { GraphBuilder } from "#rwkv/graph/graph";
 import type { BoundModel } from "#rwkv/models/versions";
 import type { TokenChoice } from "#rwkv/sampling/choose-token";
 import { randomGenerator } from "#rwkv/sampling/random";
+import { kernels } from "./environment.js";
 
-const backends = [
-  ...(await supportedLevels()).map((level) => [`native (${level})`, nativeBackendAt(level)] as const),
-  ["wasm", wasmBackend] as const,
-];
+const backends = kernels.map(({ label, backend }) => [label, backend] as const);
 
 /** A "model" whose logits after token t are row t of a table. */
 function tableModel(rows: readonly Float32Array[]): BoundModel {

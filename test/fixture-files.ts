@@ -8,6 +8,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { onTestFinished } from "vitest";
 
+export { maxDifference } from "./environment.js";
+
 export function fixture(name: string): string {
   return fileURLToPath(new URL(`./fixtures/${name}`, import.meta.url));
 }
@@ -25,18 +27,6 @@ export function readFloats(path: string): Float32Array {
 
 export function readJson<T>(path: string): T {
   return JSON.parse(readFileSync(path, "utf8")) as T;
-}
-
-/** Largest absolute difference; NaN where lengths differ or a value is NaN, so that no comparison passes by accident. */
-export function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  if (a.length !== b.length) return Number.NaN;
-  let largest = 0;
-  for (let i = 0; i < a.length; i++) {
-    const difference = Math.abs((a[i] as number) - (b[i] as number));
-    if (Number.isNaN(difference)) return Number.NaN;
-    largest = Math.max(largest, difference);
-  }
-  return largest;
 }
 
 /** A folder that is gone when the test ends. */

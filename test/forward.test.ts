@@ -1,19 +1,13 @@
 // The model's numbers: logits and states against PyTorch, over backends, threads, chunk sizes, formats and element types.
 
-import { type BackendName, load, type Model } from "rwkv";
+import { load, type Model } from "rwkv";
 import { describe, expect, test } from "vitest";
-import { fixture, maxDifference, readFloats, readJson } from "./fixture-files.js";
+import { fastest, fixture, loadable, maxDifference, readFloats, readJson } from "./environment.js";
 
-const { tokens, largestExtremeKey } = readJson<{ tokens: number[]; largestExtremeKey: number }>(fixture("tokens.json"));
-const backends: readonly { backend: BackendName; threads: number }[] = [
-  { backend: "reference", threads: 1 },
-  { backend: "native", threads: 1 },
-  { backend: "native", threads: 2 },
-  { backend: "native", threads: 5 },
-  { backend: "wasm", threads: 1 },
-  { backend: "wasm", threads: 2 },
-  { backend: "wasm", threads: 3 },
-];
+const { tokens, largestExtremeKey } = await readJson<{ tokens: number[]; largestExtremeKey: number }>(
+  fixture("tokens.json"),
+);
+const kinds = [...new Set(loadable.map(({ backend }) => backend))];
 
 /** Logits after every token, read in pieces of `chunk`, and the final state. */
 async function run(model: Model, chunk: number, ids: readonly number[] = tokens) {
@@ -28,7 +22,7 @@ async function run(model: Model, chunk: number, ids: readonly number[] = tokens)
   return { logits, values };
 }
 
-describe.each(backends)("$backend backend, $threads thread(s)", ({ backend, threads }) => {
+describe.each(loadable)("$backend backend, $threads thread(s)", ({ backend, threads }) => {
   test.each(["odd", "odd-bf16", "odd-f16", "extreme-keys"])("%s: logits and state are PyTorch's", async (name) => {
     const model = await load(fixture(`${name}.pth`), { backend, threads });
     expect(model.info).toMatchObject({
@@ -40,8 +34,8 @@ describe.each(backends)("$backend backend, $threads thread(s)", ({ backend, thre
       hidden: 65,
       vocabulary: 33,
     });
-    const expectedLogits = readFloats(fixture(`${name}.logits.f32`));
-    const expectedState = readFloats(fixture(`${name}.state.f32`));
+    const expectedLogits = await readFloats(fixture(`${name}.logits.f32`));
+    const expectedState = await readFloats(fixture(`${name}.state.f32`));
     for (const chunk of [1, 3, 7, 40]) {
       const { logits, values } = await run(model, chunk);
       expect(maxDifference(logits, expectedLogits), `logits, chunk ${chunk}`).toBeLessThan(2e-5);
@@ -89,7 +83,7 @@ test("the fixture of extreme keys has keys beyond what exp can take in float32",
 });
 
 test("logits are given for the tokens that were asked for", async () => {
-  const model = await load(fixture("odd.pth"), { backend: "native" });
+  const model = await load(fixture("odd.pth"), { backend: fastest });
   const states = [0, 1, 2, 3].map(() => model.createState());
   const results = await model.forward([
     { state: states[0]!, tokens: tokens.slice(0, 4) },
@@ -102,7 +96,7 @@ test("logits are given for the tokens that were asked for", async () => {
   await model.dispose();
 });
 
-test.each(["native", "wasm"] as const)(
+test.each(kinds.filter((backend) => backend !== "reference"))(
   "%s: results are the same to the bit whatever the number of threads",
   async (backend) => {
     const results = [];
@@ -123,8 +117,8 @@ test.each([
   "odd-hugging-face",
   "odd-hugging-face/model.safetensors.index.json",
 ])("%s holds the same model", async (name) => {
-  const expected = readFloats(fixture("odd.logits.f32"));
-  for (const backend of ["reference", "native", "wasm"] as const) {
+  const expected = await readFloats(fixture("odd.logits.f32"));
+  for (const backend of kinds) {
     const model = await load(fixture(name), { backend });
     expect(maxDifference((await run(model, 40)).logits, expected), backend).toBeLessThan(2e-5);
     await model.dispose();
@@ -132,7 +126,7 @@ test.each([
 });
 
 test.each(["bf16", "f16"] as const)("dtype %s rounds a float32 file as PyTorch does", async (dtype) => {
-  for (const backend of ["reference", "native", "wasm"] as const) {
+  for (const backend of kinds) {
     const rounded = await load(fixture("odd.pth"), { backend, dtype });
     const stored = await load(fixture(`odd-${dtype}.pth`), { backend });
     expect([rounded.info.dtype, stored.info.dtype]).toEqual([dtype, dtype]);
@@ -145,7 +139,7 @@ test.each(["bf16", "f16"] as const)("dtype %s rounds a float32 file as PyTorch d
 });
 
 test("forward calls wait for each other", async () => {
-  const model = await load(fixture("odd.pth"), { backend: "native" });
+  const model = await load(fixture("odd.pth"), { backend: fastest });
   const expected = await Promise.all([0, 1, 2].map(async (i) => (await run(model, 40, tokens.slice(i))).logits));
   const states = [0, 1, 2].map(() => model.createState());
   const results = await Promise.all(
@@ -156,7 +150,7 @@ test("forward calls wait for each other", async () => {
 });
 
 test("what cannot be run is refused by name", async () => {
-  const model = await load(fixture("odd.pth"), { backend: "native" });
+  const model = await load(fixture("odd.pth"), { backend: fastest });
   const state = model.createState();
   expect(() => model.forward([{ state, tokens: [33] }])).toThrow(
     "option tokens: expected token ids from 0 to 32, found 33",

@@ -1,31 +1,18 @@
 // Every kernel against the reference operation, on graphs of its own, over odd sizes, element types and threads.
 
 import { describe, expect, test } from "vitest";
-import type { Backend, Runtime } from "#rwkv/backends/backend";
-import { nativeBackend, nativeBackendAt, supportedLevels } from "#rwkv/backends/native/native";
+import type { Runtime } from "#rwkv/backends/backend";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
-import { wasmBackend } from "#rwkv/backends/wasm/wasm";
 import { bytesSource } from "#rwkv/checkpoints/byte-source";
 import { contiguousStrides, type StoredTensor } from "#rwkv/checkpoints/checkpoint";
 import { elementCount } from "#rwkv/dtypes";
 import { type Graph, GraphBuilder, type RowNode, type UnaryFunction } from "#rwkv/graph/graph";
 import type { BoundModel } from "#rwkv/models/versions";
 import { randomGenerator } from "#rwkv/sampling/random";
-import { maxDifference } from "./fixture-files.js";
+import { kernels, maxDifference } from "./environment.js";
 
 const widths = [1, 3, 16, 31, 65];
 const vocabulary = 7;
-const machines: readonly { backend: Backend; threads: number; label: string }[] = [
-  ...(await supportedLevels()).map((level) => ({
-    backend: nativeBackendAt(level),
-    threads: 1,
-    label: `native (${level})`,
-  })),
-  { backend: nativeBackend, threads: 3, label: "native" },
-  { backend: wasmBackend, threads: 1, label: "wasm" },
-  { backend: wasmBackend, threads: 2, label: "wasm" },
-];
-
 /** Binds a graph to random weights: matrices of about unit gain, vectors around 0. */
 function bind(graph: Graph, seed: number): BoundModel {
   const random = randomGenerator(seed);
@@ -107,7 +94,7 @@ describe.each(Object.keys(graphs))("%s", (name) => {
     for (const dtype of ["f32", "bf16", "f16", ...products] as const) {
       const model = bind(graphOf(width), width);
       const expected = await outputs(await referenceBackend.open(model, { threads: 1, dtype }));
-      for (const { backend, threads, label } of machines) {
+      for (const { backend, threads, label } of kernels) {
         const found = await outputs(await backend.open(model, { threads, dtype }));
         const scale = Math.max(1, ...expected.filter((value) => value > -1e29).map(Math.abs));
         // A norm over one or two channels divides by a variance near 0, which magnifies rounding.
@@ -139,7 +126,7 @@ test("exp and sigmoid over their whole range", async () => {
       graph,
       tensors: new Map([["table", stored]]),
     };
-    for (const { backend, threads, label } of machines) {
+    for (const { backend, threads, label } of kernels) {
       const runtime = await backend.open(model, { threads });
       const values = (
         await runtime.run([{ state: runtime.createState(), tokens: [0], logits: "last" }])
@@ -170,7 +157,7 @@ test.each([1, 2, 7, 16, 45])("products of %i rows, over inputs that go past a bl
     const model = bind(g.finish(g.selectRows(g.binary("multiply", gate, product))), rows);
     for (const dtype of ["f32", "bf16", "f16", "q8", "q4"] as const) {
       const results: Float32Array[] = [];
-      for (const { backend, threads } of [{ backend: referenceBackend, threads: 1 }, ...machines]) {
+      for (const { backend, threads } of [{ backend: referenceBackend, threads: 1 }, ...kernels]) {
         const runtime = await backend.open(model, { threads, dtype });
         results.push((await runtime.run([{ state: runtime.createState(), tokens, logits: "all" }])).logits.slice());
         await runtime.dispose();

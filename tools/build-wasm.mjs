@@ -1,50 +1,59 @@
-// Compiles kernels/*.c to dist/kernels.wasm with LLVM from npm (@yowasp/clang), so that building needs nothing but Node.
+// Compiles kernels/level.c to WebAssembly with LLVM from npm (@yowasp/clang), so that building needs nothing but Node: for
+// threads over shared memory and for one thread, with and without the instructions of relaxed SIMD.
 
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { runClang, runLLVM } from "@yowasp/clang";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
-const nativeOnly = new Set(["native.c"]);
 const exported = ["run_pass", "__stack_pointer", "__heap_base"];
+const shared = ["-matomics", "-Wl,--shared-memory", "-Wl,--max-memory=4294967296"];
+const relaxed = ["-mrelaxed-simd"];
+const builds = {
+  "kernels.wasm": shared,
+  "kernels-relaxed.wasm": [...shared, ...relaxed],
+  "kernels-single.wasm": [],
+  "kernels-single-relaxed.wasm": relaxed,
+};
 
-const names = (await readdir(`${root}kernels`)).filter((name) => /\.[ch]$/.test(name) && !nativeOnly.has(name)).sort();
+const names = (await readdir(`${root}kernels`)).filter((name) => /\.[ch]$/.test(name)).sort();
 const files = {};
 for (const name of names) files[name] = await readFile(`${root}kernels/${name}`, "utf8");
 
 await runLLVM(null, {}, { fetchProgress: () => {} }); // loads the compiler without a word on the terminal
-const errors = [];
-const decoder = new TextDecoder();
-const output = await runClang(
-  [
-    "clang",
-    "--target=wasm32",
-    "-std=gnu17",
-    "-O3",
-    "-ffreestanding",
-    "-nostdlib",
-    "-msimd128",
-    "-matomics",
-    "-mbulk-memory",
-    "-mmutable-globals",
-    "-Wall",
-    "-Wextra",
-    "-Wl,--no-entry",
-    "-Wl,--import-memory",
-    "-Wl,--shared-memory",
-    "-Wl,--max-memory=4294967296",
-    ...exported.map((name) => `-Wl,--export=${name}`),
-    "-o",
-    "kernels.wasm",
-    "level.c",
-  ],
-  files,
-  { stderr: (bytes) => bytes && errors.push(decoder.decode(bytes)) },
-).catch((error) => {
-  process.stderr.write(errors.join(""));
-  throw error;
-});
-process.stderr.write(errors.join(""));
 await mkdir(`${root}dist`, { recursive: true });
-await writeFile(`${root}dist/kernels.wasm`, output["kernels.wasm"]);
-process.stdout.write(`dist/kernels.wasm: ${output["kernels.wasm"].length} bytes\n`);
+for (const [target, flags] of Object.entries(builds)) {
+  const errors = [];
+  const decoder = new TextDecoder();
+  const output = await runClang(
+    [
+      "clang",
+      "--target=wasm32",
+      "-std=gnu17",
+      "-O3",
+      "-ffreestanding",
+      "-nostdlib",
+      "-fno-math-errno",
+      "-msimd128",
+      "-mbulk-memory",
+      "-mmutable-globals",
+      "-Wall",
+      "-Wextra",
+      "-Wl,--no-entry",
+      "-Wl,--import-memory",
+      ...flags,
+      ...exported.map((name) => `-Wl,--export=${name}`),
+      "-o",
+      target,
+      "level.c",
+    ],
+    files,
+    { stderr: (bytes) => bytes && errors.push(decoder.decode(bytes)) },
+  ).catch((error) => {
+    process.stderr.write(errors.join(""));
+    throw error;
+  });
+  process.stderr.write(errors.join(""));
+  await writeFile(`${root}dist/${target}`, output[target]);
+  process.stdout.write(`dist/${target}: ${output[target].length} bytes\n`);
+}

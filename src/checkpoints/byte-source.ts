@@ -1,5 +1,5 @@
 // Random access to the bytes of a checkpoint, whatever holds them. Readers of formats see only this interface, so a file,
-// a buffer and (later) a Blob or an HTTP range are the same to them.
+// a buffer, a Blob and an HTTP range are the same to them.
 
 import { CheckpointError } from "../errors.js";
 
@@ -47,6 +47,20 @@ export function bytesSource(name: string, bytes: Uint8Array): ByteSource {
     async readInto(offset, target) {
       checkRange(source, offset, target.byteLength);
       target.set(bytes.subarray(offset, offset + target.byteLength));
+    },
+    async close() {},
+  };
+  return source;
+}
+
+/** A source over a Blob, such as a file that a user picked in a page. */
+export function blobSource(blob: Blob): ByteSource {
+  const source: ByteSource = {
+    name: "name" in blob ? String(blob.name) : "blob",
+    size: blob.size,
+    async readInto(offset, target) {
+      checkRange(source, offset, target.byteLength);
+      target.set(new Uint8Array(await blob.slice(offset, offset + target.byteLength).arrayBuffer()));
     },
     async close() {},
   };

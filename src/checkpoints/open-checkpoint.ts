@@ -1,12 +1,10 @@
 // Opens a checkpoint, whatever it is: a file of any supported format (told by its content, not its name), an index of
 // shards, or a folder that holds one of these. Only directories are read.
 
-import { readdir, readFile, stat } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, fileSize, fileSource, join, listFolder, readText } from "#platform/files";
 import { CheckpointError } from "../errors.js";
-import { type ByteSource, readRange } from "./byte-source.js";
+import { type ByteSource, blobSource, bytesSource, readRange } from "./byte-source.js";
 import type { Checkpoint, CheckpointFormat, StoredTensor } from "./checkpoint.js";
-import { fileSource } from "./file-source.js";
 import { readPth } from "./pth.js";
 import { looksLikeLegacyPth, readLegacyPth } from "./pth-legacy.js";
 import { looksLikeSafetensors, readSafetensors } from "./safetensors.js";
@@ -36,9 +34,16 @@ const maxJsonSize = 2 ** 20;
 /**
  * Opens a checkpoint file, an index of shards (`model.safetensors.index.json`) or a folder with either.
  *
+ * @param input a path (in a page a URL; a folder's ends in a slash), or the file itself
  * @throws CheckpointError
  */
-export async function openCheckpoint(path: string): Promise<Checkpoint> {
+export async function openCheckpoint(input: string | Blob | Uint8Array): Promise<Checkpoint> {
+  if (typeof input === "string") return openPath(input);
+  const source = input instanceof Uint8Array ? bytesSource("bytes", input) : blobSource(input);
+  return { name: source.name, ...(await readDirectory(source)), close: () => source.close() };
+}
+
+async function openPath(path: string): Promise<Checkpoint> {
   const file = await checkpointFile(path);
   const shards = file.endsWith(".index.json") ? await shardsOf(file) : [file];
   const sources: ByteSource[] = [];
@@ -85,9 +90,8 @@ export async function readDirectory(
 
 /** The file that a path stands for: itself, or the checkpoint in that folder. */
 async function checkpointFile(path: string): Promise<string> {
-  const status = await stat(path).catch(() => undefined);
-  if (!status?.isDirectory()) return path;
-  const names = await readdir(path);
+  const names = await listFolder(path, folderFiles);
+  if (!names) return path;
   const known = folderFiles.find((name) => names.includes(name));
   if (known) return join(path, known);
   const candidates = names.filter((name) => endings.test(name));
@@ -119,12 +123,12 @@ async function shardsOf(index: string): Promise<string[]> {
 }
 
 async function readJson(path: string): Promise<Record<string, unknown> | undefined> {
-  const status = await stat(path).catch(() => undefined);
-  if (!status?.isFile()) return undefined;
-  if (status.size > maxJsonSize) throw new CheckpointError(path, `expected at most ${maxJsonSize} bytes of JSON`);
+  const size = await fileSize(path);
+  if (size === undefined) return undefined;
+  if (size > maxJsonSize) throw new CheckpointError(path, `expected at most ${maxJsonSize} bytes of JSON`);
   let value: unknown;
   try {
-    value = JSON.parse(await readFile(path, "utf8"));
+    value = JSON.parse(await readText(path));
   } catch (cause) {
     throw new CheckpointError(path, "not valid JSON", { cause });
   }

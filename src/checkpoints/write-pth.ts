@@ -1,11 +1,12 @@
 // Writes a state dict as torch.save does: a zip of stored entries, data.pkl first, each storage aligned to 64 bytes, zip64
 // records where sizes or offsets need them. torch.load reads the result, also with weights_only=True.
 
+import { type FileAppender, writeFileAtomically } from "#platform/file-writer";
 import { crc32 } from "../checksum.js";
 import { isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { PickleWriter } from "./pickle-writer.js";
-import { type FileAppender, type WritableTensor, writeFileAtomically, writtenSize } from "./writer.js";
+import { type WritableTensor, writtenSize } from "./writer.js";
 
 interface WrittenEntry {
   name: Uint8Array;

@@ -1,10 +1,11 @@
 // Writes safetensors: header first. Data start at a multiple of 64 bytes. Matrices in blocks come first, since their sizes are
 // multiples of 64 too: so each starts at one, as suits vectors that wide when it is mapped. The others are in the given order.
 
+import { writeFileAtomically } from "#platform/file-writer";
 import { isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { blockMetadata, blockStorageShape, safetensorsTypes } from "./safetensors.js";
-import { type WritableTensor, writeFileAtomically, writtenSize } from "./writer.js";
+import { type WritableTensor, writtenSize } from "./writer.js";
 
 /**
  * Writes a safetensors file, by rename.

@@ -3,10 +3,10 @@
 import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { type Command, Option } from "commander";
-import { writeFileAtomically } from "../checkpoints/writer.js";
 import { RwkvError } from "../errors.js";
 import type { Model } from "../generation/model.js";
 import type { Session } from "../generation/session.js";
+import { writeFileAtomically } from "../platform/node/file-writer.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
 import { type ChatFormat, type ChatFormatName, chatFormatFor, chatFormats, turnText } from "./chat-formats.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";

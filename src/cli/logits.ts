@@ -1,7 +1,7 @@
 // rwkv logits: the model's raw output for given tokens, for comparison with other implementations.
 
 import { type Command, Option } from "commander";
-import { writeFileAtomically } from "../checkpoints/writer.js";
+import { writeFileAtomically } from "../platform/node/file-writer.js";
 import { addModelOptions, loadModel, type ModelOptions } from "./model-options.js";
 import { tokenIds } from "./option-parsers.js";
 

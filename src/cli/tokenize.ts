@@ -2,8 +2,8 @@
 
 import type { Command } from "commander";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
-import { embeddedModelPath } from "../load.js";
 import { bindModel } from "../models/versions.js";
+import { embeddedModel } from "../platform/node/files.js";
 import { openTokenizer, tokenizerFor } from "../tokenizers/open-tokenizer.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { readStdin } from "./terminal.js";
@@ -36,7 +36,7 @@ Examples:
 
 async function tokenizerOf(options: TokenizeOptions): Promise<Tokenizer> {
   if (options.tokenizer !== undefined) return openTokenizer(options.tokenizer);
-  const path = options.model ?? embeddedModelPath;
+  const path = options.model ?? embeddedModel;
   const checkpoint = await openCheckpoint(path);
   await checkpoint.close();
   return tokenizerFor(path, bindModel(checkpoint).size.vocabulary);

@@ -1,7 +1,6 @@
 // Opens a tokenizer file, whose kind is told by its content, and finds the one that belongs to a checkpoint.
 
-import { readdir, readFile, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname, fileSize, join, listFolder, readText } from "#platform/files";
 import { TokenizerError } from "../errors.js";
 import { byteTokenizer } from "./bytes.js";
 import { huggingFaceTokenizer } from "./hugging-face.js";
@@ -9,6 +8,9 @@ import type { Tokenizer } from "./tokenizer.js";
 import { looksLikeWorldVocabulary, worldTokenizer } from "./world.js";
 
 const maxFileSize = 64 * 2 ** 20;
+
+/** Where a folder cannot be listed, these are looked for. */
+const tokenizerFiles = ["tokenizer.json", "20B_tokenizer.json", "rwkv_vocab_v20230424.txt"];
 
 /**
  * Opens a tokenizer.
@@ -18,16 +20,18 @@ const maxFileSize = 64 * 2 ** 20;
  */
 export async function openTokenizer(path: string): Promise<Tokenizer> {
   if (path === "bytes") return byteTokenizer();
-  const status = await stat(path).catch(() => undefined);
-  if (!status) throw new TokenizerError(`${path}: no such file (a tokenizer.json, a World vocabulary, or "bytes")`);
-  if (status.isDirectory()) {
-    const found = await tokenizerFileIn(path);
+  const names = await listFolder(path, tokenizerFiles);
+  if (names) {
+    const found = tokenizerFileIn(path, names);
     if (!found) throw new TokenizerError(`${path}: no tokenizer file in this folder`);
     return openTokenizer(found);
   }
-  if (status.size > maxFileSize)
-    throw new TokenizerError(`${path}: expected at most ${maxFileSize} bytes, found ${status.size}`);
-  const text = await readFile(path, "utf8");
+  const size = await fileSize(path);
+  if (size === undefined) {
+    throw new TokenizerError(`${path}: no such file (a tokenizer.json, a World vocabulary, or "bytes")`);
+  }
+  if (size > maxFileSize) throw new TokenizerError(`${path}: expected at most ${maxFileSize} bytes, found ${size}`);
+  const text = await readText(path);
   if (looksLikeWorldVocabulary(text)) return worldTokenizer(path, text);
   let json: unknown;
   try {
@@ -44,13 +48,21 @@ export async function openTokenizer(path: string): Promise<Tokenizer> {
  * @throws TokenizerError when there is none
  */
 export async function tokenizerFor(checkpointPath: string, vocabulary: number): Promise<Tokenizer> {
-  const status = await stat(checkpointPath);
-  const folder = status.isDirectory() ? checkpointPath : dirname(checkpointPath);
-  const found = await tokenizerFileIn(folder, vocabulary);
-  if (found) return openTokenizer(found);
+  const inside = await listFolder(checkpointPath, tokenizerFiles);
+  const folder = inside ? checkpointPath : dirname(checkpointPath);
+  const found = tokenizerFileIn(folder, inside ?? (await listFolder(folder, tokenizerFiles)) ?? [], vocabulary);
+  return found ? openTokenizer(found) : tokenizerOf(vocabulary, checkpointPath);
+}
+
+/**
+ * The tokenizer of a model that has no file for it: bytes, for a vocabulary of 256.
+ *
+ * @throws TokenizerError for any other
+ */
+export function tokenizerOf(vocabulary: number, name = "the model"): Tokenizer {
   if (vocabulary === 256) return byteTokenizer();
   throw new TokenizerError(
-    `${checkpointPath}: no tokenizer beside it (tokenizer.json, 20B_tokenizer.json or rwkv_vocab_*.txt); name one with the option tokenizer`,
+    `${name}: no tokenizer beside it (tokenizer.json, 20B_tokenizer.json or rwkv_vocab_*.txt); name one with the option tokenizer`,
   );
 }
 
@@ -58,8 +70,8 @@ export async function tokenizerFor(checkpointPath: string, vocabulary: number): 
  * The tokenizer file of a folder. RWKV's two vocabularies are often kept side by side; the size of the model's embedding
  * tells them apart: Pile models have 50277 words, World models 65536.
  */
-async function tokenizerFileIn(folder: string, vocabulary?: number): Promise<string | undefined> {
-  const names = (await readdir(folder)).sort();
+function tokenizerFileIn(folder: string, all: readonly string[], vocabulary?: number): string | undefined {
+  const names = all.toSorted();
   const json = names.find((name) => name === "tokenizer.json") ?? names.find((name) => /tokenizer\.json$/i.test(name));
   const world = names.find((name) => /^rwkv_vocab_.*\.txt$/i.test(name));
   if (vocabulary === 256) return names.includes("tokenizer.json") ? join(folder, "tokenizer.json") : undefined;

@@ -15,6 +15,8 @@ export interface KernelMachine {
   readonly threads: number;
   /** Floats in a vector of its kernels. */
   readonly lanes: number;
+  /** Bytes that its memory can have at most. */
+  readonly capacity: number;
   /**
    * Gets zeroed memory.
    *

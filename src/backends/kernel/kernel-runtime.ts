@@ -3,7 +3,7 @@
 
 import { byteLengthOf } from "../../checkpoints/checkpoint.js";
 import { readTensorInto } from "../../checkpoints/read-tensor.js";
-import { isBlockType, type WeightDType } from "../../dtypes.js";
+import { isBlockType, type WeightDType, weightDTypes } from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
 import type { Vector, WeightNode } from "../../graph/graph.js";
 import { type PlanNode, planGraph } from "../../graph/plan.js";
@@ -36,6 +36,7 @@ export async function openKernelRuntime(
 async function open(machine: KernelMachine, model: BoundModel, options: OpenOptions): Promise<Runtime> {
   const { graph } = model;
   const types = matrixTypes(graph, model.tensors, options.dtype);
+  checkCapacity(machine, model, types);
   const matrices = await placeMatrices(machine, model, types, options);
   const vectors = await readVectors(graph, model.tensors);
   const vectorBlocks = new Map<Vector, Block>();
@@ -126,6 +127,27 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
   };
 }
 
+/** Beside the matrices a machine holds vectors, states and the arena; what they need is far below this share of it. */
+const shareForMatrices = 0.95;
+
+/** @throws BackendError when the matrices do not fit, with the types that would */
+function checkCapacity(machine: KernelMachine, model: BoundModel, types: ReadonlyMap<WeightNode, WeightDType>): void {
+  const room = machine.capacity * shareForMatrices;
+  const sizeOf = (all: ReadonlyMap<WeightNode, WeightDType>) =>
+    [...all].reduce((sum, [{ shape }, dtype]) => sum + byteLengthOf({ dtype, shape }), 0);
+  const needed = sizeOf(types);
+  if (needed <= room) return;
+  const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+  const fitting = weightDTypes
+    .map((dtype) => ({ dtype, size: sizeOf(matrixTypes(model.graph, model.tensors, dtype)) }))
+    .filter(({ size }) => size <= room)
+    .map(({ dtype, size }) => `dtype "${dtype}" (${gib(size)})`);
+  throw new BackendError(
+    `the model's matrices take ${gib(needed)}, and WebAssembly has ${gib(machine.capacity)} of memory; ` +
+      (fitting.length > 0 ? `${fitting.join(", ")} would fit` : "no dtype would fit; use the native backend"),
+  );
+}
+
 /** Maps matrices whose stored form is the one wanted; copies, converts or quantizes the others. */
 async function placeMatrices(
   machine: KernelMachine,
@@ -168,14 +190,17 @@ class StatePool {
 
   create(): RuntimeState {
     const block = this.#free.pop() ?? this.#machine.allocate(this.#layout.length * 4);
-    const values = new Float32Array(block.bytes.buffer, block.bytes.byteOffset, this.#layout.length);
-    values.set(this.#layout.initial);
+    const { length, initial } = this.#layout;
     const state: RuntimeState = {
-      values,
+      // Made anew each time: a machine's memory may move.
+      get values() {
+        return new Float32Array(block.bytes.buffer, block.bytes.byteOffset, length);
+      },
       release: () => {
         if (this.#blocks.delete(state)) this.#free.push(block);
       },
     };
+    state.values.set(initial);
     this.#blocks.set(state, block);
     return state;
   }

@@ -51,6 +51,7 @@ const alignment = 64;
 class NativeMachine implements KernelMachine {
   readonly threads: number;
   readonly lanes: number;
+  readonly capacity: number = Number.POSITIVE_INFINITY;
   readonly #library: NativeLibrary;
   readonly #pool: number;
   readonly #maps = new Map<ByteSource, number>();

@@ -1,0 +1,75 @@
+// What tests need that run both in Node and in a page: fixtures by path or URL, and what there is to compute with.
+
+import type { BackendName } from "rwkv";
+import type { Backend } from "#rwkv/backends/backend";
+import { openKernelRuntime } from "#rwkv/backends/kernel/kernel-runtime";
+import { createWasmMachine, wasmBackend } from "#rwkv/backends/wasm/wasm";
+
+export const inBrowser: boolean = typeof window !== "undefined";
+
+export function fixture(name: string): string {
+  const url = new URL(/* @vite-ignore */ `./fixtures/${name}`, import.meta.url);
+  return inBrowser ? url.href : decodeURIComponent(url.pathname);
+}
+
+async function readBytes(path: string): Promise<Uint8Array> {
+  if (inBrowser) return new Uint8Array(await (await fetch(path)).arrayBuffer());
+  const { readFile } = await import("node:fs/promises");
+  return new Uint8Array(await readFile(path));
+}
+
+export async function readFloats(path: string): Promise<Float32Array> {
+  return new Float32Array((await readBytes(path)).slice().buffer);
+}
+
+export async function readJson<T>(path: string): Promise<T> {
+  return JSON.parse(new TextDecoder().decode(await readBytes(path))) as T;
+}
+
+/** Largest absolute difference; NaN where lengths differ or a value is NaN, so that no comparison passes by accident. */
+export function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  if (a.length !== b.length) return Number.NaN;
+  let largest = 0;
+  for (let i = 0; i < a.length; i++) {
+    const difference = Math.abs((a[i] as number) - (b[i] as number));
+    if (Number.isNaN(difference)) return Number.NaN;
+    largest = Math.max(largest, difference);
+  }
+  return largest;
+}
+
+/** The backends that `load` takes here, with numbers of threads. */
+export const loadable: readonly { backend: BackendName; threads: number }[] = [
+  { backend: "reference", threads: 1 },
+  ...(inBrowser ? [] : ([1, 2, 5] as const).map((threads) => ({ backend: "native" as const, threads }))),
+  { backend: "wasm", threads: 1 },
+  { backend: "wasm", threads: 2 },
+  { backend: "wasm", threads: 3 },
+];
+
+/** The fastest of them. */
+export const fastest: BackendName = inBrowser ? "wasm" : "native";
+
+/** WebAssembly for one thread, as where memory cannot be shared. */
+const singleThread: Backend = {
+  name: "wasm",
+  open: async (model, options) => openKernelRuntime(await createWasmMachine(1, false), model, options),
+};
+
+async function nativeKernels(): Promise<{ label: string; backend: Backend; threads: number }[]> {
+  if (inBrowser) return [];
+  const { nativeBackend, nativeBackendAt, supportedLevels } = await import("#rwkv/backends/native/native");
+  const levels = await supportedLevels();
+  return [
+    ...levels.map((level) => ({ label: `native (${level})`, backend: nativeBackendAt(level), threads: 1 })),
+    { label: "native", backend: nativeBackend, threads: 3 },
+  ];
+}
+
+/** Every kind of kernels that there is here: each level of instruction sets, and each build of WebAssembly. */
+export const kernels: readonly { label: string; backend: Backend; threads: number }[] = [
+  ...(await nativeKernels()),
+  { label: "wasm", backend: wasmBackend, threads: 1 },
+  { label: "wasm, two threads", backend: wasmBackend, threads: 2 },
+  { label: "wasm, memory not shared", backend: singleThread, threads: 1 },
+];

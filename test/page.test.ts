@@ -1,0 +1,57 @@
+// The package in a page: run by vitest's browser project, in Chromium.
+
+import { load, openCheckpoint, openTokenizer, writePth } from "rwkv";
+import { expect, test } from "vitest";
+import { hasRelaxedSimd } from "#rwkv/backends/wasm/wasm";
+import { fixture, maxDifference, readFloats, readJson } from "./environment.js";
+
+const { tokens } = await readJson<{ tokens: number[] }>(fixture("tokens.json"));
+
+test("the page may share memory, and has relaxed SIMD: both builds are tested", () => {
+  expect(globalThis.crossOriginIsolated).toBe(true);
+  expect(hasRelaxedSimd()).toBe(true);
+});
+
+test("the embedded model loads from where the package is served, and writes words", async () => {
+  const model = await load();
+  expect(model.info).toMatchObject({ backend: "wasm", version: "4", vocabulary: 256 });
+  const options = { maxTokens: 60, seed: 7, temperature: 0.5 };
+  const text = await model.generate("Once upon a time there was a", options).text();
+  expect(text).toMatch(/ (the|and|was|had|to) /);
+  expect(await model.generate("Once upon a time there was a", options).text()).toBe(text);
+  await model.dispose();
+});
+
+test.each(["q8", "q4"] as const)("weights are quantized in the page: %s", async (dtype) => {
+  const model = await load(fixture("odd.pth"), { dtype });
+  const reference = await load(fixture("odd.pth"), { dtype, backend: "reference" });
+  const [a, b] = await Promise.all(
+    [model, reference].map((m) => m.forward([{ state: m.createState(), tokens, logits: "all" }])),
+  );
+  expect(model.info.dtype).toBe(dtype);
+  expect(maxDifference(a![0]!, b![0]!)).toBeLessThan(2e-3);
+  await model.dispose();
+});
+
+test("a file that the user picked, and bytes, are as good as a URL", async () => {
+  const bytes = new Uint8Array(await (await fetch(fixture("odd-bf16.pth"))).arrayBuffer());
+  const expected = await readFloats(fixture("odd-bf16.logits.f32"));
+  for (const input of [new File([bytes], "odd.pth"), new Blob([bytes]), bytes, fixture("odd-bf16.pth")]) {
+    const model = await load(input);
+    const [logits] = await model.forward([{ state: model.createState(), tokens, logits: "all" }]);
+    expect(maxDifference(logits!, expected)).toBeLessThan(2e-5);
+    await model.dispose();
+  }
+});
+
+test("what a page cannot do is an error that says so", async () => {
+  await expect(load(fixture("odd.pth"), { backend: "native" })).rejects.toThrow("native backend cannot run in a page");
+  await expect(openCheckpoint(fixture("no-such-file.pth"))).rejects.toThrow(/no such file|neither a PyTorch/);
+  await expect(openTokenizer(fixture("no-such-tokenizer.json"))).rejects.toThrow("no such file");
+  await expect(writePth("model.pth", [])).rejects.toThrow("model.pth: a page cannot write files");
+  const damaged = new Blob(["PK\x03\x04 and nothing else"]);
+  await expect(load(damaged)).rejects.toThrow("blob: zip archive without its end record");
+  const model = await load(new Blob([await (await fetch(fixture("odd.pth"))).arrayBuffer()]));
+  expect(() => model.tokenizer).toThrow("no tokenizer");
+  await model.dispose();
+});
