@@ -82,7 +82,7 @@ static void* work(void* argument) {
   struct pool* pool = worker.pool;
   free(argument);
   for (uint32_t generation = 0;; generation++) {
-    wait_for_change(&pool->generation, generation, &pool->sleepers);
+    wait_for_change(&pool->generation, generation, &pool->sleepers, spins_between_passes);
     if (__atomic_load_n(&pool->stopping, __ATOMIC_ACQUIRE)) return NULL;
     pool->level->run_pass(pool->pass, worker.thread);
     change_and_wake(&pool->finished, &pool->finish_sleepers);
@@ -124,7 +124,7 @@ void rwkv_pool_run(uint64_t address, uint64_t pass_address) {
   for (;;) {
     uint32_t finished = __atomic_load_n(&pool->finished, __ATOMIC_ACQUIRE);
     if (finished == pool->threads - 1) return;
-    wait_for_change(&pool->finished, finished, &pool->finish_sleepers);
+    wait_for_change(&pool->finished, finished, &pool->finish_sleepers, spins_in_pass);
   }
 }
 

@@ -41,9 +41,14 @@ static inline void pause_briefly(void) {}
 
 #endif
 
+// How often a word is looked at before a thread sleeps. On virtual machines it takes up to 0.3 ms to wake one, so within a pass it
+// is better to wait about that long, and between passes, while the next token is on its way, somewhat longer: one to two
+// milliseconds. Then an idle model takes no time of a processor.
+enum { spins_in_pass = 20000, spins_between_passes = 100000 };
+
 // Waits until *word is no longer `value`; `sleepers` counts those that need waking.
-static inline void wait_for_change(uint32_t* word, uint32_t value, uint32_t* sleepers) {
-  for (int spin = 0; spin < 4000; spin++) {
+static inline void wait_for_change(uint32_t* word, uint32_t value, uint32_t* sleepers, int spins) {
+  for (int spin = 0; spin < spins; spin++) {
     if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value) return;
     pause_briefly();
   }
@@ -64,6 +69,6 @@ static inline void barrier_wait(struct barrier* barrier, uint32_t threads) {
     __atomic_store_n(&barrier->arrived, 0, __ATOMIC_RELAXED);
     change_and_wake(&barrier->generation, &barrier->sleepers);
   } else {
-    wait_for_change(&barrier->generation, generation, &barrier->sleepers);
+    wait_for_change(&barrier->generation, generation, &barrier->sleepers, spins_in_pass);
   }
 }

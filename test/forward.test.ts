@@ -114,7 +114,7 @@ test.each([
   "odd-legacy.pth",
   "odd-views.pth",
   "odd-squeezed.pth",
-  "odd-hugging-face",
+  "odd-hugging-face/",
   "odd-hugging-face/model.safetensors.index.json",
 ])("%s holds the same model", async (name) => {
   const expected = await readFloats(fixture("odd.logits.f32"));
