@@ -13,7 +13,7 @@ static void token_shift_forward(const struct pass* pass, const struct record* re
   const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
   const float* x = floats(record->address[0]);
   uint32_t width = record->width;
-  struct range channels = share_of(width, lanes, thread, pass->thread_count);
+  struct range channels = channels_of(width, thread, pass->thread_count);
   for (uint32_t s = 0; s < pass->segment_count; s++) {
     float* state = floats(segments[s].state) + record->state[0];
     for (uint32_t c = channels.begin; c < channels.end; c += lanes) {

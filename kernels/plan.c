@@ -29,7 +29,9 @@ void LEVEL_NAME(run_pass)(struct pass* pass, uint32_t thread) {
   const struct record* records = (const struct record*)(uintptr_t)pass->records;
   for (uint32_t i = 0; i < pass->record_count; i++) {
     run_record(pass, &records[i], thread);
-    if (records[i].barrier_after) barrier_wait(&pass->barrier, pass->thread_count);
+    uint32_t barrier = records[i].barrier_after;
+    int few_rows = row_count(pass, &records[i]) < pass->thread_count;
+    if (barrier == BARRIER_ALWAYS || (barrier == BARRIER_FEW_ROWS_APART && !few_rows)) barrier_wait(&pass->barrier, pass->thread_count);
   }
 }
 

@@ -25,6 +25,9 @@ enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8, DTYPE_Q4 };
 
 enum activation { ACTIVATION_NONE, ACTIVATION_SIGMOID, ACTIVATION_RELU_SQUARED };
 
+// Whether threads meet after a record: BARRIER_FEW_ROWS_APART unless there are fewer rows than threads.
+enum barrier_kind { BARRIER_NEVER, BARRIER_ALWAYS, BARRIER_FEW_ROWS_APART };
+
 enum unary { UNARY_SIGMOID, UNARY_RELU, UNARY_SQUARE, UNARY_EXP, UNARY_NEGATE };
 
 enum binary { BINARY_ADD, BINARY_MULTIPLY };
@@ -32,7 +35,7 @@ enum binary { BINARY_ADD, BINARY_MULTIPLY };
 // One operation; 128 bytes. Each kernel says which fields it reads.
 struct record {
   uint32_t kernel;
-  uint32_t barrier_after;  // all threads meet here before the next record
+  uint32_t barrier_after;  // enum barrier_kind: whether all threads meet here before the next record
   uint32_t selected_rows;  // 0: a row for each token, 1: a row for each selected token
   uint32_t dtype;          // of the weight matrix
   uint32_t width;          // floats in a row of the output
@@ -97,6 +100,14 @@ static inline struct range share_of(uint32_t total, uint32_t grain, uint32_t thr
   uint64_t begin = grains * thread / threads * grain;
   uint64_t end = grains * (thread + 1) / threads * grain;
   return (struct range){(uint32_t)(begin < total ? begin : total), (uint32_t)(end < total ? end : total)};
+}
+
+// Channels are shared in this grain by every kernel that works channel by channel, so that a thread has the same ones in each
+// and need not wait for the others between them. It is also a whole number of vectors, cache lines and quantized blocks.
+enum { channel_grain = 64 };
+
+static inline struct range channels_of(uint32_t width, uint32_t thread, uint32_t threads) {
+  return share_of(width, channel_grain, thread, threads);
 }
 
 static inline uint32_t row_count(const struct pass* pass, const struct record* record) {

@@ -34,12 +34,13 @@ static void quantize_block(const float* x, int8_t* quant, float* scale, int32_t*
 }
 
 // out[t] = x[t] in blocks of 8 bits; quantized.h has the layout
-//   address: x [rows, inputs], out [rows, width]; threads share the pairs of blocks of all rows
+//   address: x [rows, inputs], out [rows, width]; threads share the inputs
 static void quantize_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   uint32_t pairs = pairs_of(record->inputs);
-  struct range range = share_of(row_count(pass, record) * pairs, 1, thread, pass->thread_count);
-  for (uint32_t i = range.begin; i < range.end; i++) {
-    uint32_t t = i / pairs, pair = i % pairs;
+  struct range inputs = channels_of(record->inputs, thread, pass->thread_count);
+  uint32_t own = pairs_of(inputs.end - inputs.begin);
+  for (uint32_t i = 0; i < row_count(pass, record) * own; i++) {
+    uint32_t t = i / own, pair = inputs.begin / pair_inputs + i % own;
     const float* x = floats(record->address[0]) + (uint64_t)t * record->inputs + pair * pair_inputs;
     int8_t* row = (int8_t*)floats(record->address[1]) + t * quantized_row_size(pairs);
     uint32_t left = record->inputs - pair * pair_inputs;

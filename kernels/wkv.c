@@ -17,7 +17,7 @@ static void wkv_forward(const struct pass* pass, const struct record* record, ui
   const float* multiplier = floats(record->address[4]);
   float* out = floats(record->address[5]);
   uint32_t width = record->width;
-  struct range channels = share_of(width, lanes, thread, pass->thread_count);
+  struct range channels = channels_of(width, thread, pass->thread_count);
   for (uint32_t s = 0; s < pass->segment_count; s++) {
     float* state = floats(segments[s].state);
     for (uint32_t c = channels.begin; c < channels.end; c += lanes) {

@@ -41,13 +41,44 @@ test("activations, gates and residuals are part of the products", () => {
   expect(activations).toContain("head.weight none");
 });
 
-describe("buffers", () => {
+test("threads meet eight times a layer with quantized weights, seven without", () => {
+  const matrices = new Set(graph.weights.filter((weight) => weight.op === "matrix" && weight.name !== "emb.weight"));
+  const quantized = planGraph(graph, 16, matrices);
+  const meetings = ({ barriers }: typeof plan) => barriers.filter((barrier) => barrier === "always").length;
+  // The embedding, its norm, and the head's rows and head come on top, whose norm needs no meeting of its own.
+  expect(meetings(plan)).toBe(7 * size.layers + 5);
+  expect(meetings(quantized)).toBe(8 * size.layers + 5);
+  quantized.steps.forEach((step, i) => {
+    const next = quantized.steps[i + 1];
+    const barrier = quantized.barriers[i];
+    const ops = step.map(({ main }) => main.op);
+    // Whoever needs whole rows, or shares something else than channels, meets the others before and after.
+    if (ops.some((op) => !["layerNorm", "tokenShift", "wkv", "quantizeRows"].includes(op)))
+      expect(barrier).toBe("always");
+    if (!next || next.some(({ main }) => ["layerNorm", "matmul"].includes(main.op))) expect(barrier).toBe("always");
+    if (barrier === "fewRowsApart") expect(ops).toContain("layerNorm");
+  });
+  const rows = quantized.steps.flat().filter(({ main }) => main.op === "quantizeRows");
+  expect(rows.length).toBe(7 * size.layers + 1);
+});
+
+describe.each([
+  ["", plan],
+  [" of quantized weights", planGraph(graph, 16, new Set(graph.weights.filter(({ op }) => op === "matrix")))],
+])("buffers%s", (_, plan) => {
   test("values alive at the same time do not overlap", () => {
+    // Steps that no barrier parts are at the same time.
+    let time = 0;
+    const times = plan.steps.map((_, i) => (plan.barriers[i - 1] === "always" ? ++time : time));
     const madeAt = new Map(
-      plan.steps.flatMap((step, i) => step.flatMap((o) => o.outputs.map((node) => [node, i] as const))),
+      plan.steps.flatMap((step, i) =>
+        step.flatMap((o) => o.outputs.map((node) => [node, times[i] as number] as const)),
+      ),
     );
     const lastUse = new Map(madeAt);
-    plan.steps.forEach((step, i) => step.forEach((o) => o.inputs.forEach((node) => lastUse.set(node, i))));
+    plan.steps.forEach((step, i) =>
+      step.forEach((o) => o.inputs.forEach((node) => lastUse.set(node, times[i] as number))),
+    );
     const nodes = [...plan.buffers];
     expect(nodes.length).toBe(madeAt.size);
     for (const [a, bufferA] of nodes) {
@@ -63,11 +94,6 @@ describe("buffers", () => {
         expect(apart).toBe(true);
       }
     }
-  });
-
-  test("the arena does not grow with the number of layers", () => {
-    const deeper = planGraph(rwkv4.build({ ...size, layers: 12 }, { layerNormEpsilon: 1e-5 }), 16);
-    expect(deeper.arenaSize).toBe(plan.arenaSize);
   });
 });
 
@@ -89,4 +115,9 @@ test("a graph with wrong shapes fails where it is built", () => {
   expect(() => g.binary("add", x, g.selectRows(x))).toThrow("add");
   expect(() => g.tokenShift(g.selectRows(x), g.state(4, 0), [g.vector("m", 4)])).toThrow("walks along time");
   expect(() => g.vector("a", 4)).toThrow("weight a is used twice");
+});
+
+test("the arena does not grow with the number of layers", () => {
+  const deeper = planGraph(rwkv4.build({ ...size, layers: 12 }, { layerNormEpsilon: 1e-5 }), 16);
+  expect(deeper.arenaSize).toBe(plan.arenaSize);
 });

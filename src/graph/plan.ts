@@ -1,5 +1,6 @@
 // Compiles a graph to a plan: fused operations in steps, and a place for every intermediate value. Operations of one step
-// do not depend on each other, so threads need to meet only between steps; values whose lives do not overlap share memory.
+// do not depend on each other, so threads need to meet only between steps, and not even there where each thread goes on with the
+// channels that are its own; values whose lives do not overlap share memory.
 
 import { type Activation, type FusedOperation, fuse, type PlanNode } from "./fusion.js";
 import type { Graph, RowSet, WeightNode } from "./graph.js";
@@ -13,10 +14,18 @@ export interface PlannedBuffer {
   readonly offset: number;
 }
 
+/**
+ * Whether threads meet after a step: "fewRowsApart" where they need not as long as there are fewer rows than threads, since
+ * a norm is then shared by channels.
+ */
+export type Barrier = "always" | "never" | "fewRowsApart";
+
 /** A compiled graph. */
 export interface Plan {
-  /** Operations in steps; all of a step must be done before the next begins. */
+  /** Operations in steps; all of a step must be done before the next begins, as far as threads see each other's work. */
   readonly steps: readonly (readonly FusedOperation[])[];
+  /** What ends each step. */
+  readonly barriers: readonly Barrier[];
   readonly buffers: ReadonlyMap<PlanNode, PlannedBuffer>;
   /** Bytes of the arena that holds all buffers. */
   readonly arenaSize: number;
@@ -35,8 +44,26 @@ const alignment = 64;
 export function planGraph(graph: Graph, capacity: number, quantized?: ReadonlySet<WeightNode>): Plan {
   const operations = fuse(graph, quantized);
   const steps = schedule(operations);
-  const { buffers, arenaSize } = placeBuffers(steps, graph.output, capacity);
-  return { steps, buffers, arenaSize, capacity };
+  const barriers = steps.map((step, i) => barrierBetween(step, steps[i + 1]));
+  const { buffers, arenaSize } = placeBuffers(steps, barriers, graph.output, capacity);
+  return { steps, barriers, buffers, arenaSize, capacity };
+}
+
+/**
+ * Kernels that work channel by channel share the channels alike, so a thread that goes from one to the next finds its own
+ * channels done. A norm needs whole rows before it.
+ */
+function barrierBetween(step: readonly FusedOperation[], next: readonly FusedOperation[] | undefined): Barrier {
+  const widths = new Set([...step, ...(next ?? [])].map(({ main }) => channelsOf(main)));
+  if (!next || widths.has(undefined) || widths.size > 1 || next.some(({ main }) => main.op === "layerNorm"))
+    return "always";
+  return step.some(({ main }) => main.op === "layerNorm") ? "fewRowsApart" : "never";
+}
+
+/** The channels that threads share in an operation; undefined where they share something else. */
+function channelsOf(node: PlanNode): number | undefined {
+  if (node.op === "quantizeRows") return node.x.width;
+  return node.op === "layerNorm" || node.op === "tokenShift" || node.op === "wkv" ? node.width : undefined;
 }
 
 /** Puts each operation into the earliest step after those that make its inputs. */
@@ -53,16 +80,23 @@ function schedule(operations: readonly FusedOperation[]): FusedOperation[][] {
   return steps;
 }
 
-/** Gives each value the lowest place that no value living at the same time overlaps. */
-function placeBuffers(steps: readonly (readonly FusedOperation[])[], output: PlanNode, capacity: number) {
+/** Gives each value the lowest place that no value living at the same time overlaps. Steps without a barrier are one time. */
+function placeBuffers(
+  steps: readonly (readonly FusedOperation[])[],
+  barriers: readonly Barrier[],
+  output: PlanNode,
+  capacity: number,
+) {
   const lives = new Map<PlanNode, { from: number; to: number }>();
-  steps.forEach((step, index) => {
+  let index = 0;
+  steps.forEach((step, i) => {
+    if (barriers[i - 1] === "always") index++;
     for (const operation of step) {
       for (const node of operation.outputs) lives.set(node, { from: index, to: index });
       for (const node of operation.inputs) (lives.get(node) as { to: number }).to = index;
     }
   });
-  (lives.get(output) as { to: number }).to = steps.length;
+  (lives.get(output) as { to: number }).to = index + 1;
 
   const buffers = new Map<PlanNode, PlannedBuffer>();
   const placed: { offset: number; end: number; from: number; to: number }[] = [];

@@ -3,7 +3,7 @@
 import type { BlockType, WeightDType } from "../../dtypes.js";
 import type { FusedOperation } from "../../graph/fusion.js";
 import type { BinaryFunction, StateVector, UnaryFunction, Vector, WeightNode } from "../../graph/graph.js";
-import type { Plan, PlanNode } from "../../graph/plan.js";
+import type { Barrier, Plan, PlanNode } from "../../graph/plan.js";
 import type { TokenChoice } from "../../sampling/choose-token.js";
 import type { Block } from "./kernel-machine.js";
 
@@ -28,6 +28,7 @@ const kernelNumbers = [
   "probeRead",
   "probeArithmetic",
 ] as const;
+const barrierNumbers: readonly Barrier[] = ["never", "always", "fewRowsApart"];
 const dtypeNumbers: readonly WeightDType[] = ["f32", "f16", "bf16", "q8", "q4"];
 const activationNumbers = ["none", "sigmoid", "reluSquared"] as const;
 const unaryNumbers: readonly UnaryFunction[] = ["sigmoid", "relu", "square", "exp", "negate"];
@@ -47,14 +48,14 @@ export function recordCount(plan: Plan): number {
   return plan.steps.reduce((sum, step) => sum + step.length, 0);
 }
 
-/** Writes all records, one after another; the last of each step ends with a barrier. */
+/** Writes all records, one after another; the last of each step has its barrier. */
 export function writeRecords(plan: Plan, addresses: Addresses, target: Uint8Array): void {
   let at = 0;
-  for (const step of plan.steps) {
+  for (const [index, step] of plan.steps.entries()) {
     step.forEach((operation, i) => {
       writeRecord(
         operation,
-        i === step.length - 1,
+        i === step.length - 1 ? (plan.barriers[index] as Barrier) : "never",
         addresses,
         new DataView(target.buffer, target.byteOffset + at, recordSize),
       );
@@ -63,7 +64,7 @@ export function writeRecords(plan: Plan, addresses: Addresses, target: Uint8Arra
   }
 }
 
-function writeRecord(operation: FusedOperation, barrier: boolean, addresses: Addresses, view: DataView): void {
+function writeRecord(operation: FusedOperation, barrier: Barrier, addresses: Addresses, view: DataView): void {
   const { main, outputs } = operation;
   const output = outputs[0] as PlanNode;
   const setAddress = (index: number, address: number) => view.setBigUint64(56 + 8 * index, BigInt(address), true);
@@ -72,7 +73,7 @@ function writeRecord(operation: FusedOperation, barrier: boolean, addresses: Add
   const optional = (node: PlanNode | undefined) => (node ? addresses.buffer(node) : 0);
 
   view.setUint32(0, kernelNumbers.indexOf(main.op), true);
-  view.setUint32(4, barrier ? 1 : 0, true);
+  view.setUint32(4, barrierNumbers.indexOf(barrier), true);
   view.setUint32(8, main.rows === "selected" ? 1 : 0, true);
   view.setUint32(16, main.width, true);
   switch (main.op) {
