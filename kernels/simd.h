@@ -111,10 +111,21 @@ static inline vint round_to_int(vfloat x) {
 #endif
 }
 
+#if defined(__SSE2__)
+static inline float sum_of_four(__m128 v) {
+  v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+  return _mm_cvtss_f32(_mm_add_ss(v, _mm_shuffle_ps(v, v, 1)));
+}
+#endif
+
 // Halves are added until one lane is left.
 static inline float sum(vfloat v) {
 #if LANES == 16 && defined(__AVX512F__)
   return _mm512_reduce_add_ps((__m512)v);
+#elif LANES == 8 && defined(__AVX2__)
+  return sum_of_four(_mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1)));
+#elif LANES == 4 && defined(__SSE2__)
+  return sum_of_four((__m128)v);
 #else
   float part[lanes];
   store(part, v);

@@ -105,62 +105,62 @@ interface Block {
   readonly quants: Int8Array;
 }
 
-/** As ggml's quantize_row_q8_0: scale = largest magnitude / 127, integers to nearest, halves away from 0. */
+/** As ggml's quantize_row_q8_0: scale = largest magnitude / 127, integers to nearest. */
 function quantizeQ8(w: Float32Array): Block {
   const extreme = extremeOf(w);
   if (Number.isNaN(extreme)) return notFinite;
   const scale = Math.fround(Math.abs(extreme) / 127);
   const inverse = scale > 0 ? Math.fround(1 / scale) : 0;
-  const quants = Int8Array.from(w, (value) => {
-    const scaled = Math.fround(value * inverse);
-    return Math.trunc(Math.fround(scaled + (scaled < 0 ? -0.5 : 0.5)));
-  });
-  return { scale: scaleBits(scale), quants };
+  return {
+    scale: scaleBits(scale),
+    quants: Int8Array.from(w, (value) => roundHalfToEven(Math.fround(value * inverse))),
+  };
 }
 
-const q4Candidates = 16;
+const q4Candidates = 8;
+/** Below this a scale is 0 in binary16. */
+const leastExtreme = Math.fround(1e-20);
 
 /**
  * Of several scales around ggml's (which makes the largest magnitude -8) the one that leaves the least sum of squared errors
- * when the scale is then chosen by least squares, sum of w q / sum of q². Sums are in float64 and of a fixed order.
+ * when the scale is then chosen by least squares, sum of w q / sum of q². For the comparison w is rounded to integers of 16
+ * bits, whose sums are exact; the scale is of float64 sums in a fixed order.
  */
 function quantizeQ4(w: Float32Array): Block {
   const extreme = extremeOf(w);
+  const largest = Math.abs(extreme);
   if (Number.isNaN(extreme)) return notFinite;
+  if (largest < leastExtreme) return { scale: 0, quants: new Int8Array(blockInputs) };
+  const toWhole = Math.fround(32767 / largest);
+  const whole = w.map((value) => roundHalfToEven(Math.fround(value * toWhole)));
   let best = 0;
-  let scale = 0;
   let quants = new Int8Array(blockInputs);
-  for (let candidate = 0; candidate < q4Candidates && extreme !== 0; candidate++) {
-    const steps = Math.fround(Math.fround(6.5) + Math.fround(Math.fround(0.2) * candidate));
+  for (let candidate = 0; candidate < q4Candidates; candidate++) {
+    const steps = Math.fround(6.5 + Math.fround(Math.fround(0.4) * candidate));
     const inverse = Math.fround(-steps / extreme);
-    const rounded = Int8Array.from(w, (value) =>
-      roundHalfToEven(Math.min(7, Math.max(-8, Math.fround(value * inverse)))),
-    );
-    const partial = new Float64Array(8);
-    let squares = 0;
-    rounded.forEach((quant, i) => {
-      partial[i % 8] = (partial[i % 8] as number) + (w[i] as number) * quant;
-      squares += quant * quant;
-    });
-    const [a, b, c, d, e, f, g, h] = partial as unknown as [
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-    ];
-    const product = a + b + (c + d) + (e + f + (g + h));
-    const fit = (product * product) / squares;
-    if (squares > 0 && fit > best) {
+    const rounded = Int8Array.from(w, (value) => roundHalfToEven(clamp(Math.fround(value * inverse), -8, 7)));
+    const product = sumOf(rounded, (quant, i) => quant * (whole[i] as number));
+    const fit = (product * product) / sumOf(rounded, (quant) => quant * quant);
+    if (fit > best) {
       best = fit;
-      scale = product / squares;
       quants = rounded;
     }
   }
-  return { scale: scaleBits(Math.fround(scale)), quants };
+  const partial = new Float64Array(8);
+  quants.forEach((quant, i) => {
+    partial[i % 8] = (partial[i % 8] as number) + (w[i] as number) * quant;
+  });
+  const [a, b, c, d, e, f, g, h] = [...partial] as [number, number, number, number, number, number, number, number];
+  const product = a + b + (c + d) + (e + f + (g + h));
+  return { scale: scaleBits(Math.fround(product / sumOf(quants, (quant) => quant * quant))), quants };
+}
+
+function sumOf(quants: Int8Array, term: (quant: number, i: number) => number): number {
+  return quants.reduce((sum, quant, i) => sum + term(quant, i), 0);
+}
+
+function clamp(value: number, low: number, high: number): number {
+  return Math.min(high, Math.max(low, value));
 }
 
 /** The value of largest magnitude, with its sign; of equals the first. NaN where one is not finite. */
