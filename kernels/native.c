@@ -12,7 +12,7 @@
 #include "threads.h"
 
 // Bumped when a signature or a structure changes, so that a library of another build is not taken for this one.
-int32_t rwkv_interface_version(void) { return 3; }
+int32_t rwkv_interface_version(void) { return 4; }
 
 #if defined(__x86_64__)
 #define LEVELS(LEVEL)                                                                                              \
@@ -135,6 +135,18 @@ void rwkv_pool_destroy(uint64_t address) {
   for (uint32_t thread = 1; thread < pool->threads; thread++) pthread_join(pool->workers[thread], NULL);
   free(pool->workers);
   free(pool);
+}
+
+// Asks for huge pages under memory that has not been touched yet: fewer faults while it is filled, fewer misses of address
+// translation while it is read.
+void rwkv_use_huge_pages(uint64_t address, uint64_t size) {
+#if defined(MADV_HUGEPAGE)
+  const uint64_t page = 4096;
+  uint64_t begin = (address + page - 1) / page * page, end = (address + size) / page * page;
+  if (begin < end) madvise((void*)(uintptr_t)begin, end - begin, MADV_HUGEPAGE);
+#else
+  (void)address, (void)size;
+#endif
 }
 
 // Maps a whole file for reading; 0 when it cannot be opened or is not `size` bytes long.

@@ -43,17 +43,21 @@ const cuts = fc.record({
   uniform: fc.double({ min: 0.001, max: 0.999, noNaN: true }),
 });
 
-/** How far `uniform` lies from where another token would be drawn: rounding may decide there. */
+/** Whether the choice hangs on more than rounding: a little more or less of every number gives the same token. */
 async function isDecided(reference: Runtime, token: number, choice: TokenChoice): Promise<boolean> {
-  const near = [-1e-4, 1e-4].map((d) => ({
-    ...choice,
-    uniform: Math.min(1 - 2 ** -53, Math.max(0, choice.uniform + d)),
-  }));
-  const exact = await choose(
+  const near = [-1e-4, 1e-4].flatMap((d) =>
+    [1 - 1e-5, 1 + 1e-5].map((factor) => ({
+      ...choice,
+      uniform: Math.min(1 - 2 ** -53, Math.max(0, choice.uniform + d)),
+      topP: choice.topP < 1 ? Math.min(1, choice.topP * factor) : 1,
+      minP: Math.min(1, choice.minP * factor),
+    })),
+  );
+  const tokens = await choose(
     reference,
     near.map((c) => [token, c]),
   );
-  return exact[0] === exact[1];
+  return new Set(tokens).size === 1;
 }
 
 async function choose(
@@ -97,7 +101,7 @@ test.each(backends)("%s: any cuts, sizes and adjustments", async (_, backend) =>
           ]),
         ).toEqual([expected[0], expected[0]]);
       }),
-      { numRuns: 150 },
+      { numRuns: 60 },
     );
   }
 });
@@ -119,7 +123,7 @@ test.each(backends)("%s: a large vocabulary", async (_, backend) => {
     { temperature: 0 },
   ]) {
     for (let token = 0; token < rows.length; token++) {
-      for (let i = 0; i < 5; i++) {
+      for (let i = 0; i < 2; i++) {
         const choice = { ...plain, ...options, uniform: random.uniform() };
         if (!(await isDecided(reference, token, choice))) continue;
         expect(await choose(runtime, [[token, choice]]), JSON.stringify(options)).toEqual(

@@ -90,8 +90,13 @@ describe.each(Object.keys(graphs))("%s", (name) => {
   };
 
   test.each(widths)("width %i", async (width) => {
-    const products = /matmul|wkv/.test(name) ? (["q8", "q4"] as const) : [];
-    for (const dtype of ["f32", "bf16", "f16", ...products] as const) {
+    // Types are of matrices: the embedding's here, and those of products.
+    const dtypes = /matmul|wkv/.test(name)
+      ? (["f32", "bf16", "f16", "q8", "q4"] as const)
+      : name === "embedding"
+        ? (["f32", "bf16", "f16"] as const)
+        : (["f32"] as const);
+    for (const dtype of dtypes) {
       const model = bind(graphOf(width), width);
       const expected = await outputs(await referenceBackend.open(model, { threads: 1, dtype }));
       for (const { backend, threads, label } of kernels) {
@@ -166,4 +171,26 @@ test.each([1, 2, 7, 16, 45])("products of %i rows, over inputs that go past a bl
         expect(maxDifference(found, results[0]!), `${dtype}, ${width}`).toBeLessThan(5e-6);
     }
   }
+});
+
+test("a model past WebAssembly's memory is refused before anything is read, with the types that would fit", async () => {
+  const g = new GraphBuilder();
+  const x = g.embedding(g.matrix("table", vocabulary, 40_000));
+  const wide = g.finish(g.selectRows(g.matmul(g.matrix("w", 30_000, 40_000), x)));
+  const unread = { name: "w", size: 2 ** 40, readInto: () => Promise.reject(new Error("read")), close: async () => {} };
+  const tensors = new Map<string, StoredTensor>();
+  for (const { name, shape } of wide.weights) {
+    tensors.set(name, { name, dtype: "f32", shape, strides: contiguousStrides(shape), source: unread, offset: 0 });
+  }
+  const model: BoundModel = {
+    version: "test",
+    size: { layers: 1, width: 0, hidden: 0, vocabulary },
+    graph: wide,
+    tensors,
+  };
+  const wasm = kernels.find(({ label }) => label === "wasm")!.backend;
+  await expect(wasm.open(model, { threads: 1 })).rejects.toThrow(
+    'the model\'s matrices take 4.5 GiB, and WebAssembly has 4.0 GiB of memory; dtype "f16" (2.2 GiB), dtype "bf16" (2.2 GiB), ' +
+      'dtype "q8" (1.2 GiB), dtype "q4" (0.6 GiB) would fit',
+  );
 });

@@ -2,6 +2,7 @@
 
 import { load, openCheckpoint, openTokenizer, writePth } from "rwkv";
 import { expect, test } from "vitest";
+import { fileSource } from "#platform/files";
 import { hasRelaxedSimd } from "#rwkv/backends/wasm/wasm";
 import { fixture, maxDifference, readFloats, readJson } from "./environment.js";
 
@@ -42,6 +43,18 @@ test("a file that the user picked, and bytes, are as good as a URL", async () =>
     expect(maxDifference(logits!, expected)).toBeLessThan(2e-5);
     await model.dispose();
   }
+});
+
+test("a large file is read by ranges", async () => {
+  const url = `${location.origin}/node_modules/@yowasp/clang/gen/llvm.core.wasm`;
+  const source = await fileSource(url);
+  expect(source.size).toBeGreaterThan(8 * 2 ** 20);
+  const parts = [0, 5, 12].map((offset) => ({ offset, bytes: new Uint8Array(10) }));
+  await Promise.all(parts.map(({ offset, bytes }) => source.readInto(offset, bytes)));
+  expect(new TextDecoder().decode(parts[0]!.bytes.subarray(0, 4))).toBe("\0asm");
+  expect(parts[0]!.bytes.subarray(5)).toEqual(parts[1]!.bytes.subarray(0, 5));
+  expect(parts[1]!.bytes.subarray(7)).toEqual(parts[2]!.bytes.subarray(0, 3));
+  await expect(source.readInto(source.size - 5, new Uint8Array(10))).rejects.toThrow("truncated or damaged");
 });
 
 test("what a page cannot do is an error that says so", async () => {

@@ -48,7 +48,7 @@ export async function* tensorPieces(tensor: StoredTensor, dtype: DType): AsyncGe
     yield whole;
     return;
   }
-  const scratch = takeScratch();
+  const scratch = takeScratch(byteLengthOf(tensor));
   try {
     for await (const piece of storedPieces(tensor, scratch.stored)) {
       const size = (piece.length / bytesPerElement[stored]) * bytesPerElement[dtype];
@@ -57,7 +57,7 @@ export async function* tensorPieces(tensor: StoredTensor, dtype: DType): AsyncGe
       yield stored === dtype ? piece : converted;
     }
   } finally {
-    spareScratch = scratch;
+    if (scratch.stored.length === pieceSize) spareScratch = scratch;
   }
 }
 
@@ -92,10 +92,14 @@ interface Scratch {
   readonly converted: Uint8Array;
 }
 
-/** One scratch is kept: hundreds of new ones would stay in memory until a garbage collection, beside the weights. */
+/**
+ * One scratch is kept: hundreds of new ones would stay in memory until a garbage collection, beside the weights. For the same
+ * reason small tensors, which are read at the same time, get no more than they need.
+ */
 let spareScratch: Scratch | undefined;
 
-function takeScratch(): Scratch {
+function takeScratch(size: number): Scratch {
+  if (size <= pieceSize / 16) return { stored: new Uint8Array(size), converted: new Uint8Array(4 * size) };
   const scratch = spareScratch ?? { stored: new Uint8Array(pieceSize), converted: new Uint8Array(4 * pieceSize) };
   spareScratch = undefined;
   return scratch;

@@ -3,7 +3,6 @@
 import { dirname, fileSize, join, listFolder, readText } from "#platform/files";
 import { TokenizerError } from "../errors.js";
 import { byteTokenizer } from "./bytes.js";
-import { huggingFaceTokenizer } from "./hugging-face.js";
 import type { Tokenizer } from "./tokenizer.js";
 import { looksLikeWorldVocabulary, worldTokenizer } from "./world.js";
 
@@ -39,6 +38,8 @@ export async function openTokenizer(path: string): Promise<Tokenizer> {
   } catch (cause) {
     throw new TokenizerError(`${path}: neither a tokenizer.json nor a World vocabulary`, { cause });
   }
+  // The library takes a while to load, and models without such a file do without it.
+  const { huggingFaceTokenizer } = await import("./hugging-face.js");
   return huggingFaceTokenizer(path, json);
 }
 

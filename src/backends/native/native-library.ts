@@ -23,18 +23,22 @@ export interface NativeLibrary {
   /** Runs a pass on the pool, from a thread of libuv's; resolves when it is done. */
   runPool(pool: number, pass: number): Promise<void>;
   destroyPool(pool: number): void;
+  /** Asks for huge pages under memory that has not been touched yet. */
+  useHugePages(address: number, size: number): void;
   mapFile(path: string, size: number): number;
   unmapFile(address: number, size: number): void;
   addressOf(bytes: Uint8Array): number;
 }
 
-const interfaceVersion = 3;
+const interfaceVersion = 4;
 const sourceFolder = fileURLToPath(new URL("../../../kernels/", import.meta.url));
 // GCC would otherwise put off sums until their end, and keep all their terms in memory till then: up to a third of the speed of
 // the kernels of quantized weights. Clang does not know these two flags, and says so in a warning only.
 const keepSumsInOrder = ["-fno-tree-ter", "-fno-tree-reassoc"];
 const compileFlags = ["-std=gnu17", "-O3", "-fno-math-errno", ...keepSumsInOrder, "-ffp-contract=fast", "-fPIC"];
 const linkFlags = ["-shared", "-pthread", "-lm"];
+/** Milliseconds of compiling after which the user is told; a missing compiler is found out sooner. */
+const noticeAfter = 500;
 /** One object each: what every level shares, and the kernels of every level. */
 const objects: readonly { name: string; source: string; flags: readonly string[] }[] = [
   { name: "native", source: "native.c", flags: [] },
@@ -46,7 +50,7 @@ let loading: Promise<NativeLibrary> | undefined;
 /**
  * The library, compiled if need be. Later calls share the first one's result.
  *
- * @param onNotice called with a line before compiling, which takes some seconds
+ * @param onNotice called with a line when compiling takes its time, some seconds
  * @throws BackendError when there is no compiler, or compiling or loading fails
  */
 export function loadNativeLibrary(onNotice: (message: string) => void = () => {}): Promise<NativeLibrary> {
@@ -64,7 +68,7 @@ async function compileLibrary(onNotice: (message: string) => void): Promise<stri
   const library = join(folder, `kernels-${hash.digest("hex").slice(0, 16)}.so`);
   if (await stat(library).catch(() => undefined)) return library;
 
-  onNotice("compiling the kernels for this machine, once; this takes some seconds");
+  const notice = setTimeout(() => onNotice("compiling the kernels for this machine, once"), noticeAfter);
   // Several processes may compile at once; each renames its own complete file into place.
   const run = (args: string[]) => promisify(execFile)(compiler, args, { timeout: 240_000 });
   let temporary: string | undefined;
@@ -82,6 +86,7 @@ async function compileLibrary(onNotice: (message: string) => void): Promise<stri
   } catch (cause) {
     throw new BackendError(`native kernels cannot be compiled with ${compiler}: ${compileFailure(cause)}`, { cause });
   } finally {
+    clearTimeout(notice);
     if (temporary) await rm(temporary, { recursive: true, force: true }).catch(() => {});
   }
   return library;
@@ -108,6 +113,7 @@ async function bind(path: string): Promise<NativeLibrary> {
       createPool: library.func("uint64_t rwkv_pool_create(uint32_t threads, int32_t level)"),
       poolThreads: library.func("uint32_t rwkv_pool_threads(uint64_t pool)"),
       destroyPool: library.func("void rwkv_pool_destroy(uint64_t pool)"),
+      useHugePages: library.func("void rwkv_use_huge_pages(uint64_t address, uint64_t size)"),
       mapFile: library.func("uint64_t rwkv_map_file(const char* path, uint64_t size)"),
       unmapFile: library.func("void rwkv_unmap_file(uint64_t address, uint64_t size)"),
       addressOf: (bytes) => Number(koffi.address(bytes)),

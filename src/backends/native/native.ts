@@ -47,6 +47,7 @@ export async function createNativeMachine(
 }
 
 const alignment = 64;
+const hugePage = 2 ** 21;
 
 class NativeMachine implements KernelMachine {
   readonly threads: number;
@@ -74,6 +75,7 @@ class NativeMachine implements KernelMachine {
       throw new BackendError(`native backend: not enough memory for ${size} bytes`, { cause });
     }
     const start = this.#library.addressOf(new Uint8Array(buffer));
+    if (size >= hugePage) this.#library.useHugePages(start, buffer.byteLength);
     const shift = (alignment - (start % alignment)) % alignment;
     const block = { address: start + shift, bytes: new Uint8Array(buffer, shift, size) };
     this.#blocks.push(block);

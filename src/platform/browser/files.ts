@@ -40,15 +40,18 @@ export async function readText(url: string): Promise<string> {
   return (await fetch(url)).text();
 }
 
+/** Smaller files are fetched whole: loading a model reads hundreds of small ranges. */
+const smallFile = 8 * 2 ** 20;
+
 /**
- * Opens a URL for reading by range. Where the server does not serve ranges, the file is fetched whole, once.
+ * Opens a URL for reading by range. A small file is fetched whole, once; so is one whose server does not serve ranges.
  *
  * @throws CheckpointError when it cannot be fetched
  */
 export async function fileSource(url: string): Promise<ByteSource> {
   const first = await request(url, { headers: { range: "bytes=0-0" } });
   const total = /\/(\d+)$/.exec(first.headers.get("content-range") ?? "")?.[1];
-  if (first.status !== 206 || total === undefined) {
+  if (first.status !== 206 || total === undefined || Number(total) <= smallFile) {
     const response = first.status === 206 ? await request(url) : first;
     return bytesSource(url, new Uint8Array(await response.arrayBuffer()));
   }
@@ -60,7 +63,9 @@ export async function fileSource(url: string): Promise<ByteSource> {
       checkRange(source, offset, target.byteLength);
       if (target.byteLength === 0) return;
       const range = `bytes=${offset}-${offset + target.byteLength - 1}`;
-      const bytes = new Uint8Array(await (await request(url, { headers: { range } })).arrayBuffer());
+      // Past the cache, which would have to put together many ranges of one file.
+      const init: RequestInit = { headers: { range }, cache: "no-store" };
+      const bytes = new Uint8Array(await (await request(url, init)).arrayBuffer());
       if (bytes.byteLength !== target.byteLength) {
         throw new CheckpointError(url, `expected ${target.byteLength} bytes for ${range}, found ${bytes.byteLength}`);
       }
