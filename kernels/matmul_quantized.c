@@ -18,7 +18,7 @@ enum { quantized_rows = 2, quantized_groups = 1 };
 #endif
 
 // Decoding reads two distant groups at a time, and asks for them ahead, as multiply_streams does.
-enum { vector_groups = 2, quantized_ahead = 2048 };
+enum { vector_groups = 2, quantized_ahead = 4096 };
 
 // Pairs of blocks of a part of the inputs, such that a part of the groups' weights stays in the first level cache for all rows.
 enum { part_pairs = 16 };

@@ -18,9 +18,9 @@ static void probe_read(const struct pass* pass, const struct record* record, uin
   floats(record->address[1])[thread * 16] = sum(sums[0] + sums[1] + sums[2] + sums[3]);
 }
 
-enum { chains = 12 };  // independent sums, enough to hide the latency of an addition
+enum { chains = 10 };  // independent sums, enough to hide the latency of an addition
 
-// Does `count` * 1024 * 12 multiplications and additions of vectors, on each thread.
+// Does `count` * 1024 * 10 multiplications and additions of vectors, on each thread.
 //   address: memory [at least 16 floats], result [16 floats a thread]
 static void probe_arithmetic(const struct pass* pass, const struct record* record, uint32_t thread) {
   (void)pass;

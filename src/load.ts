@@ -53,6 +53,7 @@ export async function load(
 ): Promise<Model> {
   const started = performance.now();
   checkOptions(options);
+  (options.backend ? backends[options.backend] : nativeBackend)?.prepare?.();
   return loadCheckpoint(await openCheckpoint(input), options, started, typeof input === "string");
 }
 

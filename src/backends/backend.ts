@@ -64,6 +64,8 @@ export interface OpenOptions {
 /** A backend: a way to run any graph. */
 export interface Backend {
   readonly name: BackendName;
+  /** Begins what needs no model, while the directory of one is read; `open` tells what became of it. */
+  prepare?(): void;
   /**
    * Loads a model.
    *

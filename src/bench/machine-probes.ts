@@ -7,7 +7,7 @@ import { passSize, recordSize, writePass, writeProbe } from "../backends/kernel/
 const readMebibytes = 256;
 const arithmeticCount = 2000;
 /** Chains of the arithmetic probe times its inner loop times two operations; see kernels/probe.c. */
-const operationsPerCount = 12 * 1024 * 2;
+const operationsPerCount = 10 * 1024 * 2;
 
 /** Measures one machine; probes can be repeated between other measurements. */
 export class MachineProbes {

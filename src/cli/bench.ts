@@ -107,7 +107,7 @@ function report(m: Measurement): string {
   const rows: readonly (readonly [string, string, string])[] = [
     ["decode", `${m.decode_tok_s.toFixed(1)} tokens/s`, percent(m.decode_of_limit, "the bandwidth limit")],
     ["generate", `${m.generate_tok_s.toFixed(1)} tokens/s`, percent(m.generate_tok_s / m.decode_tok_s, "decode")],
-    ["prefill (512)", `${m.prefill_tok_s.toFixed(0)} tokens/s`, percent(m.prefill_of_peak, "peak arithmetic")],
+    ["prefill (512)", `${m.prefill_tok_s.toFixed(0)} tokens/s`, percent(m.prefill_of_peak, "float32's peak")],
     ["batch of 8", `${m.batch8_tok_s.toFixed(0)} tokens/s`, `${(m.batch8_tok_s / m.decode_tok_s).toFixed(1)} x decode`],
     ["load", `${m.load_ms.toFixed(0)} ms`, `first token after ${m.first_token_ms.toFixed(0)} ms`],
     ["memory", formatBytes(m.rss_mb * 1e6), `${formatBytes(m.weight_bytes_per_token)} of weights a token`],

@@ -46,6 +46,8 @@ const objects: readonly { name: string; source: string; flags: readonly string[]
 ];
 
 let loading: Promise<NativeLibrary> | undefined;
+/** Who wants to hear that compiling takes its time. */
+const listeners = new Set<(message: string) => void>();
 
 /**
  * The library, compiled if need be. Later calls share the first one's result.
@@ -53,12 +55,15 @@ let loading: Promise<NativeLibrary> | undefined;
  * @param onNotice called with a line when compiling takes its time, some seconds
  * @throws BackendError when there is no compiler, or compiling or loading fails
  */
-export function loadNativeLibrary(onNotice: (message: string) => void = () => {}): Promise<NativeLibrary> {
-  loading ??= compileLibrary(onNotice).then(bind);
+export function loadNativeLibrary(onNotice?: (message: string) => void): Promise<NativeLibrary> {
+  if (onNotice) listeners.add(onNotice);
+  loading ??= compileLibrary()
+    .then(bind)
+    .finally(() => listeners.clear());
   return loading;
 }
 
-async function compileLibrary(onNotice: (message: string) => void): Promise<string> {
+async function compileLibrary(): Promise<string> {
   const names = (await readdir(sourceFolder)).filter((name) => /\.[ch]$/.test(name)).sort();
   const compiler = process.env["CC"] || "cc";
   const hash = createHash("sha256");
@@ -68,7 +73,9 @@ async function compileLibrary(onNotice: (message: string) => void): Promise<stri
   const library = join(folder, `kernels-${hash.digest("hex").slice(0, 16)}.so`);
   if (await stat(library).catch(() => undefined)) return library;
 
-  const notice = setTimeout(() => onNotice("compiling the kernels for this machine, once"), noticeAfter);
+  const notice = setTimeout(() => {
+    for (const tell of listeners) tell("compiling the kernels for this machine, once");
+  }, noticeAfter);
   // Several processes may compile at once; each renames its own complete file into place.
   const run = (args: string[]) => promisify(execFile)(compiler, args, { timeout: 240_000 });
   let temporary: string | undefined;

@@ -14,6 +14,7 @@ export const nativeBackend: Backend = nativeBackendAt();
 export function nativeBackendAt(level?: string): Backend {
   return {
     name: "native",
+    prepare: () => void loadNativeLibrary().catch(() => {}),
     async open(model, options) {
       return openKernelRuntime(await createNativeMachine(options.threads, level, options.onNotice), model, options);
     },
