@@ -4,16 +4,20 @@
 
 #include "plan.h"
 
-static void embedding_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-static void layer_norm_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-static void token_shift_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-static void matmul_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-static void wkv_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-static void unary_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-static void binary_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-static void select_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-static void quantize_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread);
-static void quantize_weights(const struct pass* pass, const struct record* record, uint32_t thread);
-static void choose_tokens(const struct pass* pass, const struct record* record, uint32_t thread);
-static void probe_read(const struct pass* pass, const struct record* record, uint32_t thread);
-static void probe_arithmetic(const struct pass* pass, const struct record* record, uint32_t thread);
+// Each is a function of its own: inlined into one, all of them are more than a compiler, WebAssembly's above all, finds registers
+// for.
+#define KERNEL static __attribute__((noinline))
+
+KERNEL void embedding_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void layer_norm_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void token_shift_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void matmul_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void wkv_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void unary_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void binary_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void select_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void quantize_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void quantize_weights(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void choose_tokens(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void probe_read(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void probe_arithmetic(const struct pass* pass, const struct record* record, uint32_t thread);

@@ -4,7 +4,7 @@
 #include "kernels.h"
 #include "simd.h"
 
-static void multiply_vector(const struct record* record, struct range outputs);
-static void multiply_tiles(const struct record* record, struct range outputs, uint32_t rows);
-static void multiply_panels(const struct record* record, struct range outputs, uint32_t rows);
-static void multiply_quantized(const struct record* record, struct range outputs, uint32_t rows);
+KERNEL void multiply_vector(const struct record* record, struct range outputs);
+KERNEL void multiply_tiles(const struct record* record, struct range outputs, uint32_t rows);
+KERNEL void multiply_panels(const struct record* record, struct range outputs, uint32_t rows);
+KERNEL void multiply_quantized(const struct record* record, struct range outputs, uint32_t rows);

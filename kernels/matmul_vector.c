@@ -78,7 +78,7 @@ static void spread_evenly(const float* x, uint32_t count, float* spread) {
   }
 }
 
-static void multiply_vector_bf16(const struct record* record, struct range outputs) {
+KERNEL void multiply_vector_bf16(const struct record* record, struct range outputs) {
   const uint16_t* weight = (const uint16_t*)(uintptr_t)record->address[0];
   const float* x = floats(record->address[1]);
   float* out = floats(record->address[4]);
