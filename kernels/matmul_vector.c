@@ -3,8 +3,12 @@
 #include "load_weights.h"
 #include "matmul.h"
 
-// Found by trying 1, 2 and 4 streams and 0 to 8 KiB, in turn in one run, on Zen 5.
+// Found by trying 1, 2 and 4 streams and distances of 0 to 8 KiB, in turn in one run: with AVX-512 on Zen 5, with AVX2 on Zen 1.
+#if LANES == 8
+enum { max_streams = 4, prefetch_distance = 512 };
+#else
 enum { max_streams = 2, prefetch_distance = 2048 };
+#endif
 
 // Inputs up to which x is spread for bfloat16, on the stack.
 enum { spread_inputs = 16384 };

@@ -20,7 +20,7 @@ import type { Tokenizer } from "./tokenizers/tokenizer.js";
 export interface LoadOptions {
   /** A tokenizer file, a folder with one, "bytes", or a tokenizer. By default the one beside the checkpoint. */
   tokenizer?: string | Tokenizer;
-  /** Type of the weight matrices. By default as stored. */
+  /** Type of the weight matrices: f32, f16, bf16, or blocks of 8 or 4 bits (docs/quantization.md). By default as stored. */
   dtype?: WeightDType;
   /** By default native where it can be compiled, else wasm. */
   backend?: BackendName;

@@ -44,6 +44,13 @@ test("a checkpoint, as a table", async () => {
     expect(table).toContain(row);
 });
 
+test("weights in blocks count with their scales, the head of q4 with 8 bits", async () => {
+  const [m] = JSON.parse(await bench("--shape", "1x64x96", "--dtype", "q4", "--rounds", "1", "--json"));
+  expect(m).toMatchObject({ dtype: "q4", backend: "native" });
+  expect(m.weight_bytes_per_token).toBe((18 / 32) * (5 * 64 * 64 + 2 * 64 * 256) + (34 / 32) * 64 * 96);
+  expect(m.decode_tok_s).toBeGreaterThan(0);
+}, 60_000);
+
 test("shapes and names that cannot be are refused", async () => {
   await expect(bench("--shape", "2x33")).rejects.toThrow("expected layers x width x vocabulary");
   await expect(bench("--dtype", "q9")).rejects.toThrow("expected f32, f16, bf16, q8, q4, found q9");

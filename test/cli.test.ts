@@ -328,3 +328,14 @@ test("without a compiler WebAssembly is used, with one line that says so", async
   );
   expect(lines[1]).toContain("wasm on");
 });
+
+test("instructions that the processor has not are refused, with those that it has", async () => {
+  const stderr = await new Promise<string>((resolve) => {
+    const env = { ...process.env, RWKV_INSTRUCTIONS: "abacus" };
+    const args = [program, "generate", "--backend", "native", "-n", "5"];
+    execFile(process.execPath, args, { env }, (_error, _stdout, text) => resolve(text));
+  });
+  expect(stderr).toMatch(
+    /^error: native backend: expected instructions \w+(, \w+)* on this processor, found "abacus"\n$/,
+  );
+});

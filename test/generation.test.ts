@@ -319,3 +319,15 @@ describe("stop strings", () => {
     );
   });
 });
+
+test.each(["native", "wasm"] as const)("an idle model takes no time of a processor: %s", async (backend) => {
+  const idle = await load(undefined, { backend, threads: 2 });
+  await idle.generate(prompt, { maxTokens: 20 }).text();
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const before = process.cpuUsage();
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  const { user, system } = process.cpuUsage(before);
+  // A thread that spun would take all of the 400 ms.
+  expect((user + system) / 1000).toBeLessThan(200);
+  await idle.dispose();
+});
