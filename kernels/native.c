@@ -55,8 +55,6 @@ int32_t rwkv_find_level(const char* name) {
   return -1;
 }
 
-const char* rwkv_level_name(int32_t level) { return levels[level].name; }
-
 // Floats in a vector of a level.
 uint32_t rwkv_level_lanes(int32_t level) { return levels[level].lanes(); }
 

@@ -1,7 +1,8 @@
 // What the machine can do: bytes read and operations done per second, by all threads, through the kernels themselves.
 
 import type { Block, KernelMachine } from "../backends/kernel/kernel-machine.js";
-import { passSize, recordSize, writePass, writeProbe } from "../backends/kernel/records.js";
+import { writeProbe } from "../backends/kernel/records.js";
+import { SingleRecord } from "../backends/kernel/single-record.js";
 
 /** Well beyond the last level cache. */
 const readMebibytes = 256;
@@ -14,16 +15,14 @@ export class MachineProbes {
   readonly #machine: KernelMachine;
   readonly #memory: Block;
   readonly #result: Block;
-  readonly #record: Block;
-  readonly #pass: Block;
+  readonly #record: SingleRecord;
 
   constructor(machine: KernelMachine) {
     this.#machine = machine;
     this.#memory = machine.allocate(readMebibytes * 2 ** 20);
     this.#memory.bytes.fill(1); // untouched pages would all be one page of zeros, in the cache
     this.#result = machine.allocate(machine.threads * 64);
-    this.#record = machine.allocate(recordSize);
-    this.#pass = machine.allocate(passSize);
+    this.#record = new SingleRecord(machine);
   }
 
   /** Bytes read per second. */
@@ -43,16 +42,12 @@ export class MachineProbes {
 
   /** Seconds of the fastest of three runs: a probe is of what the machine can do. */
   async #time(kernel: "probeRead" | "probeArithmetic", count: number): Promise<number> {
-    writeProbe(kernel, count, [this.#memory.address, this.#result.address], this.#record.bytes);
-    const nothing = { tokens: 0, tokenCount: 0, selected: 0, selectedCount: 0, segments: 0, segmentCount: 0 };
-    writePass(
-      { ...nothing, records: this.#record.address, recordCount: 1, threads: this.#machine.threads },
-      this.#pass.bytes,
-    );
     let best = Number.POSITIVE_INFINITY;
     for (let i = 0; i < 3; i++) {
       const started = performance.now();
-      await this.#machine.run(this.#pass.address);
+      await this.#record.run((target) =>
+        writeProbe(kernel, count, [this.#memory.address, this.#result.address], target),
+      );
       best = Math.min(best, performance.now() - started);
     }
     return best / 1000;

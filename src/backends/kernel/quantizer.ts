@@ -5,7 +5,8 @@ import { tensorPieces } from "../../checkpoints/read-tensor.js";
 import { type BlockType, bytesPerElement, type FloatType, isBlockType, isFloatType } from "../../dtypes.js";
 import { groupOutputs, groupSize } from "../../quantization/blocks.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
-import { passSize, recordSize, writePass, writeQuantizeWeights } from "./records.js";
+import { writeQuantizeWeights } from "./records.js";
+import { SingleRecord } from "./single-record.js";
 
 /** Rows are brought to the machine in pieces of about this size. */
 const pieceSize = 2 ** 21;
@@ -13,14 +14,12 @@ const pieceSize = 2 ** 21;
 /** Quantizes matrices, one at a time. */
 export class Quantizer {
   readonly #machine: KernelMachine;
-  readonly #record: Block;
-  readonly #pass: Block;
+  readonly #record: SingleRecord;
   #staging: Block | undefined;
 
   constructor(machine: KernelMachine) {
     this.#machine = machine;
-    this.#record = machine.allocate(recordSize);
-    this.#pass = machine.allocate(passSize);
+    this.#record = new SingleRecord(machine);
   }
 
   /**
@@ -64,17 +63,11 @@ export class Quantizer {
     return this.#staging;
   }
 
-  async #run(
+  #run(
     from: { address: number; dtype: FloatType; outputs: number; inputs: number },
     to: { address: number; dtype: BlockType },
   ): Promise<void> {
-    writeQuantizeWeights(from, to, this.#record.bytes);
-    const nothing = { tokens: 0, tokenCount: 0, selected: 0, selectedCount: 0, segments: 0, segmentCount: 0 };
-    writePass(
-      { ...nothing, records: this.#record.address, recordCount: 1, threads: this.#machine.threads },
-      this.#pass.bytes,
-    );
-    await this.#machine.run(this.#pass.address);
+    return this.#record.run((target) => writeQuantizeWeights(from, to, target));
   }
 }
 

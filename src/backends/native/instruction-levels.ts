@@ -7,14 +7,14 @@ export interface InstructionLevel {
   readonly flags: readonly string[];
 }
 
+const avx2 = ["-mavx2", "-mfma", "-mf16c"];
+const avx512 = [...avx2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"];
+
 const x86: readonly InstructionLevel[] = [
   { name: "sse4", flags: ["-msse4.1"] },
-  { name: "avx2", flags: ["-mavx2", "-mfma", "-mf16c"] },
-  { name: "avx512", flags: ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"] },
-  {
-    name: "avx512vnni",
-    flags: ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"],
-  },
+  { name: "avx2", flags: avx2 },
+  { name: "avx512", flags: avx512 },
+  { name: "avx512vnni", flags: [...avx512, "-mavx512vnni"] },
 ];
 
 const arm: readonly InstructionLevel[] = [

@@ -15,7 +15,6 @@ import { instructionLevels } from "./instruction-levels.js";
 export interface NativeLibrary {
   /** Number of the level of that name, or of the highest that the processor has for ""; -1 where it has not. */
   findLevel(name: string): number;
-  levelName(level: number): string;
   /** Floats in a vector of a level's kernels. */
   levelLanes(level: number): number;
   createPool(threads: number, level: number): number;
@@ -115,7 +114,6 @@ async function bind(path: string): Promise<NativeLibrary> {
     const run = library.func("void rwkv_pool_run(uint64_t pool, uint64_t pass)");
     return {
       findLevel: library.func("int32_t rwkv_find_level(const char* name)"),
-      levelName: library.func("const char* rwkv_level_name(int32_t level)"),
       levelLanes: library.func("uint32_t rwkv_level_lanes(int32_t level)"),
       createPool: library.func("uint64_t rwkv_pool_create(uint32_t threads, int32_t level)"),
       poolThreads: library.func("uint32_t rwkv_pool_threads(uint64_t pool)"),

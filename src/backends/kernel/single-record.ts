@@ -1,0 +1,26 @@
+// Runs one record by itself, without tokens or sequences: making blocks of a matrix, probing the machine.
+
+import type { Block, KernelMachine } from "./kernel-machine.js";
+import { passSize, recordSize, writePass } from "./records.js";
+
+/** A record and its pass in a machine's memory, to be run again and again. */
+export class SingleRecord {
+  readonly #machine: KernelMachine;
+  readonly #record: Block;
+  readonly #pass: Block;
+
+  constructor(machine: KernelMachine) {
+    this.#machine = machine;
+    this.#record = machine.allocate(recordSize);
+    this.#pass = machine.allocate(passSize);
+  }
+
+  /** @param write writes the record */
+  async run(write: (target: Uint8Array) => void): Promise<void> {
+    write(this.#record.bytes);
+    const nothing = { tokens: 0, tokenCount: 0, selected: 0, selectedCount: 0, segments: 0, segmentCount: 0 };
+    const { threads } = this.#machine;
+    writePass({ ...nothing, records: this.#record.address, recordCount: 1, threads }, this.#pass.bytes);
+    await this.#machine.run(this.#pass.address);
+  }
+}
