@@ -1,15 +1,24 @@
-// Functions of one and two elements, for those that were not fused into a matrix product.
+// Functions of one and two elements, for those that were not fused into a matrix product; and dropout.
 
 #include "kernels.h"
 #include "simd.h"
 
-static vfloat apply_unary(uint32_t function, vfloat x) {
-  switch (function) {
+static vfloat apply_unary(const struct record* record, vfloat x) {
+  switch (record->function) {
     case UNARY_SIGMOID: return sigmoid_v(x);
-    case UNARY_RELU: return choose(x < 0, splat(0), x);
-    case UNARY_SQUARE: return x * x;
+    case UNARY_RELU_SQUARED: return relu_squared(x);
     case UNARY_EXP: return exp_v(x);
+    case UNARY_SCALE: return x * record->factor;
     default: return -x;
+  }
+}
+
+static vfloat apply_binary(uint32_t function, vfloat a, vfloat b) {
+  switch (function) {
+    case BINARY_ADD: return a + b;
+    case BINARY_MULTIPLY: return a * b;
+    case BINARY_SIGMOID_GRADIENT: return a * (1 - a) * b;
+    default: return 2 * square_root(a) * b;
   }
 }
 
@@ -17,7 +26,7 @@ static struct range element_range(const struct pass* pass, const struct record* 
   return share_of(row_count(pass, record) * record->width, lanes, thread, pass->thread_count);
 }
 
-// out = function(x)
+// out = function(x); scaling is by `factor`
 //   address: x [rows, width], out [rows, width]
 static void unary_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const float* x = floats(record->address[0]);
@@ -25,11 +34,12 @@ static void unary_forward(const struct pass* pass, const struct record* record, 
   struct range range = element_range(pass, record, thread);
   for (uint32_t i = range.begin; i < range.end; i += lanes) {
     uint32_t left = range.end - i;
-    store_up_to(out + i, apply_unary(record->function, load_up_to(x + i, left)), left);
+    store_up_to(out + i, apply_unary(record, load_up_to(x + i, left)), left);
   }
 }
 
-// out = a + b or a * b
+// out = a + b or a * b; or, with a the result of a function and b its gradient, the gradient of what it was applied to: of
+// sigmoid a (1 - a) b, of relu squared 2 sqrt(a) b.
 //   address: a, b [rows, width], out [rows, width]
 static void binary_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const float* a = floats(record->address[0]);
@@ -38,8 +48,29 @@ static void binary_forward(const struct pass* pass, const struct record* record,
   struct range range = element_range(pass, record, thread);
   for (uint32_t i = range.begin; i < range.end; i += lanes) {
     uint32_t left = range.end - i;
-    vfloat x = load_up_to(a + i, left);
-    vfloat y = load_up_to(b + i, left);
-    store_up_to(out + i, record->function == BINARY_ADD ? x + y : x * y, left);
+    store_up_to(out + i, apply_binary(record->function, load_up_to(a + i, left), load_up_to(b + i, left)), left);
   }
+}
+
+// A number that looks random, from any other (Chris Wellons, https://github.com/skeeto/hash-prospector, "lowbias32").
+static inline uint32_t hash(uint32_t x) {
+  x ^= x >> 16;
+  x *= 0x7feb352dU;
+  x ^= x >> 15;
+  x *= 0x846ca68bU;
+  x ^= x >> 16;
+  return x;
+}
+
+// out[i] = 0 for elements left out, x[i] / (1 - rate) for the others (Srivastava et al., JMLR 15, 2014). Which are left out
+// follows from the pass's seed, `count` and i alone, so that the gradient, which is the same function, leaves out the same.
+//   address: x [rows, width], out [rows, width]; factor: rate
+static void dropout_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
+  const float* x = floats(record->address[0]);
+  float* out = floats(record->address[1]);
+  struct range range = element_range(pass, record, thread);
+  uint32_t key = hash(pass->seed ^ hash(record->count + 1));
+  uint32_t threshold = (uint32_t)((double)record->factor * 0x1p32);
+  float scale = 1 / (1 - record->factor);
+  for (uint32_t i = range.begin; i < range.end; i++) out[i] = hash(key ^ hash(i)) < threshold ? 0 : x[i] * scale;
 }

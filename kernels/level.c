@@ -4,9 +4,12 @@
 
 #include "choose.c"
 #include "elementwise.c"
+#include "loss.c"
 #include "matmul.c"
+#include "matmul_gradient.c"
 #include "mix.c"
 #include "norm.c"
+#include "optimizer.c"
 #include "plan.c"
 #include "probe.c"
 #include "quantize.c"

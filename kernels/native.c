@@ -12,7 +12,7 @@
 #include "threads.h"
 
 // Bumped when a signature or a structure changes, so that a library of another build is not taken for this one.
-int32_t rwkv_interface_version(void) { return 4; }
+int32_t rwkv_interface_version(void) { return 5; }
 
 #if defined(__x86_64__)
 #define LEVELS(LEVEL)                                                                                              \

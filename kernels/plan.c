@@ -22,6 +22,21 @@ static void run_record(const struct pass* pass, const struct record* record, uin
     case KERNEL_CHOOSE: return choose_tokens(pass, record, thread);
     case KERNEL_PROBE_READ: return probe_read(pass, record, thread);
     case KERNEL_PROBE_ARITHMETIC: return probe_arithmetic(pass, record, thread);
+    case KERNEL_CROSS_ENTROPY: return cross_entropy_forward(pass, record, thread);
+    case KERNEL_TRANSPOSED_MATMUL: return transposed_matmul_forward(pass, record, thread);
+    case KERNEL_WEIGHT_GRADIENT: return weight_gradient(pass, record, thread);
+    case KERNEL_EMBEDDING_GRADIENT: return embedding_gradient(pass, record, thread);
+    case KERNEL_LAYER_NORM_GRADIENT: return layer_norm_gradient(pass, record, thread);
+    case KERNEL_ROW_MOMENTS: return row_moments_forward(pass, record, thread);
+    case KERNEL_LAYER_NORM_WEIGHT_GRADIENT: return layer_norm_weight_gradient(pass, record, thread);
+    case KERNEL_COLUMN_SUMS: return column_sums(pass, record, thread);
+    case KERNEL_TOKEN_SHIFT_GRADIENT: return token_shift_gradient(pass, record, thread);
+    case KERNEL_WKV_GRADIENT: return wkv_gradient(pass, record, thread);
+    case KERNEL_DROPOUT: return dropout_forward(pass, record, thread);
+    case KERNEL_SCATTER_ROWS: return scatter_rows(pass, record, thread);
+    case KERNEL_SUM_OF_SQUARES: return sum_of_squares(pass, record, thread);
+    case KERNEL_GRADIENT_NORM: return gradient_norm(pass, record, thread);
+    case KERNEL_ADAM: return adam_step(pass, record, thread);
   }
 }
 

@@ -19,6 +19,22 @@ enum kernel {
   KERNEL_CHOOSE,
   KERNEL_PROBE_READ,
   KERNEL_PROBE_ARITHMETIC,
+  // Of training:
+  KERNEL_CROSS_ENTROPY,
+  KERNEL_TRANSPOSED_MATMUL,
+  KERNEL_WEIGHT_GRADIENT,
+  KERNEL_EMBEDDING_GRADIENT,
+  KERNEL_LAYER_NORM_GRADIENT,
+  KERNEL_ROW_MOMENTS,
+  KERNEL_LAYER_NORM_WEIGHT_GRADIENT,
+  KERNEL_COLUMN_SUMS,
+  KERNEL_TOKEN_SHIFT_GRADIENT,
+  KERNEL_WKV_GRADIENT,
+  KERNEL_DROPOUT,
+  KERNEL_SCATTER_ROWS,
+  KERNEL_SUM_OF_SQUARES,
+  KERNEL_GRADIENT_NORM,
+  KERNEL_ADAM,
 };
 
 enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8, DTYPE_Q4 };
@@ -28,31 +44,37 @@ enum activation { ACTIVATION_NONE, ACTIVATION_SIGMOID, ACTIVATION_RELU_SQUARED }
 // Whether threads meet after a record: BARRIER_FEW_ROWS_APART unless there are fewer rows than threads.
 enum barrier_kind { BARRIER_NEVER, BARRIER_ALWAYS, BARRIER_FEW_ROWS_APART };
 
-enum unary { UNARY_SIGMOID, UNARY_RELU, UNARY_SQUARE, UNARY_EXP, UNARY_NEGATE };
+enum unary { UNARY_SIGMOID, UNARY_RELU_SQUARED, UNARY_EXP, UNARY_NEGATE, UNARY_SCALE };
 
-enum binary { BINARY_ADD, BINARY_MULTIPLY };
+enum binary { BINARY_ADD, BINARY_MULTIPLY, BINARY_SIGMOID_GRADIENT, BINARY_RELU_SQUARED_GRADIENT };
 
-// One operation; 128 bytes. Each kernel says which fields it reads.
+// How many rows a value has: one for each token of the pass, one for each selected token, or the same in every pass.
+enum row_set { ROWS_TOKENS, ROWS_SELECTED, ROWS_FIXED };
+
+// One operation; 192 bytes. Each kernel says which fields it reads.
 struct record {
   uint32_t kernel;
   uint32_t barrier_after;  // enum barrier_kind: whether all threads meet here before the next record
-  uint32_t selected_rows;  // 0: a row for each token, 1: a row for each selected token
+  uint32_t row_set;        // of the output
   uint32_t dtype;          // of the weight matrix
   uint32_t width;          // floats in a row of the output
   uint32_t inputs;         // floats in a row of the input
   uint32_t function;       // activation, unary or binary; the type that weights are quantized to
-  uint32_t count;          // outputs of a token shift
-  float epsilon;
+  uint32_t count;          // outputs of a token shift; what else is counted
+  float factor;            // the epsilon of a norm; what else is a number
+  uint32_t rows;           // of the output, where they are fixed
+  uint32_t state[4];       // offsets of state vectors in a sequence's block, in floats
+  uint32_t input_row_set;  // of the input, where a gradient sums over its rows
   uint32_t reserved;
-  uint32_t state[4];    // offsets of state vectors in a sequence's block, in floats
-  uint64_t address[9];  // of weights and buffers
+  uint64_t address[16];  // of weights and buffers
 };
 
 // Consecutive rows of one sequence.
 struct segment {
   uint32_t start;
   uint32_t count;
-  uint64_t state;  // address of the sequence's block
+  uint64_t state;       // address of the sequence's block as it is before these rows
+  uint64_t next_state;  // where it is left as it is after them; often the same
 };
 
 struct barrier {
@@ -62,18 +84,20 @@ struct barrier {
   uint32_t reserved;
 };
 
-// One forward pass; 80 bytes.
+// One walk over the records; 88 bytes.
 struct pass {
   uint64_t records;
   uint64_t tokens;    // int32 token ids
   uint64_t selected;  // int32 row numbers
   uint64_t segments;
+  uint64_t targets;  // int32 token ids, one for each selected row: what should have been predicted there
   uint32_t record_count;
   uint32_t token_count;
   uint32_t selected_count;
   uint32_t segment_count;
   uint32_t thread_count;
-  uint32_t reserved[3];
+  uint32_t seed;  // of what dropout leaves out
+  uint32_t reserved[2];
   struct barrier barrier;
 };
 
@@ -110,8 +134,17 @@ static inline struct range channels_of(uint32_t width, uint32_t thread, uint32_t
   return share_of(width, channel_grain, thread, threads);
 }
 
+static inline uint32_t rows_of(const struct pass* pass, uint32_t row_set, uint32_t fixed) {
+  return row_set == ROWS_TOKENS ? pass->token_count : row_set == ROWS_SELECTED ? pass->selected_count : fixed;
+}
+
 static inline uint32_t row_count(const struct pass* pass, const struct record* record) {
-  return record->selected_rows ? pass->selected_count : pass->token_count;
+  return rows_of(pass, record->row_set, record->rows);
+}
+
+// Rows that a gradient sums over.
+static inline uint32_t input_row_count(const struct pass* pass, const struct record* record) {
+  return rows_of(pass, record->input_row_set, 0);
 }
 
 static inline float* floats(uint64_t address) { return (float*)(uintptr_t)address; }

@@ -90,6 +90,22 @@ static inline int any_true(vint mask) {
 #endif
 }
 
+static inline vfloat square_root(vfloat x) {
+#if LANES == 16 && defined(__AVX512F__)
+  return (vfloat)_mm512_sqrt_ps((__m512)x);
+#elif LANES == 8 && defined(__AVX2__)
+  return (vfloat)_mm256_sqrt_ps((__m256)x);
+#elif LANES == 4 && defined(__SSE2__)
+  return (vfloat)_mm_sqrt_ps((__m128)x);
+#elif LANES == 4 && defined(__wasm__)
+  return (vfloat)wasm_f32x4_sqrt((v128_t)x);
+#else
+  vfloat result;
+  for (int i = 0; i < lanes; i++) result[i] = __builtin_sqrtf(x[i]);
+  return result;
+#endif
+}
+
 static inline vfloat maximum(vfloat a, vfloat b) { return choose(a > b, a, b); }
 
 // To the nearest integer, ties to even.
@@ -199,3 +215,5 @@ static inline vfloat exp_v(vfloat x) {
 }
 
 static inline vfloat sigmoid_v(vfloat x) { return 1 / (1 + exp_v(-x)); }
+
+static inline vfloat relu_squared(vfloat x) { return choose(x < 0, splat(0), x * x); }

@@ -48,6 +48,11 @@ export class BackendError extends RwkvError {
   override name = "BackendError";
 }
 
+/** Training data cannot be used, a run cannot be resumed, or training has diverged. */
+export class TrainingError extends RwkvError {
+  override name = "TrainingError";
+}
+
 function describeValue(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
   if (Array.isArray(value)) return `an array of ${value.length}`;

@@ -37,12 +37,12 @@ export function mainType(types: ReadonlyMap<WeightNode, WeightDType>): WeightDTy
   return [...sizes].reduce((most, next) => (next[1] > most[1] ? next : most))[0];
 }
 
-/** Reads all vector weights of a graph. */
+/** Reads all weights that are vectors. */
 export async function readVectors(
-  graph: Graph,
+  { weights }: Pick<Graph, "weights">,
   tensors: ReadonlyMap<string, StoredTensor>,
 ): Promise<Map<WeightNode, Float32Array>> {
-  const vectors = graph.weights.filter((weight) => weight.op === "vector");
+  const vectors = weights.filter((weight) => weight.op === "vector");
   const read = vectors.map(async (weight) => [weight, await readFloat32(tensorOf(tensors, weight))] as const);
   return new Map(await Promise.all(read));
 }

@@ -1,7 +1,6 @@
 // What the machine can do: bytes read and operations done per second, by all threads, through the kernels themselves.
 
 import type { Block, KernelMachine } from "../backends/kernel/kernel-machine.js";
-import { writeProbe } from "../backends/kernel/records.js";
 import { SingleRecord } from "../backends/kernel/single-record.js";
 
 /** Well beyond the last level cache. */
@@ -45,9 +44,8 @@ export class MachineProbes {
     let best = Number.POSITIVE_INFINITY;
     for (let i = 0; i < 3; i++) {
       const started = performance.now();
-      await this.#record.run((target) =>
-        writeProbe(kernel, count, [this.#memory.address, this.#result.address], target),
-      );
+      const addresses = [this.#memory.address, this.#result.address];
+      await this.#record.run({ kernel, barrier: "always", count, addresses });
       best = Math.min(best, performance.now() - started);
     }
     return best / 1000;

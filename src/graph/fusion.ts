@@ -1,9 +1,9 @@
 // Fuses the nodes of a graph into the operations that kernels execute: what follows a matrix product element by element -
-// an activation, a factor, a summand - is done where the product is stored, and all mixes of one token shift are one
-// operation.
+// an activation, a factor, a summand - is done where the product is stored, and all values of one group, such as the mixes
+// of a token shift, are one operation's.
 
 import { quantizedRowWidth } from "../quantization/blocks.js";
-import { type Graph, inputsOf, type RowNode, type RowSet, topologicalOrder, type WeightNode } from "./graph.js";
+import { inputsOf, type RowNode, type RowSet, topologicalOrder, type WeightNode } from "./graph.js";
 
 /** Functions that a matrix product can end with. */
 export type Activation = "none" | "sigmoid" | "reluSquared";
@@ -25,7 +25,7 @@ export interface FusedOperation {
   readonly main: PlanNode;
   /** All values it reads, what `main` is computed from first. */
   readonly inputs: readonly PlanNode[];
-  /** The values it makes: one, or the mixes of a token shift. */
+  /** The values it makes: one, or those of a group that are wanted. */
   readonly outputs: readonly PlanNode[];
   readonly activation: Activation;
   readonly multiplier?: RowNode;
@@ -33,25 +33,30 @@ export interface FusedOperation {
 }
 
 /**
- * The operations of a graph, each after those it needs.
+ * The operations that give the roots, each after those it needs.
  *
  * @param quantized the weights that are in blocks
  */
-export function fuse(graph: Graph, quantized: ReadonlySet<WeightNode> = new Set()): FusedOperation[] {
-  const order = topologicalOrder(graph.output);
+export function fuse(roots: readonly RowNode[], quantized: ReadonlySet<WeightNode> = new Set()): FusedOperation[] {
+  const order = topologicalOrder(...roots);
+  const kept = new Set(roots);
   const consumers = consumersOf(order);
   const depth = depthsOf(order);
   const absorbed = new Set<RowNode>();
   const operations: FusedOperation[] = [];
   for (const node of order) {
     if (absorbed.has(node)) continue;
-    if (node.op === "tokenShift") {
-      const outputs = order.filter((other) => other.op === "tokenShift" && other.group === node.group);
+    if (node.op === "vectorRow") continue; // lies where its vector does
+    if ("group" in node) {
+      const outputs = order.filter((other) => "group" in other && other.group === node.group);
       for (const output of outputs) absorbed.add(output);
-      outputs.sort((a, b) => outputIndex(a) - outputIndex(b));
-      operations.push({ main: node, inputs: [node.x], outputs, activation: "none" });
+      if (node.op === "tokenShift") outputs.sort((a, b) => outputIndex(a) - outputIndex(b));
+      if (node.op === "wkvGradient") {
+        outputs.push({ ...node, output: "workspace", rows: "tokens", width: 3 * node.key.width });
+      }
+      operations.push({ main: node, inputs: valuesIn(inputsOf(node)), outputs, activation: "none" });
     } else {
-      const operation = withEpilogue(node, graph.output, consumers, depth);
+      const operation = withEpilogue(node, kept, consumers, depth);
       for (const taken of operation.absorbed) absorbed.add(taken);
       operations.push(operation.fused);
     }
@@ -83,6 +88,11 @@ function withQuantizedRows(
   return result;
 }
 
+/** Those that an operation makes; the others are vectors. */
+function valuesIn(nodes: readonly RowNode[]): RowNode[] {
+  return nodes.filter((node) => node.op !== "vectorRow");
+}
+
 function outputIndex(node: RowNode): number {
   return node.op === "tokenShift" ? node.output : 0;
 }
@@ -90,7 +100,7 @@ function outputIndex(node: RowNode): number {
 /** Follows a product's only consumers as long as they can be done where it is stored. */
 function withEpilogue(
   main: RowNode,
-  graphOutput: RowNode,
+  kept: ReadonlySet<RowNode>,
   consumers: ReadonlyMap<RowNode, readonly RowNode[]>,
   depth: ReadonlyMap<RowNode, number>,
 ): { fused: FusedOperation; absorbed: RowNode[] } {
@@ -105,20 +115,14 @@ function withEpilogue(
   };
   const onlyConsumer = (node: RowNode) => {
     const all = consumers.get(node) ?? [];
-    return node !== graphOutput && all.length === 1 ? all[0] : undefined;
+    return !kept.has(node) && all.length === 1 ? all[0] : undefined;
   };
   while (main.op === "matmul" || main.op === "wkv") {
     const next = onlyConsumer(result);
     if (next?.op === "unary" && main.op === "matmul" && activation === "none" && !multiplier && !addend) {
-      const afterwards = onlyConsumer(next);
-      if (next.function === "sigmoid") {
-        activation = "sigmoid";
-        take(next);
-      } else if (next.function === "relu" && afterwards?.op === "unary" && afterwards.function === "square") {
-        activation = "reluSquared";
-        take(next);
-        take(afterwards);
-      } else break;
+      if (next.function !== "sigmoid" && next.function !== "reluSquared") break;
+      activation = next.function;
+      take(next);
     } else if (next?.op === "binary" && next.a !== next.b && !addend) {
       const other = next.a === result ? next.b : next.a;
       // The later of two factors takes the other, so that the earlier need not wait.
@@ -129,7 +133,7 @@ function withEpilogue(
       take(next);
     } else break;
   }
-  const inputs = [...inputsOf(main), ...(multiplier ? [multiplier] : []), ...(addend ? [addend] : [])];
+  const inputs = [...valuesIn(inputsOf(main)), ...(multiplier ? [multiplier] : []), ...(addend ? [addend] : [])];
   const fused = {
     main,
     inputs,

@@ -1,11 +1,13 @@
 // The language that models are written in: a graph of operations over matrices whose rows are tokens. A model builds one
 // once; the reference backend walks it as it stands, the kernel backends compile it to a plan. Nothing here computes.
 
+import type { GradientNode } from "./gradient-nodes.js";
+
 /**
- * How many rows a value has in a forward pass: one for every token of the pass, or one for every token whose logits are
- * wanted.
+ * How many rows a value has in a pass: one for every token of the pass, one for every token whose logits are wanted, or the same
+ * in every pass, as the gradient of a weight has.
  */
-export type RowSet = "tokens" | "selected";
+export type RowSet = "tokens" | "selected" | number;
 
 /** A weight that the checkpoint holds, by its canonical name. Vectors are small and computed with in float32. */
 export interface WeightNode {
@@ -25,17 +27,23 @@ export interface StateVector {
 }
 
 /** Functions of one element. */
-export type UnaryFunction = "sigmoid" | "relu" | "square" | "exp" | "negate";
-/** Functions of two elements. */
-export type BinaryFunction = "add" | "multiply";
+export type UnaryFunction = "sigmoid" | "reluSquared" | "exp" | "negate";
+/**
+ * Functions of two elements. The gradient of a function takes the function's result and that result's gradient, and gives the
+ * gradient of what the function was applied to.
+ */
+export type BinaryFunction = "add" | "multiply" | "sigmoidGradient" | "reluSquaredGradient";
 
-interface Row {
+export interface Row {
   readonly rows: RowSet;
   readonly width: number;
 }
 
 /** A value with a row of `width` floats for each token of its row set. */
-export type RowNode =
+export type RowNode = ForwardNode | GradientNode;
+
+/** What models are written in. Each has a rule for its gradient (differentiate.ts). */
+export type ForwardNode =
   | (Row & { readonly op: "embedding"; readonly table: WeightNode })
   | (Row & {
       readonly op: "layerNorm";
@@ -50,7 +58,7 @@ export type RowNode =
       readonly previous: StateVector;
       readonly factors: readonly Vector[];
       readonly output: number;
-      readonly group: number;
+      readonly group: symbol;
     })
   | (Row & { readonly op: "matmul"; readonly weight: WeightNode; readonly x: RowNode })
   | (Row & {
@@ -63,7 +71,10 @@ export type RowNode =
     })
   | (Row & { readonly op: "unary"; readonly function: UnaryFunction; readonly x: RowNode })
   | (Row & { readonly op: "binary"; readonly function: BinaryFunction; readonly a: RowNode; readonly b: RowNode })
-  | (Row & { readonly op: "selectRows"; readonly x: RowNode });
+  | (Row & { readonly op: "scale"; readonly x: RowNode; readonly factor: number })
+  | (Row & { readonly op: "dropout"; readonly x: RowNode; readonly rate: number; readonly index: number })
+  | (Row & { readonly op: "selectRows"; readonly x: RowNode })
+  | (Row & { readonly op: "vectorRow"; readonly vector: Vector });
 
 /** State of the wkv recurrence: sums weighted by e^key, divided by e^maxExponent so that they never overflow. */
 export interface WkvState {
@@ -89,13 +100,19 @@ export interface Graph {
   readonly weights: readonly WeightNode[];
   /** In the order in which a saved state holds them. */
   readonly stateVectors: readonly StateVector[];
+  /**
+   * Values that gradient checkpointing keeps, in order: everything between two of them can be computed again from the first
+   * (Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174).
+   */
+  readonly checkpoints: readonly RowNode[];
 }
 
 /** Builds a graph. Every method checks shapes, so that a mistake in a model fails where it is made. */
 export class GraphBuilder {
   readonly #weights = new Map<string, WeightNode>();
   readonly #stateVectors: StateVector[] = [];
-  #shifts = 0;
+  readonly #checkpoints: RowNode[] = [];
+  #dropouts = 0;
 
   /** A weight matrix [outputs, inputs]. */
   matrix(name: string, outputs: number, inputs: number): WeightNode {
@@ -141,7 +158,7 @@ export class GraphBuilder {
   ): { [K in keyof Factors]: RowNode } {
     requireLength("tokenShift", x.width, ...factors);
     requireTokens("tokenShift", x);
-    const group = this.#shifts++;
+    const group = Symbol("tokenShift");
     const outputs = factors.map((_, output): RowNode => {
       return { op: "tokenShift", x, previous, factors, output, group, rows: "tokens", width: x.width };
     });
@@ -164,12 +181,22 @@ export class GraphBuilder {
   }
 
   unary(fn: UnaryFunction, x: RowNode): RowNode {
-    return { op: "unary", function: fn, x, rows: x.rows, width: x.width };
+    return unary(fn, x);
   }
 
   binary(fn: BinaryFunction, a: RowNode, b: RowNode): RowNode {
-    if (a.rows !== b.rows || a.width !== b.width) throw new RangeError(`${fn}: ${a.width} and ${b.width} wide`);
-    return { op: "binary", function: fn, a, b, rows: a.rows, width: a.width };
+    return binary(fn, a, b);
+  }
+
+  /** x, marked as a value that gradient checkpointing keeps: the input of a layer. */
+  checkpoint(x: RowNode): RowNode {
+    this.#checkpoints.push(x);
+    return x;
+  }
+
+  /** Leaves out elements at random, this share of them, and scales the others up to make up for it; in training only. */
+  dropout(x: RowNode, rate: number): RowNode {
+    return rate === 0 ? x : { op: "dropout", x, rate, index: this.#dropouts++, rows: x.rows, width: x.width };
   }
 
   /** The rows of the tokens whose logits are wanted. */
@@ -179,7 +206,12 @@ export class GraphBuilder {
   }
 
   finish(output: RowNode): Graph {
-    return { output, weights: [...this.#weights.values()], stateVectors: this.#stateVectors };
+    return {
+      output,
+      weights: [...this.#weights.values()],
+      stateVectors: this.#stateVectors,
+      checkpoints: this.#checkpoints,
+    };
   }
 
   #weight(node: WeightNode): WeightNode {
@@ -189,35 +221,61 @@ export class GraphBuilder {
   }
 }
 
+export function unary(fn: UnaryFunction, x: RowNode): RowNode {
+  return { op: "unary", function: fn, x, rows: x.rows, width: x.width };
+}
+
+export function binary(fn: BinaryFunction, a: RowNode, b: RowNode): RowNode {
+  if (a.rows !== b.rows || a.width !== b.width) throw new RangeError(`${fn}: ${a.width} and ${b.width} wide`);
+  return { op: "binary", function: fn, a, b, rows: a.rows, width: a.width };
+}
+
 /** The values a node is computed from. */
 export function inputsOf(node: RowNode): readonly RowNode[] {
   switch (node.op) {
     case "embedding":
+    case "vectorRow":
       return [];
     case "wkv":
       return [node.key, node.value];
     case "binary":
       return [node.a, node.b];
+    case "crossEntropy":
+      return [node.logits];
+    case "embeddingGradient":
+      return [node.gradient];
+    case "weightGradient":
+    case "layerNormGradient":
+      return [node.x, node.gradient];
+    case "layerNormWeightGradient":
+      return [node.x, node.moments, node.gradient];
+    case "tokenShiftGradient":
+      return [node.x, ...node.gradients];
+    case "wkvGradient":
+      return [node.key, node.value, node.gradient];
     default:
       return [node.x];
   }
 }
 
-/** All nodes that the output needs, each after its inputs. */
-export function topologicalOrder(output: RowNode): RowNode[] {
+/** All nodes that the roots need, each after its inputs; what the first root needs comes first. */
+export function topologicalOrder(...roots: readonly RowNode[]): RowNode[] {
   const order: RowNode[] = [];
   const seen = new Set<RowNode>();
-  const stack: { node: RowNode; next: number }[] = [{ node: output, next: 0 }];
-  seen.add(output);
-  while (stack.length > 0) {
-    const frame = stack[stack.length - 1] as (typeof stack)[number];
-    const input = inputsOf(frame.node)[frame.next++];
-    if (input === undefined) {
-      order.push(frame.node);
-      stack.pop();
-    } else if (!seen.has(input)) {
-      seen.add(input);
-      stack.push({ node: input, next: 0 });
+  for (const root of roots) {
+    if (seen.has(root)) continue;
+    const stack: { node: RowNode; next: number }[] = [{ node: root, next: 0 }];
+    seen.add(root);
+    while (stack.length > 0) {
+      const frame = stack[stack.length - 1] as (typeof stack)[number];
+      const input = inputsOf(frame.node)[frame.next++];
+      if (input === undefined) {
+        order.push(frame.node);
+        stack.pop();
+      } else if (!seen.has(input)) {
+        seen.add(input);
+        stack.push({ node: input, next: 0 });
+      }
     }
   }
   return order;

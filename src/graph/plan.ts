@@ -3,7 +3,7 @@
 // channels that are its own; values whose lives do not overlap share memory.
 
 import { type Activation, type FusedOperation, fuse, type PlanNode } from "./fusion.js";
-import type { Graph, RowSet, WeightNode } from "./graph.js";
+import type { RowNode, RowSet, WeightNode } from "./graph.js";
 
 /** A value's place in the arena. */
 export interface PlannedBuffer {
@@ -37,15 +37,25 @@ export type { Activation, FusedOperation, PlanNode };
 
 const alignment = 64;
 
+export interface PlanOptions {
+  /** The weights that are in blocks. */
+  readonly quantized?: ReadonlySet<WeightNode>;
+  /**
+   * "earliest" does everything as soon as it can be done, so that threads meet seldom; "inOrder" keeps the order in which the roots
+   * need it, so that few values live at a time.
+   */
+  readonly schedule?: "earliest" | "inOrder";
+}
+
 /**
+ * @param roots the values wanted; each stays until the end of a pass
  * @param capacity most tokens of one pass
- * @param quantized the weights that are in blocks
  */
-export function planGraph(graph: Graph, capacity: number, quantized?: ReadonlySet<WeightNode>): Plan {
-  const operations = fuse(graph, quantized);
-  const steps = schedule(operations);
+export function planGraph(roots: readonly RowNode[], capacity: number, options: PlanOptions = {}): Plan {
+  const operations = fuse(roots, options.quantized);
+  const steps = schedule(operations, options.schedule ?? "earliest");
   const barriers = steps.map((step, i) => barrierBetween(step, steps[i + 1]));
-  const { buffers, arenaSize } = placeBuffers(steps, barriers, graph.output, capacity);
+  const { buffers, arenaSize } = placeBuffers(steps, barriers, roots, capacity);
   return { steps, barriers, buffers, arenaSize, capacity };
 }
 
@@ -66,12 +76,13 @@ function channelsOf(node: PlanNode): number | undefined {
   return node.op === "layerNorm" || node.op === "tokenShift" || node.op === "wkv" ? node.width : undefined;
 }
 
-/** Puts each operation into the earliest step after those that make its inputs. */
-function schedule(operations: readonly FusedOperation[]): FusedOperation[][] {
+/** Puts each operation into the earliest step after those that make its inputs; in order, into none before the last one's. */
+function schedule(operations: readonly FusedOperation[], how: "earliest" | "inOrder"): FusedOperation[][] {
   const stepOf = new Map<PlanNode, number>();
   const steps: FusedOperation[][] = [];
   for (const operation of operations) {
-    const step = operation.inputs.reduce((latest, input) => Math.max(latest, (stepOf.get(input) as number) + 1), 0);
+    const first = how === "inOrder" ? Math.max(0, steps.length - 1) : 0;
+    const step = operation.inputs.reduce((latest, input) => Math.max(latest, (stepOf.get(input) as number) + 1), first);
     for (const output of operation.outputs) stepOf.set(output, step);
     const list = steps[step] ?? [];
     list.push(operation);
@@ -80,39 +91,101 @@ function schedule(operations: readonly FusedOperation[]): FusedOperation[][] {
   return steps;
 }
 
+/** The memory of one value, or of several that take each other's place; from its first step to its last. */
+interface Slot {
+  size: number;
+  from: number;
+  to: number;
+  /** How many operations of the last step use it. */
+  users: number;
+}
+
 /** Gives each value the lowest place that no value living at the same time overlaps. Steps without a barrier are one time. */
 function placeBuffers(
   steps: readonly (readonly FusedOperation[])[],
   barriers: readonly Barrier[],
-  output: PlanNode,
+  roots: readonly RowNode[],
   capacity: number,
 ) {
-  const lives = new Map<PlanNode, { from: number; to: number }>();
-  let index = 0;
-  steps.forEach((step, i) => {
-    if (barriers[i - 1] === "always") index++;
-    for (const operation of step) {
-      for (const node of operation.outputs) lives.set(node, { from: index, to: index });
-      for (const node of operation.inputs) (lives.get(node) as { to: number }).to = index;
-    }
-  });
-  (lives.get(output) as { to: number }).to = index + 1;
-
+  const slots = slotsOf(steps, barriers, roots, capacity);
   const buffers = new Map<PlanNode, PlannedBuffer>();
+  const offsets = new Map<Slot, number>();
   const placed: { offset: number; end: number; from: number; to: number }[] = [];
   let arenaSize = 0;
-  for (const [node, life] of lives) {
-    const size = Math.ceil((node.width * capacity * 4) / alignment) * alignment;
-    const neighbours = placed.filter((other) => other.from <= life.to && life.from <= other.to);
+  for (const slot of new Set(slots.values())) {
+    const neighbours = placed.filter((other) => other.from <= slot.to && slot.from <= other.to);
     neighbours.sort((a, b) => a.offset - b.offset);
     let offset = 0;
     for (const other of neighbours) {
-      if (offset + size <= other.offset) break;
+      if (offset + slot.size <= other.offset) break;
       offset = Math.max(offset, other.end);
     }
-    placed.push({ offset, end: offset + size, ...life });
-    buffers.set(node, { rows: node.rows, width: node.width, offset });
-    arenaSize = Math.max(arenaSize, offset + size);
+    placed.push({ offset, end: offset + slot.size, from: slot.from, to: slot.to });
+    offsets.set(slot, offset);
+    arenaSize = Math.max(arenaSize, offset + slot.size);
+  }
+  for (const [node, slot] of slots) {
+    buffers.set(node, { rows: node.rows, width: node.width, offset: offsets.get(slot) as number });
   }
   return { buffers, arenaSize };
+}
+
+function slotsOf(
+  steps: readonly (readonly FusedOperation[])[],
+  barriers: readonly Barrier[],
+  roots: readonly RowNode[],
+  capacity: number,
+): Map<PlanNode, Slot> {
+  const sizeOf = ({ rows, width }: PlanNode) =>
+    Math.ceil((width * (typeof rows === "number" ? rows : capacity) * 4) / alignment) * alignment;
+  const slots = new Map<PlanNode, Slot>();
+  const replacing: FusedOperation[] = [];
+  let time = 0;
+  steps.forEach((step, i) => {
+    if (barriers[i - 1] === "always") time++;
+    for (const operation of step) {
+      for (const node of operation.outputs) slots.set(node, { size: sizeOf(node), from: time, to: time, users: 0 });
+      for (const node of new Set(operation.inputs)) {
+        const slot = slots.get(node) as Slot;
+        slot.users = slot.to === time && slot.from < time ? slot.users + 1 : 1;
+        slot.to = time;
+      }
+      if (replaceable(operation).length > 0) replacing.push(operation);
+    }
+  });
+  for (const root of roots) if (slots.has(root)) (slots.get(root) as Slot).to = time + 1;
+  // A value that an operation uses last may be overwritten by what the operation makes of it, element by element.
+  for (const operation of replacing) {
+    const output = operation.outputs.find((node) => !("output" in node) || node.output === "gradient") as PlanNode;
+    const after = slots.get(output);
+    if (!after) continue;
+    const fits = (slot: Slot | undefined) =>
+      slot && slot.from < after.from && slot.to === after.from && slot.users === 1 && slot.size === after.size;
+    const before = replaceable(operation)
+      .map((node) => slots.get(node))
+      .find(fits);
+    if (!before) continue;
+    before.to = after.to;
+    before.users = after.users;
+    slots.set(output, before);
+  }
+  return slots;
+}
+
+/** The inputs that an operation reads an element of only before it writes the same element of its output. */
+function replaceable({ main }: FusedOperation): readonly PlanNode[] {
+  switch (main.op) {
+    case "unary":
+    case "scale":
+    case "dropout":
+      return [main.x];
+    case "binary":
+      return [main.a, main.b];
+    case "layerNormGradient":
+      return [main.gradient];
+    case "crossEntropy":
+      return [main.logits];
+    default:
+      return [];
+  }
 }

@@ -29,5 +29,11 @@ export interface ModelDefinition {
   canonicalName(name: string): string;
   /** Reads the dimensions; undefined if a tensor that they are read from is missing or has too few dimensions. */
   sizeOf(tensors: ReadonlyMap<string, NamedShape>): ModelSize | undefined;
-  build(size: ModelSize, options: { layerNormEpsilon: number }): Graph;
+  build(size: ModelSize, options: BuildOptions): Graph;
+}
+
+export interface BuildOptions {
+  readonly layerNormEpsilon: number;
+  /** Share of what each part of a layer adds that training leaves out; default 0. */
+  readonly dropout?: number;
 }

@@ -5,19 +5,19 @@
 // Names are those of RWKV-LM's checkpoints. Try it: npx rwkv generate --model RWKV-4-Pile-169M-20220807-8023.pth
 
 import { type Graph, GraphBuilder, type RowNode } from "../graph/graph.js";
-import type { ModelDefinition, ModelSize } from "./model-definition.js";
+import type { BuildOptions, ModelDefinition, ModelSize } from "./model-definition.js";
 
 /** The maximum exponent before the first token: low enough that any key replaces it. */
 const noExponent = -1e30;
 
-function build(size: ModelSize, { layerNormEpsilon }: { layerNormEpsilon: number }): Graph {
+function build(size: ModelSize, { layerNormEpsilon, dropout = 0 }: BuildOptions): Graph {
   const { layers, width, hidden, vocabulary } = size;
   const g = new GraphBuilder();
 
   const add = (a: RowNode, b: RowNode) => g.binary("add", a, b);
   const multiply = (a: RowNode, b: RowNode) => g.binary("multiply", a, b);
   const sigmoid = (x: RowNode) => g.unary("sigmoid", x);
-  const reluSquared = (x: RowNode) => g.unary("square", g.unary("relu", x));
+  const reluSquared = (x: RowNode) => g.unary("reluSquared", x);
   const linear = (name: string, outputs: number, x: RowNode) =>
     g.matmul(g.matrix(`${name}.weight`, outputs, x.width), x);
   const layerNorm = (name: string, x: RowNode) =>
@@ -55,9 +55,10 @@ function build(size: ModelSize, { layerNormEpsilon }: { layerNormEpsilon: number
 
   let x = layerNorm("blocks.0.ln0", g.embedding(g.matrix("emb.weight", vocabulary, width)));
   for (let i = 0; i < layers; i++) {
+    x = g.checkpoint(x);
     const channelPrevious = g.state(width, 0); // first of the layer's five vectors, as in ChatRWKV's states
-    x = add(x, timeMixing(`blocks.${i}.att`, layerNorm(`blocks.${i}.ln1`, x)));
-    x = add(x, channelMixing(`blocks.${i}.ffn`, layerNorm(`blocks.${i}.ln2`, x), channelPrevious));
+    x = add(x, g.dropout(timeMixing(`blocks.${i}.att`, layerNorm(`blocks.${i}.ln1`, x)), dropout));
+    x = add(x, g.dropout(channelMixing(`blocks.${i}.ffn`, layerNorm(`blocks.${i}.ln2`, x), channelPrevious), dropout));
   }
   return g.finish(linear("head", vocabulary, layerNorm("ln_out", g.selectRows(x))));
 }

@@ -33,10 +33,11 @@ const maxProblemsShown = 40;
 /**
  * Recognises the model in a checkpoint.
  *
+ * @param options.dropout for training: the share of what each part of a layer adds that is left out
  * @throws CheckpointError when it is no RWKV model, of a version that cannot be run, or has tensors missing, extra or of
  *   wrong shape or type (all of them listed)
  */
-export function bindModel(checkpoint: Checkpoint): BoundModel {
+export function bindModel(checkpoint: Checkpoint, { dropout = 0 }: { dropout?: number } = {}): BoundModel {
   const definition = definitions.find((d) => d.matches(canonicalNames(checkpoint, d)));
   if (!definition) throw unknownModel(checkpoint);
   const tensors = canonicalTensors(checkpoint, definition);
@@ -48,7 +49,7 @@ export function bindModel(checkpoint: Checkpoint): BoundModel {
         `found ${size ? `${size.layers} layers` : "no such matrices"}`,
     );
   }
-  const graph = definition.build(size, { layerNormEpsilon: layerNormEpsilon(checkpoint) });
+  const graph = definition.build(size, { layerNormEpsilon: layerNormEpsilon(checkpoint), dropout });
   checkTensors(checkpoint, definition, graph, tensors);
   checkConfig(checkpoint, size);
   return { version: definition.version, size, graph, tensors };

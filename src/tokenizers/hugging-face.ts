@@ -2,6 +2,7 @@
 
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { TokenizerError } from "../errors.js";
+import { byteLevelCharacters } from "./byte-level.js";
 import { byteTokenDecoding, checkId, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
 interface TokenizerJson {
@@ -47,7 +48,7 @@ export function huggingFaceTokenizer(name: string, json: unknown): Tokenizer {
 
 /** Byte-level vocabularies write each byte as a character (GPT-2's table); added tokens stand there as they are. */
 function byteLevelDecoding(tokenizer: HuggingFaceTokenizer): Pick<Tokenizer, "decode" | "stream"> {
-  const byteOf = byteLevelAlphabet();
+  const byteOf = new Map(byteLevelCharacters().map((character, byte) => [character, byte]));
   const added = tokenizer.get_added_tokens_decoder();
   const encoder = new TextEncoder();
   const cache = new Map<number, Uint8Array>();
@@ -61,20 +62,6 @@ function byteLevelDecoding(tokenizer: HuggingFaceTokenizer): Pick<Tokenizer, "de
     }
     return bytes;
   });
-}
-
-/**
- * GPT-2's table: printable characters of Latin-1 stand for their own byte, the other bytes in order for U+0100 and up.
- * Source: https://github.com/openai/gpt-2, src/encoder.py, bytes_to_unicode.
- */
-function byteLevelAlphabet(): Map<string, number> {
-  const byteOf = new Map<string, number>();
-  let next = 256;
-  for (let byte = 0; byte < 256; byte++) {
-    const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte !== 173);
-    byteOf.set(String.fromCodePoint(printable ? byte : next++), byte);
-  }
-  return byteOf;
 }
 
 /**

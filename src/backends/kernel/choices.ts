@@ -3,7 +3,8 @@
 import { chooseToken, type TokenChoice } from "../../sampling/choose-token.js";
 import { choicesOf, type PassSegment } from "../backend.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
-import { adjustmentSize, choiceSize, readChosen, recordSize, writeChoice, writeChoose } from "./records.js";
+import { adjustmentSize, choiceSize, chooseRecord, readChosen, writeChoice } from "./choice-records.js";
+import { writeRecord } from "./record.js";
 
 /** Threads that choose; each needs room for a vocabulary. */
 const maxChoosers = 4;
@@ -30,7 +31,7 @@ export class Choices {
   /** Writes the record that makes the choices, after all others. */
   writeRecord(logits: number, target: Uint8Array): void {
     const addresses = [logits, this.#table.address, this.#room.address] as const;
-    writeChoose(this.#vocabulary, this.#choosers, addresses, target.subarray(0, recordSize));
+    writeRecord(chooseRecord(this.#vocabulary, this.#choosers, addresses), target);
   }
 
   /** Writes what each row of the pass asks for. */

@@ -1,20 +1,19 @@
 // A model on a kernel machine: weights placed in its memory, the plan written there, passes run. Shared by the native and
 // the wasm backend.
 
-import { byteLengthOf } from "../../checkpoints/checkpoint.js";
-import { readTensorInto } from "../../checkpoints/read-tensor.js";
-import { isBlockType, type WeightDType, weightDTypes } from "../../dtypes.js";
-import { BackendError } from "../../errors.js";
-import type { Vector, WeightNode } from "../../graph/graph.js";
+import { isBlockType, type WeightDType } from "../../dtypes.js";
+import type { Vector } from "../../graph/graph.js";
 import { type PlanNode, planGraph } from "../../graph/plan.js";
-import { type StateLayout, stateLayout } from "../../graph/state-layout.js";
+import { stateLayout } from "../../graph/state-layout.js";
 import type { BoundModel } from "../../models/versions.js";
-import type { OpenOptions, PassResult, PassSegment, Runtime, RuntimeState } from "../backend.js";
-import { matrixTypes, readVectors, tensorOf, vectorValues } from "../weights.js";
+import type { OpenOptions, PassResult, PassSegment, Runtime } from "../backend.js";
+import { matrixTypes, readVectors, vectorValues } from "../weights.js";
 import { Choices } from "./choices.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
-import { mappedAddress, Quantizer } from "./quantizer.js";
-import { passSize, recordCount, recordSize, segmentSize, writePass, writeRecords } from "./records.js";
+import { checkCapacity, type PlacedMatrix, placeMatrices } from "./matrices.js";
+import { passSize, recordSize, segmentSize, writePass, writeSegment } from "./record.js";
+import { recordCount, writeRecords } from "./records.js";
+import { StatePool } from "./state-pool.js";
 
 /** Tokens of one pass: enough that a weight, once read, serves many; few enough that values stay in the cache. */
 const maxTokens = 128;
@@ -37,11 +36,11 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
   const { graph } = model;
   const types = matrixTypes(graph, model.tensors, options.dtype);
   checkCapacity(machine, model, types);
-  const matrices = await placeMatrices(machine, model, types, options);
+  const matrices = await placeMatrices(machine, model, types, options.onProgress);
   const vectors = await readVectors(graph, model.tensors);
   const vectorBlocks = new Map<Vector, Block>();
   const quantized = new Set([...types.keys()].filter((weight) => isBlockType(types.get(weight) as WeightDType)));
-  const plan = planGraph(graph, maxTokens, quantized);
+  const plan = planGraph([graph.output], maxTokens, { quantized });
   const layout = stateLayout(graph);
   const arena = machine.allocate(plan.arenaSize);
 
@@ -67,7 +66,7 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
     {
       buffer: bufferAddress,
       vector: vectorAddress,
-      matrix: (weight) => matrices.get(weight) as { address: number; dtype: WeightDType },
+      matrix: (weight) => matrices.get(weight) as PlacedMatrix,
       state: (state) => layout.offsets[state.index] as number,
     },
     records.bytes,
@@ -86,9 +85,8 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
     let tokenCount = 0;
     let wanted = 0;
     segments.forEach(({ state, tokens: own, logits }, i) => {
-      table.setUint32(i * segmentSize, tokenCount, true);
-      table.setUint32(i * segmentSize + 4, own.length, true);
-      table.setBigUint64(i * segmentSize + 8, BigInt(states.addressOf(state)), true);
+      const address = states.addressOf(state);
+      writeSegment(tokenCount, own.length, address, address, table, i);
       tokenIds.set(own, tokenCount);
       tokenCount += own.length;
       const rows = logits === "all" ? own.length : logits === "last" ? 1 : 0;
@@ -125,90 +123,4 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
     run,
     dispose: () => machine.dispose(),
   };
-}
-
-/** Beside the matrices a machine holds vectors, states and the arena; what they need is far below this share of it. */
-const shareForMatrices = 0.95;
-
-/** @throws BackendError when the matrices do not fit, with the types that would */
-function checkCapacity(machine: KernelMachine, model: BoundModel, types: ReadonlyMap<WeightNode, WeightDType>): void {
-  const room = machine.capacity * shareForMatrices;
-  const sizeOf = (all: ReadonlyMap<WeightNode, WeightDType>) =>
-    [...all].reduce((sum, [{ shape }, dtype]) => sum + byteLengthOf({ dtype, shape }), 0);
-  const needed = sizeOf(types);
-  if (needed <= room) return;
-  const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
-  const fitting = weightDTypes
-    .map((dtype) => ({ dtype, size: sizeOf(matrixTypes(model.graph, model.tensors, dtype)) }))
-    .filter(({ size }) => size <= room)
-    .map(({ dtype, size }) => `dtype "${dtype}" (${gib(size)})`);
-  throw new BackendError(
-    `the model's matrices take ${gib(needed)}, and WebAssembly has ${gib(machine.capacity)} of memory; ` +
-      (fitting.length > 0 ? `${fitting.join(", ")} would fit` : "no dtype would fit; use the native backend"),
-  );
-}
-
-/** Maps matrices whose stored form is the one wanted; copies, converts or quantizes the others. */
-async function placeMatrices(
-  machine: KernelMachine,
-  model: BoundModel,
-  types: ReadonlyMap<WeightNode, WeightDType>,
-  options: OpenOptions,
-) {
-  const matrices = new Map<WeightNode, { address: number; dtype: WeightDType }>();
-  const quantizer = new Quantizer(machine);
-  const total = [...types.keys()].reduce((sum, weight) => sum + byteLengthOf(tensorOf(model.tensors, weight)), 0);
-  let done = 0;
-  for (const [weight, dtype] of types) {
-    const tensor = tensorOf(model.tensors, weight);
-    let address = tensor.dtype === dtype ? mappedAddress(machine, tensor) : undefined;
-    if (address === undefined) {
-      const block = machine.allocate(byteLengthOf({ dtype, shape: weight.shape }));
-      if (!isBlockType(dtype)) await readTensorInto(tensor, dtype, block.bytes);
-      else if (tensor.dtype === dtype) await tensor.source.readInto(tensor.offset, block.bytes);
-      else await quantizer.quantize(tensor, dtype, block.address);
-      address = block.address;
-    }
-    matrices.set(weight, { address, dtype });
-    done += byteLengthOf(tensor);
-    options.onProgress?.(done, total);
-  }
-  return matrices;
-}
-
-/** State blocks in the machine's memory; released ones are used again. */
-class StatePool {
-  readonly #machine: KernelMachine;
-  readonly #layout: StateLayout;
-  readonly #free: Block[] = [];
-  readonly #blocks = new WeakMap<RuntimeState, Block>();
-
-  constructor(machine: KernelMachine, layout: StateLayout) {
-    this.#machine = machine;
-    this.#layout = layout;
-  }
-
-  create(): RuntimeState {
-    const block = this.#free.pop() ?? this.#machine.allocate(this.#layout.length * 4);
-    const { length, initial } = this.#layout;
-    const state: RuntimeState = {
-      // Made anew each time: a machine's memory may move.
-      get values() {
-        return new Float32Array(block.bytes.buffer, block.bytes.byteOffset, length);
-      },
-      release: () => {
-        if (this.#blocks.delete(state)) this.#free.push(block);
-      },
-    };
-    state.values.set(initial);
-    this.#blocks.set(state, block);
-    return state;
-  }
-
-  /** @throws BackendError for a state that was released or is another model's */
-  addressOf(state: RuntimeState): number {
-    const block = this.#blocks.get(state);
-    if (!block) throw new BackendError("the state was disposed, or belongs to another model");
-    return block.address;
-  }
 }

@@ -5,7 +5,7 @@ import { tensorPieces } from "../../checkpoints/read-tensor.js";
 import { type BlockType, bytesPerElement, type FloatType, isBlockType, isFloatType } from "../../dtypes.js";
 import { groupOutputs, groupSize } from "../../quantization/blocks.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
-import { writeQuantizeWeights } from "./records.js";
+import { dtypeNumber } from "./record.js";
 import { SingleRecord } from "./single-record.js";
 
 /** Rows are brought to the machine in pieces of about this size. */
@@ -63,11 +63,19 @@ export class Quantizer {
     return this.#staging;
   }
 
+  /** The record is that of kernels/quantize.c. */
   #run(
     from: { address: number; dtype: FloatType; outputs: number; inputs: number },
     to: { address: number; dtype: BlockType },
   ): Promise<void> {
-    return this.#record.run((target) => writeQuantizeWeights(from, to, target));
+    return this.#record.run({
+      kernel: "quantizeWeights",
+      dtype: from.dtype,
+      width: from.outputs,
+      inputs: from.inputs,
+      function: dtypeNumber(to.dtype),
+      addresses: [from.address, to.address],
+    });
   }
 }
 

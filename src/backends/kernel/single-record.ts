@@ -1,7 +1,7 @@
 // Runs one record by itself, without tokens or sequences: making blocks of a matrix, probing the machine.
 
 import type { Block, KernelMachine } from "./kernel-machine.js";
-import { passSize, recordSize, writePass } from "./records.js";
+import { passSize, type RecordFields, recordSize, writePass, writeRecord } from "./record.js";
 
 /** A record and its pass in a machine's memory, to be run again and again. */
 export class SingleRecord {
@@ -15,9 +15,8 @@ export class SingleRecord {
     this.#pass = machine.allocate(passSize);
   }
 
-  /** @param write writes the record */
-  async run(write: (target: Uint8Array) => void): Promise<void> {
-    write(this.#record.bytes);
+  async run(record: RecordFields): Promise<void> {
+    writeRecord(record, this.#record.bytes);
     const nothing = { tokens: 0, tokenCount: 0, selected: 0, selectedCount: 0, segments: 0, segmentCount: 0 };
     const { threads } = this.#machine;
     writePass({ ...nothing, records: this.#record.address, recordCount: 1, threads }, this.#pass.bytes);

@@ -29,7 +29,7 @@ export interface NativeLibrary {
   addressOf(bytes: Uint8Array): number;
 }
 
-const interfaceVersion = 4;
+const interfaceVersion = 5;
 const sourceFolder = fileURLToPath(new URL("../../../kernels/", import.meta.url));
 // GCC would otherwise put off sums until their end, and keep all their terms in memory till then: up to a third of the speed of
 // the kernels of quantized weights. Clang does not know these two flags, and says so in a warning only.
@@ -107,6 +107,8 @@ function compileFailure(cause: unknown): string {
 async function bind(path: string): Promise<NativeLibrary> {
   try {
     const { default: koffi } = await import("koffi");
+    // Kernels keep blocks of matrices on the stack; koffi's default for calls that are not waited for would be too small.
+    koffi.config({ async_stack_size: 2 ** 20 });
     const library = koffi.load(path);
     if (library.func("int32_t rwkv_interface_version()")() !== interfaceVersion) {
       throw new Error("it is of another version");

@@ -1,27 +1,29 @@
-// Every operation in its plainest form: the definition that the C kernels are tested against. Matrices are row-major;
-// sums are taken in float64, results rounded to float32.
+// Every operation of models in its plainest form: the definition that the C kernels are tested against. Matrices are row-major;
+// sums are taken in float64, results rounded to the type of the values: float32, or float64 where gradients are checked.
 
 import type { BinaryFunction, UnaryFunction } from "../../graph/graph.js";
 import { roundTripRow } from "../../quantization/blocks.js";
+
+export type Floats = Float32Array | Float64Array;
 
 /** A matrix: `rows` rows of `width` floats. */
 export interface Rows {
   readonly rows: number;
   readonly width: number;
-  readonly values: Float32Array;
+  readonly values: Floats;
 }
 
-/** Consecutive rows of one sequence: `count` rows from row `start`, and that sequence's state block. */
+/** Consecutive rows of one sequence: `count` rows from row `start`, and that sequence's state block before and after them. */
 export interface RowRange {
   readonly start: number;
   readonly count: number;
-  readonly state: Float32Array;
+  readonly state: Floats;
+  readonly nextState: Floats;
 }
 
 export const unaryFunctions: Readonly<Record<UnaryFunction, (x: number) => number>> = {
   sigmoid: (x) => 1 / (1 + Math.exp(-x)),
-  relu: (x) => Math.max(x, 0),
-  square: (x) => x * x,
+  reluSquared: (x) => Math.max(x, 0) ** 2,
   exp: Math.exp,
   negate: (x) => -x,
 };
@@ -29,15 +31,34 @@ export const unaryFunctions: Readonly<Record<UnaryFunction, (x: number) => numbe
 export const binaryFunctions: Readonly<Record<BinaryFunction, (a: number, b: number) => number>> = {
   add: (a, b) => a + b,
   multiply: (a, b) => a * b,
+  // Of y = 1 / (1 + e^-x) the derivative is y (1 - y); of y = max(x, 0)^2 it is 2 max(x, 0), which is 2 sqrt(y).
+  sigmoidGradient: (y, gradient) => y * (1 - y) * gradient,
+  reluSquaredGradient: (y, gradient) => 2 * Math.sqrt(y) * gradient,
 };
 
-export function zeros(rows: number, width: number): Rows {
-  return { rows, width, values: new Float32Array(rows * width) };
+/** A matrix of zeros, of the element type of `like`. */
+export function zeros(rows: number, width: number, like: Floats): Rows {
+  const length = rows * width;
+  return { rows, width, values: like instanceof Float64Array ? new Float64Array(length) : new Float32Array(length) };
+}
+
+/** A function of each element. */
+export function mapRows(x: Rows, fn: (value: number) => number): Rows {
+  const out = zeros(x.rows, x.width, x.values);
+  for (let i = 0; i < out.values.length; i++) out.values[i] = fn(x.values[i] as number);
+  return out;
+}
+
+/** A function of the elements at the same place. */
+export function zipRows(a: Rows, b: Rows, fn: (a: number, b: number) => number): Rows {
+  const out = zeros(a.rows, a.width, a.values);
+  for (let i = 0; i < out.values.length; i++) out.values[i] = fn(a.values[i] as number, b.values[i] as number);
+  return out;
 }
 
 /** out[t] = table[indices[t]] */
 export function gatherRows(table: Rows, indices: readonly number[]): Rows {
-  const out = zeros(indices.length, table.width);
+  const out = zeros(indices.length, table.width, table.values);
   indices.forEach((index, t) => {
     out.values.set(table.values.subarray(index * table.width, (index + 1) * table.width), t * table.width);
   });
@@ -45,23 +66,31 @@ export function gatherRows(table: Rows, indices: readonly number[]): Rows {
 }
 
 /** Layer normalization, arXiv 1607.06450, equation 4, with the biased variance. */
-export function layerNorm(x: Rows, weight: Float32Array, bias: Float32Array, epsilon: number): Rows {
-  const out = zeros(x.rows, x.width);
+export function layerNorm(x: Rows, weight: Floats, bias: Floats, epsilon: number): Rows {
+  const out = zeros(x.rows, x.width, x.values);
   for (let t = 0; t < x.rows; t++) {
-    const row = x.values.subarray(t * x.width, (t + 1) * x.width);
-    const mean = row.reduce((sum, value) => sum + value, 0) / x.width;
-    const variance = row.reduce((sum, value) => sum + (value - mean) ** 2, 0) / x.width;
-    const scale = 1 / Math.sqrt(variance + epsilon);
-    row.forEach((value, c) => {
-      out.values[t * x.width + c] = (value - mean) * scale * (weight[c] as number) + (bias[c] as number);
-    });
+    const { mean, scale } = momentsOf(x, t, epsilon);
+    for (let c = 0; c < x.width; c++) {
+      const normal = ((x.values[t * x.width + c] as number) - mean) * scale;
+      out.values[t * x.width + c] = normal * (weight[c] as number) + (bias[c] as number);
+    }
   }
   return out;
 }
 
+/** Mean of a row, and 1 / sqrt(variance + epsilon). */
+export function momentsOf(x: Rows, row: number, epsilon: number): { mean: number; scale: number } {
+  let sum = 0;
+  for (let c = 0; c < x.width; c++) sum += x.values[row * x.width + c] as number;
+  const mean = sum / x.width;
+  let squares = 0;
+  for (let c = 0; c < x.width; c++) squares += ((x.values[row * x.width + c] as number) - mean) ** 2;
+  return { mean, scale: 1 / Math.sqrt(squares / x.width + epsilon) };
+}
+
 /** out[t] = x[t] * factor + x[t-1] * (1 - factor), x[-1] from `previous` at `offset` in each range's state. */
-export function mixWithPrevious(x: Rows, ranges: readonly RowRange[], offset: number, factor: Float32Array): Rows {
-  const out = zeros(x.rows, x.width);
+export function mixWithPrevious(x: Rows, ranges: readonly RowRange[], offset: number, factor: Floats): Rows {
+  const out = zeros(x.rows, x.width, x.values);
   for (const { start, count, state } of ranges) {
     for (let t = start; t < start + count; t++) {
       for (let c = 0; c < x.width; c++) {
@@ -76,15 +105,15 @@ export function mixWithPrevious(x: Rows, ranges: readonly RowRange[], offset: nu
 
 /** Leaves each range's last row in its state. */
 export function saveLastRow(x: Rows, ranges: readonly RowRange[], offset: number): void {
-  for (const { start, count, state } of ranges) {
+  for (const { start, count, nextState } of ranges) {
     const last = start + count - 1;
-    state.set(x.values.subarray(last * x.width, (last + 1) * x.width), offset);
+    nextState.set(x.values.subarray(last * x.width, (last + 1) * x.width), offset);
   }
 }
 
 /** out[t][o] = sum over i of weight[o][i] * x[t][i] */
-export function matmul(weight: Rows, x: { rows: number; width: number; values: Float32Array | Float64Array }): Rows {
-  const out = zeros(x.rows, weight.rows);
+export function matmul(weight: Rows, x: Rows): Rows {
+  const out = zeros(x.rows, weight.rows, weight.values);
   for (let t = 0; t < x.rows; t++) {
     for (let o = 0; o < weight.rows; o++) {
       let sum = 0;
@@ -101,7 +130,7 @@ export function matmul(weight: Rows, x: { rows: number; width: number; values: F
 export function matmulInBlocks(weight: Rows, x: Rows): Rows {
   const rounded = new Float64Array(x.values.length);
   for (let t = 0; t < x.rows; t++) {
-    rounded.set(roundTripRow(x.values.subarray(t * x.width, (t + 1) * x.width)), t * x.width);
+    rounded.set(roundTripRow(Float32Array.from(x.values.subarray(t * x.width, (t + 1) * x.width))), t * x.width);
   }
   return matmul(weight, { ...x, values: rounded });
 }
@@ -120,13 +149,13 @@ export interface WkvOffsets {
 export function wkv(
   key: Rows,
   value: Rows,
-  decay: Float32Array,
-  first: Float32Array,
+  decay: Floats,
+  first: Floats,
   ranges: readonly RowRange[],
   offsets: WkvOffsets,
 ): Rows {
-  const out = zeros(key.rows, key.width);
-  for (const { start, count, state } of ranges) {
+  const out = zeros(key.rows, key.width, key.values);
+  for (const { start, count, state, nextState } of ranges) {
     for (let c = 0; c < key.width; c++) {
       let numerator = state[offsets.numerator + c] as number;
       let denominator = state[offsets.denominator + c] as number;
@@ -149,9 +178,9 @@ export function wkv(
         denominator = decayed * denominator + added;
         maxExponent = q;
       }
-      state[offsets.numerator + c] = numerator;
-      state[offsets.denominator + c] = denominator;
-      state[offsets.maxExponent + c] = maxExponent;
+      nextState[offsets.numerator + c] = numerator;
+      nextState[offsets.denominator + c] = denominator;
+      nextState[offsets.maxExponent + c] = maxExponent;
     }
   }
   return out;

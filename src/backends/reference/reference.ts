@@ -10,7 +10,7 @@ import {
   isBlockType,
   type WeightDType,
 } from "../../dtypes.js";
-import { type RowNode, topologicalOrder, type Vector, type WeightNode } from "../../graph/graph.js";
+import { topologicalOrder, type WeightNode } from "../../graph/graph.js";
 import { stateLayout } from "../../graph/state-layout.js";
 import type { BoundModel } from "../../models/versions.js";
 import { dequantizeGroup, groupOutputs, quantizeGroup } from "../../quantization/blocks.js";
@@ -25,20 +25,8 @@ import {
   selectedCount,
 } from "../backend.js";
 import { matrixTypes, readVectors, tensorOf, vectorValues } from "../weights.js";
-import {
-  binaryFunctions,
-  gatherRows,
-  layerNorm,
-  matmul,
-  matmulInBlocks,
-  mixWithPrevious,
-  type RowRange,
-  type Rows,
-  saveLastRow,
-  unaryFunctions,
-  wkv,
-  zeros,
-} from "./operations.js";
+import { evaluate, type Surroundings } from "./evaluate.js";
+import type { RowRange, Rows } from "./operations.js";
 
 const maxTokens = 128;
 
@@ -51,72 +39,31 @@ async function open(model: BoundModel, options: OpenOptions): Promise<Runtime> {
   const vectors = await readVectors(graph, model.tensors);
   const layout = stateLayout(graph);
   const order = topologicalOrder(graph.output);
+  const around: Surroundings = {
+    matrix: (weight) => matrices.get(weight) as Rows,
+    isInBlocks: (weight) => isBlockType(types.get(weight) as WeightDType),
+    vector: (vector) => vectorValues(vector, vectors),
+    offset: (state) => layout.offsets[state.index] as number,
+  };
 
   async function run(segments: readonly PassSegment[]): Promise<PassResult> {
     const ranges: RowRange[] = [];
     const tokens: number[] = [];
     const selected: number[] = [];
     for (const { state, tokens: own, logits } of segments) {
-      ranges.push({ start: tokens.length, count: own.length, state: state.values });
+      ranges.push({ start: tokens.length, count: own.length, state: state.values, nextState: state.values });
       tokens.push(...own);
       const first = logits === "all" ? own.length : logits === "last" ? 1 : 0;
       for (let i = first; i > 0; i--) selected.push(tokens.length - i);
     }
-    const values = new Map<RowNode, Rows>();
-    const of = (node: RowNode) => values.get(node) as Rows;
-    const vector = (v: Vector) => vectorValues(v, vectors);
-    const offset = (state: { index: number }) => layout.offsets[state.index] as number;
-    for (const node of order) values.set(node, evaluate(node));
-    const logits = selectedCount(segments) === 0 ? new Float32Array(0) : of(graph.output).values;
+    const of = evaluate(order, around, { ranges, tokens, selected });
+    const logits =
+      selectedCount(segments) === 0 ? new Float32Array(0) : (of(graph.output).values as Float32Array);
     const { width } = graph.output;
     const chosen = choicesOf(segments).map(({ choice, row }) =>
       chooseToken(logits.subarray(row * width, (row + 1) * width), choice),
     );
     return { logits, tokens: chosen };
-
-    function evaluate(node: RowNode): Rows {
-      switch (node.op) {
-        case "embedding":
-          return gatherRows(matrices.get(node.table) as Rows, tokens);
-        case "layerNorm":
-          return layerNorm(of(node.x), vector(node.weight), vector(node.bias), node.epsilon);
-        case "tokenShift": {
-          const mixed = mixWithPrevious(
-            of(node.x),
-            ranges,
-            offset(node.previous),
-            vector(node.factors[node.output] as Vector),
-          );
-          // The last output of the group to be evaluated moves the state on.
-          const siblings = order.filter((other) => other.op === "tokenShift" && other.group === node.group);
-          if (siblings.at(-1) === node) saveLastRow(of(node.x), ranges, offset(node.previous));
-          return mixed;
-        }
-        case "matmul":
-          return (isBlockType(types.get(node.weight) as WeightDType) ? matmulInBlocks : matmul)(
-            matrices.get(node.weight) as Rows,
-            of(node.x),
-          );
-        case "wkv":
-          return wkv(of(node.key), of(node.value), vector(node.decay), vector(node.first), ranges, {
-            numerator: offset(node.state.numerator),
-            denominator: offset(node.state.denominator),
-            maxExponent: offset(node.state.maxExponent),
-          });
-        case "unary": {
-          const x = of(node.x);
-          return { ...x, values: x.values.map(unaryFunctions[node.function]) };
-        }
-        case "binary": {
-          const [a, b, f] = [of(node.a), of(node.b), binaryFunctions[node.function]];
-          const out = zeros(a.rows, a.width);
-          for (let i = 0; i < out.values.length; i++) out.values[i] = f(a.values[i] as number, b.values[i] as number);
-          return out;
-        }
-        case "selectRows":
-          return gatherRows(of(node.x), selected);
-      }
-    }
   }
 
   return {

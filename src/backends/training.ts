@@ -1,0 +1,115 @@
+// What every backend does for training: holds weights, their gradients and moments, and runs steps over batches.
+
+import type { StoredTensor } from "../checkpoints/checkpoint.js";
+import type { TrainingGraph } from "../graph/differentiate.js";
+import type { Graph, RowNode, WeightNode } from "../graph/graph.js";
+import type { RuntimeState } from "./backend.js";
+
+/** A weight that is learned. */
+export interface LearnedWeight {
+  /** Its gradient: a matrix [outputs, inputs], or a row. */
+  readonly gradient: RowNode;
+  /** What the learning rate is multiplied by. */
+  readonly rateFactor: number;
+  /** Whether weight decay applies. */
+  readonly decays: boolean;
+}
+
+/** A model as training needs it. */
+export interface TrainableModel {
+  readonly graph: Graph;
+  /** Values to begin with, of all weights of the graph and all that are learned, by name. */
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+  readonly training: TrainingGraph;
+  readonly learned: ReadonlyMap<WeightNode, LearnedWeight>;
+}
+
+/** Consecutive tokens of one sequence, and for each the token that should follow; none where that is negative. */
+export interface TrainingSegment {
+  readonly state: RuntimeState;
+  /** Where the state after the tokens is left: another one, so that the gradient still finds the first. */
+  readonly nextState: RuntimeState;
+  readonly tokens: ArrayLike<number>;
+  readonly targets: ArrayLike<number>;
+}
+
+/** Of one step of AdamW (arXiv 1711.05101). */
+export interface OptimizerSettings {
+  /** Number of this step, from 1. */
+  readonly step: number;
+  readonly learningRate: number;
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  readonly weightDecay: number;
+  /** All gradients together, if longer, are shortened to this. */
+  readonly maxGradientNorm: number;
+}
+
+/** A weight that is learned, as it is now. */
+export interface Parameter {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly values: Float32Array;
+  /** Of the last step. */
+  readonly gradient: Float32Array;
+  readonly firstMoment: Float32Array;
+  readonly secondMoment: Float32Array;
+}
+
+export interface StepResult {
+  /** Of each token that had a target, in nats. */
+  readonly losses: Float32Array;
+  /** Euclidean norm of all gradients together. Where it is not a finite number no weight was changed. */
+  readonly gradientNorm: number;
+}
+
+/** A model being trained on a backend. */
+export interface TrainingRuntime {
+  readonly threads: number;
+  /** What is learned, in the order of the model's weights. Values may be written between steps. */
+  readonly parameters: readonly Parameter[];
+  /** Bytes of weights, gradients, moments and intermediate values. */
+  readonly memory: number;
+  createState(): RuntimeState;
+  /** Losses alone: nothing is learned, dropout leaves nothing out. */
+  evaluate(segments: readonly TrainingSegment[]): Promise<Float32Array>;
+  /** Losses, gradients, and one step of the optimizer. @param seed of dropout */
+  step(segments: readonly TrainingSegment[], settings: OptimizerSettings, seed: number): Promise<StepResult>;
+  dispose(): Promise<void>;
+}
+
+/** How to bring a model onto a backend to train it. */
+export interface TrainingOptions {
+  readonly threads: number;
+  /** Most tokens of a step, over all segments. */
+  readonly maxTokens: number;
+  /** Most segments of a step. */
+  readonly maxSegments: number;
+  /** Called with a line that the user should see, such as that kernels are being compiled. */
+  readonly onNotice?: (message: string) => void;
+}
+
+/** Opens a model for training. @throws BackendError where it cannot run here, or memory is not enough */
+export type OpenTraining = (model: TrainableModel, options: TrainingOptions) => Promise<TrainingRuntime>;
+
+/** Rows of the tokens that have a target, and the targets. */
+export function selectTargets(segments: readonly TrainingSegment[]): { selected: number[]; targets: number[] } {
+  const selected: number[] = [];
+  const targets: number[] = [];
+  let row = 0;
+  for (const segment of segments) {
+    for (let i = 0; i < segment.tokens.length; i++, row++) {
+      const target = segment.targets[i] as number;
+      if (target < 0) continue;
+      selected.push(row);
+      targets.push(target);
+    }
+  }
+  return { selected, targets };
+}
+
+/** The factors by which AdamW makes up for moments that began at 0: 1 - beta^step. */
+export function biasCorrections({ beta1, beta2, step }: OptimizerSettings): [number, number] {
+  return [1 - beta1 ** step, 1 - beta2 ** step];
+}

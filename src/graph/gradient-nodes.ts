@@ -1,0 +1,81 @@
+// The operations that gradients are built of, beside those that models are written in: each a matrix of rows like them, planned
+// and executed like them. In all of them `gradient` is the gradient of the loss for what the forward operation gave.
+
+import type { Row, RowNode, StateVector, Vector, WeightNode, WkvState } from "./graph.js";
+
+/** Values of an operation that gives several; each that is wanted is a node of the same group. */
+interface Output<Name extends string> {
+  readonly output: Name | `factor${number}`;
+  readonly group: symbol;
+}
+
+export type GradientNode =
+  /** Losses of the selected rows, a column, or their gradient for the logits, of the mean over the rows. */
+  | (Row &
+      Output<"loss" | "gradient"> & {
+        readonly op: "crossEntropy";
+        readonly logits: RowNode;
+        /** What the largest logit of each row is pulled down by: RWKV-LM's L2Wrap. */
+        readonly logitPenalty: number;
+      })
+  /** For the input of a product: gradient \u00b7 weight. */
+  | (Row & { readonly op: "transposedMatmul"; readonly weight: WeightNode; readonly x: RowNode })
+  /** For the weight of a product: the sum over rows of the outer products of gradient and x. */
+  | (Row & { readonly op: "weightGradient"; readonly x: RowNode; readonly gradient: RowNode })
+  /** For the table of an embedding: a row's gradient is the sum of those of the tokens that are it. */
+  | (Row & { readonly op: "embeddingGradient"; readonly gradient: RowNode })
+  /** For the input of a layer norm. */
+  | (Row & {
+      readonly op: "layerNormGradient";
+      readonly x: RowNode;
+      readonly weight: Vector;
+      readonly gradient: RowNode;
+      readonly epsilon: number;
+    })
+  /** Mean and 1 / sqrt(variance + epsilon) of each row. */
+  | (Row & { readonly op: "rowMoments"; readonly x: RowNode; readonly epsilon: number })
+  /** For the weight of a layer norm. */
+  | (Row & {
+      readonly op: "layerNormWeightGradient";
+      readonly x: RowNode;
+      readonly moments: RowNode;
+      readonly gradient: RowNode;
+    })
+  /** The sum of all rows: for what is added to each. */
+  | (Row & { readonly op: "columnSums"; readonly x: RowNode })
+  /** For what a token shift takes: x, its factors, and the state before it. */
+  | (Row &
+      Output<"x" | "state"> & {
+        readonly op: "tokenShiftGradient";
+        readonly x: RowNode;
+        readonly previous: StateVector;
+        readonly factors: readonly Vector[];
+        /** One for each factor. */
+        readonly gradients: readonly RowNode[];
+      })
+  /** For what wkv takes; `workspace` is room for the sums before each token. */
+  | (Row &
+      Output<WkvGradientOutput> & {
+        readonly op: "wkvGradient";
+        readonly key: RowNode;
+        readonly value: RowNode;
+        readonly decay: Vector;
+        readonly first: Vector;
+        readonly state: WkvState;
+        readonly gradient: RowNode;
+      })
+  /** For the rows that some were selected from: 0 in the others. */
+  | (Row & { readonly op: "scatterRows"; readonly x: RowNode });
+
+/** In the order of the kernel's addresses. */
+export const wkvGradientOutputs = [
+  "workspace",
+  "key",
+  "value",
+  "decay",
+  "first",
+  "numerator",
+  "denominator",
+  "maxExponent",
+] as const;
+export type WkvGradientOutput = (typeof wkvGradientOutputs)[number];

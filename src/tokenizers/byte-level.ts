@@ -1,0 +1,15 @@
+// How byte-level vocabularies write bytes as characters: GPT-2's table.
+
+/**
+ * The character of each byte: printable characters of Latin-1 stand for their own byte, the other bytes in order for U+0100 and
+ * up. Source: https://github.com/openai/gpt-2, src/encoder.py, bytes_to_unicode.
+ */
+export function byteLevelCharacters(): string[] {
+  const characters: string[] = [];
+  let next = 256;
+  for (let byte = 0; byte < 256; byte++) {
+    const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte !== 173);
+    characters.push(String.fromCodePoint(printable ? byte : next++));
+  }
+  return characters;
+}

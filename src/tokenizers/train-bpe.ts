@@ -1,0 +1,200 @@
+// Trains a byte-level BPE tokenizer on text, and gives it in Hugging Face's tokenizer.json format: the same algorithm, pattern and
+// alphabet as GPT-2's, so any library that reads such files reads it.
+//
+// Sennrich, Haddow and Birch, "Neural Machine Translation of Rare Words with Subword Units", arXiv 1508.07909, section 3.2;
+// over bytes: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.2.
+
+import TinyQueue from "tinyqueue";
+import { TokenizerError } from "../errors.js";
+import { byteLevelCharacters } from "./byte-level.js";
+import type { Tokenizer } from "./tokenizer.js";
+
+/** GPT-2's pattern of pieces that no token crosses (https://github.com/openai/gpt-2, src/encoder.py). */
+const pieces = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
+
+export const endOfText = "<|endoftext|>";
+/** The end of a text, and a token for every byte. */
+const smallest = 257;
+const largest = 2 ** 20;
+/** Longer pieces are counted in parts of this length: a text without spaces would otherwise be a single piece. */
+const longestPiece = 64;
+
+/** A distinct piece of text: its symbols, fewer with every merge, and how often it occurs. */
+interface Word {
+  symbols: number[];
+  readonly count: number;
+}
+
+interface Candidate {
+  readonly left: number;
+  readonly right: number;
+  readonly count: number;
+}
+
+/**
+ * @param texts the training texts
+ * @param vocabularySize tokens in all: the end of a text (id 0), every byte, and the most frequent merges. Texts with few distinct
+ *   words may give fewer
+ * @returns a tokenizer.json, to be passed to `huggingFaceTokenizer` or written to a file
+ * @throws TokenizerError for an impossible size
+ */
+export function trainBytePairEncoding(texts: Iterable<string>, vocabularySize: number): object {
+  if (!Number.isInteger(vocabularySize) || vocabularySize < smallest || vocabularySize > largest) {
+    throw new TokenizerError(
+      `expected a vocabulary from ${smallest} (the end of a text and 256 bytes) to ${largest}, found ${vocabularySize}`,
+    );
+  }
+  const characters = byteLevelCharacters();
+  // Symbol n is token n + 1, since token 0 is the end of a text.
+  const symbols = [...characters];
+  const merges: [string, string][] = [];
+  const merger = new Merger(wordsOf(texts));
+  while (symbols.length + 1 < vocabularySize) {
+    const best = merger.mostFrequent();
+    if (!best) break;
+    const [left, right] = [symbols[best.left] as string, symbols[best.right] as string];
+    merger.merge(best, symbols.length);
+    symbols.push(left + right);
+    merges.push([left, right]);
+  }
+  const vocab = Object.fromEntries([[endOfText, 0], ...symbols.map((symbol, i) => [symbol, i + 1])]);
+  return tokenizerJson(vocab, merges);
+}
+
+/** The pieces of a text that tokens do not cross. */
+function* piecesOf(text: string): Generator<string, void, void> {
+  for (const [piece] of text.matchAll(pieces)) {
+    if (piece.length <= longestPiece) yield piece;
+    else {
+      const characters = [...piece]; // whole characters, whatever they take
+      for (let at = 0; at < characters.length; at += longestPiece) {
+        yield characters.slice(at, at + longestPiece).join("");
+      }
+    }
+  }
+}
+
+/**
+ * A function that encodes as the tokenizer does, piece by piece, each distinct one once: many times faster on long texts. Only for
+ * tokenizers that were trained here.
+ */
+export function pieceEncoder(tokenizer: Pick<Tokenizer, "encode">): (text: string) => number[] {
+  const known = new Map<string, readonly number[]>();
+  return (text) => {
+    const ids: number[] = [];
+    for (const piece of piecesOf(text)) {
+      let encoded = known.get(piece);
+      if (!encoded) {
+        encoded = tokenizer.encode(piece);
+        known.set(piece, encoded);
+      }
+      for (const id of encoded) ids.push(id);
+    }
+    return ids;
+  };
+}
+
+/** Distinct pieces of the texts as bytes, in the order of their first occurrence. */
+function wordsOf(texts: Iterable<string>): Word[] {
+  const counts = new Map<string, number>();
+  for (const text of texts) {
+    for (const piece of piecesOf(text)) counts.set(piece, (counts.get(piece) ?? 0) + 1);
+  }
+  const encoder = new TextEncoder();
+  return [...counts].map(([piece, count]) => ({ symbols: [...encoder.encode(piece)], count }));
+}
+
+/** Counts pairs of neighbouring symbols in all words, and merges them. */
+class Merger {
+  readonly #words: readonly Word[];
+  /** By left symbol, then by right symbol: how often the pair occurs, and in which words it did at some time. */
+  readonly #pairs = new Map<number, Map<number, { count: number; words: Set<number> }>>();
+  /** Counts as they were when they were put in; those that are no longer true are put in again when met. */
+  readonly #queue: TinyQueue<Candidate>;
+
+  constructor(words: readonly Word[]) {
+    this.#words = words;
+    words.forEach((word, index) => {
+      for (let i = 0; i + 1 < word.symbols.length; i++) this.#count(word, i, word.count, index);
+    });
+    const candidates: Candidate[] = [];
+    for (const [left, rights] of this.#pairs) {
+      for (const [right, { count }] of rights) candidates.push({ left, right, count });
+    }
+    this.#queue = new TinyQueue(
+      candidates,
+      (a, b) => b.count - a.count || a.left - b.left || a.right - b.right, // ties to the older symbols
+    );
+  }
+
+  mostFrequent(): Candidate | undefined {
+    for (let top = this.#queue.pop(); top; top = this.#queue.pop()) {
+      const count = this.#pairs.get(top.left)?.get(top.right)?.count ?? 0;
+      if (count === top.count && count > 0) return top;
+      if (count > 0) this.#queue.push({ ...top, count });
+    }
+    return undefined;
+  }
+
+  merge({ left, right }: Candidate, merged: number): void {
+    const words = this.#pairs.get(left)?.get(right)?.words ?? new Set();
+    const changed = new Set<string>();
+    for (const index of words) {
+      const word = this.#words[index] as Word;
+      for (let i = 0; i + 1 < word.symbols.length; i++) {
+        if (word.symbols[i] !== left || word.symbols[i + 1] !== right) continue;
+        for (const at of [i - 1, i, i + 1]) this.#count(word, at, -word.count, index);
+        word.symbols.splice(i, 2, merged);
+        for (const at of [i - 1, i]) {
+          if (this.#count(word, at, word.count, index)) changed.add(`${word.symbols[at]} ${word.symbols[at + 1]}`);
+        }
+      }
+    }
+    this.#pairs.get(left)?.delete(right);
+    for (const pair of changed) {
+      const [a, b] = pair.split(" ").map(Number) as [number, number];
+      const count = this.#pairs.get(a)?.get(b)?.count ?? 0;
+      if (count > 0) this.#queue.push({ left: a, right: b, count });
+    }
+  }
+
+  /** Adds to the count of the pair at a place in a word; false where there is none. */
+  #count(word: Word, at: number, amount: number, index: number): boolean {
+    const [left, right] = [word.symbols[at], word.symbols[at + 1]];
+    if (left === undefined || right === undefined) return false;
+    let rights = this.#pairs.get(left);
+    if (!rights) this.#pairs.set(left, (rights = new Map()));
+    let pair = rights.get(right);
+    if (!pair) rights.set(right, (pair = { count: 0, words: new Set() }));
+    pair.count += amount;
+    if (amount > 0) pair.words.add(index);
+    return true;
+  }
+}
+
+function tokenizerJson(vocab: Record<string, number>, merges: readonly [string, string][]): object {
+  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
+  return {
+    version: "1.0",
+    truncation: null,
+    padding: null,
+    added_tokens: [
+      { id: 0, content: endOfText, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true },
+    ],
+    normalizer: null,
+    pre_tokenizer: byteLevel,
+    post_processor: null,
+    decoder: byteLevel,
+    model: {
+      type: "BPE",
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      vocab,
+      merges: merges.map(([left, right]) => `${left} ${right}`),
+    },
+  };
+}

@@ -1,0 +1,126 @@
+// Learning less than all weights: low-rank additions to matrices, or only the state that sequences begin with.
+
+import type { StoredTensor } from "../checkpoints/checkpoint.js";
+import { binary, type Graph, type RowNode, type StateVector, topologicalOrder, type WeightNode } from "../graph/graph.js";
+import { rewriteGraph } from "../graph/rewrite.js";
+import { stateLayout } from "../graph/state-layout.js";
+import type { RandomGenerator } from "../sampling/random.js";
+import { storedTensor } from "./initialize.js";
+import type { LoraOptions } from "./options.js";
+
+/** A matrix W and what is learned beside it: W + scale * up * down. */
+export interface LowRankAddition {
+  readonly weight: WeightNode;
+  /** [rank, inputs] */
+  readonly down: WeightNode;
+  /** [outputs, rank] */
+  readonly up: WeightNode;
+  readonly scale: number;
+}
+
+export interface AdaptedGraph {
+  readonly graph: Graph;
+  readonly additions: readonly LowRankAddition[];
+  /** First values of what is learned. */
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+}
+
+/**
+ * Low-rank adaptation (Hu et al., arXiv 2106.09685, section 4.1): h = W x + (alpha / rank) B A x, where B begins as 0, so that the
+ * model begins as it was. A begins uniform in plus or minus 1 / sqrt(inputs), as in the authors' code.
+ */
+export function withLowRankAdditions(
+  graph: Graph,
+  { rank, alpha, matrices }: Required<LoraOptions>,
+  random: RandomGenerator,
+): AdaptedGraph {
+  const additions: LowRankAddition[] = [];
+  const tensors = new Map<string, StoredTensor>();
+  const scale = alpha / rank;
+  const adapted = rewriteGraph(graph, (copy) => {
+    if (copy.op !== "matmul" || !matrices.some((name) => copy.weight.name.endsWith(`.${name}.weight`))) return copy;
+    const { weight, x, rows } = copy;
+    const [outputs, inputs] = weight.shape as [number, number];
+    const name = weight.name.replace(/\.weight$/, "");
+    const down: WeightNode = { op: "matrix", name: `${name}.lora_A.weight`, shape: [rank, inputs] };
+    const up: WeightNode = { op: "matrix", name: `${name}.lora_B.weight`, shape: [outputs, rank] };
+    const range = 1 / Math.sqrt(inputs);
+    const first = Float32Array.from({ length: rank * inputs }, () => (2 * random.uniform() - 1) * range);
+    tensors.set(down.name, storedTensor(down.name, down.shape, first));
+    tensors.set(up.name, storedTensor(up.name, up.shape, new Float32Array(outputs * rank)));
+    additions.push({ weight, down, up, scale });
+    const inner: RowNode = { op: "matmul", weight: down, x, rows, width: rank };
+    const outer: RowNode = { op: "matmul", weight: up, x: inner, rows, width: outputs };
+    return binary("add", copy, { op: "scale", x: outer, factor: scale, rows, width: outputs });
+  });
+  const weights = [...graph.weights, ...additions.flatMap(({ down, up }) => [down, up])];
+  return { graph: { ...adapted, weights }, additions, tensors };
+}
+
+/** W + scale * up * down */
+export function mergeAddition(
+  weight: Float32Array,
+  { weight: { shape }, down, scale }: LowRankAddition,
+  downValues: Float32Array,
+  upValues: Float32Array,
+): Float32Array {
+  const [outputs, inputs] = shape as [number, number];
+  const rank = down.shape[0] as number;
+  const merged = weight.slice();
+  for (let o = 0; o < outputs; o++) {
+    for (let r = 0; r < rank; r++) {
+      const factor = scale * (upValues[o * rank + r] as number);
+      for (let i = 0; i < inputs; i++) {
+        merged[o * inputs + i] = (merged[o * inputs + i] as number) + factor * (downValues[r * inputs + i] as number);
+      }
+    }
+  }
+  return merged;
+}
+
+/** The state that sequences begin with, as weights. */
+export interface TunedState {
+  readonly weights: ReadonlyMap<StateVector, WeightNode>;
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+  /** Writes the block of floats that a sequence begins with. */
+  write(target: Float32Array, values: (name: string) => Float32Array): void;
+}
+
+/** Keys of the token that is made up for wkv; low, so that it first weighs little beside those of real ones. */
+const firstKey = -4;
+
+/**
+ * State tuning. The sums of wkv begin as if one token had been read before, with a key and a value for each channel, which are
+ * learned: numerator = value, denominator = 1, relative to e^key. So the denominator stays positive whatever is learned. What
+ * token shifts mix the first token with is learned as it is.
+ */
+export function tunedState(graph: Graph): TunedState {
+  const weights = new Map<StateVector, WeightNode>();
+  const tensors = new Map<string, StoredTensor>();
+  const ones = new Set<StateVector>();
+  const add = (state: StateVector, first: number) => {
+    if (weights.has(state)) return;
+    const weight: WeightNode = { op: "vector", name: `state.${state.index}`, shape: [state.width] };
+    weights.set(state, weight);
+    tensors.set(weight.name, storedTensor(weight.name, weight.shape, new Float32Array(state.width).fill(first)));
+  };
+  for (const node of topologicalOrder(graph.output)) {
+    if (node.op === "tokenShift") add(node.previous, 0);
+    if (node.op !== "wkv") continue;
+    add(node.state.numerator, 0);
+    add(node.state.maxExponent, firstKey);
+    ones.add(node.state.denominator);
+  }
+  const { offsets } = stateLayout(graph);
+  return {
+    weights,
+    tensors,
+    write(target, values) {
+      for (const [state, { name }] of weights) target.set(values(name), offsets[state.index]);
+      for (const { index, width } of ones) {
+        const start = offsets[index] as number;
+        target.fill(1, start, start + width);
+      }
+    },
+  };
+}

@@ -1,0 +1,86 @@
+// Which tokens a step is trained on: a function of the seed and the number of the step alone, so that a run that was stopped goes on
+// with what it would have seen.
+
+import type { RandomGenerator } from "../sampling/random.js";
+import { randomGenerator } from "../sampling/random.js";
+
+/** Tokens and what follows each. */
+export interface Window {
+  readonly tokens: Int32Array;
+  readonly targets: Int32Array;
+  /** Whether it goes on where the same row of the step before ended. */
+  readonly continues: boolean;
+}
+
+/** Gives the windows of each step. */
+export interface Batches {
+  readonly stepsPerEpoch: number;
+  /** @param step from 0 */
+  at(step: number): Window[];
+}
+
+/**
+ * Windows of the whole text in random order: in every epoch it is cut at another offset, and each window is seen once.
+ *
+ * @param tokens at least `length` + 1 of them
+ */
+export function shuffledBatches(tokens: Int32Array, batch: number, length: number, seed: number): Batches {
+  // One window less than would fit, so that every offset below a window's length is possible.
+  const whole = Math.floor((tokens.length - 1) / length);
+  const windows = Math.max(1, whole - 1);
+  const stepsPerEpoch = Math.max(1, Math.floor(windows / batch));
+  let current: { epoch: number; offset: number; order: Uint32Array } | undefined;
+  const epochAt = (epoch: number) => {
+    if (current?.epoch !== epoch) {
+      const random = randomGenerator(seed * 1_000_003 + epoch);
+      const room = tokens.length - 1 - windows * length;
+      const offset = Math.floor(random.uniform() * Math.min(length, room + 1));
+      current = { epoch, offset, order: shuffled(windows, random) };
+    }
+    return current;
+  };
+  return {
+    stepsPerEpoch,
+    at(step) {
+      const { offset, order } = epochAt(Math.floor(step / stepsPerEpoch));
+      const first = (step % stepsPerEpoch) * batch;
+      return Array.from({ length: batch }, (_, row) => {
+        const window = order[(first + row) % windows] as number;
+        return windowAt(tokens, offset + window * length, length, false);
+      });
+    },
+  };
+}
+
+/** Windows for truncated back-propagation through time: each row of the batch reads its own part of the text from start to end. */
+export function consecutiveBatches(tokens: Int32Array, batch: number, length: number): Batches {
+  const part = Math.floor((tokens.length - 1) / batch);
+  const stepsPerEpoch = Math.max(1, Math.floor(part / length));
+  return {
+    stepsPerEpoch,
+    at(step) {
+      const index = step % stepsPerEpoch;
+      return Array.from({ length: batch }, (_, row) =>
+        windowAt(tokens, row * part + index * length, length, index > 0),
+      );
+    },
+  };
+}
+
+function windowAt(tokens: Int32Array, start: number, length: number, continues: boolean): Window {
+  return {
+    tokens: tokens.subarray(start, start + length),
+    targets: tokens.subarray(start + 1, start + length + 1),
+    continues,
+  };
+}
+
+/** The numbers below `count` in random order (Fisher and Yates; Durstenfeld, CACM 7, 1964, algorithm 235). */
+function shuffled(count: number, random: RandomGenerator): Uint32Array {
+  const order = Uint32Array.from({ length: count }, (_, i) => i);
+  for (let i = count - 1; i > 0; i--) {
+    const other = Math.floor(random.uniform() * (i + 1));
+    [order[i], order[other]] = [order[other] as number, order[i] as number];
+  }
+  return order;
+}

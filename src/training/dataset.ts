@@ -1,0 +1,79 @@
+// Documents as tokens: one stream to learn from, and the held-out texts to measure with.
+
+import { openTokenizer } from "../tokenizers/open-tokenizer.js";
+import type { Tokenizer } from "../tokenizers/tokenizer.js";
+import { pieceEncoder, trainBytePairEncoding } from "../tokenizers/train-bpe.js";
+import { TrainingError } from "../errors.js";
+import type { Document, SplitDocuments } from "./documents.js";
+
+/** A held-out text. */
+export interface HeldOutText {
+  /** Begins with the end-of-text token, where the vocabulary has one: so its first token is predicted too. */
+  readonly tokens: Int32Array;
+  /** Of the text, in UTF-8. */
+  readonly bytes: number;
+}
+
+export interface Dataset {
+  /** All training documents, each after an end-of-text token. */
+  readonly tokens: Int32Array;
+  readonly bytesPerToken: number;
+  readonly heldOut: readonly HeldOutText[];
+}
+
+/** A tokenizer and the file that it is kept in. */
+export interface TrainingTokenizer {
+  readonly tokenizer: Tokenizer;
+  readonly encode: (text: string) => number[];
+  /** Of a tokenizer.json; undefined for bytes. */
+  readonly json?: object;
+}
+
+/** Trains a tokenizer on the documents that are not held out. */
+export async function trainTokenizer(documents: readonly Document[], vocabulary: number): Promise<TrainingTokenizer> {
+  const json = trainBytePairEncoding(
+    documents.map(({ text }) => text),
+    vocabulary,
+  );
+  return trainedTokenizer(json);
+}
+
+/** A tokenizer that was trained here. */
+export async function trainedTokenizer(json: object): Promise<TrainingTokenizer> {
+  const { huggingFaceTokenizer } = await import("../tokenizers/hugging-face.js");
+  const tokenizer = huggingFaceTokenizer("the trained tokenizer", json);
+  return { tokenizer, encode: pieceEncoder(tokenizer), json };
+}
+
+/** A tokenizer that is there already: named, or the one of a checkpoint. @throws TokenizerError */
+export async function existingTokenizer(path: string): Promise<TrainingTokenizer> {
+  const tokenizer = await openTokenizer(path);
+  return { tokenizer, encode: (text) => tokenizer.encode(text) };
+}
+
+/** @throws TrainingError when there is less to learn from than one sequence */
+export function datasetOf(
+  { training, validation }: SplitDocuments,
+  { tokenizer, encode }: TrainingTokenizer,
+  context: number,
+): Dataset {
+  const start = tokenizer.endOfText === undefined ? [] : [tokenizer.endOfText];
+  const parts = training.map(({ text }) => Int32Array.from([...start, ...encode(text)]));
+  const tokens = new Int32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    tokens.set(part, at);
+    at += part.length;
+  }
+  if (tokens.length < context + 1) {
+    throw new TrainingError(
+      `expected at least ${context + 1} tokens to train on, one sequence and what follows it, found ${tokens.length}: ` +
+        "give more text, or a shorter context",
+    );
+  }
+  const bytes = training.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
+  const heldOut = validation.map(({ text }) => {
+    return { tokens: Int32Array.from([...start, ...encode(text)]), bytes: Buffer.byteLength(text) };
+  });
+  return { tokens, bytesPerToken: bytes / tokens.length, heldOut: heldOut.filter((text) => text.tokens.length > 1) };
+}

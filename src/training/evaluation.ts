@@ -1,0 +1,63 @@
+// Measures a model on held-out text: each token is predicted from all before it, the state handed on from piece to piece.
+
+import type { RuntimeState } from "../backends/backend.js";
+import type { TrainingRuntime, TrainingSegment } from "../backends/training.js";
+import type { HeldOutText } from "./dataset.js";
+
+/** A text being read: its state, how far it is read, and how much of it there is to read. */
+interface Reading {
+  readonly text: HeldOutText;
+  readonly end: number;
+  state: RuntimeState;
+  next: RuntimeState;
+  at: number;
+}
+
+/**
+ * Bits per byte of held-out texts.
+ *
+ * @param limit most tokens of each text; Infinity measures all
+ * @param begin writes the state that texts begin with
+ */
+export async function bitsPerByte(
+  runtime: TrainingRuntime,
+  texts: readonly HeldOutText[],
+  { batch, context, limit, begin }: { batch: number; context: number; limit: number; begin: (state: RuntimeState) => void },
+): Promise<number> {
+  const waiting = [...texts];
+  const free: RuntimeState[] = [];
+  const reading: Reading[] = [];
+  let nats = 0;
+  let bytes = 0;
+  while (waiting.length > 0 || reading.length > 0) {
+    while (reading.length < batch) {
+      const text = waiting.shift();
+      if (!text) break;
+      const state = free.pop() ?? runtime.createState();
+      begin(state);
+      const end = Math.min(text.tokens.length - 1, limit);
+      // Of a part of a text we know its tokens, and count its bytes in proportion.
+      bytes += (text.bytes * end) / (text.tokens.length - 1);
+      reading.push({ text, end, state, next: free.pop() ?? runtime.createState(), at: 0 });
+    }
+    const segments = reading.map(({ text, state, next, at, end }): TrainingSegment => {
+      const to = Math.min(at + context, end);
+      return {
+        state,
+        nextState: next,
+        tokens: text.tokens.subarray(at, to),
+        targets: text.tokens.subarray(at + 1, to + 1),
+      };
+    });
+    for (const loss of await runtime.evaluate(segments)) nats += loss;
+    for (const one of [...reading]) {
+      one.at = Math.min(one.at + context, one.end);
+      [one.state, one.next] = [one.next, one.state];
+      if (one.at < one.end) continue;
+      reading.splice(reading.indexOf(one), 1);
+      free.push(one.state, one.next);
+    }
+  }
+  for (const state of free) state.release();
+  return nats / Math.LN2 / bytes;
+}
