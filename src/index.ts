@@ -8,7 +8,15 @@ export { writePth } from "./checkpoints/write-pth.js";
 export { writeSafetensors } from "./checkpoints/write-safetensors.js";
 export type { WritableTensor } from "./checkpoints/writer.js";
 export type { DType, WeightDType } from "./dtypes.js";
-export { BackendError, CheckpointError, OptionError, RwkvError, StateError, TokenizerError } from "./errors.js";
+export {
+  BackendError,
+  CheckpointError,
+  OptionError,
+  RwkvError,
+  StateError,
+  TokenizerError,
+  TrainingError,
+} from "./errors.js";
 export type { FinishReason, Generation, GenerationOptions, GenerationResult } from "./generation/generation.js";
 export type { Model, ModelInfo, Segment } from "./generation/model.js";
 export type { ReadOptions, Session } from "./generation/session.js";

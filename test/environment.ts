@@ -3,6 +3,8 @@
 import type { BackendName } from "rwkv";
 import type { Backend } from "#rwkv/backends/backend";
 import { openKernelRuntime } from "#rwkv/backends/kernel/kernel-runtime";
+import { openKernelTraining } from "#rwkv/backends/kernel/kernel-training";
+import type { OpenTraining } from "#rwkv/backends/training";
 import { createWasmMachine, wasmBackend } from "#rwkv/backends/wasm/wasm";
 
 export const inBrowser: boolean = typeof window !== "undefined";
@@ -72,4 +74,33 @@ export const kernels: readonly { label: string; backend: Backend; threads: numbe
   { label: "wasm", backend: wasmBackend, threads: 1 },
   { label: "wasm, two threads", backend: wasmBackend, threads: 2 },
   { label: "wasm, memory not shared", backend: singleThread, threads: 1 },
+];
+
+async function nativeTrainers(): Promise<{ label: string; open: OpenTraining; threads: number }[]> {
+  if (inBrowser) return [];
+  const { openNativeTraining, supportedLevels } = await import("#rwkv/backends/native/native");
+  const levels = await supportedLevels();
+  return [
+    ...levels.map((level) => ({
+      label: `native (${level})`,
+      open: ((model, options) => openNativeTraining(model, options, level)) as OpenTraining,
+      threads: 1,
+    })),
+    { label: "native, three threads", open: openNativeTraining as OpenTraining, threads: 3 },
+  ];
+}
+
+/** Every kind of kernels that there is here, for training. */
+export const trainers: readonly { label: string; open: OpenTraining; threads: number }[] = [
+  ...(await nativeTrainers()),
+  {
+    label: "wasm, two threads",
+    open: async (model, options) => openKernelTraining(await createWasmMachine(options.threads), model, options),
+    threads: 2,
+  },
+  {
+    label: "wasm, memory not shared",
+    open: async (model, options) => openKernelTraining(await createWasmMachine(1, false), model, options),
+    threads: 1,
+  },
 ];

@@ -49,7 +49,7 @@ const graphs: Record<string, Build> = {
   "matmul to one": (g, x, n) => g.matmul(g.matrix("w", 1, n), x),
   "matmul with every epilogue": (g, x, n) => {
     const gate = g.unary("sigmoid", g.matmul(g.matrix("gate", n, n), x));
-    const hidden = g.unary("square", g.unary("relu", g.matmul(g.matrix("hidden", n, n), x)));
+    const hidden = g.unary("reluSquared", g.matmul(g.matrix("hidden", n, n), x));
     return g.binary("add", x, g.binary("multiply", gate, g.matmul(g.matrix("out", n, n), hidden)));
   },
   "tokenShift, one to four factors": (g, x, n) => {
@@ -73,12 +73,12 @@ const graphs: Record<string, Build> = {
     return g.binary("multiply", gate, g.wkv(key, x, g.vector("decay", n), g.vector("first", n), state));
   },
   ...Object.fromEntries(
-    (["sigmoid", "relu", "square", "exp", "negate"] as const).map((f: UnaryFunction) => [
+    (["sigmoid", "reluSquared", "exp", "negate"] as const).map((f: UnaryFunction) => [
       f,
       (g: GraphBuilder, x: RowNode) => g.unary(f, x),
     ]),
   ),
-  add: (g, x) => g.binary("add", x, g.unary("negate", g.unary("square", x))),
+  add: (g, x) => g.binary("add", x, g.unary("negate", g.unary("reluSquared", x))),
   multiply: (g, x) => g.binary("multiply", x, x),
 };
 

@@ -7,7 +7,7 @@ import { rwkv4 } from "#rwkv/models/rwkv4";
 
 const size = { layers: 3, width: 8, hidden: 32, vocabulary: 50 };
 const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5 });
-const plan = planGraph(graph, 16);
+const plan = planGraph([graph.output], 16);
 
 test("a layer of RWKV-4 is nine steps, with nothing elementwise left", () => {
   const steps = plan.steps.map((step) => step.map((operation) => operation.main.op));
@@ -43,7 +43,7 @@ test("activations, gates and residuals are part of the products", () => {
 
 test("threads meet eight times a layer with quantized weights, seven without", () => {
   const matrices = new Set(graph.weights.filter((weight) => weight.op === "matrix" && weight.name !== "emb.weight"));
-  const quantized = planGraph(graph, 16, matrices);
+  const quantized = planGraph([graph.output], 16, { quantized: matrices });
   const meetings = ({ barriers }: typeof plan) => barriers.filter((barrier) => barrier === "always").length;
   // The embedding, its norm, and the head's rows and head come on top, whose norm needs no meeting of its own.
   expect(meetings(plan)).toBe(7 * size.layers + 5);
@@ -64,7 +64,10 @@ test("threads meet eight times a layer with quantized weights, seven without", (
 
 describe.each([
   ["", plan],
-  [" of quantized weights", planGraph(graph, 16, new Set(graph.weights.filter(({ op }) => op === "matrix")))],
+  [
+    " of quantized weights",
+    planGraph([graph.output], 16, { quantized: new Set(graph.weights.filter(({ op }) => op === "matrix")) }),
+  ],
 ])("buffers%s", (_, plan) => {
   test("values alive at the same time do not overlap", () => {
     // Steps that no barrier parts are at the same time.
@@ -118,6 +121,6 @@ test("a graph with wrong shapes fails where it is built", () => {
 });
 
 test("the arena does not grow with the number of layers", () => {
-  const deeper = planGraph(rwkv4.build({ ...size, layers: 12 }, { layerNormEpsilon: 1e-5 }), 16);
+  const deeper = planGraph([rwkv4.build({ ...size, layers: 12 }, { layerNormEpsilon: 1e-5 }).output], 16);
   expect(deeper.arenaSize).toBe(plan.arenaSize);
 });

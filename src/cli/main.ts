@@ -12,6 +12,7 @@ import { addInspect } from "./inspect.js";
 import { addLogits } from "./logits.js";
 import { addPerplexity } from "./perplexity.js";
 import { addTokenize } from "./tokenize.js";
+import { addTrain } from "./train.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -21,7 +22,17 @@ const program = new Command("rwkv")
   .description("The RWKV language model: run PyTorch and safetensors checkpoints as they are.")
   .version(version)
   .showHelpAfterError("(add --help for more)");
-for (const add of [addGenerate, addChat, addInspect, addLogits, addTokenize, addPerplexity, addConvert, addBench])
+for (const add of [
+  addGenerate,
+  addChat,
+  addInspect,
+  addLogits,
+  addTokenize,
+  addPerplexity,
+  addConvert,
+  addTrain,
+  addBench,
+])
   add(program);
 for (const command of program.commands) command.option("--verbose", "show stack traces of errors");
 

@@ -6,8 +6,8 @@
 import type { WkvGradientOutput } from "./gradient-nodes.js";
 import {
   binary,
-  type Graph,
   type ForwardNode,
+  type Graph,
   inputsOf,
   type RowNode,
   type RowSet,
@@ -80,10 +80,7 @@ class Differentiation {
     }
     const group = Symbol("crossEntropy");
     const loss = crossEntropy(this.#graph, this.#options.logitPenalty, group, "loss");
-    this.#gradients.set(
-      this.#graph.output,
-      crossEntropy(this.#graph, this.#options.logitPenalty, group, "gradient"),
-    );
+    this.#gradients.set(this.#graph.output, crossEntropy(this.#graph, this.#options.logitPenalty, group, "gradient"));
     const shifts = new Map<symbol, NodeOf<"tokenShift">[]>();
     for (const node of order) {
       if (node.op === "tokenShift") shifts.set(node.group, [...(shifts.get(node.group) ?? []), node]);
@@ -194,7 +191,19 @@ class Differentiation {
     const [key, value] = [this.#again.valueOf(node.key), this.#again.valueOf(node.value)];
     const output = (name: WkvGradientOutput, rows: RowSet) => (): RowNode => {
       const columns = name === "workspace" ? 3 * width : width;
-      return { op: "wkvGradient", key, value, decay, first, state, gradient, group, output: name, rows, width: columns };
+      return {
+        op: "wkvGradient",
+        key,
+        value,
+        decay,
+        first,
+        state,
+        gradient,
+        group,
+        output: name,
+        rows,
+        width: columns,
+      };
     };
     this.#addVector(decay, output("decay", 1));
     this.#addVector(first, output("first", 1));

@@ -49,10 +49,15 @@ export async function openTokenizer(path: string): Promise<Tokenizer> {
  * @throws TokenizerError when there is none
  */
 export async function tokenizerFor(checkpointPath: string, vocabulary: number): Promise<Tokenizer> {
+  const found = await tokenizerFileFor(checkpointPath, vocabulary);
+  return found ? openTokenizer(found) : tokenizerOf(vocabulary, checkpointPath);
+}
+
+/** The tokenizer file beside a checkpoint, or in its folder; undefined where there is none. */
+export async function tokenizerFileFor(checkpointPath: string, vocabulary: number): Promise<string | undefined> {
   const inside = await listFolder(checkpointPath, tokenizerFiles);
   const folder = inside ? checkpointPath : dirname(checkpointPath);
-  const found = tokenizerFileIn(folder, inside ?? (await listFolder(folder, tokenizerFiles)) ?? [], vocabulary);
-  return found ? openTokenizer(found) : tokenizerOf(vocabulary, checkpointPath);
+  return tokenizerFileIn(folder, inside ?? (await listFolder(folder, tokenizerFiles)) ?? [], vocabulary);
 }
 
 /**

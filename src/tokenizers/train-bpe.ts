@@ -25,6 +25,12 @@ interface Word {
   readonly count: number;
 }
 
+/** How often a pair of neighbours occurs, and in which words it did at some time. */
+interface Pair {
+  count: number;
+  readonly words: Set<number>;
+}
+
 interface Candidate {
   readonly left: number;
   readonly right: number;
@@ -107,8 +113,8 @@ function wordsOf(texts: Iterable<string>): Word[] {
 /** Counts pairs of neighbouring symbols in all words, and merges them. */
 class Merger {
   readonly #words: readonly Word[];
-  /** By left symbol, then by right symbol: how often the pair occurs, and in which words it did at some time. */
-  readonly #pairs = new Map<number, Map<number, { count: number; words: Set<number> }>>();
+  /** By left symbol, then by right symbol. */
+  readonly #pairs = new Map<number, Map<number, Pair>>();
   /** Counts as they were when they were put in; those that are no longer true are put in again when met. */
   readonly #queue: TinyQueue<Candidate>;
 
@@ -162,10 +168,10 @@ class Merger {
   #count(word: Word, at: number, amount: number, index: number): boolean {
     const [left, right] = [word.symbols[at], word.symbols[at + 1]];
     if (left === undefined || right === undefined) return false;
-    let rights = this.#pairs.get(left);
-    if (!rights) this.#pairs.set(left, (rights = new Map()));
-    let pair = rights.get(right);
-    if (!pair) rights.set(right, (pair = { count: 0, words: new Set() }));
+    const rights = this.#pairs.get(left) ?? new Map<number, Pair>();
+    this.#pairs.set(left, rights);
+    const pair = rights.get(right) ?? { count: 0, words: new Set() };
+    rights.set(right, pair);
     pair.count += amount;
     if (amount > 0) pair.words.add(index);
     return true;

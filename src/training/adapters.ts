@@ -1,7 +1,14 @@
 // Learning less than all weights: low-rank additions to matrices, or only the state that sequences begin with.
 
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
-import { binary, type Graph, type RowNode, type StateVector, topologicalOrder, type WeightNode } from "../graph/graph.js";
+import {
+  binary,
+  type Graph,
+  type RowNode,
+  type StateVector,
+  topologicalOrder,
+  type WeightNode,
+} from "../graph/graph.js";
 import { rewriteGraph } from "../graph/rewrite.js";
 import { stateLayout } from "../graph/state-layout.js";
 import type { RandomGenerator } from "../sampling/random.js";

@@ -1,9 +1,12 @@
 // Documents as tokens: one stream to learn from, and the held-out texts to measure with.
 
-import { openTokenizer } from "../tokenizers/open-tokenizer.js";
+import { readFile } from "node:fs/promises";
+import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
+import { TrainingError } from "../errors.js";
+import { bindModel } from "../models/versions.js";
+import { openTokenizer, tokenizerFileFor, tokenizerOf } from "../tokenizers/open-tokenizer.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { pieceEncoder, trainBytePairEncoding } from "../tokenizers/train-bpe.js";
-import { TrainingError } from "../errors.js";
 import type { Document, SplitDocuments } from "./documents.js";
 
 /** A held-out text. */
@@ -21,12 +24,12 @@ export interface Dataset {
   readonly heldOut: readonly HeldOutText[];
 }
 
-/** A tokenizer and the file that it is kept in. */
+/** A tokenizer, and how it is kept beside the model. */
 export interface TrainingTokenizer {
   readonly tokenizer: Tokenizer;
   readonly encode: (text: string) => number[];
-  /** Of a tokenizer.json; undefined for bytes. */
-  readonly json?: object;
+  /** Undefined for bytes, which need no file. */
+  readonly file?: { readonly name: string; readonly content: string };
 }
 
 /** Trains a tokenizer on the documents that are not held out. */
@@ -35,19 +38,34 @@ export async function trainTokenizer(documents: readonly Document[], vocabulary:
     documents.map(({ text }) => text),
     vocabulary,
   );
-  return trainedTokenizer(json);
+  return trainedTokenizer(JSON.stringify(json));
 }
 
-/** A tokenizer that was trained here. */
-export async function trainedTokenizer(json: object): Promise<TrainingTokenizer> {
+/** A tokenizer that was trained here. @param content its tokenizer.json */
+export async function trainedTokenizer(content: string): Promise<TrainingTokenizer> {
   const { huggingFaceTokenizer } = await import("../tokenizers/hugging-face.js");
-  const tokenizer = huggingFaceTokenizer("the trained tokenizer", json);
-  return { tokenizer, encode: pieceEncoder(tokenizer), json };
+  const tokenizer = huggingFaceTokenizer("the trained tokenizer", JSON.parse(content));
+  return { tokenizer, encode: pieceEncoder(tokenizer), file: { name: "tokenizer.json", content } };
 }
 
-/** A tokenizer that is there already: named, or the one of a checkpoint. @throws TokenizerError */
+/** A tokenizer that is there already. @throws TokenizerError */
 export async function existingTokenizer(path: string): Promise<TrainingTokenizer> {
   const tokenizer = await openTokenizer(path);
+  const encode = (text: string) => tokenizer.encode(text);
+  if (path === "bytes") return { tokenizer, encode };
+  // Under a name by which it is found beside a model.
+  const name = tokenizer.kind === "world" ? "rwkv_vocab_v20230424.txt" : "tokenizer.json";
+  return { tokenizer, encode, file: { name, content: await readFile(path, "utf8") } };
+}
+
+/** The tokenizer of a checkpoint. @throws TokenizerError, CheckpointError */
+export async function checkpointTokenizer(path: string): Promise<TrainingTokenizer> {
+  const checkpoint = await openCheckpoint(path);
+  const { vocabulary } = bindModel(checkpoint).size;
+  await checkpoint.close();
+  const file = await tokenizerFileFor(path, vocabulary);
+  if (file !== undefined) return existingTokenizer(file);
+  const tokenizer = tokenizerOf(vocabulary, path);
   return { tokenizer, encode: (text) => tokenizer.encode(text) };
 }
 

@@ -109,23 +109,24 @@ async function readText(path: string): Promise<string> {
   }
 }
 
-/** Halves the range until the first byte is left that does not decode with those before it. */
+/** Where the first character begins that does not decode: halves the range until it is left. */
 function firstInvalidByte(bytes: Uint8Array): number {
-  const decodes = (end: number) => {
+  const decodes = (end: number, stream: boolean) => {
     try {
-      new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, end), { stream: true });
+      new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, end), { stream });
       return true;
     } catch {
       return false;
     }
   };
   let valid = 0;
-  let invalid = bytes.length;
+  let invalid = bytes.length + 1;
   while (invalid - valid > 1) {
     const middle = (valid + invalid) >> 1;
-    if (decodes(middle)) valid = middle;
+    if (decodes(middle, true)) valid = middle;
     else invalid = middle;
   }
+  while (!decodes(valid, false)) valid--; // back to the start of an unfinished character
   return valid;
 }
 

@@ -22,7 +22,12 @@ interface Reading {
 export async function bitsPerByte(
   runtime: TrainingRuntime,
   texts: readonly HeldOutText[],
-  { batch, context, limit, begin }: { batch: number; context: number; limit: number; begin: (state: RuntimeState) => void },
+  {
+    batch,
+    context,
+    limit,
+    begin,
+  }: { batch: number; context: number; limit: number; begin: (state: RuntimeState) => void },
 ): Promise<number> {
   const waiting = [...texts];
   const free: RuntimeState[] = [];

@@ -42,7 +42,9 @@ function initialValues(name: string, shape: readonly number[], options: Initiali
   const depth = size.layers > 1 ? layer / (size.layers - 1) : 0; // 0 in the first layer, 1 in the last
   const shallow = 1 - layer / size.layers; // 1 in the first layer, nearly 0 in the last
   const width = shape[0] as number;
-  const byChannel = (value: (channel: number) => number) => values.forEach((_, c) => void (values[c] = value(c)));
+  const byChannel = (value: (channel: number) => number) => {
+    for (let c = 0; c < values.length; c++) values[c] = value(c);
+  };
   switch (part) {
     case "emb.weight":
       byChannel(() => (2 * random.uniform() - 1) * embeddingRange);
@@ -86,31 +88,45 @@ function initialValues(name: string, shape: readonly number[], options: Initiali
 }
 
 /**
- * A matrix whose shorter side is orthonormal times `gain` (Saxe et al., arXiv 1312.6120), by the modified Gram-Schmidt process on
- * normally distributed vectors.
+ * A matrix whose shorter side is orthonormal times `gain` (Saxe et al., arXiv 1312.6120): normally distributed vectors, made
+ * orthogonal by the Gram-Schmidt process. Such vectors are far enough from dependent that float64 does it in one go.
  */
 function orthogonal(values: Float32Array, rows: number, columns: number, gain: number, random: RandomGenerator): void {
   const count = Math.min(rows, columns);
   const length = Math.max(rows, columns);
-  const vectors: Float64Array[] = [];
+  const basis = new Float64Array(count * length);
   for (let v = 0; v < count; v++) {
-    const vector = Float64Array.from({ length }, () => normal(random));
-    for (const other of vectors) {
-      let product = 0;
-      for (let i = 0; i < length; i++) product += (vector[i] as number) * (other[i] as number);
-      for (let i = 0; i < length; i++) vector[i] = (vector[i] as number) - product * (other[i] as number);
-    }
-    let squares = 0;
-    for (const x of vector) squares += x * x;
-    const scale = 1 / Math.sqrt(squares);
+    const vector = basis.subarray(v * length, (v + 1) * length);
+    for (let i = 0; i < length; i++) vector[i] = normal(random);
+    const sum = new Float64Array(length);
+    for (let other = 0; other < v; other++) addScaled(sum, basis, other * length, dot(vector, basis, other * length));
+    for (let i = 0; i < length; i++) vector[i] = (vector[i] as number) - (sum[i] as number);
+    const scale = 1 / Math.sqrt(dot(vector, vector, 0));
     for (let i = 0; i < length; i++) vector[i] = (vector[i] as number) * scale;
-    vectors.push(vector);
   }
-  vectors.forEach((vector, v) => {
+  for (let v = 0; v < count; v++) {
     for (let i = 0; i < length; i++) {
-      values[rows >= columns ? i * columns + v : v * columns + i] = gain * (vector[i] as number);
+      values[rows >= columns ? i * columns + v : v * columns + i] = gain * (basis[v * length + i] as number);
     }
-  });
+  }
+}
+
+/** The product with the vector that starts at `at`, in four sums that do not wait for each other. */
+function dot(vector: Float64Array, others: Float64Array, at: number): number {
+  const sums: [number, number, number, number] = [0, 0, 0, 0];
+  let i = 0;
+  for (; i + 3 < vector.length; i += 4) {
+    sums[0] += (vector[i] as number) * (others[at + i] as number);
+    sums[1] += (vector[i + 1] as number) * (others[at + i + 1] as number);
+    sums[2] += (vector[i + 2] as number) * (others[at + i + 2] as number);
+    sums[3] += (vector[i + 3] as number) * (others[at + i + 3] as number);
+  }
+  for (; i < vector.length; i++) sums[0] += (vector[i] as number) * (others[at + i] as number);
+  return sums[0] + sums[1] + (sums[2] + sums[3]);
+}
+
+function addScaled(sum: Float64Array, others: Float64Array, at: number, factor: number): void {
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + factor * (others[at + i] as number);
 }
 
 /** A standard normal number (Box and Muller, 1958). */

@@ -30,19 +30,27 @@ export async function lossCurve(log: readonly LogEntry[]): Promise<string> {
     marginLeft: 50,
     style: { background: "white", color: "#222", fontFamily: "system-ui, sans-serif", fontSize: "12px" },
     x: { label: "step" },
-    y: { label: "bits per byte", grid: true, domain: [lowest([...trained, ...heldOut]), Math.max(most, 0.1)], clamp: true },
+    y: {
+      label: "bits per byte",
+      grid: true,
+      domain: [lowest([...trained, ...heldOut]), Math.max(most, 0.1)],
+      clamp: true,
+    },
     color: { domain: ["trained on", "held out"], range: ["#9db7d5", "#c2410c"], legend: false },
     marks: [
       Plot.lineY(trained, { x: "step", y: "bits", stroke: "of" }),
       Plot.lineY(heldOut, { x: "step", y: "bits", stroke: "of", strokeWidth: 2, marker: "dot" }),
-      Plot.text([trained.at(-1), heldOut.at(-1)].filter(Boolean) as Point[], {
-        x: "step",
-        y: "bits",
-        text: (point: Point) => `${point.of} ${point.bits.toFixed(3)}`,
-        textAnchor: "end",
-        dy: (_: Point, i: number) => (i === 0 ? -10 : 14),
-        fill: "#222",
-      } as object),
+      Plot.text(
+        [trained.at(-1), heldOut.at(-1)].filter(Boolean) as Point[],
+        {
+          x: "step",
+          y: "bits",
+          text: (point: Point) => `${point.of} ${point.bits.toFixed(3)}`,
+          textAnchor: "end",
+          dy: (_: Point, i: number) => (i === 0 ? -10 : 14),
+          fill: "#222",
+        } as object,
+      ),
     ],
   });
   plot.setAttribute("xmlns", "http://www.w3.org/2000/svg");

@@ -1,8 +1,8 @@
 // The options of training: what each means, what it is by default, and what is refused.
 
 import type { BackendName } from "../backends/backend.js";
-import { OptionError } from "../errors.js";
 import type { FloatType } from "../dtypes.js";
+import { OptionError } from "../errors.js";
 
 /** Low-rank adaptation: learns the product of two small matrices for each of some matrices (Hu et al., arXiv 2106.09685). */
 export interface LoraOptions {
@@ -114,6 +114,20 @@ export interface SaveProgress {
   readonly step: number;
   /** Folder with the model as it is now. */
   readonly folder: string;
+}
+
+/** How a run ended. */
+export interface TrainResult {
+  /** Folder with the model; `load` takes it. */
+  readonly folder: string;
+  /** Steps done; fewer than `steps` where the run was stopped. */
+  readonly step: number;
+  readonly steps: number;
+  /** Of the last step, in nats a token. */
+  readonly loss: number;
+  /** Of all held-out text; absent where none is held out. */
+  readonly validationBitsPerByte?: number;
+  readonly seconds: number;
 }
 
 /** Everything that the result of a run depends on, beside the data; recorded in training.json. */
@@ -242,7 +256,8 @@ function checkRecipe(recipe: Recipe): void {
   }
   if (recipe.lora) {
     const { rank, alpha, matrices } = recipe.lora;
-    if (!Number.isInteger(rank) || rank < 1 || rank > 65536) throw new OptionError("lora.rank", rank, "a whole number >= 1");
+    if (!Number.isInteger(rank) || rank < 1 || rank > 65536)
+      throw new OptionError("lora.rank", rank, "a whole number >= 1");
     if (!(alpha > 0)) throw new OptionError("lora.alpha", alpha, "a number > 0");
     const unknown = matrices.find((name) => !(layerMatrices as readonly string[]).includes(name));
     if (unknown !== undefined) throw new OptionError("lora.matrices", unknown, layerMatrices.join(", "));

@@ -23,6 +23,8 @@ export interface Progress {
   readonly step: number;
   /** Seconds that they took. */
   readonly seconds: number;
+  /** CRC-32 of the tokens that are learned from, so that a run does not go on with others. */
+  readonly data: number;
 }
 
 /** A block of floats that a run carries from step to step. */
@@ -72,12 +74,20 @@ export class RunFolder {
     await writeFileAtomically(this.file(name), (file) => file.append(bytes));
   }
 
-  /** @throws TrainingError when there is no such file or it is no JSON */
-  async readJson<T>(name: string): Promise<T> {
-    try {
-      return JSON.parse(await readFile(this.file(name), "utf8")) as T;
-    } catch (cause) {
+  /** @throws TrainingError when there is no such file */
+  async readText(name: string): Promise<string> {
+    return readFile(this.file(name), "utf8").catch((cause) => {
       throw new TrainingError(`${this.file(name)}: expected the ${name} of a run to go on with, found none`, { cause });
+    });
+  }
+
+  /** The recipe of the run in the folder. @throws TrainingError when there is none */
+  async readRecipe(): Promise<Recipe> {
+    const text = await this.readText("training.json");
+    try {
+      return JSON.parse(text) as Recipe;
+    } catch (cause) {
+      throw new TrainingError(`${this.file("training.json")}: not valid JSON`, { cause });
     }
   }
 
@@ -137,7 +147,7 @@ export class RunFolder {
     try {
       const read = async (name: string, shape: readonly number[], values: Float32Array) => {
         const tensor = checkpoint.tensors.get(name);
-        if (!tensor || tensor.dtype !== "f32" || tensor.shape.join() !== shape.join()) {
+        if (tensor?.dtype !== "f32" || tensor.shape.join() !== shape.join()) {
           const found = tensor ? `[${tensor.shape.join(", ")}] of ${tensor.dtype}` : "none";
           throw new TrainingError(
             `${path}: expected ${name} [${shape.join(", ")}], found ${found}: it is the checkpoint of another model`,
@@ -154,18 +164,13 @@ export class RunFolder {
       for (const [name, shape, values] of wanted) await read(name, shape, values());
       for (const { name, values } of states) await read(`state/${name}`, [values.length], values);
       const progress = checkpoint.tensors.get("progress");
-      if (!progress || progress.dtype !== "u8") throw new TrainingError(`${path}: expected a tensor progress, found none`);
+      if (progress?.dtype !== "u8") throw new TrainingError(`${path}: expected a tensor progress, found none`);
       const bytes = new Uint8Array(progress.shape[0] as number);
       await progress.source.readInto(progress.offset, bytes);
       return JSON.parse(new TextDecoder().decode(bytes)) as Progress;
     } finally {
       await checkpoint.close();
     }
-  }
-
-  /** The recipe of the run in the folder. */
-  readRecipe(): Promise<Recipe> {
-    return this.readJson<Recipe>("training.json");
   }
 }
 

@@ -4,11 +4,13 @@
 import { defaultThreads } from "#platform/backends";
 import type { RuntimeState } from "../backends/backend.js";
 import type { OptimizerSettings, Parameter, TrainingRuntime, TrainingSegment } from "../backends/training.js";
+import { crc32 } from "../checksum.js";
 import { OptionError, TrainingError } from "../errors.js";
 import { encodeState } from "../generation/state-file.js";
 import { stateLayout } from "../graph/state-layout.js";
 import { type Batches, consecutiveBatches, shuffledBatches } from "./batches.js";
 import {
+  checkpointTokenizer,
   type Dataset,
   datasetOf,
   existingTokenizer,
@@ -21,23 +23,9 @@ import { bitsPerByte } from "./evaluation.js";
 import { lossCurve } from "./loss-curve.js";
 import { type ModelSetup, setUpModel } from "./model-setup.js";
 import { openTrainingOn } from "./open-training.js";
-import { type Recipe, recipeOf, type TrainOptions } from "./options.js";
+import { type Recipe, recipeOf, type TrainOptions, type TrainResult } from "./options.js";
 import { type LogEntry, RunFolder } from "./run-folder.js";
 import { learningRateAt } from "./schedule.js";
-
-/** How a run ended. */
-export interface TrainResult {
-  /** Folder with the model; `load` takes it. */
-  readonly folder: string;
-  /** Steps done; fewer than `steps` where the run was stopped. */
-  readonly step: number;
-  readonly steps: number;
-  /** Of the last step, in nats a token. */
-  readonly loss: number;
-  /** Of all held-out text; absent where none is held out. */
-  readonly validationBitsPerByte?: number;
-  readonly seconds: number;
-}
 
 /** Tokens of each held-out text that are measured during a run; all of it is measured at its end. */
 const quickTokens = 512;
@@ -71,7 +59,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     });
     if (!options.resume) {
       await folder.writeJson("training.json", recipe);
-      if (tokenizer.json) await folder.writeText("tokenizer.json", JSON.stringify(tokenizer.json));
+      if (tokenizer.file) await folder.writeText(tokenizer.file.name, tokenizer.file.content);
     }
     return await new Run(options, recipe, folder, data, setup, runtime).run();
   } finally {
@@ -97,9 +85,9 @@ async function tokenizerOf(
   documents: Parameters<typeof trainTokenizer>[0] | undefined,
   onNotice: (message: string) => void,
 ): Promise<TrainingTokenizer> {
-  const path = recipe.tokenizer ?? recipe.from;
-  if (path !== null) return existingTokenizer(path);
-  if (!documents) return trainedTokenizer(await folder.readJson<object>("tokenizer.json"));
+  if (recipe.tokenizer !== null) return existingTokenizer(recipe.tokenizer);
+  if (recipe.from !== null) return checkpointTokenizer(recipe.from);
+  if (!documents) return trainedTokenizer(await folder.readText("tokenizer.json"));
   onNotice(`training a tokenizer of ${recipe.vocabulary} tokens`);
   return trainTokenizer(documents, recipe.vocabulary);
 }
@@ -120,6 +108,7 @@ class Run {
   readonly #batches: Batches;
   readonly #steps: number;
   readonly #warmup: number;
+  readonly #dataChecksum: number;
   /** The state that sequences begin with. */
   readonly #initial: RuntimeState;
   readonly #rows: readonly Row[];
@@ -149,6 +138,8 @@ class Run {
       : shuffledBatches(data.tokens, batch, context, seed);
     this.#steps = recipe.steps ?? Math.max(1, Math.round((epochs ?? 1) * this.#batches.stepsPerEpoch));
     this.#warmup = recipe.warmup ?? Math.min(200, Math.floor(this.#steps / 50));
+    const { buffer, byteOffset, byteLength } = data.tokens;
+    this.#dataChecksum = crc32(new Uint8Array(buffer, byteOffset, byteLength));
     this.#initial = runtime.createState();
     this.#rows = Array.from({ length: batch }, () => ({ state: runtime.createState(), next: runtime.createState() }));
   }
@@ -157,6 +148,11 @@ class Run {
     const { resume, signal, saveEvery = 100, validateEvery = 100 } = this.#options;
     if (resume) {
       const progress = await this.#folder.loadCheckpoint(this.#runtime.parameters, this.#carried());
+      if (progress.data !== this.#dataChecksum) {
+        throw new TrainingError(
+          `${this.#options.data}: expected the data that the run in ${this.#folder.path} was begun with, found other text`,
+        );
+      }
       this.#step = progress.step;
       this.#seconds = progress.seconds;
       this.#log = await this.#folder.readLog(progress.step);
@@ -168,7 +164,8 @@ class Run {
       if (this.#step % saveEvery === 0 && this.#step < this.#steps) await this.#save();
     }
     const finished = this.#step >= this.#steps;
-    const final = finished && this.#data.heldOut.length > 0 ? await this.#validate(Number.POSITIVE_INFINITY) : undefined;
+    const final =
+      finished && this.#data.heldOut.length > 0 ? await this.#validate(Number.POSITIVE_INFINITY) : undefined;
     if (final !== undefined) {
       const entry = { step: this.#step, validation_bits_per_byte_of_all: final };
       this.#log.push(entry);
@@ -282,7 +279,7 @@ class Run {
       const saved = { values, lastToken: undefined, position: 0 };
       await this.#folder.writeBytes("state.rwkv", encodeState(saved, state.fingerprint));
     }
-    const progress = { step: this.#step, seconds: this.#elapsed() };
+    const progress = { step: this.#step, seconds: this.#elapsed(), data: this.#dataChecksum };
     await this.#folder.saveCheckpoint(parameters, this.#carried(), progress);
     this.#savedStep = this.#step;
     if (this.#log.length > 0) await this.#folder.writeText("loss.svg", await lossCurve(this.#log));

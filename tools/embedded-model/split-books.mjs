@@ -18,5 +18,6 @@ for (const [, title, number, length] of rows) {
   at = end + 2; // two newlines between books
   books++;
 }
-if (at - 2 !== text.length) throw new Error(`${sourcesPath} gives ${at - 2} characters, ${textPath} has ${text.length}`);
+if (at - 2 !== text.length)
+  throw new Error(`${sourcesPath} gives ${at - 2} characters, ${textPath} has ${text.length}`);
 console.log(`${books} books, ${at - 2} characters`);

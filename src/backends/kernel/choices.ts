@@ -2,8 +2,8 @@
 
 import { chooseToken, type TokenChoice } from "../../sampling/choose-token.js";
 import { choicesOf, type PassSegment } from "../backend.js";
-import type { Block, KernelMachine } from "./kernel-machine.js";
 import { adjustmentSize, choiceSize, chooseRecord, readChosen, writeChoice } from "./choice-records.js";
+import type { Block, KernelMachine } from "./kernel-machine.js";
 import { writeRecord } from "./record.js";
 
 /** Threads that choose; each needs room for a vocabulary. */

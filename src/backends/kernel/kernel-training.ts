@@ -20,7 +20,15 @@ import { matrixTypes, readVectors } from "../weights.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { checkCapacity, type PlacedMatrix, placeMatrices } from "./matrices.js";
 import { Optimizer } from "./optimizer.js";
-import { passSize, type RecordFields, recordSize, segmentSize, writePass, writeRecord, writeSegment } from "./record.js";
+import {
+  passSize,
+  type RecordFields,
+  recordSize,
+  segmentSize,
+  writePass,
+  writeRecord,
+  writeSegment,
+} from "./record.js";
 import { recordCount, vectorFunctionRecord, writeRecords } from "./records.js";
 import { StatePool } from "./state-pool.js";
 
@@ -38,11 +46,7 @@ export async function openKernelTraining(
   }
 }
 
-async function open(
-  machine: KernelMachine,
-  model: TrainableModel,
-  options: TrainingOptions,
-): Promise<TrainingRuntime> {
+async function open(machine: KernelMachine, model: TrainableModel, options: TrainingOptions): Promise<TrainingRuntime> {
   const { graph, training, learned } = model;
   let memory = 0;
   const allocate = (size: number): Block => {
@@ -62,7 +66,8 @@ async function open(
   checkCapacity(machine, model, types);
   const changing = new Set(learned.keys());
   const matrices = await placeMatrices(machine, model, types, undefined, changing);
-  for (const [{ shape }, type] of types) memory += (shape[0] as number) * (shape[1] as number) * (type === "f32" ? 4 : 2);
+  for (const [{ shape }, type] of types)
+    memory += (shape[0] as number) * (shape[1] as number) * (type === "f32" ? 4 : 2);
   const vectors = new Map<Vector, Block>();
   const allVectors = [...graph.weights, ...learned.keys()].filter((weight) => weight.op === "vector");
   for (const [weight, values] of await readVectors({ weights: [...new Set(allVectors)] }, model.tensors)) {

@@ -53,8 +53,7 @@ export function vectorFunctionRecord(fn: UnaryFunction, width: number, from: num
 function recordOf(operation: FusedOperation, addresses: Addresses): RecordFields {
   const { main, outputs } = operation;
   const output = addresses.buffer(outputs[0] as PlanNode);
-  const buffer = (node: RowNode) =>
-    node.op === "vectorRow" ? addresses.vector(node.vector) : addresses.buffer(node);
+  const buffer = (node: RowNode) => (node.op === "vectorRow" ? addresses.vector(node.vector) : addresses.buffer(node));
   const optional = (node: PlanNode | undefined) => (node ? addresses.buffer(node) : 0);
   const named = (name: string) =>
     optional(outputs.find((node) => "output" in node && node.output === name) as PlanNode | undefined);

@@ -60,8 +60,8 @@ export function evaluate(order: readonly RowNode[], around: Surroundings, inputs
   const of = (node: RowNode) => values.get(node) as Rows;
   /** Results of operations that give several values, by group. */
   const groups = new Map<symbol, unknown>();
-  const once = <T>(group: symbol, compute: () => T): T => {
-    if (!groups.has(group)) groups.set(group, compute());
+  const once = <T>(group: symbol, make: () => T): T => {
+    if (!groups.has(group)) groups.set(group, make());
     return groups.get(group) as T;
   };
   const wkvOffsets = ({ numerator, denominator, maxExponent }: WkvState) => ({
@@ -69,10 +69,10 @@ export function evaluate(order: readonly RowNode[], around: Surroundings, inputs
     denominator: around.offset(denominator),
     maxExponent: around.offset(maxExponent),
   });
-  for (const node of order) values.set(node, valueOf(node));
+  for (const node of order) values.set(node, compute(node));
   return of;
 
-  function valueOf(node: RowNode): Rows {
+  function compute(node: RowNode): Rows {
     switch (node.op) {
       case "embedding":
         return gatherRows(around.matrix(node.table), tokens);

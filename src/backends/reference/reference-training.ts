@@ -18,12 +18,19 @@ import { tensorOf } from "../weights.js";
 import { evaluate, type Inputs, type Surroundings } from "./evaluate.js";
 import { type Floats, type RowRange, unaryFunctions } from "./operations.js";
 
+export interface ReferenceTraining extends TrainingRuntime {
+  /** All weights by name, in the precision that was asked for. */
+  readonly weights: ReadonlyMap<string, Floats>;
+  /** The mean loss of a step, unrounded; nothing is learned. */
+  meanLoss(segments: readonly TrainingSegment[], seed: number): number;
+}
+
 /** @param precision of weights and all values; what is read from outside is float32 in any case */
 export async function openReferenceTraining(
   model: TrainableModel,
   _options: TrainingOptions,
   precision: "f32" | "f64" = "f32",
-): Promise<TrainingRuntime & { readonly weights: ReadonlyMap<string, Floats> }> {
+): Promise<ReferenceTraining> {
   const { graph, training, learned } = model;
   const floats = (from: ArrayLike<number>): Floats =>
     precision === "f64" ? Float64Array.from(from) : Float32Array.from(from);
@@ -41,7 +48,11 @@ export async function openReferenceTraining(
     return to;
   };
   const around: Surroundings = {
-    matrix: (weight) => ({ rows: weight.shape[0] as number, width: weight.shape[1] as number, values: valuesOf(weight) }),
+    matrix: (weight) => ({
+      rows: weight.shape[0] as number,
+      width: weight.shape[1] as number,
+      values: valuesOf(weight),
+    }),
     isInBlocks: () => false,
     vector,
     offset: (state) => layout.offsets[state.index] as number,
@@ -73,6 +84,12 @@ export async function openReferenceTraining(
       secondMoment: parameter.secondMoment as Float32Array,
     })),
     createState: () => ({ values: layout.initial.slice(), release() {} }),
+    meanLoss(segments, seed) {
+      const { values } = run(topologicalOrder(training.loss), segments, seed)(training.loss);
+      let sum = 0;
+      for (const loss of values) sum += loss;
+      return sum / values.length;
+    },
     async evaluate(segments) {
       return Float32Array.from(run(evaluationOrder, segments, 0)(evaluationLoss).values);
     },

@@ -57,8 +57,7 @@ async function open(model: BoundModel, options: OpenOptions): Promise<Runtime> {
       for (let i = first; i > 0; i--) selected.push(tokens.length - i);
     }
     const of = evaluate(order, around, { ranges, tokens, selected });
-    const logits =
-      selectedCount(segments) === 0 ? new Float32Array(0) : (of(graph.output).values as Float32Array);
+    const logits = selectedCount(segments) === 0 ? new Float32Array(0) : (of(graph.output).values as Float32Array);
     const { width } = graph.output;
     const chosen = choicesOf(segments).map(({ choice, row }) =>
       chooseToken(logits.subarray(row * width, (row + 1) * width), choice),

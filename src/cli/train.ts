@@ -1,0 +1,265 @@
+// rwkv train: from text to a checkpoint.
+
+import { readFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { SingleBar } from "cli-progress";
+import { type Command, Option } from "commander";
+import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
+import { tensorPieces } from "../checkpoints/read-tensor.js";
+import { writePth } from "../checkpoints/write-pth.js";
+import { RwkvError } from "../errors.js";
+import { load } from "../load.js";
+import type { StepProgress, TrainOptions, TrainResult } from "../training/options.js";
+import { train } from "../training/train.js";
+import { number, wholeNumber } from "./option-parsers.js";
+import { note } from "./terminal.js";
+
+/** Values of the command's options; those that were not given are absent. */
+interface TrainCommandOptions {
+  data?: string;
+  out?: string;
+  config?: string;
+  lr?: number;
+  lrFinal?: number;
+  vocab?: number;
+  clip?: number;
+  lora?: boolean;
+  loraRank?: number;
+  loraAlpha?: number;
+  loraMatrices?: string[];
+  sampleEvery?: number;
+  prompt?: string;
+  verbose?: boolean;
+  [name: string]: unknown;
+}
+
+const sampleTokens = 60;
+
+export function addTrain(program: Command): void {
+  program
+    .command("train")
+    .description("train a model on text, or go on with a checkpoint")
+    .option("--data <path>", "a text file, a folder of .txt and .md files, or .jsonl with a text on each line")
+    .option("--out <folder>", "folder of the run; x.pth makes the folder x and exports the model to x.pth at the end")
+    .option("--config <file>", 'JSON with options by their long names, such as {"layers": 4}; those given here win')
+    .option("--resume", "go on with the run in --out")
+    .option("--from <checkpoint>", "fine-tune this model")
+    .option("--tokenizer <path>", 'a tokenizer or "bytes" (default: that of --from, else one is trained)')
+    .option("--layers <n>", "layers of a new model (6)", wholeNumber(1))
+    .option("--width <n>", "width of its residual stream (256)", wholeNumber(1))
+    .option("--hidden <n>", "width of its channel mixing (4 x width)", wholeNumber(1))
+    .option("--vocab <n>", "tokens of the tokenizer that is trained (4096)", wholeNumber(257))
+    .option("--context <n>", "tokens of a sequence (256)", wholeNumber(1))
+    .option("--batch <n>", "sequences of a step (16)", wholeNumber(1))
+    .addOption(new Option("--steps <n>", "steps in all").argParser(wholeNumber(1)).conflicts("epochs"))
+    .option("--epochs <x>", "passes over the text (1)", number(0))
+    .option("--lr <x>", "highest learning rate (8e-4; 1e-4 with --from)", number(0))
+    .option("--lr-final <x>", "learning rate at the end (a tenth)", number(0))
+    .addOption(new Option("--decay <how>", "how it goes down (cosine)").choices(["cosine", "exponential"]))
+    .option("--warmup <n>", "steps in which it goes up (a fiftieth, at most 200)", wholeNumber(0))
+    .option("--weight-decay <x>", "of matrices (0.01)", number(0))
+    .option("--beta1 <x>", "of AdamW (0.9)", number(0, 1))
+    .option("--beta2 <x>", "of AdamW (0.99)", number(0, 1))
+    .option("--clip <x>", "longest that all gradients together may be (1)", number(0))
+    .option("--logit-penalty <x>", "what the largest logit is pulled down by (1e-4)", number(0, 1))
+    .option("--dropout <x>", "share of each layer's parts that is left out (0)", number(0, 1))
+    .option("--seed <n>", "of weights, order and dropout (1)", wholeNumber(0))
+    .option("--lora", "learn low-rank additions to the matrices of --from")
+    .option("--lora-rank <n>", "their rank (8)", wholeNumber(1))
+    .option("--lora-alpha <x>", "they are multiplied by this over the rank (2 x rank)", number(0))
+    .option("--lora-matrices <names>", "which matrices, separated by commas, such as att.key,ffn.value (all)", (text) =>
+      text.split(","),
+    )
+    .option("--tune-state", "learn only the state that texts begin with; run it by rwkv generate --state")
+    .option("--carry-state", "read the text in order, and hand the state on from step to step")
+    .option("--checkpointing", "compute values again rather than keep them: less memory, a third more time")
+    .option("--validation <x>", "share of the text that is held out to measure with (0.05)", number(0, 0.5))
+    .option("--validate-every <n>", "steps between measurements (100)", wholeNumber(1))
+    .option("--save-every <n>", "steps between saves (100)", wholeNumber(1))
+    .option("--sample-every <n>", "saves between samples of text; 0 for none (5)", wholeNumber(0))
+    .option("--prompt <text>", "what samples begin with (an empty line)")
+    .addOption(new Option("--dtype <type>", "type of the saved weights (f32)").choices(["f32", "f16", "bf16"]))
+    .addOption(
+      new Option("--backend <name>", "where to compute (native, else wasm)").choices(["native", "wasm", "reference"]),
+    )
+    .option("--threads <n>", "compute threads (one for each core)", wholeNumber(1, 256))
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ rwkv train --data tale.txt --out run/
+  $ rwkv train --data books/ --out run/ --layers 4 --width 192 --vocab 2048 --lr 4e-3 --epochs 2
+  $ rwkv train --out run/ --data books/ --resume
+  $ rwkv train --data chats.jsonl --out tuned.pth --from RWKV-4-Pile-169M-20220807-8023.pth --lora --checkpointing
+  $ rwkv generate --model run/ "Once upon a time"`,
+    )
+    .action(run);
+}
+
+async function run(given: TrainCommandOptions, command: Command): Promise<void> {
+  const known = command.options.map((option) => option.attributeName());
+  const options = { ...(given.config === undefined ? {} : await readConfig(given.config, known)), ...given };
+  const { data, out } = options;
+  if (data === undefined || out === undefined)
+    throw new RwkvError("expected --data and --out, or a --config with them");
+  const exported = out.endsWith(".pth") ? out : undefined;
+  const folder = exported ? join(dirname(exported), basename(exported, ".pth")) : out;
+  const interrupt = new AbortController();
+  const onInterrupt = () => {
+    if (interrupt.signal.aborted) process.exit(130); // a second time: at once
+    interrupt.abort();
+    display.line("stopping after this step; once more to stop at once");
+  };
+  process.on("SIGINT", onInterrupt);
+  const display = new Display();
+  let saves = 0;
+  try {
+    const result = await train({
+      ...trainOptions(options),
+      data,
+      out: folder,
+      signal: interrupt.signal,
+      onNotice: (line) => display.line(line),
+      onStep: (progress) => display.step(progress),
+      async onSave({ step }) {
+        const { sampleEvery = 5, prompt = "\n\n", backend, threads } = options;
+        if (sampleEvery === 0 || step === 0 || ++saves % sampleEvery !== 0) return;
+        const where = { ...(backend !== undefined && { backend }), ...(threads !== undefined && { threads }) };
+        display.line(`--- step ${step}\n${await sample(folder, prompt, where as object)}\n---`);
+      },
+    });
+    display.stop();
+    report(result, folder);
+    if (exported && result.step === result.steps) await exportPth(folder, exported);
+    if (interrupt.signal.aborted) process.exitCode = 130;
+  } finally {
+    display.stop();
+    process.off("SIGINT", onInterrupt);
+  }
+}
+
+/** Options of the API by the names of the command. */
+function trainOptions(options: TrainCommandOptions): Omit<TrainOptions, "data" | "out"> {
+  const { lr, lrFinal, vocab, clip, lora, loraRank, loraAlpha, loraMatrices, ...rest } = options;
+  for (const name of ["config", "sampleEvery", "prompt", "verbose"]) delete rest[name];
+  const adapted = {
+    learningRate: lr,
+    finalLearningRate: lrFinal,
+    vocabulary: vocab,
+    maxGradientNorm: clip,
+    lora: lora ? defined({ rank: loraRank, alpha: loraAlpha, matrices: loraMatrices }) : undefined,
+  };
+  return { ...rest, ...defined(adapted) } as Omit<TrainOptions, "data" | "out">;
+}
+
+function defined<T extends object>(values: T): Partial<T> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
+}
+
+async function readConfig(path: string, known: readonly string[]): Promise<TrainCommandOptions> {
+  let value: unknown;
+  try {
+    value = JSON.parse(await readFile(path, "utf8"));
+  } catch (cause) {
+    throw new RwkvError(`${path}: expected a JSON file with options (${(cause as Error).message})`, { cause });
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new RwkvError(`${path}: expected a JSON object with options`);
+  }
+  // "weight-decay" and "weightDecay" are the same option.
+  const camel = (name: string) => name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
+  const options = Object.entries(value).map(([name, option]) => [camel(name), option] as const);
+  const unknown = options.find(([name]) => !known.includes(name));
+  if (unknown) throw new RwkvError(`${path}: expected options of rwkv train, found "${unknown[0]}"`);
+  return Object.fromEntries(options);
+}
+
+async function sample(folder: string, prompt: string, where: object): Promise<string> {
+  const model = await load(folder, where);
+  try {
+    const generation = model.generate(prompt, { maxTokens: sampleTokens, topP: 0.85, seed: 1 });
+    let text = "";
+    for await (const piece of generation) text += piece;
+    return text.trim();
+  } finally {
+    await model.dispose();
+  }
+}
+
+function report(result: TrainResult, folder: string): void {
+  const { step, steps, loss, validationBitsPerByte, seconds } = result;
+  const held =
+    validationBitsPerByte === undefined ? "" : `, ${validationBitsPerByte.toFixed(4)} bits per byte held out`;
+  note(`${step} of ${steps} steps in ${duration(seconds)}: loss ${loss.toFixed(4)}${held}`);
+  note(
+    step < steps
+      ? `stopped; go on with: rwkv train --out ${folder} --data ... --resume`
+      : `the model: rwkv generate --model ${folder}`,
+  );
+}
+
+/** Writes the model of a run for PyTorch. */
+async function exportPth(folder: string, path: string): Promise<void> {
+  const checkpoint = await openCheckpoint(folder);
+  try {
+    const tensors = [...checkpoint.tensors.values()].map((tensor) => {
+      const { name, dtype, shape } = tensor;
+      return { name, dtype, shape, bytes: () => tensorPieces(tensor, dtype) };
+    });
+    await writePth(path, tensors);
+    note(`exported to ${path}`);
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** A progress bar on a terminal; elsewhere a line now and then. */
+class Display {
+  #bar: SingleBar | undefined;
+  #lastLine = Number.NEGATIVE_INFINITY;
+  #validation = "";
+
+  step(progress: StepProgress): void {
+    const { step, steps, loss, bitsPerByte, tokensPerSecond, secondsLeft, validationBitsPerByte } = progress;
+    if (validationBitsPerByte !== undefined) this.#validation = `, held out ${validationBitsPerByte.toFixed(3)}`;
+    const numbers = `loss ${loss.toFixed(3)}, ${bitsPerByte.toFixed(3)} bits per byte${this.#validation}`;
+    const speed = `${tokensPerSecond.toFixed(0)} tokens/s, ${duration(secondsLeft)} left`;
+    if (process.stderr.isTTY) {
+      this.#bar ??= startBar(steps);
+      this.#bar.update(step, { numbers, speed });
+    } else if (performance.now() - this.#lastLine > 10_000 || step === steps) {
+      this.#lastLine = performance.now();
+      note(`step ${step} of ${steps}: ${numbers}; ${speed}`);
+    }
+  }
+
+  /** A line above the bar. */
+  line(text: string): void {
+    this.stop();
+    note(text);
+  }
+
+  stop(): void {
+    this.#bar?.stop();
+    this.#bar = undefined;
+  }
+}
+
+function startBar(steps: number): SingleBar {
+  const bar = new SingleBar({
+    format: "{bar} {value}/{total} {numbers}; {speed}",
+    barsize: 20,
+    stream: process.stderr,
+    clearOnComplete: true,
+    hideCursor: true,
+  });
+  bar.start(steps, 0, { numbers: "", speed: "" });
+  return bar;
+}
+
+/** 3725 seconds as 1 h 2 min. */
+function duration(seconds: number): string {
+  if (seconds < 90) return `${seconds.toFixed(0)} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 90 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
