@@ -17,7 +17,7 @@ if (!chromium) {
   );
 }
 
-const pageTests = ["kernels", "choice-kernels", "forward", "page"].map((name) => `test/${name}.test.ts`);
+const pageTests = ["kernels", "choice-kernels", "forward", "gradients", "page"].map((name) => `test/${name}.test.ts`);
 
 export default defineConfig({
   test: {

@@ -1,8 +1,9 @@
 // The plan of a model: what is fused, what may run together, and where values live.
 
 import { describe, expect, test } from "vitest";
+import { differentiate } from "#rwkv/graph/differentiate";
 import { GraphBuilder, topologicalOrder } from "#rwkv/graph/graph";
-import { planGraph } from "#rwkv/graph/plan";
+import { type PlanNode, planGraph } from "#rwkv/graph/plan";
 import { rwkv4 } from "#rwkv/models/rwkv4";
 
 const size = { layers: 3, width: 8, hidden: 32, vocabulary: 50 };
@@ -123,4 +124,50 @@ test("a graph with wrong shapes fails where it is built", () => {
 test("the arena does not grow with the number of layers", () => {
   const deeper = planGraph([rwkv4.build({ ...size, layers: 12 }, { layerNormEpsilon: 1e-5 }).output], 16);
   expect(deeper.arenaSize).toBe(plan.arenaSize);
+});
+
+describe("a plan of training", () => {
+  const wide = rwkv4.build({ layers: 6, width: 64, hidden: 256, vocabulary: 500 }, { layerNormEpsilon: 1e-5 });
+  const rootsOf = (checkpointing: boolean) => {
+    const { loss, weights } = differentiate(wide, { weights: new Set(wide.weights), logitPenalty: 0, checkpointing });
+    return [loss, ...weights.values()];
+  };
+  const planOf = (checkpointing: boolean) => planGraph(rootsOf(checkpointing), 512, { schedule: "inOrder" });
+
+  test.each([false, true])("takes at most 1.2 times what its values need, with checkpointing %s", (checkpointing) => {
+    const { steps, buffers, arenaSize } = planOf(checkpointing);
+    const last = new Map<PlanNode, number>();
+    steps.forEach((step, i) => {
+      for (const { inputs, outputs } of step) for (const node of [...inputs, ...outputs]) last.set(node, i);
+    });
+    for (const root of rootsOf(checkpointing)) if (last.has(root)) last.set(root, steps.length);
+    const kept = new Set(
+      [...steps.flat()].flatMap(({ outputs }) => outputs).filter((node) => typeof node.rows === "number"),
+    );
+    const sizeOf = ({ rows, width }: PlanNode) => 4 * width * (typeof rows === "number" ? rows : 512);
+    let most = 0;
+    const live = new Set<number>();
+    const alive = new Map<PlanNode, number>();
+    steps.forEach((step, i) => {
+      for (const { outputs } of step) for (const node of outputs) alive.set(node, buffers.get(node)!.offset);
+      live.clear();
+      let needed = 0;
+      for (const [node, offset] of alive) {
+        // Values in each other's place count once.
+        if (!live.has(offset)) needed += sizeOf(node);
+        live.add(offset);
+      }
+      most = Math.max(most, needed);
+      for (const node of [...alive.keys()]) if (!kept.has(node) && last.get(node)! <= i) alive.delete(node);
+    });
+    expect(arenaSize).toBeLessThan(1.2 * most);
+  });
+
+  test("keeps one matrix of batch x vocabulary: the gradient takes the place of the logits", () => {
+    const { steps, buffers } = planOf(false);
+    const nodes = steps.flat().flatMap(({ outputs }) => outputs);
+    const logits = nodes.filter((node) => node.rows === "selected" && node.width === 500);
+    expect(logits.map(({ op }) => op).sort()).toEqual(["crossEntropy", "matmul"]);
+    expect(new Set(logits.map((node) => buffers.get(node)!.offset)).size).toBe(1);
+  });
 });

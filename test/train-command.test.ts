@@ -28,8 +28,12 @@ interface Outcome {
 }
 
 function start(args: readonly string[], onOutput?: (child: ChildProcess, stderr: string) => void): Promise<Outcome> {
+  return rwkv(["train", ...args], onOutput);
+}
+
+function rwkv(args: readonly string[], onOutput?: (child: ChildProcess, stderr: string) => void): Promise<Outcome> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [program, "train", ...args]);
+    const child = spawn(process.execPath, [program, ...args]);
     let [stdout, stderr] = ["", ""];
     child.stdout.on("data", (part) => {
       stdout += part;
@@ -96,6 +100,21 @@ test("takes options from a file, shows a sample, and exports a .pth", async () =
   await checkpoint.close();
   const recipe = JSON.parse(readFileSync(join(folder, "exported", "training.json"), "utf8"));
   expect(recipe).toMatchObject({ layers: 1, width: 16, steps: 6, batch: 2 });
+});
+
+test("a tuned state is what generating begins with", async () => {
+  const [base, tuned] = [join(folder, "base"), join(folder, "tuned")];
+  await start(["--data", data, ...small, "--steps", "20", "--out", base]);
+  const flags = ["--data", data, "--from", base, "--context", "16", "--batch", "4"];
+  const { code, stderr } = await start([...flags, "--tune-state", "--lr", "0.3", "--steps", "20", "--out", tuned]);
+  expect(code, stderr).toBe(0);
+  const generate = ["generate", "Once", "--trials", "1", "-n", "40", "--seed", "1"];
+  const plain = await rwkv([...generate, "--model", base]);
+  const from = await rwkv([...generate, "--model", base, "--state", join(tuned, "state.rwkv")]);
+  const same = await rwkv([...generate, "--model", tuned, "--state", join(tuned, "state.rwkv")]);
+  expect(from.code, from.stderr).toBe(0);
+  expect(from.stdout).not.toBe(plain.stdout);
+  expect(same.stdout).toBe(from.stdout);
 });
 
 test("says in a line what is wrong", async () => {

@@ -279,6 +279,13 @@ describe("what cannot be trained on is refused, and says what to do", () => {
     }
   });
 
+  test("more than the machine's memory, before anything is allocated", async () => {
+    const huge = { ...small, data, out: path("huge"), layers: 64, width: 16384 };
+    await expect(train(huge)).rejects.toThrow(
+      /training takes [\d.]+ GiB of memory, this machine has [\d.]+ GiB: lower the batch/,
+    );
+  });
+
   test("a folder with a run in it, unless that goes on", async () => {
     await expect(train({ ...small, data, out: path("plain") })).rejects.toThrow(/a run is in this folder already/);
     await expect(train({ ...small, data, out: path("never"), resume: true })).rejects.toThrow(

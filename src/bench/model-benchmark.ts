@@ -5,6 +5,7 @@ import type { WeightDType } from "../dtypes.js";
 import type { Model } from "../generation/model.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import type { MachineProbes } from "./machine-probes.js";
+import { median } from "./median.js";
 
 /** What is measured; the keys of `rwkv bench --json`. Speeds in tokens per second, of all sequences together. */
 export interface Measurement {
@@ -137,14 +138,6 @@ async function generationSpeed(model: Model, firstToken: number): Promise<number
     else if (performance.now() - started >= minimumTime) break;
   }
   return ((tokens - 1) * 1000) / (performance.now() - started);
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  return sorted.length % 2
-    ? (sorted[middle] as number)
-    : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
 }
 
 /** A tokenizer that gives a letter for every token, so that each is seen as it streams. */

@@ -1,12 +1,14 @@
-// rwkv bench: how fast a model runs, as a share of what the machine can do.
+// rwkv bench: how fast a model runs or trains, as a share of what the machine can do.
 
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { defaultThreads } from "#platform/backends";
 import type { BackendName } from "../backends/backend.js";
 import { createNativeMachine } from "../backends/native/native.js";
 import { createWasmMachine } from "../backends/wasm/wasm.js";
 import { MachineProbes } from "../bench/machine-probes.js";
 import { benchmarkModel, letterTokenizer, type Measurement } from "../bench/model-benchmark.js";
 import { syntheticCheckpoint } from "../bench/synthetic-checkpoint.js";
+import { benchmarkTraining, type TrainingMeasurement } from "../bench/training-benchmark.js";
 import type { Checkpoint } from "../checkpoints/checkpoint.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { isFloatType, type WeightDType, weightDTypes } from "../dtypes.js";
@@ -18,7 +20,10 @@ import { formatBytes, note } from "./terminal.js";
 
 interface BenchOptions {
   model?: string;
-  shape: ModelSize;
+  shape?: ModelSize;
+  train?: boolean;
+  batch: number;
+  context: number;
   backend: BackendName[];
   dtype?: WeightDType[];
   threads?: number;
@@ -31,7 +36,14 @@ export function addBench(program: Command): void {
     .command("bench")
     .description("measure decoding, prompts, batches and loading against what the machine can do")
     .addOption(new Option("-m, --model <path>", "a checkpoint").conflicts("shape"))
-    .option("--shape <LxDxV>", "a synthetic model: layers x width x vocabulary", shape, shape("12x768x50277"))
+    .option(
+      "--shape <LxDxV>",
+      "a synthetic model: layers x width x vocabulary (12x768x50277; 6x256x4096 with --train)",
+      shape,
+    )
+    .addOption(new Option("--train", "measure training instead, in float32").conflicts(["model", "dtype"]))
+    .option("--batch <n>", "sequences of a training step", wholeNumber(1), 16)
+    .option("--context <n>", "tokens of each", wholeNumber(1), 256)
     .option(
       "--backend <names>",
       "native, wasm, reference; several separated by commas",
@@ -51,18 +63,33 @@ export function addBench(program: Command): void {
       `
 Examples:
   $ rwkv bench --shape 24x1024x50277 --dtype f32,bf16
+  $ rwkv bench --train --shape 6x256x4096 --backend native,wasm
   $ rwkv bench --model RWKV-4-Pile-430M-20220808-8066.pth --backend native,wasm --json`,
     )
     .action(bench);
 }
 
 async function bench(options: BenchOptions): Promise<void> {
+  if (options.train) return benchTraining(options);
   const measurements: Measurement[] = [];
   for (const backend of options.backend) {
     for (const dtype of options.dtype ?? [undefined]) measurements.push(await measure(options, backend, dtype));
   }
   process.stdout.write(
     options.json ? `${JSON.stringify(measurements, null, 2)}\n` : measurements.map(report).join("\n"),
+  );
+}
+
+async function benchTraining(options: BenchOptions): Promise<void> {
+  const { shape: size = shape("6x256x4096"), batch, context, rounds, threads = defaultThreads() } = options;
+  const measurements: TrainingMeasurement[] = [];
+  for (const backend of options.backend) {
+    const probes = await probesOf(backend, threads);
+    const setup = { size, batch, context, backend, threads, rounds, onNotice: note };
+    measurements.push(await benchmarkTraining(setup, probes).finally(() => probes?.dispose()));
+  }
+  process.stdout.write(
+    options.json ? `${JSON.stringify(measurements, null, 2)}\n` : measurements.map(trainingReport).join("\n"),
   );
 }
 
@@ -92,13 +119,24 @@ async function measure(
 
 async function checkpointOf(options: BenchOptions, dtype: WeightDType = "bf16"): Promise<Checkpoint> {
   if (options.model !== undefined) return openCheckpoint(options.model);
-  return syntheticCheckpoint(options.shape, isFloatType(dtype) ? dtype : "bf16");
+  return syntheticCheckpoint(options.shape ?? shape("12x768x50277"), isFloatType(dtype) ? dtype : "bf16");
 }
 
 async function probesOf(backend: BackendName, threads: number): Promise<MachineProbes | undefined> {
   if (backend === "native") return new MachineProbes(await createNativeMachine(threads));
   if (backend === "wasm") return new MachineProbes(await createWasmMachine(threads));
   return undefined;
+}
+
+function trainingReport(m: TrainingMeasurement): string {
+  const share = m.train_of_peak === null ? "" : `, ${(m.train_of_peak * 100).toFixed(0)} % of float32's peak`;
+  const machine = m.peak_gflops === null ? "" : `; machine: ${m.peak_gflops.toFixed(0)} GFLOP/s`;
+  const threads = `${m.threads} thread${m.threads === 1 ? "" : "s"}`;
+  return (
+    `training ${m.model}, ${m.batch} x ${m.context} tokens, ${m.backend}, ${threads}${machine}\n` +
+    `  train  ${m.train_tok_s.toFixed(0).padStart(8)} tokens/s  ${m.train_gflops.toFixed(0)} GFLOP/s${share}\n` +
+    `  memory ${formatBytes(m.memory_mb * 1e6).padStart(8)}           resident in all ${formatBytes(m.rss_mb * 1e6)}\n`
+  );
 }
 
 function report(m: Measurement): string {

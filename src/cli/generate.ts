@@ -5,7 +5,7 @@ import type { GenerationResult } from "../generation/generation.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
 import { addSamplingOptions, samplingOptions, tokenIds, wholeNumber } from "./option-parsers.js";
-import { note, progressBar, readStdin, readTextFile, stdinHasText } from "./terminal.js";
+import { note, progressBar, readBytes, readStdin, readTextFile, stdinHasText } from "./terminal.js";
 
 /** The prompt of the original RWKV demo. */
 const dragonPrompt =
@@ -17,6 +17,7 @@ const talePrompt = "Once upon a time there was a little girl who";
 interface GenerateOptions extends ModelOptions, SamplingOptions {
   file?: string;
   trials: number;
+  state?: string;
   maxTokens?: number;
   stop?: string[];
   stopTokens?: number[];
@@ -28,6 +29,7 @@ export function addGenerate(program: Command): void {
     .description("continue a prompt; text goes to stdout, everything else to stderr")
     .argument("[prompt]", 'the text to continue; "-" reads stdin (default: a demonstration prompt)')
     .option("-f, --file <path>", "read the prompt from a file")
+    .option("--state <path>", "begin with a saved state, such as one that rwkv train --tune-state made")
     .option("--trials <n>", "how many texts to generate from the prompt", wholeNumber(1), 3)
     .option(
       "-n, --max-tokens <n>",
@@ -61,7 +63,7 @@ async function generate(prompt: string | undefined, options: GenerateOptions): P
   const interrupt = new AbortController();
   process.once("SIGINT", () => interrupt.abort());
 
-  const session = model.session();
+  const session = model.session(options.state === undefined ? undefined : await readBytes(options.state));
   const bar = progressBar("reading the prompt");
   const started = performance.now();
   const promptTokens = await session.read(text, { onProgress: bar.update, signal: interrupt.signal }).catch((error) => {

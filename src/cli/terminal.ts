@@ -61,8 +61,13 @@ export async function readStdin(): Promise<string> {
 
 /** @throws RwkvError when the file cannot be read */
 export async function readTextFile(path: string): Promise<string> {
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(await readBytes(path));
+}
+
+/** @throws RwkvError when the file cannot be read */
+export async function readBytes(path: string): Promise<Uint8Array> {
   try {
-    return await readFile(path, "utf8");
+    return await readFile(path);
   } catch (cause) {
     throw new RwkvError(`${path}: cannot be read (${(cause as NodeJS.ErrnoException).code})`, { cause });
   }

@@ -44,11 +44,18 @@ export function fuse(roots: readonly RowNode[], quantized: ReadonlySet<WeightNod
   const depth = depthsOf(order);
   const absorbed = new Set<RowNode>();
   const operations: FusedOperation[] = [];
+  const groups = new Map<symbol, RowNode[]>();
+  for (const node of order) {
+    if (!("group" in node)) continue;
+    const group = groups.get(node.group) ?? [];
+    group.push(node);
+    groups.set(node.group, group);
+  }
   for (const node of order) {
     if (absorbed.has(node)) continue;
     if (node.op === "vectorRow") continue; // lies where its vector does
     if ("group" in node) {
-      const outputs = order.filter((other) => "group" in other && other.group === node.group);
+      const outputs = groups.get(node.group) as RowNode[];
       for (const output of outputs) absorbed.add(output);
       if (node.op === "tokenShift") outputs.sort((a, b) => outputIndex(a) - outputIndex(b));
       if (node.op === "wkvGradient") {

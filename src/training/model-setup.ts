@@ -16,6 +16,7 @@ import { bindModel } from "../models/versions.js";
 import { randomGenerator } from "../sampling/random.js";
 import { type LowRankAddition, mergeAddition, type TunedState, tunedState, withLowRankAdditions } from "./adapters.js";
 import { initializeRwkv4 } from "./initialize.js";
+import { checkMemory } from "./memory.js";
 import type { Recipe } from "./options.js";
 import { trainableModel } from "./trainable-model.js";
 
@@ -32,13 +33,15 @@ export interface ModelSetup {
 
 /**
  * @param vocabulary of the tokenizer
- * @throws CheckpointError, TrainingError where the tokenizer is not the checkpoint's
+ * @throws CheckpointError, TrainingError where the tokenizer is not the checkpoint's, or memory is not enough
  */
 export async function setUpModel(recipe: Recipe, vocabulary: number): Promise<ModelSetup> {
   if (recipe.from === null) return newModel(recipe, vocabulary);
   const checkpoint = await openCheckpoint(recipe.from);
   try {
-    return await checkpointModel(recipe, checkpoint, vocabulary);
+    const setup = await checkpointModel(recipe, checkpoint, vocabulary);
+    checkMemory(setup.model, recipe.batch * recipe.context);
+    return setup;
   } catch (error) {
     await checkpoint.close();
     throw error;
@@ -49,11 +52,13 @@ function newModel(recipe: Recipe, vocabulary: number): ModelSetup {
   const { layers, width, hidden, dropout, learningRate, seed } = recipe;
   const size = { layers, width, hidden, vocabulary };
   const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5, dropout });
+  const model = trainableModel(graph, new Map(), { ...recipe, weights: graph.weights });
+  checkMemory(model, recipe.batch * recipe.context);
   const random = randomGenerator(seed);
   const tensors = initializeRwkv4(graph.weights, { size, embeddingRange: learningRate, random });
   return {
     size,
-    model: trainableModel(graph, tensors, { ...recipe, weights: graph.weights }),
+    model: { ...model, tensors },
     weights: (parameters, dtype) => learnedTensors(graph, tensors, parameters, [], dtype),
     async close() {},
   };

@@ -5,7 +5,7 @@ import { defaultThreads } from "#platform/backends";
 import type { RuntimeState } from "../backends/backend.js";
 import type { OptimizerSettings, Parameter, TrainingRuntime, TrainingSegment } from "../backends/training.js";
 import { crc32 } from "../checksum.js";
-import { OptionError, TrainingError } from "../errors.js";
+import { CheckpointError, OptionError, TrainingError } from "../errors.js";
 import { encodeState } from "../generation/state-file.js";
 import { stateLayout } from "../graph/state-layout.js";
 import { type Batches, consecutiveBatches, shuffledBatches } from "./batches.js";
@@ -268,7 +268,21 @@ class Run {
 
   #savedStep = 0;
 
+  /** @throws TrainingError when the disk is full, with what is there to go on with */
   async #save(): Promise<void> {
+    try {
+      await this.#writeFiles();
+    } catch (cause) {
+      if (!(cause instanceof CheckpointError)) throw cause;
+      throw new TrainingError(
+        `${cause.message}; what was saved at step ${this.#savedStep} is still in ${this.#folder.path}: make room, then resume (--resume)`,
+        { cause },
+      );
+    }
+    await this.#options.onSave?.({ step: this.#step, folder: this.#folder.path });
+  }
+
+  async #writeFiles(): Promise<void> {
     const { parameters } = this.#runtime;
     const { model, state } = this.#setup;
     await this.#folder.saveModel(this.#setup.weights(parameters, this.#recipe.dtype));
@@ -283,7 +297,6 @@ class Run {
     await this.#folder.saveCheckpoint(parameters, this.#carried(), progress);
     this.#savedStep = this.#step;
     if (this.#log.length > 0) await this.#folder.writeText("loss.svg", await lossCurve(this.#log));
-    await this.#options.onSave?.({ step: this.#step, folder: this.#folder.path });
   }
 
   #carried() {

@@ -1,0 +1,91 @@
+// Measures training: steps of a new model on random tokens, and between them what the machine can do.
+
+import type { BackendName } from "../backends/backend.js";
+import type { TrainingSegment } from "../backends/training.js";
+import type { ModelSize } from "../models/model-definition.js";
+import { rwkv4 } from "../models/rwkv4.js";
+import { randomGenerator } from "../sampling/random.js";
+import { initializeRwkv4 } from "../training/initialize.js";
+import { openTrainingOn } from "../training/open-training.js";
+import { trainableModel } from "../training/trainable-model.js";
+import type { MachineProbes } from "./machine-probes.js";
+import { median } from "./median.js";
+
+export interface TrainingSetup {
+  readonly size: ModelSize;
+  /** Sequences of a step, and tokens of each. */
+  readonly batch: number;
+  readonly context: number;
+  readonly backend: BackendName;
+  readonly threads: number;
+  readonly rounds: number;
+  readonly onNotice: (line: string) => void;
+}
+
+/** What is measured; the keys of `rwkv bench --train --json`. */
+export interface TrainingMeasurement {
+  readonly model: string;
+  readonly backend: string;
+  readonly threads: number;
+  readonly batch: number;
+  readonly context: number;
+  /** Forward, backward and the optimizer. */
+  readonly train_tok_s: number;
+  /** Of matrix products, six operations for each weight and token. */
+  readonly train_gflops: number;
+  /** null where the backend has no kernels (reference). */
+  readonly peak_gflops: number | null;
+  readonly train_of_peak: number | null;
+  /** Weights, gradients, moments and intermediate values. */
+  readonly memory_mb: number;
+  readonly rss_mb: number;
+}
+
+const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.01, maxGradientNorm: 1 };
+
+export async function benchmarkTraining(
+  setup: TrainingSetup,
+  probes: MachineProbes | undefined,
+): Promise<TrainingMeasurement> {
+  const { size, batch, context, backend, threads, rounds, onNotice } = setup;
+  const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5 });
+  const random = randomGenerator(1);
+  const tensors = initializeRwkv4(graph.weights, { size, embeddingRange: 1e-4, random });
+  const model = trainableModel(graph, tensors, { weights: graph.weights, logitPenalty: 1e-4 });
+  const limits = { threads, maxTokens: batch * context, maxSegments: batch, onNotice };
+  const runtime = await openTrainingOn(backend, model, limits);
+  try {
+    const initial = runtime.createState();
+    const tokens = () => Int32Array.from({ length: context }, () => Math.floor(random.uniform() * size.vocabulary));
+    const segments = Array.from({ length: batch }, (): TrainingSegment => {
+      return { state: initial, nextState: runtime.createState(), tokens: tokens(), targets: tokens() };
+    });
+    const seconds: number[] = [];
+    const peaks: number[] = [];
+    for (let step = 0; step <= rounds; step++) {
+      if (probes) peaks.push(await probes.arithmeticRate());
+      const started = performance.now();
+      await runtime.step(segments, { ...optimizer, step: step + 1, learningRate: 1e-4 }, step);
+      if (step > 0) seconds.push((performance.now() - started) / 1000); // the first one touches the memory
+    }
+    const speed = (batch * context) / median(seconds);
+    const operations =
+      6 * (size.layers * (5 * size.width ** 2 + 2 * size.width * size.hidden) + size.width * size.vocabulary);
+    const peak = probes ? median(peaks) : null;
+    return {
+      model: `${size.layers}x${size.width}x${size.vocabulary}`,
+      backend,
+      threads: runtime.threads,
+      batch,
+      context,
+      train_tok_s: speed,
+      train_gflops: (speed * operations) / 1e9,
+      peak_gflops: peak === null ? null : peak / 1e9,
+      train_of_peak: peak === null ? null : (speed * operations) / peak,
+      memory_mb: runtime.memory / 1e6,
+      rss_mb: process.memoryUsage().rss / 1e6,
+    };
+  } finally {
+    await runtime.dispose();
+  }
+}
