@@ -23,7 +23,7 @@ enum { block_inner = 256, block_columns = 128 };
 
 // Packed rows of the left matrix lie one after another where they do so in memory, apart by a cache line more than a power of two;
 // or else, as columns in memory, element after element.
-enum { packed_row = block_inner + 16, packed_elements = 16 };
+enum { packed_row = block_inner + 16, packed_elements = panel_rows > 8 ? 16 : 8 };
 
 // panel[k][c] = right[k][c] for k < count, c < panel_width; 0 from `columns` on. Where columns lie one after another.
 static inline __attribute__((always_inline)) void copy_panel(const void* right, uint32_t dtype, uint64_t inner, uint32_t count,
@@ -92,7 +92,10 @@ static void pack_rows(struct left_matrix left, uint32_t row, uint32_t k, uint32_
     }
   } else {
     for (uint32_t i = 0; i < count; i++) {
-      for (uint32_t r = 0; r < rows; r++) packed[i * packed_elements + r] = from[i * left.inner + r];
+      float* to = packed + i * packed_elements;
+      // Nearly always a copy of constant size.
+      if (rows == panel_rows) __builtin_memcpy(to, from + i * left.inner, 4 * panel_rows);
+      else for (uint32_t r = 0; r < rows; r++) to[r] = from[i * left.inner + r];
     }
   }
 }
@@ -102,12 +105,15 @@ static void pack_rows(struct left_matrix left, uint32_t row, uint32_t k, uint32_
 static inline __attribute__((always_inline)) void multiply_panel(const float* panel, const float* packed, uint32_t outer,
                                                                  uint32_t inner, uint32_t count, uint32_t rows, float* out,
                                                                  uint64_t width, uint32_t columns, int add) {
-  vfloat sums[panel_rows][panel_vectors] = {0};
-  for (uint32_t k = 0; k < count; k++) {
+  vfloat sums[panel_rows][panel_vectors];
+  for (uint32_t r = 0; r < rows; r++) {
+    for (uint32_t v = 0; v < panel_vectors; v++) sums[r][v] = splat(0);
+  }
+  for (uint32_t k = 0; k < count; k++, panel += panel_width, packed += inner) {
     vfloat w[panel_vectors];
-    for (uint32_t v = 0; v < panel_vectors; v++) w[v] = load(panel + k * panel_width + v * lanes);
+    for (uint32_t v = 0; v < panel_vectors; v++) w[v] = load(panel + v * lanes);
     for (uint32_t r = 0; r < rows; r++) {
-      vfloat value = splat(packed[r * outer + k * inner]);
+      vfloat value = splat(packed[r * outer]);
       for (uint32_t v = 0; v < panel_vectors; v++) sums[r][v] = multiply_add(w[v], value, sums[r][v]);
     }
   }

@@ -35,6 +35,18 @@ try {
   if (fromApi.length < 30 || fromApi !== fromCommand.trimEnd()) {
     throw new Error(`the API wrote ${JSON.stringify(fromApi)}, the command ${JSON.stringify(fromCommand)}`);
   }
+  writeFileSync(join(folder, "text.txt"), "The cat sat on the mat, and so did the dog. ".repeat(100));
+  writeFileSync(
+    join(folder, "train.mjs"),
+    `import { load } from "rwkv";
+     import { train } from "rwkv/training";
+     const small = { layers: 1, width: 16, vocabulary: 260, context: 16, batch: 2, steps: 2 };
+     const { folder } = await train({ data: "text.txt", out: "run", ...small });
+     const model = await load(folder);
+     process.stdout.write(\`\${model.info.layers} layer\`);
+     await model.dispose();`,
+  );
+  if (run("node", ["train.mjs"]) !== "1 layer") throw new Error("training left no model");
   process.stdout.write(`packed, installed and run: Once upon a time${fromApi}\n`);
 } finally {
   rmSync(folder, { recursive: true, force: true });
