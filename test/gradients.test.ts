@@ -96,6 +96,7 @@ const graphs: Record<string, Build> = {
   add: (g, x) => g.binary("add", x, g.unary("exp", x)),
   multiply: (g, x) => g.binary("multiply", x, g.unary("sigmoid", x)),
   square: (g, x) => g.binary("multiply", x, x),
+  scale: (_, x) => ({ op: "scale", x, factor: -1.7, rows: x.rows, width: x.width }),
   dropout: (g, x) => g.dropout(g.dropout(x, 0.4), 0.2),
 };
 

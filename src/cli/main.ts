@@ -9,6 +9,7 @@ import { addChat } from "./chat.js";
 import { addConvert } from "./convert.js";
 import { addGenerate } from "./generate.js";
 import { addInspect } from "./inspect.js";
+import { addLab } from "./lab.js";
 import { addLogits } from "./logits.js";
 import { addPerplexity } from "./perplexity.js";
 import { addTokenize } from "./tokenize.js";
@@ -32,6 +33,7 @@ for (const add of [
   addConvert,
   addTrain,
   addBench,
+  addLab,
 ])
   add(program);
 for (const command of program.commands) command.option("--verbose", "show stack traces of errors");

@@ -5,7 +5,7 @@ import type { Row, RowNode, StateVector, Vector, WeightNode, WkvState } from "./
 
 /** Values of an operation that gives several; each that is wanted is a node of the same group. */
 interface Output<Name extends string> {
-  readonly output: Name | `factor${number}`;
+  readonly output: Name;
   readonly group: symbol;
 }
 
@@ -45,7 +45,7 @@ export type GradientNode =
   | (Row & { readonly op: "columnSums"; readonly x: RowNode })
   /** For what a token shift takes: x, its factors, and the state before it. */
   | (Row &
-      Output<"x" | "state"> & {
+      Output<"x" | "state" | `factor${number}`> & {
         readonly op: "tokenShiftGradient";
         readonly x: RowNode;
         readonly previous: StateVector;

@@ -1,6 +1,7 @@
 // Which tokens a step is trained on: a function of the seed and the number of the step alone, so that a run that was stopped goes on
 // with what it would have seen.
 
+import { TrainingError } from "../errors.js";
 import type { RandomGenerator } from "../sampling/random.js";
 import { randomGenerator } from "../sampling/random.js";
 
@@ -52,10 +53,20 @@ export function shuffledBatches(tokens: Int32Array, batch: number, length: numbe
   };
 }
 
-/** Windows for truncated back-propagation through time: each row of the batch reads its own part of the text from start to end. */
+/**
+ * Windows for truncated back-propagation through time: each row of the batch reads its own part of the text from start to end.
+ *
+ * @throws TrainingError when there are too few tokens for every row to have a window
+ */
 export function consecutiveBatches(tokens: Int32Array, batch: number, length: number): Batches {
   const part = Math.floor((tokens.length - 1) / batch);
-  const stepsPerEpoch = Math.max(1, Math.floor(part / length));
+  const stepsPerEpoch = Math.floor(part / length);
+  if (stepsPerEpoch === 0) {
+    throw new TrainingError(
+      `expected at least ${batch * length + 1} tokens to train on, a sequence for each row of the batch, found ${tokens.length}: ` +
+        "give more text, or a smaller batch or context",
+    );
+  }
   return {
     stepsPerEpoch,
     at(step) {

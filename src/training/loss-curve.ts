@@ -1,5 +1,6 @@
 // The curve of a run as SVG: bits per byte over steps, of what is learned from and of what is held out.
 
+import { svgPlot } from "../plots/svg-plot.js";
 import type { LogEntry } from "./run-folder.js";
 
 /** Points that are drawn of the training loss; more are averaged. */
@@ -13,8 +14,6 @@ interface Point {
 
 /** @param log entries in the order of their steps */
 export async function lossCurve(log: readonly LogEntry[]): Promise<string> {
-  // Only who trains needs these.
-  const [Plot, { parseHTML }] = await Promise.all([import("@observablehq/plot"), import("linkedom")]);
   const trained = averaged(log.filter((entry) => entry["bits_per_byte"] !== undefined));
   const heldOut = log.flatMap((entry): Point[] => {
     const bits = entry["validation_bits_per_byte_of_all"] ?? entry["validation_bits_per_byte"];
@@ -22,9 +21,7 @@ export async function lossCurve(log: readonly LogEntry[]): Promise<string> {
   });
   // The first steps, where a model knows nothing yet, would press the rest flat.
   const most = trained[Math.floor(trained.length / 20)]?.bits ?? 8;
-  const { document } = parseHTML("<!doctype html><html><body></body></html>");
-  const plot = Plot.plot({
-    document: document as unknown as Document,
+  const curve = await svgPlot((Plot) => ({
     width: 720,
     height: 400,
     marginLeft: 50,
@@ -40,21 +37,18 @@ export async function lossCurve(log: readonly LogEntry[]): Promise<string> {
     marks: [
       Plot.lineY(trained, { x: "step", y: "bits", stroke: "of" }),
       Plot.lineY(heldOut, { x: "step", y: "bits", stroke: "of", strokeWidth: 2, marker: "dot" }),
-      Plot.text(
-        [trained.at(-1), heldOut.at(-1)].filter(Boolean) as Point[],
-        {
-          x: "step",
-          y: "bits",
-          text: (point: Point) => `${point.of} ${point.bits.toFixed(3)}`,
-          textAnchor: "end",
-          dy: (_: Point, i: number) => (i === 0 ? -10 : 14),
-          fill: "#222",
-        } as object,
+      ...[trained.at(-1), heldOut.at(-1)].flatMap((point, i) =>
+        point
+          ? [Plot.text([point], { x: "step", y: "bits", text: label, textAnchor: "end", dy: i === 0 ? 26 : -14 })]
+          : [],
       ),
     ],
-  });
-  plot.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  return `${plot.outerHTML}\n`;
+  }));
+  return `${curve}\n`;
+}
+
+function label({ of, bits }: Point): string {
+  return `${of} ${bits.toFixed(3)}`;
 }
 
 function averaged(entries: readonly LogEntry[]): Point[] {

@@ -74,8 +74,8 @@ function recordOf(operation: FusedOperation, addresses: Addresses): RecordFields
     case "tokenShift": {
       const list = new Array<number>(9).fill(0);
       list[0] = buffer(main.x);
-      outputs.forEach((mixed, i) => {
-        list[1 + i] = addresses.vector(mixed.op === "tokenShift" ? (mixed.factors[mixed.output] as Vector) : never());
+      (outputs as (typeof main)[]).forEach((mixed, i) => {
+        list[1 + i] = addresses.vector(mixed.factors[mixed.output] as Vector);
         list[5 + i] = addresses.buffer(mixed);
       });
       const states = [addresses.state(main.previous)];
@@ -232,7 +232,7 @@ function recordOf(operation: FusedOperation, addresses: Addresses): RecordFields
         ],
       };
     case "vectorRow":
-      return never();
+      throw new RangeError("a vector is no operation: it lies where it is");
   }
 }
 
@@ -241,8 +241,4 @@ function statesOf(
   addresses: Addresses,
 ): number[] {
   return [state.numerator, state.denominator, state.maxExponent].map((vector) => addresses.state(vector));
-}
-
-function never(): never {
-  throw new RangeError("not an operation of a plan");
 }

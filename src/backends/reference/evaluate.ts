@@ -1,6 +1,5 @@
 // Computes the values of a graph node by node, in plain TypeScript.
 
-import type { WkvGradientOutput } from "../../graph/gradient-nodes.js";
 import type { RowNode, StateVector, Vector, WeightNode, WkvState } from "../../graph/graph.js";
 import {
   columnSums,
@@ -106,7 +105,7 @@ export function evaluate(order: readonly RowNode[], around: Surroundings, inputs
         return { rows: 1, width: node.width, values: around.vector(node.vector) };
       case "crossEntropy": {
         const both = once(node.group, () => crossEntropy(of(node.logits), targets, node.logitPenalty));
-        return both[node.output as keyof typeof both];
+        return both[node.output];
       }
       case "transposedMatmul":
         return transposedMatmul(around.matrix(node.weight), of(node.x));
@@ -139,7 +138,7 @@ export function evaluate(order: readonly RowNode[], around: Surroundings, inputs
           const offsets = wkvOffsets(node.state);
           return wkvGradient(of(node.key), of(node.value), decay, first, of(node.gradient), ranges, offsets);
         });
-        return all[node.output as Exclude<WkvGradientOutput, "workspace">];
+        return all[node.output];
       }
     }
   }

@@ -1,0 +1,73 @@
+// The page that results are shown on: one file that needs nothing else, light or dark as the reader has it, readable on a phone.
+
+/** A part of a page. */
+export interface Section {
+  readonly title: string;
+  /** HTML: paragraphs, tables, SVG. */
+  readonly body: string;
+}
+
+export function reportPage(title: string, introduction: string, sections: readonly Section[]): string {
+  const parts = sections.map(
+    (section) => `<section>\n<h2>${escapeHtml(section.title)}</h2>\n${section.body}\n</section>`,
+  );
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escapeHtml(title)}</title>
+<style>${style}</style>
+</head>
+<body>
+<main>
+<h1>${escapeHtml(title)}</h1>
+<p>${introduction}</p>
+${parts.join("\n")}
+</main>
+</body>
+</html>
+`;
+}
+
+/** Text that may stand in HTML. */
+export function escapeHtml(text: string): string {
+  const entities: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
+  return text.replaceAll(/[&<>"]/g, (character) => entities[character] as string);
+}
+
+/** A table; cells are HTML. */
+export function htmlTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const cells = (tag: string, row: readonly string[]) => row.map((cell) => `<${tag}>${cell}</${tag}>`).join("");
+  const body = rows.map((row) => `<tr>${cells("td", row)}</tr>`).join("\n");
+  return `<div class="wide"><table>\n<thead><tr>${cells("th", head)}</tr></thead>\n<tbody>\n${body}\n</tbody></table></div>`;
+}
+
+/** A plot with its caption. */
+export function figure(svg: string, caption: string): string {
+  return `<figure><div class="wide">${svg}</div><figcaption>${caption}</figcaption></figure>`;
+}
+
+/** Colours that hold on light and dark ground. */
+export const ink = { accent: "#d9622b", quiet: "#7c93b8" } as const;
+
+const style = `
+:root { color-scheme: light dark; --ground: #fdfcf9; --text: #23242a; --faint: #6b6d76; --line: #dcdad2; }
+@media (prefers-color-scheme: dark) { :root { --ground: #17181c; --text: #e4e3de; --faint: #9a9ba3; --line: #36373d; } }
+body { margin: 0; background: var(--ground); color: var(--text); font: 16px/1.55 system-ui, sans-serif; }
+main { max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0.5rem 0 1rem; }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 0.5rem; }
+p { max-width: 42rem; }
+figure { margin: 1rem 0; }
+figcaption { color: var(--faint); font-size: 0.9rem; max-width: 42rem; }
+.wide { overflow-x: auto; }
+.maps { display: flex; flex-wrap: wrap; gap: 1rem; }
+figure h2 { font-size: 0.95rem; margin: 0.5rem 0 0; }
+table { border-collapse: collapse; font-size: 0.85rem; white-space: nowrap; }
+th, td { padding: 0.25rem 0.5rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th { color: var(--faint); font-weight: 600; }
+code { font: 0.85em ui-monospace, monospace; white-space: pre; }
+small { color: var(--faint); }
+svg { color: var(--text); background: transparent; --plot-background: var(--ground); max-width: none; }
+`;
