@@ -51,6 +51,19 @@ test("weights in blocks count with their scales, the head of q4 with 8 bits", as
   expect(m.decode_tok_s).toBeGreaterThan(0);
 }, 60_000);
 
+test("training on two backends, as JSON and as a table", async () => {
+  const shape = ["--train", "--shape", "2x24x60", "--batch", "3", "--context", "20", "--backend", "native,wasm"];
+  const measurements = JSON.parse(await bench(...shape, "--json"));
+  expect(measurements.map((m: { backend: string }) => m.backend)).toEqual(["native", "wasm"]);
+  for (const m of measurements) {
+    expect(m).toMatchObject({ model: "2x24x60", batch: 3, context: 20 });
+    for (const figure of ["train_tok_s", "train_gflops", "peak_gflops", "train_of_peak", "memory_mb", "rss_mb"])
+      expect(m[figure], figure).toBeGreaterThan(0);
+    expect(m.train_gflops / m.train_tok_s).toBeCloseTo((6 * (2 * 13 * 24 * 24 + 24 * 60)) / 1e9, 10);
+  }
+  expect(await bench(...shape)).toMatch(/training 2x24x60, 3 x 20 tokens, native[\s\S]*tokens\/s[\s\S]*wasm/);
+});
+
 test("shapes and names that cannot be are refused", async () => {
   await expect(bench("--shape", "2x33")).rejects.toThrow("expected layers x width x vocabulary");
   await expect(bench("--dtype", "q9")).rejects.toThrow("expected f32, f16, bf16, q8, q4, found q9");

@@ -8,6 +8,7 @@ import { load, openCheckpoint, readFloat32 } from "rwkv";
 import { expect, test } from "vitest";
 import { type Explanation, explain, meanWeights } from "#rwkv/lab/explain";
 import { explainReport } from "#rwkv/lab/explain-report";
+import type { ParallelResult } from "#rwkv/lab/parallel";
 import { byteTokenizer } from "#rwkv/tokenizers/bytes";
 import { fixture, temporaryFolder } from "./fixture-files.js";
 
@@ -89,4 +90,33 @@ test("the command writes the page and the numbers", async () => {
   expect(numbers.tokens.map((token) => token.text).join("")).toBe("The king");
   expect(stdout.trim().split("\n").length).toBe(numbers.layers.length);
   expect(readFileSync(join(folder, "explain.html"), "utf8")).toContain("The king");
+});
+
+test("parallel and serial forms give the same losses and gradients, by the command", async () => {
+  const folder = await temporaryFolder();
+  const args = [
+    "lab",
+    "parallel",
+    "--shape",
+    "2x24x60",
+    "--batch",
+    "3",
+    "--context",
+    "20",
+    "--rounds",
+    "1",
+    "--out",
+    folder,
+  ];
+  const stdout = execFileSync(process.execPath, [program, ...args], {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  expect(stdout).toMatch(/all at once .*times as fast/);
+  const result = JSON.parse(readFileSync(join(folder, "parallel.json"), "utf8")) as ParallelResult;
+  expect(result).toMatchObject({ model: "2x24x60", batch: 3, context: 20 });
+  expect(result.loss_difference).toBeLessThan(1e-5);
+  expect(result.directions.length).toBe(4);
+  for (const { parallel, serial } of result.directions) expect(parallel / serial).toBeCloseTo(1, 2);
+  expect(readFileSync(join(folder, "parallel.html"), "utf8")).toContain("Is training RWKV serial?");
 });

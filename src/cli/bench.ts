@@ -15,7 +15,7 @@ import { isFloatType, type WeightDType, weightDTypes } from "../dtypes.js";
 import { loadCheckpoint } from "../load.js";
 import type { ModelSize } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
-import { wholeNumber } from "./option-parsers.js";
+import { shape, wholeNumber } from "./option-parsers.js";
 import { formatBytes, note } from "./terminal.js";
 
 interface BenchOptions {
@@ -155,13 +155,6 @@ function report(m: Measurement): string {
   const threads = `${m.threads} thread${m.threads === 1 ? "" : "s"}`;
   const lines = rows.map(([name, value, share]) => `  ${name.padEnd(14)}${value.padStart(18)}  ${share}`.trimEnd());
   return `${m.model}, ${m.dtype}, ${m.backend}, ${threads}${machine}\n${lines.join("\n")}\n`;
-}
-
-function shape(text: string): ModelSize {
-  const [, layers, width, vocabulary] = /^(\d{1,4})x(\d{1,6})x(\d{1,7})$/.exec(text)?.map(Number) ?? [];
-  if (!layers || !width || !vocabulary)
-    throw new InvalidArgumentError("expected layers x width x vocabulary, as 24x1024x50277");
-  return { layers, width, hidden: 4 * width, vocabulary };
 }
 
 function names<T extends string>(allowed: readonly T[]): (text: string) => T[] {

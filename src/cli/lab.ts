@@ -5,9 +5,14 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import { type Explanation, explain } from "../lab/explain.js";
 import { explainReport } from "../lab/explain-report.js";
+import { compareParallel, type ParallelResult } from "../lab/parallel.js";
+import { parallelReport } from "../lab/parallel-report.js";
+import type { ModelSize } from "../models/model-definition.js";
+import { defaultThreads } from "../platform/node/backends.js";
 import { writeFileAtomically } from "../platform/node/file-writer.js";
 import { embeddedModel } from "../platform/node/files.js";
 import { openTokenizer } from "../tokenizers/open-tokenizer.js";
+import { shape, wholeNumber } from "./option-parsers.js";
 import { note } from "./terminal.js";
 
 const defaultPrompt = "Once upon a time there was a king who had three sons, and the youngest of them was called";
@@ -19,8 +24,59 @@ interface ExplainOptions {
   out: string;
 }
 
+interface ParallelOptions {
+  shape?: ModelSize;
+  batch?: number;
+  context?: number;
+  threads?: number;
+  rounds: number;
+  quick?: boolean;
+  out: string;
+}
+
 export function addLab(program: Command): void {
   const lab = program.command("lab").description("look into a model, with reports as pages and JSON");
+  addExplain(lab);
+  addParallel(lab);
+}
+
+function addParallel(lab: Command): void {
+  lab
+    .command("parallel")
+    .description(
+      "is training serial? the same batch token by token and all at once: speed, losses, gradients, the share of wkv",
+    )
+    .option("--shape <LxDxV>", "layers x width x vocabulary (6x256x4096)", shape)
+    .option("--batch <n>", "sequences (16)", wholeNumber(1))
+    .option("--context <n>", "tokens of each (256)", wholeNumber(1))
+    .option("--threads <n>", "compute threads (one for each core)", wholeNumber(1, 256))
+    .option("--rounds <n>", "rounds that medians are taken over", wholeNumber(1), 3)
+    .option("--quick", "a smaller model and batch: 2x64x500, 8 x 64")
+    .option("--out <folder>", "folder for parallel.json and parallel.html", "lab")
+    .option("--verbose", "show stack traces of errors")
+    .action(async (options: ParallelOptions) => {
+      const { quick = false, threads = defaultThreads(), rounds, out } = options;
+      const size = options.shape ?? shape(quick ? "2x64x500" : "6x256x4096");
+      const { batch = quick ? 8 : 16, context = quick ? 64 : 256 } = options;
+      const result = await compareParallel({ size, batch, context, threads, rounds, onNotice: note });
+      await writeReport(out, "parallel", result, await parallelReport(result));
+      process.stdout.write(parallelSummary(result));
+    });
+}
+
+function parallelSummary(result: ParallelResult): string {
+  const worst = Math.max(...result.directions.map(({ parallel, serial }) => Math.abs(parallel / serial - 1)));
+  return (
+    `${result.model}, ${result.batch} x ${result.context} tokens, ${result.threads} threads\n` +
+    `  token by token ${result.serial_seconds.toFixed(3)} s, all at once ${result.parallel_seconds.toFixed(3)} s: ` +
+    `${result.speed_up.toFixed(1)} times as fast\n` +
+    `  losses differ by at most ${result.loss_difference.toExponential(1)} nats, gradients along ${result.directions.length} directions by ` +
+    `${(worst * 100).toFixed(2)} %\n` +
+    `  wkv takes ${(result.wkv_share_of_step * 100).toFixed(1)} % of a training step of ${result.step_seconds.toFixed(3)} s\n`
+  );
+}
+
+function addExplain(lab: Command): void {
   lab
     .command("explain")
     .description(

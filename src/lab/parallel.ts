@@ -1,0 +1,215 @@
+// Is training serial? The same RWKV-4 over the same batch, token by token as it generates, and all tokens at once as it trains: how
+// long each takes, and whether losses and gradients are the same.
+
+import type { TrainingRuntime, TrainingSegment } from "../backends/training.js";
+import { median } from "../bench/median.js";
+import type { StoredTensor } from "../checkpoints/checkpoint.js";
+import { readFloat32 } from "../checkpoints/read-tensor.js";
+import { binary, type Graph } from "../graph/graph.js";
+import { rewriteGraph } from "../graph/rewrite.js";
+import type { ModelSize } from "../models/model-definition.js";
+import { rwkv4 } from "../models/rwkv4.js";
+import { type RandomGenerator, randomGenerator } from "../sampling/random.js";
+import { initializeRwkv4, normal, storedTensor } from "../training/initialize.js";
+import { checkMemory } from "../training/memory.js";
+import { openTrainingOn } from "../training/open-training.js";
+import { trainableModel } from "../training/trainable-model.js";
+
+export interface ParallelSetup {
+  readonly size: ModelSize;
+  /** Sequences, and tokens of each. */
+  readonly batch: number;
+  readonly context: number;
+  readonly threads: number;
+  readonly rounds: number;
+  readonly onNotice: (line: string) => void;
+}
+
+export interface ParallelResult {
+  readonly model: string;
+  readonly batch: number;
+  readonly context: number;
+  readonly threads: number;
+  /** Seconds of the losses of the whole batch, one token of each sequence after another. */
+  readonly serial_seconds: number;
+  /** Seconds of the same losses, all tokens at once. */
+  readonly parallel_seconds: number;
+  readonly speed_up: number;
+  /** Seconds of a training step: losses, gradients, the optimizer. */
+  readonly step_seconds: number;
+  /** Share of the step that the recurrence itself takes, forward and back. */
+  readonly wkv_share_of_step: number;
+  /** Largest difference between the losses of a token, in nats. */
+  readonly loss_difference: number;
+  /**
+   * How the loss changes along random directions of all weights: by the gradient of the parallel form, and by the serial form a little
+   * before and after.
+   */
+  readonly directions: readonly { readonly parallel: number; readonly serial: number }[];
+}
+
+const directionCount = 4;
+/** Length of the change along a direction, whose elements are of unit size times this. */
+const change = 1e-3;
+const still = {
+  step: 1,
+  learningRate: 0,
+  beta1: 0.9,
+  beta2: 0.99,
+  epsilon: 1e-8,
+  weightDecay: 0,
+  maxGradientNorm: 1e30,
+};
+
+export async function compareParallel(setup: ParallelSetup): Promise<ParallelResult> {
+  const { size, batch, context } = setup;
+  const random = randomGenerator(1);
+  const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5 });
+  const tensors = await randomWeights(graph, size, random);
+  const runtime = await open(setup, graph, tensors);
+  // The same model with a sum in the place of the recurrence: what a step takes less is what wkv takes.
+  const summed = rewriteGraph(graph, (copy) => (copy.op === "wkv" ? binary("add", copy.key, copy.value) : copy));
+  const without = await open(setup, summed, tensors);
+  try {
+    const rows = Array.from({ length: batch }, () =>
+      Int32Array.from({ length: context + 1 }, () => Math.floor(random.uniform() * size.vocabulary)),
+    );
+    const whole = wholeBatch(runtime, rows);
+    const wholeWithout = wholeBatch(without, rows);
+    const serial = serialBatch(runtime, rows);
+    const [parallelLosses, serialLosses] = [await runtime.evaluate(whole), await serial()];
+    const lossDifference = parallelLosses.reduce(
+      (most, loss, i) => Math.max(most, Math.abs(loss - (serialLosses[i] as number))),
+      0,
+    );
+    await runtime.step(whole, still, 1); // touches all memory
+    await without.step(wholeWithout, still, 1);
+    const [parallelSeconds, serialSeconds, stepSeconds, withoutSeconds] = (await alternate(setup.rounds, [
+      () => runtime.evaluate(whole),
+      serial,
+      () => runtime.step(whole, still, 1),
+      () => without.step(wholeWithout, still, 1),
+    ])) as [number, number, number, number];
+    return {
+      model: `${size.layers}x${size.width}x${size.vocabulary}`,
+      batch,
+      context,
+      threads: runtime.threads,
+      serial_seconds: serialSeconds,
+      parallel_seconds: parallelSeconds,
+      speed_up: serialSeconds / parallelSeconds,
+      step_seconds: stepSeconds,
+      wkv_share_of_step: Math.max(0, 1 - withoutSeconds / stepSeconds),
+      loss_difference: lossDifference,
+      directions: await compareDirections(runtime, whole, serial, random),
+    };
+  } finally {
+    await runtime.dispose();
+    await without.dispose();
+  }
+}
+
+/** Weights of a model that has begun to learn: none of its matrices is zero, so every gradient flows. */
+async function randomWeights(
+  graph: Graph,
+  size: ModelSize,
+  random: RandomGenerator,
+): Promise<Map<string, StoredTensor>> {
+  const tensors = initializeRwkv4(graph.weights, { size, embeddingRange: 0.1, random });
+  for (const { name, shape, op } of graph.weights) {
+    if (op !== "matrix") continue;
+    const values = (await readFloat32(tensors.get(name) as StoredTensor)).map(
+      (value) => value + (0.5 * normal(random)) / Math.sqrt(shape[1] as number),
+    );
+    tensors.set(name, storedTensor(name, shape, values));
+  }
+  return tensors;
+}
+
+function open(
+  { batch, context, threads, onNotice }: ParallelSetup,
+  graph: Graph,
+  tensors: ReadonlyMap<string, StoredTensor>,
+): Promise<TrainingRuntime> {
+  const model = trainableModel(graph, tensors, { weights: graph.weights, logitPenalty: 0 });
+  checkMemory(model, batch * context);
+  return openTrainingOn(undefined, model, { threads, maxTokens: batch * context, maxSegments: batch, onNotice });
+}
+
+/** All tokens of each sequence in one segment. */
+function wholeBatch(runtime: TrainingRuntime, rows: readonly Int32Array[]): TrainingSegment[] {
+  const state = runtime.createState();
+  return rows.map((row) => {
+    return { state, nextState: runtime.createState(), tokens: row.subarray(0, -1), targets: row.subarray(1) };
+  });
+}
+
+/** The losses of all sequences, a token of each at a time; in the order of the whole batch's. */
+function serialBatch(runtime: TrainingRuntime, rows: readonly Int32Array[]): () => Promise<Float32Array> {
+  const states = rows.map(() => [runtime.createState(), runtime.createState()] as const);
+  const empty = runtime.createState();
+  return async () => {
+    const context = (rows[0] as Int32Array).length - 1;
+    const losses = new Float32Array(rows.length * context);
+    for (let t = 0; t < context; t++) {
+      const segments = rows.map((row, i) => ({
+        state: t === 0 ? empty : (states[i]?.[t % 2] as (typeof states)[number][0]),
+        nextState: states[i]?.[(t + 1) % 2] as (typeof states)[number][0],
+        tokens: row.subarray(t, t + 1),
+        targets: row.subarray(t + 1, t + 2),
+      }));
+      (await runtime.evaluate(segments)).forEach((loss, i) => {
+        losses[i * context + t] = loss;
+      });
+    }
+    return losses;
+  };
+}
+
+async function compareDirections(
+  runtime: TrainingRuntime,
+  whole: readonly TrainingSegment[],
+  serial: () => Promise<Float32Array>,
+  random: RandomGenerator,
+): Promise<{ parallel: number; serial: number }[]> {
+  await runtime.step(whole, still, 1);
+  const gradients = runtime.parameters.map(({ gradient }) => gradient.slice());
+  const values = runtime.parameters.map((parameter) => parameter.values.slice());
+  const results: { parallel: number; serial: number }[] = [];
+  for (let n = 0; n < directionCount; n++) {
+    // Each weight moves with its gradient's sign, or not at all: so that all changes of the loss add up.
+    const direction = gradients.map((gradient) => gradient.map((g) => (random.uniform() < 0.5 ? Math.sign(g) : 0)));
+    const lossAt = async (amount: number) => {
+      runtime.parameters.forEach((parameter, p) => {
+        const moved = direction[p] as Float32Array;
+        parameter.values.set((values[p] as Float32Array).map((value, i) => value + amount * (moved[i] as number)));
+      });
+      const losses = await serial();
+      return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
+    };
+    const above = await lossAt(change);
+    const below = await lossAt(-change);
+    let parallel = 0;
+    gradients.forEach((gradient, p) => {
+      gradient.forEach((g, i) => {
+        parallel += g * (direction[p]?.[i] as number);
+      });
+    });
+    results.push({ parallel, serial: (above - below) / (2 * change) });
+  }
+  runtime.parameters.forEach((parameter, p) => void parameter.values.set(values[p] as Float32Array));
+  return results;
+}
+
+/** Median seconds of each, taken in turn. */
+async function alternate(rounds: number, tasks: readonly (() => Promise<unknown>)[]): Promise<number[]> {
+  const samples = tasks.map((): number[] => []);
+  for (let round = 0; round < rounds; round++) {
+    for (const [i, task] of tasks.entries()) {
+      const started = performance.now();
+      await task();
+      samples[i]?.push((performance.now() - started) / 1000);
+    }
+  }
+  return samples.map(median);
+}
