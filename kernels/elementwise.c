@@ -8,6 +8,7 @@ static vfloat apply_unary(const struct record* record, vfloat x) {
     case UNARY_SIGMOID: return sigmoid_v(x);
     case UNARY_RELU_SQUARED: return relu_squared(x);
     case UNARY_EXP: return exp_v(x);
+    case UNARY_ELU_PLUS_ONE: return choose(x > 0, x + 1, exp_v(x));
     case UNARY_SCALE: return x * record->factor;
     default: return -x;
   }
@@ -18,6 +19,7 @@ static vfloat apply_binary(uint32_t function, vfloat a, vfloat b) {
     case BINARY_ADD: return a + b;
     case BINARY_MULTIPLY: return a * b;
     case BINARY_SIGMOID_GRADIENT: return a * (1 - a) * b;
+    case BINARY_ELU_PLUS_ONE_GRADIENT: return choose(a < 1, a, splat(1)) * b;
     default: return 2 * square_root(a) * b;
   }
 }
@@ -39,7 +41,7 @@ static void unary_forward(const struct pass* pass, const struct record* record, 
 }
 
 // out = a + b or a * b; or, with a the result of a function and b its gradient, the gradient of what it was applied to: of
-// sigmoid a (1 - a) b, of relu squared 2 sqrt(a) b.
+// sigmoid a (1 - a) b, of relu squared 2 sqrt(a) b, of elu + 1 min(a, 1) b.
 //   address: a, b [rows, width], out [rows, width]
 static void binary_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const float* a = floats(record->address[0]);

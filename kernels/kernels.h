@@ -36,3 +36,9 @@ KERNEL void scatter_rows(const struct pass* pass, const struct record* record, u
 KERNEL void sum_of_squares(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void gradient_norm(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void adam_step(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void add_position_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void position_gradient(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void attention_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void attention_gradient(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void linear_attention_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void linear_attention_gradient(const struct pass* pass, const struct record* record, uint32_t thread);

@@ -2,8 +2,10 @@
 // (src/backends/native/instruction-levels.ts), with LEVEL naming the level; native.c chooses among them at run time.
 // WebAssembly has it once a build.
 
+#include "attention.c"
 #include "choose.c"
 #include "elementwise.c"
+#include "linear_attention.c"
 #include "loss.c"
 #include "matmul.c"
 #include "matmul_gradient.c"

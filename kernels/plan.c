@@ -37,6 +37,12 @@ static void run_record(const struct pass* pass, const struct record* record, uin
     case KERNEL_SUM_OF_SQUARES: return sum_of_squares(pass, record, thread);
     case KERNEL_GRADIENT_NORM: return gradient_norm(pass, record, thread);
     case KERNEL_ADAM: return adam_step(pass, record, thread);
+    case KERNEL_ADD_POSITION: return add_position_forward(pass, record, thread);
+    case KERNEL_POSITION_GRADIENT: return position_gradient(pass, record, thread);
+    case KERNEL_ATTENTION: return attention_forward(pass, record, thread);
+    case KERNEL_ATTENTION_GRADIENT: return attention_gradient(pass, record, thread);
+    case KERNEL_LINEAR_ATTENTION: return linear_attention_forward(pass, record, thread);
+    case KERNEL_LINEAR_ATTENTION_GRADIENT: return linear_attention_gradient(pass, record, thread);
   }
 }
 

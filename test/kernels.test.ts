@@ -40,6 +40,9 @@ async function outputs(runtime: Runtime): Promise<number[]> {
   return results;
 }
 
+/** A divisor of the width. */
+const headsOf = (width: number) => (width % 5 === 0 ? 5 : width % 3 === 0 ? 3 : 1);
+
 type Build = (g: GraphBuilder, x: RowNode, width: number) => RowNode;
 
 const graphs: Record<string, Build> = {
@@ -72,8 +75,17 @@ const graphs: Record<string, Build> = {
     const key = g.matmul(g.matrix("key", n, n), x);
     return g.binary("multiply", gate, g.wkv(key, x, g.vector("decay", n), g.vector("first", n), state));
   },
+  addPosition: (g, x, n) => g.addPosition(x, g.matrix("places", 5, n)),
+  attention: (g, x, n) => {
+    const [query, key] = [g.matmul(g.matrix("query", n, n), x), g.matmul(g.matrix("key", n, n), x)];
+    return g.attention(query, key, x, headsOf(n), 12);
+  },
+  linearAttention: (g, x, n) => {
+    const feature = (name: string) => g.unary("eluPlusOne", g.matmul(g.matrix(name, n, n), x));
+    return g.linearAttention(feature("query"), feature("key"), x, headsOf(n));
+  },
   ...Object.fromEntries(
-    (["sigmoid", "reluSquared", "exp", "negate"] as const).map((f: UnaryFunction) => [
+    (["sigmoid", "reluSquared", "exp", "negate", "eluPlusOne"] as const).map((f: UnaryFunction) => [
       f,
       (g: GraphBuilder, x: RowNode) => g.unary(f, x),
     ]),

@@ -17,7 +17,9 @@ export function matrixTypes(
 ): Map<WeightNode, WeightDType> {
   const asStored = ({ dtype }: StoredTensor) => (isFloatType(dtype) || isBlockType(dtype) ? dtype : "f32");
   const tables = new Set<WeightNode>();
-  for (const node of topologicalOrder(graph.output)) if (node.op === "embedding") tables.add(node.table);
+  for (const node of topologicalOrder(graph.output)) {
+    if (node.op === "embedding" || node.op === "addPosition") tables.add(node.table);
+  }
   const head = graph.output.op === "matmul" ? graph.output.weight : undefined;
   const types = new Map<WeightNode, WeightDType>();
   for (const weight of graph.weights.filter(({ op }) => op === "matrix")) {

@@ -133,6 +133,18 @@ class Differentiation {
       case "wkv":
         this.#wkv(node, gradient);
         break;
+      case "attention":
+      case "linearAttention":
+        this.#attention(node, gradient);
+        break;
+      case "addPosition": {
+        const [rows, width] = node.table.shape as [number, number];
+        this.#addWeight(node.table, () => {
+          return { op: "positionGradient", gradient, position: node.position, rows, width };
+        });
+        this.#add(node.x, () => gradient);
+        break;
+      }
       case "unary":
         this.#add(node.x, () => unaryGradient(node.function, value(node), gradient));
         break;
@@ -214,6 +226,20 @@ class Differentiation {
     this.#add(node.value, output("value", "tokens"));
   }
 
+  /** What is in the state is taken as it is. */
+  #attention(node: NodeOf<"attention"> | NodeOf<"linearAttention">, gradient: RowNode): void {
+    const group = Symbol(`${node.op}Gradient`);
+    const value = (input: RowNode) => this.#again.valueOf(input);
+    const inputs = { query: value(node.query), key: value(node.key), value: value(node.value), result: value(node) };
+    for (const output of ["query", "key", "value"] as const) {
+      this.#add(node[output], () =>
+        node.op === "attention"
+          ? { ...node, ...inputs, op: "attentionGradient", gradient, group, output }
+          : { ...node, ...inputs, op: "linearAttentionGradient", gradient, group, output },
+      );
+    }
+  }
+
   #learns(node: ForwardNode): boolean {
     const learned = (vector: Vector) => this.#options.weights.has(weightOf(vector));
     const tuned = (...states: StateVector[]) => states.some((state) => this.#options.states?.has(state));
@@ -222,6 +248,8 @@ class Differentiation {
         return learned(node.table);
       case "matmul":
         return learned(node.weight);
+      case "addPosition":
+        return learned(node.table);
       case "layerNorm":
         return learned(node.weight) || learned(node.bias);
       case "tokenShift":
@@ -276,6 +304,8 @@ function unaryGradient(fn: NodeOf<"unary">["function"], value: RowNode, gradient
       return binary("sigmoidGradient", value, gradient);
     case "reluSquared":
       return binary("reluSquaredGradient", value, gradient);
+    case "eluPlusOne":
+      return binary("eluPlusOneGradient", value, gradient);
     case "exp":
       return binary("multiply", value, gradient);
     case "negate":

@@ -1,7 +1,7 @@
 // The operations that gradients are built of, beside those that models are written in: each a matrix of rows like them, planned
 // and executed like them. In all of them `gradient` is the gradient of the loss for what the forward operation gave.
 
-import type { Row, RowNode, StateVector, Vector, WeightNode, WkvState } from "./graph.js";
+import type { Heads, KeyValueCache, Row, RowNode, StateVector, Vector, WeightNode, WkvState } from "./graph.js";
 
 /** Values of an operation that gives several; each that is wanted is a node of the same group. */
 interface Output<Name extends string> {
@@ -64,6 +64,27 @@ export type GradientNode =
         readonly state: WkvState;
         readonly gradient: RowNode;
       })
+  /** For what attention takes; `result` is what it gave. */
+  | (Row &
+      Heads &
+      Output<"query" | "key" | "value"> & {
+        readonly op: "attentionGradient";
+        readonly cache: KeyValueCache;
+        readonly result: RowNode;
+        readonly gradient: RowNode;
+      })
+  /** For what linear attention takes; `workspace` is room for a number a head and token. */
+  | (Row &
+      Heads &
+      Output<"workspace" | "query" | "key" | "value"> & {
+        readonly op: "linearAttentionGradient";
+        readonly sums: StateVector;
+        readonly normalizer: StateVector;
+        readonly result: RowNode;
+        readonly gradient: RowNode;
+      })
+  /** For the table of positions. */
+  | (Row & { readonly op: "positionGradient"; readonly gradient: RowNode; readonly position: StateVector })
   /** For the rows that some were selected from: 0 in the others. */
   | (Row & { readonly op: "scatterRows"; readonly x: RowNode });
 

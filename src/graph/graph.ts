@@ -27,12 +27,12 @@ export interface StateVector {
 }
 
 /** Functions of one element. */
-export type UnaryFunction = "sigmoid" | "reluSquared" | "exp" | "negate";
+export type UnaryFunction = "sigmoid" | "reluSquared" | "exp" | "negate" | "eluPlusOne";
 /**
  * Functions of two elements. The gradient of a function takes the function's result and that result's gradient, and gives the
  * gradient of what the function was applied to.
  */
-export type BinaryFunction = "add" | "multiply" | "sigmoidGradient" | "reluSquaredGradient";
+export type BinaryFunction = "add" | "multiply" | "sigmoidGradient" | "reluSquaredGradient" | "eluPlusOneGradient";
 
 export interface Row {
   readonly rows: RowSet;
@@ -74,7 +74,32 @@ export type ForwardNode =
   | (Row & { readonly op: "scale"; readonly x: RowNode; readonly factor: number })
   | (Row & { readonly op: "dropout"; readonly x: RowNode; readonly rate: number; readonly index: number })
   | (Row & { readonly op: "selectRows"; readonly x: RowNode })
+  | (Row & {
+      readonly op: "addPosition";
+      readonly x: RowNode;
+      readonly table: WeightNode;
+      readonly position: StateVector;
+    })
+  | (Row & Heads & { readonly op: "attention"; readonly cache: KeyValueCache })
+  | (Row & Heads & { readonly op: "linearAttention"; readonly sums: StateVector; readonly normalizer: StateVector })
   | (Row & { readonly op: "vectorRow"; readonly vector: Vector });
+
+/** What kinds of attention take: each in `heads` parts of its width. */
+export interface Heads {
+  readonly query: RowNode;
+  readonly key: RowNode;
+  readonly value: RowNode;
+  readonly heads: number;
+}
+
+/** Keys and values of all tokens so far: a state that has room for `capacity` of them. */
+export interface KeyValueCache {
+  /** Tokens so far, for each head. */
+  readonly count: StateVector;
+  readonly keys: StateVector;
+  readonly values: StateVector;
+  readonly capacity: number;
+}
 
 /** State of the wkv recurrence: sums weighted by e^key, divided by e^maxExponent so that they never overflow. */
 export interface WkvState {
@@ -180,6 +205,33 @@ export class GraphBuilder {
     return { op: "wkv", key, value, decay, first, state, rows: "tokens", width: key.width };
   }
 
+  /** x plus the row of the table for each token's position in its sequence; a table [capacity, width]. */
+  addPosition(x: RowNode, table: WeightNode): RowNode {
+    requireTokens("addPosition", x);
+    const position = this.state(x.width, 0);
+    return { op: "addPosition", x, table, position, rows: "tokens", width: x.width };
+  }
+
+  /** Causal softmax attention (arXiv 1706.03762, section 3.2) in `heads` parts, over at most `capacity` tokens. */
+  attention(query: RowNode, key: RowNode, value: RowNode, heads: number, capacity: number): RowNode {
+    const { width } = requireHeads("attention", query, key, value, heads, 256);
+    const cache = {
+      count: this.state(heads, 0),
+      keys: this.state(capacity * width, 0),
+      values: this.state(capacity * width, 0),
+      capacity,
+    };
+    return { op: "attention", query, key, value, heads, cache, rows: "tokens", width };
+  }
+
+  /** Causal linear attention (arXiv 2006.16236) in `heads` parts; queries and keys are features, not negative. */
+  linearAttention(query: RowNode, key: RowNode, value: RowNode, heads: number): RowNode {
+    const { width } = requireHeads("linearAttention", query, key, value, heads, 64);
+    const sums = this.state((width * width) / heads, 0);
+    const normalizer = this.state(width, 0);
+    return { op: "linearAttention", query, key, value, heads, sums, normalizer, rows: "tokens", width };
+  }
+
   unary(fn: UnaryFunction, x: RowNode): RowNode {
     return unary(fn, x);
   }
@@ -240,6 +292,14 @@ export function inputsOf(node: RowNode): readonly RowNode[] {
       return [node.key, node.value];
     case "binary":
       return [node.a, node.b];
+    case "attention":
+    case "linearAttention":
+      return [node.query, node.key, node.value];
+    case "attentionGradient":
+    case "linearAttentionGradient":
+      return [node.query, node.key, node.value, node.result, node.gradient];
+    case "positionGradient":
+      return [node.gradient];
     case "crossEntropy":
       return [node.logits];
     case "embeddingGradient":
@@ -285,6 +345,24 @@ function requireLength(op: string, width: number, ...vectors: readonly Vector[])
   for (const { shape } of vectors) {
     if (shape[0] !== width) throw new RangeError(`${op}: rows of ${width}, a vector of ${shape[0]}`);
   }
+}
+
+function requireHeads(
+  op: string,
+  query: RowNode,
+  key: RowNode,
+  value: RowNode,
+  heads: number,
+  widest: number,
+): RowNode {
+  for (const rows of [query, key, value]) {
+    requireTokens(op, rows);
+    if (rows.width !== query.width) throw new RangeError(`${op}: rows of ${query.width} and of ${rows.width}`);
+  }
+  if (query.width % heads !== 0 || query.width / heads > widest) {
+    throw new RangeError(`${op}: rows of ${query.width} in ${heads} heads, each at most ${widest} wide`);
+  }
+  return query;
 }
 
 function requireTokens(op: string, x: RowNode): void {

@@ -19,6 +19,9 @@ export function copyNode(
       return { ...node };
     case "wkv":
       return { ...node, key: input(node.key), value: input(node.value) };
+    case "attention":
+    case "linearAttention":
+      return { ...node, query: input(node.query), key: input(node.key), value: input(node.value) };
     case "binary":
       return { ...node, a: input(node.a), b: input(node.b) };
     case "tokenShift":

@@ -37,6 +37,12 @@ const kernelNumbers = [
   "sumOfSquares",
   "gradientNorm",
   "adam",
+  "addPosition",
+  "positionGradient",
+  "attention",
+  "attentionGradient",
+  "linearAttention",
+  "linearAttentionGradient",
 ] as const;
 export type KernelName = (typeof kernelNumbers)[number];
 

@@ -8,9 +8,15 @@ import type { Barrier, Plan, PlanNode } from "../../graph/plan.js";
 import { type RecordFields, recordSize, writeRecord } from "./record.js";
 
 const activationNumbers = ["none", "sigmoid", "reluSquared"] as const;
-const unaryNumbers: readonly UnaryFunction[] = ["sigmoid", "reluSquared", "exp", "negate"];
+const unaryNumbers: readonly UnaryFunction[] = ["sigmoid", "reluSquared", "exp", "negate", "eluPlusOne"];
 const scaleNumber = unaryNumbers.length;
-const binaryNumbers: readonly BinaryFunction[] = ["add", "multiply", "sigmoidGradient", "reluSquaredGradient"];
+const binaryNumbers: readonly BinaryFunction[] = [
+  "add",
+  "multiply",
+  "sigmoidGradient",
+  "reluSquaredGradient",
+  "eluPlusOneGradient",
+];
 
 /** Where the things that records point to lie. */
 export interface Addresses {
@@ -109,6 +115,34 @@ function recordOf(operation: FusedOperation, addresses: Addresses): RecordFields
           output,
         ],
       };
+    case "attention":
+      return {
+        kernel: main.op,
+        width,
+        inputs: main.cache.capacity,
+        count: main.heads,
+        states: [main.cache.count, main.cache.keys, main.cache.values].map((state) => addresses.state(state)),
+        addresses: [buffer(main.query), buffer(main.key), buffer(main.value), output],
+      };
+    case "linearAttention":
+      return {
+        kernel: main.op,
+        width,
+        count: main.heads,
+        states: [main.sums, main.normalizer].map((state) => addresses.state(state)),
+        addresses: [buffer(main.query), buffer(main.key), buffer(main.value), output],
+      };
+    case "addPosition": {
+      const { address, dtype } = addresses.matrix(main.table);
+      return {
+        kernel: main.op,
+        width,
+        dtype,
+        inputs: main.table.shape[0] as number,
+        states: [addresses.state(main.position)],
+        addresses: [buffer(main.x), address, output],
+      };
+    }
     case "unary":
       return {
         kernel: main.op,
@@ -230,6 +264,37 @@ function recordOf(operation: FusedOperation, addresses: Addresses): RecordFields
           buffer(main.gradient),
           ...wkvGradientOutputs.map(named),
         ],
+      };
+    case "attentionGradient":
+      return {
+        kernel: main.op,
+        width,
+        inputs: main.cache.capacity,
+        count: main.heads,
+        states: [main.cache.count, main.cache.keys, main.cache.values].map((state) => addresses.state(state)),
+        addresses: [
+          ...[main.query, main.key, main.value, main.result, main.gradient].map(buffer),
+          ...["query", "key", "value"].map(named),
+        ],
+      };
+    case "linearAttentionGradient":
+      return {
+        kernel: main.op,
+        width: main.key.width,
+        count: main.heads,
+        states: [main.sums, main.normalizer].map((state) => addresses.state(state)),
+        addresses: [
+          ...[main.query, main.key, main.value, main.result, main.gradient].map(buffer),
+          ...["workspace", "query", "key", "value"].map(named),
+        ],
+      };
+    case "positionGradient":
+      return {
+        kernel: main.op,
+        rows,
+        width,
+        states: [addresses.state(main.position)],
+        addresses: [buffer(main.gradient), output],
       };
     case "vectorRow":
       throw new RangeError("a vector is no operation: it lies where it is");

@@ -1,6 +1,14 @@
 // Computes the values of a graph node by node, in plain TypeScript.
 
-import type { RowNode, StateVector, Vector, WeightNode, WkvState } from "../../graph/graph.js";
+import type { Heads, KeyValueCache, RowNode, StateVector, Vector, WeightNode, WkvState } from "../../graph/graph.js";
+import {
+  addPosition,
+  attention,
+  attentionGradient,
+  linearAttention,
+  linearAttentionGradient,
+  positionGradient,
+} from "./attention-operations.js";
 import {
   columnSums,
   crossEntropy,
@@ -68,6 +76,22 @@ export function evaluate(order: readonly RowNode[], around: Surroundings, inputs
     denominator: around.offset(denominator),
     maxExponent: around.offset(maxExponent),
   });
+  const headRows = ({ query, key, value, heads }: Heads) => ({
+    query: of(query),
+    key: of(key),
+    value: of(value),
+    heads,
+  });
+  const cacheOffsets = ({ count, keys, values: cached, capacity }: KeyValueCache) => ({
+    count: around.offset(count),
+    keys: around.offset(keys),
+    values: around.offset(cached),
+    capacity,
+  });
+  const sumOffsets = ({ sums, normalizer }: { sums: StateVector; normalizer: StateVector }) => ({
+    sums: around.offset(sums),
+    normalizer: around.offset(normalizer),
+  });
   for (const node of order) values.set(node, compute(node));
   return of;
 
@@ -101,6 +125,27 @@ export function evaluate(order: readonly RowNode[], around: Surroundings, inputs
         return dropout(of(node.x), node.rate, seed, node.index);
       case "selectRows":
         return gatherRows(of(node.x), selected);
+      case "addPosition":
+        return addPosition(of(node.x), around.matrix(node.table), ranges, around.offset(node.position));
+      case "positionGradient":
+        return positionGradient(of(node.gradient), ranges, around.offset(node.position), node.rows as number);
+      case "attention":
+        return attention(headRows(node), ranges, cacheOffsets(node.cache));
+      case "attentionGradient": {
+        const all = once(node.group, () =>
+          attentionGradient(headRows(node), of(node.gradient), ranges, cacheOffsets(node.cache)),
+        );
+        return all[node.output];
+      }
+      case "linearAttention":
+        return linearAttention(headRows(node), ranges, sumOffsets(node));
+      case "linearAttentionGradient": {
+        if (node.output === "workspace") return zeros(0, 0, of(node.key).values);
+        const all = once(node.group, () =>
+          linearAttentionGradient(headRows(node), of(node.result), of(node.gradient), ranges, sumOffsets(node)),
+        );
+        return all[node.output];
+      }
       case "vectorRow":
         return { rows: 1, width: node.width, values: around.vector(node.vector) };
       case "crossEntropy": {

@@ -26,6 +26,7 @@ export const unaryFunctions: Readonly<Record<UnaryFunction, (x: number) => numbe
   reluSquared: (x) => Math.max(x, 0) ** 2,
   exp: Math.exp,
   negate: (x) => -x,
+  eluPlusOne: (x) => (x > 0 ? x + 1 : Math.exp(x)), // of exponential linear units, arXiv 1511.07289
 };
 
 export const binaryFunctions: Readonly<Record<BinaryFunction, (a: number, b: number) => number>> = {
@@ -34,6 +35,7 @@ export const binaryFunctions: Readonly<Record<BinaryFunction, (a: number, b: num
   // Of y = 1 / (1 + e^-x) the derivative is y (1 - y); of y = max(x, 0)^2 it is 2 max(x, 0), which is 2 sqrt(y).
   sigmoidGradient: (y, gradient) => y * (1 - y) * gradient,
   reluSquaredGradient: (y, gradient) => 2 * Math.sqrt(y) * gradient,
+  eluPlusOneGradient: (y, gradient) => Math.min(y, 1) * gradient,
 };
 
 /** A matrix of zeros, of the element type of `like`. */
