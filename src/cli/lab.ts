@@ -2,11 +2,16 @@
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
+import { RwkvError } from "../errors.js";
+import type { Architecture } from "../lab/architectures/architecture.js";
+import { architectures } from "../lab/architectures/index.js";
 import { type Explanation, explain } from "../lab/explain.js";
 import { explainReport } from "../lab/explain-report.js";
 import { compareParallel, type ParallelResult } from "../lab/parallel.js";
 import { parallelReport } from "../lab/parallel-report.js";
+import { measureScale, type ScaleResult } from "../lab/scale.js";
+import { scaleReport } from "../lab/scale-report.js";
 import type { ModelSize } from "../models/model-definition.js";
 import { defaultThreads } from "../platform/node/backends.js";
 import { writeFileAtomically } from "../platform/node/file-writer.js";
@@ -38,6 +43,79 @@ export function addLab(program: Command): void {
   const lab = program.command("lab").description("look into a model, with reports as pages and JSON");
   addExplain(lab);
   addParallel(lab);
+  addScale(lab);
+}
+
+interface ScaleOptions {
+  architectures: readonly Architecture[];
+  lengths?: number[];
+  layers: number;
+  width: number;
+  heads: number;
+  threads?: number;
+  rounds: number;
+  quick?: boolean;
+  out: string;
+}
+
+function addScale(lab: Command): void {
+  lab
+    .command("scale")
+    .description(
+      "how costs grow with the length of a text: training, prompts, tokens, memory, beside what the papers say",
+    )
+    .option("--architectures <names>", "several separated by commas (all)", architectureList, architectures)
+    .option("--lengths <list>", "numbers of tokens, ascending (128 to 16384 by doubling)", lengthList)
+    .option("--layers <n>", "layers of each model", wholeNumber(1, 64), 2)
+    .option("--width <n>", "width of each model", wholeNumber(1, 4096), 64)
+    .option("--heads <n>", "heads of kinds of attention", wholeNumber(1, 64), 2)
+    .option("--threads <n>", "compute threads (one for each core)", wholeNumber(1, 256))
+    .option("--rounds <n>", "rounds that medians are taken over", wholeNumber(1), 3)
+    .option("--quick", "up to 4096 tokens")
+    .option("--out <folder>", "folder for scale.json and scale.html", "lab")
+    .option("--verbose", "show stack traces of errors")
+    .action(async (options: ScaleOptions) => {
+      const { layers, width, heads, threads = defaultThreads(), rounds, quick = false, out } = options;
+      if (width % heads !== 0) throw new RwkvError(`--heads: expected a divisor of the width ${width}, found ${heads}`);
+      const lengths = options.lengths ?? [128, 256, 512, 1024, 2048, 4096, ...(quick ? [] : [8192, 16384])];
+      const setup = { architectures: options.architectures, lengths, layers, width, heads, threads, rounds };
+      const results = await measureScale({
+        ...setup,
+        onNotice: note,
+        onProgress: (name, length) => note(`${name}, ${length} tokens`),
+      });
+      await writeReport(out, "scale", results, await scaleReport(results, setup));
+      process.stdout.write(scaleSummary(results));
+    });
+}
+
+function scaleSummary(results: readonly ScaleResult[]): string {
+  const head = "exponents of T, measured (theory)".padEnd(36);
+  const rows = results.map(({ name, measured, theory }) => {
+    const cell = (of: keyof typeof theory) => `${measured[of].toFixed(2)} (${theory[of]})`.padStart(14);
+    return `${name.padEnd(36)}${cell("training")}${cell("token")}${cell("state")}`;
+  });
+  const names = ["training step", "token", "carried"].map((name) => name.padStart(14)).join("");
+  return `${head}${names}\n${rows.join("\n")}\n`;
+}
+
+function architectureList(text: string): Architecture[] {
+  return text.split(",").map((name) => {
+    const found = architectures.find((architecture) => architecture.name === name);
+    if (!found) {
+      const known = architectures.map((architecture) => architecture.name).join(", ");
+      throw new InvalidArgumentError(`expected ${known}, found ${name}`);
+    }
+    return found;
+  });
+}
+
+function lengthList(text: string): number[] {
+  const lengths = text.split(",").map(wholeNumber(1, 2 ** 20));
+  if (lengths.some((length, i) => i > 0 && length <= (lengths[i - 1] as number))) {
+    throw new InvalidArgumentError("expected ascending numbers");
+  }
+  return lengths;
 }
 
 function addParallel(lab: Command): void {

@@ -1,0 +1,35 @@
+// What every architecture of the lab is: a graph over the same embedding, norms and head, that trains in parallel and runs token by
+// token with a state.
+
+import type { Graph } from "../../graph/graph.js";
+
+export interface ArchitectureSize {
+  readonly layers: number;
+  readonly width: number;
+  readonly hidden: number;
+  readonly vocabulary: number;
+  /** Heads of kinds of attention; they divide the width. */
+  readonly heads: number;
+  /** Most tokens of a sequence, for those that must know. */
+  readonly capacity: number;
+}
+
+/** How a cost grows with the number of tokens T: the exponent of T. */
+export interface Growth {
+  /** Time of a training step of one sequence of T tokens. */
+  readonly training: number;
+  /** Time of generating the token at position T. */
+  readonly token: number;
+  /** Bytes that a sequence of T tokens carries along. */
+  readonly state: number;
+}
+
+export interface Architecture {
+  readonly name: string;
+  readonly title: string;
+  /** Where it is from. */
+  readonly paper: string;
+  /** As the paper gives it, at fixed width. */
+  readonly theory: Growth;
+  build(size: ArchitectureSize): Graph;
+}

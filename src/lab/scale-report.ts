@@ -1,0 +1,98 @@
+// How costs grow, as a page: theory and measurement in one table, and the curves.
+
+import { svgPlot } from "../plots/svg-plot.js";
+import { escapeHtml, figure, htmlTable, reportPage } from "./report.js";
+import type { ScalePoint, ScaleResult } from "./scale.js";
+
+/** Told apart on light and dark ground, and by those who see few colours. */
+const colors = ["#d9622b", "#2a8f9e", "#8a63c9", "#b8912a", "#4f7fd6", "#c2477f"];
+
+const measures: readonly {
+  readonly title: string;
+  readonly unit: string;
+  readonly of: (point: ScalePoint) => number;
+}[] = [
+  { title: "A training step of one text", unit: "seconds", of: ({ step_seconds }) => step_seconds },
+  { title: "Memory of that step", unit: "bytes", of: ({ step_bytes }) => step_bytes },
+  { title: "Reading a prompt", unit: "seconds", of: ({ prefill_seconds }) => prefill_seconds },
+  { title: "Generating the token after T", unit: "seconds", of: ({ token_seconds }) => token_seconds },
+  { title: "What the sequence carries along", unit: "bytes", of: ({ state_bytes }) => state_bytes },
+];
+
+export async function scaleReport(
+  results: readonly ScaleResult[],
+  setup: { readonly layers: number; readonly width: number; readonly threads: number },
+): Promise<string> {
+  const { layers, width, threads } = setup;
+  const introduction =
+    `Models of ${layers} layers x ${width}, alike but for how they mix over time, on texts of T tokens; the same kernels, ${threads} threads, ` +
+    "one run. Everything on this page was measured by <code>rwkv lab scale</code>.";
+  const plots = await Promise.all(
+    measures.map(async ({ title, unit, of }) => figure(await curves(results, unit, of), `${title}.`)),
+  );
+  return reportPage("How costs grow with the length of a text", introduction, [
+    { title: "Exponents of T", body: `${explanation}${exponentTable(results)}` },
+    { title: "The curves", body: plots.join("\n") },
+    { title: "All figures", body: figureTable(results) },
+  ]);
+}
+
+const explanation =
+  "<p>A cost that grows as T to the power of p: p as measured, fitted for T &ge; 1024 where there are such points, and in brackets as the papers " +
+  "have it. Where a constant part weighs still, as the products of a token's matrices do beside attention, the measured exponent is below the " +
+  "theory and comes nearer with longer texts. Memory of a step is linear for all, since the kernels store no row of attention scores; " +
+  "a Transformer that stores them takes T&sup2;.</p>";
+
+function exponentTable(results: readonly ScaleResult[]): string {
+  const cell = (measured: number, theory: number) => `${measured.toFixed(2)} <small>(${theory})</small>`;
+  return htmlTable(
+    ["", "training step", "prompt", "token", "carried along", "memory of a step"],
+    results.map(({ title, paper, measured, theory }) => [
+      `${escapeHtml(title)}<br><small>${escapeHtml(paper)}</small>`,
+      cell(measured.training, theory.training),
+      cell(measured.prefill, theory.training),
+      cell(measured.token, theory.token),
+      cell(measured.state, theory.state),
+      measured.memory.toFixed(2),
+    ]),
+  );
+}
+
+function curves(results: readonly ScaleResult[], unit: string, of: (point: ScalePoint) => number): Promise<string> {
+  const points = results.flatMap(({ title, points: all }) =>
+    all.map((point) => ({ title, tokens: point.tokens, value: of(point) })),
+  );
+  const lengths = [...new Set(points.map(({ tokens }) => tokens))];
+  return svgPlot((Plot) => ({
+    width: 720,
+    height: 300,
+    marginLeft: 70,
+    marginRight: 120,
+    style: { background: "transparent", color: "currentColor", fontFamily: "system-ui, sans-serif", fontSize: "12px" },
+    x: { type: "log", base: 2, label: "T", ticks: lengths, tickFormat: (tokens: number) => String(tokens) },
+    y: { type: "log", label: unit, grid: true, tickFormat: "~g" },
+    color: { domain: results.map(({ title }) => title), range: colors },
+    marks: [
+      Plot.lineY(points, { x: "tokens", y: "value", stroke: "title", marker: "dot", strokeWidth: 2 }),
+      Plot.text(
+        points.filter(({ tokens }) => tokens === lengths.at(-1)),
+        { x: "tokens", y: "value", text: "title", fill: "title", textAnchor: "start", dx: 8 },
+      ),
+    ],
+  }));
+}
+
+function figureTable(results: readonly ScaleResult[]): string {
+  const rows = results.flatMap(({ title, points }) =>
+    points.map((point) => [
+      escapeHtml(title),
+      String(point.tokens),
+      `${(point.step_seconds * 1000).toFixed(1)} ms`,
+      `${(point.step_bytes / 1e6).toFixed(1)} MB`,
+      `${(point.prefill_seconds * 1000).toFixed(1)} ms`,
+      `${(point.token_seconds * 1e6).toFixed(0)} &micro;s`,
+      `${(point.state_bytes / 1e3).toFixed(1)} kB`,
+    ]),
+  );
+  return htmlTable(["", "T", "training step", "its memory", "prompt", "token", "carried along"], rows);
+}

@@ -1,0 +1,169 @@
+// How costs grow with the length of a text: training, reading a prompt, generating a token, and what a sequence carries along; for
+// each architecture, measured on the same kernels, beside what its paper says.
+
+import type { RuntimeState } from "../backends/backend.js";
+import type { TrainingRuntime } from "../backends/training.js";
+import { median } from "../bench/median.js";
+import type { StoredTensor } from "../checkpoints/checkpoint.js";
+import { elementCount } from "../dtypes.js";
+import type { Graph } from "../graph/graph.js";
+import { randomGenerator } from "../sampling/random.js";
+import { normal, storedTensor } from "../training/initialize.js";
+import { checkMemory } from "../training/memory.js";
+import { openTrainingOn } from "../training/open-training.js";
+import { trainableModel } from "../training/trainable-model.js";
+import type { Architecture, Growth } from "./architectures/architecture.js";
+
+export interface ScaleSetup {
+  readonly architectures: readonly Architecture[];
+  /** Numbers of tokens, ascending. */
+  readonly lengths: readonly number[];
+  readonly layers: number;
+  readonly width: number;
+  readonly heads: number;
+  readonly threads: number;
+  readonly rounds: number;
+  readonly onNotice: (line: string) => void;
+  /** Called before each measurement. */
+  readonly onProgress?: (architecture: string, length: number) => void;
+}
+
+/** One architecture at one length T. */
+export interface ScalePoint {
+  readonly tokens: number;
+  /** Seconds of a training step of one sequence of T tokens. */
+  readonly step_seconds: number;
+  /** Bytes of weights, gradients, moments and values of that step. */
+  readonly step_bytes: number;
+  /** Seconds of reading T tokens. */
+  readonly prefill_seconds: number;
+  /** Seconds of the token after T. */
+  readonly token_seconds: number;
+  /** Bytes that the sequence carries along after T tokens. */
+  readonly state_bytes: number;
+}
+
+export interface ScaleResult {
+  readonly name: string;
+  readonly title: string;
+  readonly paper: string;
+  readonly points: readonly ScalePoint[];
+  /** Exponents of T, fitted for T >= 1024 where there are such points. */
+  readonly measured: Growth & { readonly prefill: number; readonly memory: number };
+  readonly theory: Growth;
+}
+
+const vocabulary = 256;
+/** Tokens that are generated behind T. */
+const generated = 12;
+const still = { step: 1, learningRate: 0, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradientNorm: 1 };
+
+/** @throws TrainingError when a length would take more than the machine's memory */
+export async function measureScale(setup: ScaleSetup): Promise<ScaleResult[]> {
+  const results: ScaleResult[] = [];
+  for (const architecture of setup.architectures) {
+    const points: ScalePoint[] = [];
+    for (const tokens of setup.lengths) {
+      setup.onProgress?.(architecture.name, tokens);
+      points.push(await measureLength(setup, architecture, tokens));
+    }
+    const { name, title, paper, theory } = architecture;
+    results.push({ name, title, paper, theory, points, measured: growthOf(points) });
+  }
+  return results;
+}
+
+async function measureLength(setup: ScaleSetup, architecture: Architecture, tokens: number): Promise<ScalePoint> {
+  const { layers, width, heads, threads, rounds, onNotice } = setup;
+  const size = { layers, width, hidden: 4 * width, vocabulary, heads, capacity: tokens + generated };
+  const graph = architecture.build(size);
+  const model = trainableModel(graph, randomWeights(graph), { weights: graph.weights, logitPenalty: 0 });
+  checkMemory(model, tokens);
+  const runtime = await openTrainingOn(undefined, model, { threads, maxTokens: tokens, maxSegments: 1, onNotice });
+  try {
+    const random = randomGenerator(2);
+    const text = Int32Array.from({ length: tokens + 1 }, () => Math.floor(random.uniform() * vocabulary));
+    const [empty, after] = [runtime.createState(), runtime.createState()];
+    const whole = [{ state: empty, nextState: after, tokens: text.subarray(0, tokens), targets: text.subarray(1) }];
+    await runtime.step(whole, still, 1); // touches all memory
+    const steps: number[] = [];
+    const prefills: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      steps.push(await secondsOf(() => runtime.step(whole, still, 1)));
+      prefills.push(await secondsOf(() => runtime.evaluate(whole)));
+    }
+    return {
+      tokens,
+      step_seconds: median(steps),
+      step_bytes: runtime.memory,
+      prefill_seconds: median(prefills),
+      token_seconds: await secondsOfToken(runtime, after),
+      state_bytes: carriedBytes(graph, tokens),
+    };
+  } finally {
+    await runtime.dispose();
+  }
+}
+
+/** Generating in place: the state after T tokens goes on. */
+async function secondsOfToken(runtime: TrainingRuntime, state: RuntimeState): Promise<number> {
+  const samples: number[] = [];
+  for (let i = 0; i < generated; i++) {
+    const segment = { state, nextState: state, tokens: [i], targets: [0] };
+    samples.push(await secondsOf(() => runtime.evaluate([segment])));
+  }
+  return median(samples.slice(2));
+}
+
+/** All of the state, but of a cache only what T tokens fill. */
+function carriedBytes(graph: Graph, tokens: number): number {
+  const capacity = tokens + generated;
+  return graph.stateVectors.reduce((sum, { width }) => {
+    const isCache = width >= capacity && width % capacity === 0;
+    return sum + 4 * (isCache ? (width / capacity) * tokens : width);
+  }, 0);
+}
+
+function randomWeights(graph: Graph): Map<string, StoredTensor> {
+  const random = randomGenerator(1);
+  return new Map(
+    graph.weights.map(({ name, shape, op }) => {
+      const values = new Float32Array(elementCount(shape));
+      const scale = 1 / Math.sqrt(shape[1] ?? 1);
+      for (let i = 0; i < values.length; i++) {
+        if (op === "matrix") values[i] = scale * normal(random);
+        else values[i] = name.endsWith(".weight") ? 1 : name.endsWith(".bias") ? 0 : random.uniform();
+      }
+      return [name, storedTensor(name, shape, values)];
+    }),
+  );
+}
+
+async function secondsOf(task: () => Promise<unknown>): Promise<number> {
+  const started = performance.now();
+  await task();
+  return (performance.now() - started) / 1000;
+}
+
+function growthOf(points: readonly ScalePoint[]): ScaleResult["measured"] {
+  const long = points.filter(({ tokens }) => tokens >= 1024);
+  const used = long.length >= 2 ? long : points;
+  const exponent = (of: (point: ScalePoint) => number) => slope(used.map((point) => [point.tokens, of(point)]));
+  return {
+    training: exponent(({ step_seconds }) => step_seconds),
+    prefill: exponent(({ prefill_seconds }) => prefill_seconds),
+    token: exponent(({ token_seconds }) => token_seconds),
+    state: exponent(({ state_bytes }) => state_bytes),
+    memory: exponent(({ step_bytes }) => step_bytes),
+  };
+}
+
+/** The exponent p of y = a x^p, by least squares of the logarithms; 0 for less than two points. */
+export function slope(points: readonly (readonly [x: number, y: number])[]): number {
+  const logs = points.map(([x, y]) => [Math.log(x), Math.log(y)] as const);
+  const mean = (of: (pair: readonly [number, number]) => number) =>
+    logs.reduce((sum, pair) => sum + of(pair), 0) / logs.length;
+  const [x, y] = [mean((pair) => pair[0]), mean((pair) => pair[1])];
+  const spread = logs.reduce((sum, pair) => sum + (pair[0] - x) ** 2, 0);
+  return spread === 0 ? 0 : logs.reduce((sum, pair) => sum + (pair[0] - x) * (pair[1] - y), 0) / spread;
+}

@@ -1,0 +1,119 @@
+// Architectures of the lab: each gives the same logits for a whole text at once and token by token, and its gradients hold; and the
+// measurements of growth.
+
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { referenceBackend } from "#rwkv/backends/reference/reference";
+import { openReferenceTraining } from "#rwkv/backends/reference/reference-training";
+import type { StoredTensor } from "#rwkv/checkpoints/checkpoint";
+import { elementCount } from "#rwkv/dtypes";
+import type { Graph } from "#rwkv/graph/graph";
+import { architectures } from "#rwkv/lab/architectures/index";
+import { type ScaleResult, slope } from "#rwkv/lab/scale";
+import type { BoundModel } from "#rwkv/models/versions";
+import { randomGenerator } from "#rwkv/sampling/random";
+import { storedTensor } from "#rwkv/training/initialize";
+import { trainableModel } from "#rwkv/training/trainable-model";
+import { kernels, maxDifference } from "./environment.js";
+import { temporaryFolder } from "./fixture-files.js";
+
+const program = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+const size = { layers: 2, width: 12, hidden: 20, vocabulary: 9, heads: 3, capacity: 16 };
+
+function randomTensors(graph: Graph): Map<string, StoredTensor> {
+  const random = randomGenerator(3);
+  return new Map(
+    graph.weights.map(({ name, shape }) => {
+      const scale = 2 / Math.sqrt(shape[1] ?? 1);
+      const values = Float32Array.from({ length: elementCount(shape) }, () => (random.uniform() - 0.5) * scale);
+      return [name, storedTensor(name, shape, values)];
+    }),
+  );
+}
+
+const tokens = [1, 5, 2, 8, 0, 3, 3, 7, 6, 4, 1, 2];
+
+describe.each(architectures.map((architecture) => [architecture.name, architecture] as const))(
+  "%s",
+  (_, architecture) => {
+    const graph = architecture.build(size);
+    const tensors = randomTensors(graph);
+    const model: BoundModel = { version: "test", size: { ...size }, graph, tensors };
+
+    test("gives the same logits at once, in parts, and token by token", async () => {
+      const whole = await referenceBackend.open(model, { threads: 1 });
+      const [state] = [whole.createState()];
+      const expected = (await whole.run([{ state, tokens, logits: "all" }])).logits.slice();
+      for (const { backend, threads, label } of [
+        { backend: referenceBackend, threads: 1, label: "reference" },
+        ...kernels,
+      ]) {
+        const runtime = await backend.open(model, { threads });
+        for (const part of [1, 5, 12]) {
+          const own = runtime.createState();
+          const logits: number[] = [];
+          for (let at = 0; at < tokens.length; at += part) {
+            const result = await runtime.run([{ state: own, tokens: tokens.slice(at, at + part), logits: "all" }]);
+            logits.push(...result.logits);
+          }
+          expect(maxDifference(logits, expected), `${label}, parts of ${part}`).toBeLessThan(2e-5);
+        }
+        await runtime.dispose();
+      }
+    });
+
+    test("has the gradients that central differences give", async () => {
+      const trained = trainableModel(graph, tensors, { weights: graph.weights, logitPenalty: 0 });
+      const runtime = await openReferenceTraining(trained, { threads: 1, maxTokens: 12, maxSegments: 1 }, "f64");
+      const targets = [...tokens.slice(1), 0];
+      const segments = [{ state: runtime.createState(), nextState: runtime.createState(), tokens, targets }];
+      const still = { step: 1, learningRate: 0, beta1: 0, beta2: 0, epsilon: 1, weightDecay: 0, maxGradientNorm: 1 };
+      await runtime.step(segments, still, 0);
+      const random = randomGenerator(8);
+      for (const { name, gradient } of runtime.parameters) {
+        const values = runtime.weights.get(name)!;
+        // Some elements of each weight.
+        for (let n = 0; n < 3; n++) {
+          const i = Math.floor(random.uniform() * values.length);
+          const before = values[i]!;
+          values[i] = before + 1e-5;
+          const above = runtime.meanLoss(segments, 0);
+          values[i] = before - 1e-5;
+          const below = runtime.meanLoss(segments, 0);
+          values[i] = before;
+          expect(gradient[i], `${name}[${i}]`).toBeCloseTo((above - below) / 2e-5, 7);
+        }
+      }
+    });
+  },
+);
+
+test("the exponent of a power is found", () => {
+  expect(slope([1, 2, 4, 8].map((x) => [x, 3 * x ** 1.5]))).toBeCloseTo(1.5, 10);
+  expect(slope([[5, 7]])).toBe(0);
+});
+
+test("rwkv lab scale writes figures of every architecture and length, and the page", async () => {
+  const folder = await temporaryFolder();
+  const args = ["lab", "scale", "--lengths", "16,32", "--width", "16", "--rounds", "1", "--out", folder];
+  const stdout = execFileSync(process.execPath, [program, ...args], {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  const results = JSON.parse(readFileSync(join(folder, "scale.json"), "utf8")) as ScaleResult[];
+  expect(results.map(({ name }) => name)).toEqual(architectures.map(({ name }) => name));
+  for (const { name, points, measured } of results) {
+    expect(stdout).toContain(name);
+    expect(points.map((point) => point.tokens)).toEqual([16, 32]);
+    for (const point of points) for (const value of Object.values(point)) expect(value).toBeGreaterThan(0);
+    // What is carried along does not depend on the machine.
+    expect(measured.state).toBeCloseTo(name === "transformer" ? 1 : 0, 1);
+  }
+  expect(readFileSync(join(folder, "scale.html"), "utf8")).toContain("Exponents of T");
+  expect(() =>
+    execFileSync(process.execPath, [program, "lab", "scale", "--architectures", "rnn"], { stdio: "pipe" }),
+  ).toThrow(/expected transformer, linear-attention, rwkv4, found rnn/);
+});
