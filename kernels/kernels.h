@@ -42,3 +42,11 @@ KERNEL void attention_forward(const struct pass* pass, const struct record* reco
 KERNEL void attention_gradient(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void linear_attention_forward(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void linear_attention_gradient(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void aft_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void aft_gradient(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void aft_bias_gradient(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void previous_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void elman_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void elman_gradient(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void gru_forward(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void gru_gradient(const struct pass* pass, const struct record* record, uint32_t thread);

@@ -2,6 +2,7 @@
 // (src/backends/native/instruction-levels.ts), with LEVEL naming the level; native.c chooses among them at run time.
 // WebAssembly has it once a build.
 
+#include "aft.c"
 #include "attention.c"
 #include "choose.c"
 #include "elementwise.c"
@@ -15,5 +16,6 @@
 #include "plan.c"
 #include "probe.c"
 #include "quantize.c"
+#include "recurrence.c"
 #include "rows.c"
 #include "wkv.c"

@@ -43,6 +43,14 @@ static void run_record(const struct pass* pass, const struct record* record, uin
     case KERNEL_ATTENTION_GRADIENT: return attention_gradient(pass, record, thread);
     case KERNEL_LINEAR_ATTENTION: return linear_attention_forward(pass, record, thread);
     case KERNEL_LINEAR_ATTENTION_GRADIENT: return linear_attention_gradient(pass, record, thread);
+    case KERNEL_AFT: return aft_forward(pass, record, thread);
+    case KERNEL_AFT_GRADIENT: return aft_gradient(pass, record, thread);
+    case KERNEL_AFT_BIAS_GRADIENT: return aft_bias_gradient(pass, record, thread);
+    case KERNEL_PREVIOUS_ROWS: return previous_rows_forward(pass, record, thread);
+    case KERNEL_ELMAN: return elman_forward(pass, record, thread);
+    case KERNEL_ELMAN_GRADIENT: return elman_gradient(pass, record, thread);
+    case KERNEL_GRU: return gru_forward(pass, record, thread);
+    case KERNEL_GRU_GRADIENT: return gru_gradient(pass, record, thread);
   }
 }
 

@@ -76,6 +76,24 @@ const graphs: Record<string, Build> = {
     return g.binary("multiply", gate, g.wkv(key, x, g.vector("decay", n), g.vector("first", n), state));
   },
   addPosition: (g, x, n) => g.addPosition(x, g.matrix("places", 5, n)),
+  "aft, bias by position": (g, x, n) => {
+    const key = g.matmul(g.matrix("key", n, n), x);
+    return g.attentionFree(key, x, g.matrix("bias", 12, 12), 0);
+  },
+  "aft, bias by position in a window": (g, x, n) => {
+    const key = g.matmul(g.matrix("key", n, n), x);
+    return g.attentionFree(key, x, g.matrix("bias", 12, 3), 0);
+  },
+  "aft, bias by head in a window": (g, x, n) => {
+    const key = g.matmul(g.matrix("key", n, n), x);
+    return g.attentionFree(key, x, g.matrix("bias", headsOf(n), 2), headsOf(n));
+  },
+  elman: (g, x, n) => g.elman(x, g.matrix("recurrent", n, n)),
+  gru: (g, x, n) => {
+    const rows = (name: string) => g.matmul(g.matrix(name, n, n), x);
+    const weights = [g.matrix("uz", n, n), g.matrix("ur", n, n), g.matrix("un", n, n)] as const;
+    return g.gru(rows("wz"), rows("wr"), rows("wn"), weights);
+  },
   attention: (g, x, n) => {
     const [query, key] = [g.matmul(g.matrix("query", n, n), x), g.matmul(g.matrix("key", n, n), x)];
     return g.attention(query, key, x, headsOf(n), 12);

@@ -17,14 +17,19 @@ export function matrixTypes(
 ): Map<WeightNode, WeightDType> {
   const asStored = ({ dtype }: StoredTensor) => (isFloatType(dtype) || isBlockType(dtype) ? dtype : "f32");
   const tables = new Set<WeightNode>();
+  const recurrent = new Set<WeightNode>(); // their kernels take float32
   for (const node of topologicalOrder(graph.output)) {
     if (node.op === "embedding" || node.op === "addPosition") tables.add(node.table);
+    if (node.op === "aft") tables.add(node.bias);
+    if (node.op === "elman") recurrent.add(node.weight);
+    if (node.op === "gru") for (const weight of node.weights) recurrent.add(weight);
   }
   const head = graph.output.op === "matmul" ? graph.output.weight : undefined;
   const types = new Map<WeightNode, WeightDType>();
   for (const weight of graph.weights.filter(({ op }) => op === "matrix")) {
     const stored = asStored(tensorOf(tensors, weight));
-    if (tables.has(weight)) {
+    if (recurrent.has(weight)) types.set(weight, "f32");
+    else if (tables.has(weight)) {
       const type = wanted && !isBlockType(wanted) ? wanted : stored;
       types.set(weight, isBlockType(type) ? "f32" : type);
     } else types.set(weight, weight === head && wanted === "q4" ? "q8" : (wanted ?? stored));

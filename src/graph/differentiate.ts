@@ -137,6 +137,21 @@ class Differentiation {
       case "linearAttention":
         this.#attention(node, gradient);
         break;
+      case "aft":
+        this.#attentionFree(node, gradient);
+        break;
+      case "elman": {
+        const { weight, width, state } = node;
+        const result = value(node);
+        const dx: RowNode = { op: "elmanGradient", weight, result, gradient, rows: "tokens", width };
+        const before: RowNode = { op: "previousRows", x: result, state, rows: "tokens", width };
+        this.#addWeight(weight, () => ({ op: "weightGradient", x: before, gradient: dx, rows: width, width }));
+        this.#add(node.x, () => dx);
+        break;
+      }
+      case "gru":
+        this.#gru(node, gradient);
+        break;
       case "addPosition": {
         const [rows, width] = node.table.shape as [number, number];
         this.#addWeight(node.table, () => {
@@ -226,6 +241,41 @@ class Differentiation {
     this.#add(node.value, output("value", "tokens"));
   }
 
+  #attentionFree(node: NodeOf<"aft">, gradient: RowNode): void {
+    const value = (input: RowNode) => this.#again.valueOf(input);
+    const inputs = { ...node, key: value(node.key), value: value(node.value), result: value(node), gradient };
+    const group = Symbol("aftGradient");
+    const output = (name: "key" | "value" | "moments", width: number): RowNode => {
+      return { ...inputs, op: "aftGradient", group, output: name, width };
+    };
+    this.#add(node.key, () => output("key", node.width));
+    this.#add(node.value, () => output("value", node.width));
+    const [rows, width] = node.bias.shape as [number, number];
+    this.#addWeight(node.bias, () => {
+      return { ...inputs, op: "aftBiasGradient", moments: output("moments", 2 * node.width), rows, width };
+    });
+  }
+
+  #gru(node: NodeOf<"gru">, gradient: RowNode): void {
+    const result = this.#again.valueOf(node) as NodeOf<"gru">;
+    const gate = (output: NodeOf<"gru">["output"]): RowNode => ({ ...result, output });
+    const { weights, state, width } = node;
+    const gates = { update: gate("update"), reset: gate("reset"), candidate: gate("candidate") };
+    const group = Symbol("gruGradient");
+    const of = (output: "update" | "reset" | "candidate"): RowNode => {
+      return { op: "gruGradient", ...gates, weights, state, result, gradient, group, output, rows: "tokens", width };
+    };
+    const before: RowNode = { op: "previousRows", x: result, state, rows: "tokens", width };
+    const seen = { update: before, reset: before, candidate: gate("left") };
+    (["update", "reset", "candidate"] as const).forEach((name, i) => {
+      const dx = of(name);
+      this.#addWeight(weights[i] as WeightNode, () => {
+        return { op: "weightGradient", x: seen[name], gradient: dx, rows: width, width };
+      });
+      this.#add(node[name], () => dx);
+    });
+  }
+
   /** What is in the state is taken as it is. */
   #attention(node: NodeOf<"attention"> | NodeOf<"linearAttention">, gradient: RowNode): void {
     const group = Symbol(`${node.op}Gradient`);
@@ -250,6 +300,12 @@ class Differentiation {
         return learned(node.weight);
       case "addPosition":
         return learned(node.table);
+      case "aft":
+        return learned(node.bias);
+      case "elman":
+        return learned(node.weight);
+      case "gru":
+        return node.weights.some(learned);
       case "layerNorm":
         return learned(node.weight) || learned(node.bias);
       case "tokenShift":

@@ -61,6 +61,9 @@ export function fuse(roots: readonly RowNode[], quantized: ReadonlySet<WeightNod
       if (node.op === "wkvGradient") {
         outputs.push({ ...node, output: "workspace", rows: "tokens", width: 3 * node.key.width });
       }
+      if (node.op === "aftGradient" && !outputs.some((other) => "output" in other && other.output === "moments")) {
+        outputs.push({ ...node, output: "moments", width: 2 * node.key.width });
+      }
       if (node.op === "linearAttentionGradient") outputs.push({ ...node, output: "workspace", width: node.heads });
       operations.push({ main: node, inputs: valuesIn(inputsOf(node)), outputs, activation: "none" });
     } else {

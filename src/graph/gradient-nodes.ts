@@ -1,7 +1,18 @@
 // The operations that gradients are built of, beside those that models are written in: each a matrix of rows like them, planned
 // and executed like them. In all of them `gradient` is the gradient of the loss for what the forward operation gave.
 
-import type { Heads, KeyValueCache, Row, RowNode, StateVector, Vector, WeightNode, WkvState } from "./graph.js";
+import type {
+  AttentionFree,
+  Gates,
+  Heads,
+  KeyValueCache,
+  Row,
+  RowNode,
+  StateVector,
+  Vector,
+  WeightNode,
+  WkvState,
+} from "./graph.js";
 
 /** Values of an operation that gives several; each that is wanted is a node of the same group. */
 interface Output<Name extends string> {
@@ -64,6 +75,39 @@ export type GradientNode =
         readonly state: WkvState;
         readonly gradient: RowNode;
       })
+  /** For what the Attention Free Transformer's average takes; `moments` are largest exponents and sums of weights. */
+  | (Row &
+      AttentionFree &
+      Output<"key" | "value" | "moments"> & {
+        readonly op: "aftGradient";
+        readonly result: RowNode;
+        readonly gradient: RowNode;
+      })
+  /** For its biases. */
+  | (Row &
+      AttentionFree & {
+        readonly op: "aftBiasGradient";
+        readonly result: RowNode;
+        readonly gradient: RowNode;
+        readonly moments: RowNode;
+      })
+  /** For what a simple recurrent network takes; `result` is what it gave. */
+  | (Row & {
+      readonly op: "elmanGradient";
+      readonly weight: WeightNode;
+      readonly result: RowNode;
+      readonly gradient: RowNode;
+    })
+  /** For what a gated recurrent unit takes; gates and candidate as they were. */
+  | (Row &
+      Gates &
+      Output<"update" | "reset" | "candidate"> & {
+        readonly op: "gruGradient";
+        readonly result: RowNode;
+        readonly gradient: RowNode;
+      })
+  /** Each token's row before: what a recurrent step saw of the state. */
+  | (Row & { readonly op: "previousRows"; readonly x: RowNode; readonly state: StateVector })
   /** For what attention takes; `result` is what it gave. */
   | (Row &
       Heads &

@@ -80,6 +80,15 @@ export type ForwardNode =
       readonly table: WeightNode;
       readonly position: StateVector;
     })
+  | (Row & AttentionFree & { readonly op: "aft" })
+  | (Row & { readonly op: "elman"; readonly x: RowNode; readonly weight: WeightNode; readonly state: StateVector })
+  | (Row &
+      Gates & {
+        readonly op: "gru";
+        /** The state, its gates, its candidate, or what the reset gate leaves of it. */
+        readonly output: "state" | "update" | "reset" | "candidate" | "left";
+        readonly group: symbol;
+      })
   | (Row & Heads & { readonly op: "attention"; readonly cache: KeyValueCache })
   | (Row & Heads & { readonly op: "linearAttention"; readonly sums: StateVector; readonly normalizer: StateVector })
   | (Row & { readonly op: "vectorRow"; readonly vector: Vector });
@@ -90,6 +99,37 @@ export interface Heads {
   readonly key: RowNode;
   readonly value: RowNode;
   readonly heads: number;
+}
+
+/** What the Attention Free Transformer's average takes. */
+export interface AttentionFree {
+  readonly key: RowNode;
+  readonly value: RowNode;
+  /** Row for a position or a head, column for how many tokens back. */
+  readonly bias: WeightNode;
+  /** Heads that biases are by; 0 where they are by position. */
+  readonly heads: number;
+  readonly state: AttentionFreeState;
+}
+
+/** The last tokens' keys and values in a ring, and sums over those before. */
+export interface AttentionFreeState {
+  readonly count: StateVector;
+  readonly keys: StateVector;
+  readonly values: StateVector;
+  /** Tokens that the ring has room for. */
+  readonly slots: number;
+  /** Declared one after another. */
+  readonly past: WkvState;
+}
+
+/** What a gated recurrent unit takes: rows and a matrix for each of its gates and its candidate. */
+export interface Gates {
+  readonly update: RowNode;
+  readonly reset: RowNode;
+  readonly candidate: RowNode;
+  readonly weights: readonly [update: WeightNode, reset: WeightNode, candidate: WeightNode];
+  readonly state: StateVector;
 }
 
 /** Keys and values of all tokens so far: a state that has room for `capacity` of them. */
@@ -212,6 +252,45 @@ export class GraphBuilder {
     return { op: "addPosition", x, table, position, rows: "tokens", width: x.width };
   }
 
+  /**
+   * The causal average of the Attention Free Transformer (arXiv 2105.14103): weights e^(key + bias).
+   *
+   * @param bias [positions or heads, window]: for tokens less than `window` back; those further back have none
+   * @param heads parts of the width that biases are by; 0 where they are by position
+   */
+  attentionFree(key: RowNode, value: RowNode, bias: WeightNode, heads: number): RowNode {
+    const { width } = requireHeads("attentionFree", key, key, value, Math.max(1, heads), key.width);
+    const window = bias.shape[1] as number;
+    const slots = Math.max(1, window - 1);
+    const state = {
+      count: this.state(width, 0),
+      keys: this.state(slots * width, 0),
+      values: this.state(slots * width, 0),
+      slots,
+      past: {
+        numerator: this.state(width, 0),
+        denominator: this.state(width, 0),
+        maxExponent: this.state(width, -1e30),
+      },
+    };
+    return { op: "aft", key, value, bias, heads, state, rows: "tokens", width };
+  }
+
+  /** The simple recurrent network (Elman 1990): h[t] = tanh(x[t] + weight h[t-1]). */
+  elman(x: RowNode, weight: WeightNode): RowNode {
+    requireTokens("elman", x);
+    return { op: "elman", x, weight, state: this.state(x.width, 0), rows: "tokens", width: x.width };
+  }
+
+  /** The gated recurrent unit (arXiv 1406.1078, equations 5 to 8). */
+  gru(update: RowNode, reset: RowNode, candidate: RowNode, weights: Gates["weights"]): RowNode {
+    requireTokens("gru", update);
+    const state = this.state(update.width, 0);
+    const group = Symbol("gru");
+    const { width } = update;
+    return { op: "gru", update, reset, candidate, weights, state, output: "state", group, rows: "tokens", width };
+  }
+
   /** Causal softmax attention (arXiv 1706.03762, section 3.2) in `heads` parts, over at most `capacity` tokens. */
   attention(query: RowNode, key: RowNode, value: RowNode, heads: number, capacity: number): RowNode {
     const { width } = requireHeads("attention", query, key, value, heads, 256);
@@ -292,6 +371,18 @@ export function inputsOf(node: RowNode): readonly RowNode[] {
       return [node.key, node.value];
     case "binary":
       return [node.a, node.b];
+    case "aft":
+      return [node.key, node.value];
+    case "aftGradient":
+      return [node.key, node.value, node.gradient, node.result];
+    case "aftBiasGradient":
+      return [node.key, node.value, node.gradient, node.result, node.moments];
+    case "elmanGradient":
+      return [node.result, node.gradient];
+    case "gru":
+      return [node.update, node.reset, node.candidate];
+    case "gruGradient":
+      return [node.result, node.update, node.reset, node.candidate, node.gradient];
     case "attention":
     case "linearAttention":
       return [node.query, node.key, node.value];

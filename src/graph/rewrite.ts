@@ -19,6 +19,12 @@ export function copyNode(
       return { ...node };
     case "wkv":
       return { ...node, key: input(node.key), value: input(node.value) };
+    case "aft":
+      return { ...node, key: input(node.key), value: input(node.value) };
+    case "gru": {
+      const [update, reset, candidate] = [input(node.update), input(node.reset), input(node.candidate)];
+      return { ...node, update, reset, candidate, group: group(node.group) };
+    }
     case "attention":
     case "linearAttention":
       return { ...node, query: input(node.query), key: input(node.key), value: input(node.value) };

@@ -43,6 +43,14 @@ const kernelNumbers = [
   "attentionGradient",
   "linearAttention",
   "linearAttentionGradient",
+  "aft",
+  "aftGradient",
+  "aftBiasGradient",
+  "previousRows",
+  "elman",
+  "elmanGradient",
+  "gru",
+  "gruGradient",
 ] as const;
 export type KernelName = (typeof kernelNumbers)[number];
 

@@ -3,7 +3,15 @@
 import type { WeightDType } from "../../dtypes.js";
 import type { FusedOperation } from "../../graph/fusion.js";
 import { wkvGradientOutputs } from "../../graph/gradient-nodes.js";
-import type { BinaryFunction, RowNode, StateVector, UnaryFunction, Vector, WeightNode } from "../../graph/graph.js";
+import type {
+  AttentionFree,
+  BinaryFunction,
+  RowNode,
+  StateVector,
+  UnaryFunction,
+  Vector,
+  WeightNode,
+} from "../../graph/graph.js";
 import type { Barrier, Plan, PlanNode } from "../../graph/plan.js";
 import { type RecordFields, recordSize, writeRecord } from "./record.js";
 
@@ -123,6 +131,30 @@ function recordOf(operation: FusedOperation, addresses: Addresses): RecordFields
         count: main.heads,
         states: [main.cache.count, main.cache.keys, main.cache.values].map((state) => addresses.state(state)),
         addresses: [buffer(main.query), buffer(main.key), buffer(main.value), output],
+      };
+    case "aft":
+      return {
+        ...attentionFreeFields(main, addresses),
+        kernel: main.op,
+        addresses: [buffer(main.key), buffer(main.value), addresses.matrix(main.bias).address, output],
+      };
+    case "elman":
+      return {
+        kernel: main.op,
+        width,
+        states: [addresses.state(main.state)],
+        addresses: [buffer(main.x), addresses.matrix(main.weight).address, output],
+      };
+    case "gru":
+      return {
+        kernel: main.op,
+        width,
+        states: [addresses.state(main.state)],
+        addresses: [
+          ...[main.update, main.reset, main.candidate].map(buffer),
+          ...main.weights.map((weight) => addresses.matrix(weight).address),
+          ...["state", "update", "reset", "candidate", "left"].map(named),
+        ],
       };
     case "linearAttention":
       return {
@@ -265,6 +297,52 @@ function recordOf(operation: FusedOperation, addresses: Addresses): RecordFields
           ...wkvGradientOutputs.map(named),
         ],
       };
+    case "aftGradient":
+      return {
+        ...attentionFreeFields(main, addresses),
+        kernel: main.op,
+        addresses: [
+          ...[main.key, main.value].map(buffer),
+          addresses.matrix(main.bias).address,
+          ...[main.gradient, main.result].map(buffer),
+          ...["key", "value", "moments"].map(named),
+        ],
+      };
+    case "aftBiasGradient":
+      return {
+        ...attentionFreeFields(main, addresses),
+        kernel: main.op,
+        addresses: [
+          ...[main.key, main.value].map(buffer),
+          addresses.matrix(main.bias).address,
+          ...[main.gradient, main.result, main.moments].map(buffer),
+          output,
+        ],
+      };
+    case "elmanGradient":
+      return {
+        kernel: main.op,
+        width,
+        addresses: [addresses.matrix(main.weight).address, buffer(main.result), buffer(main.gradient), output],
+      };
+    case "gruGradient":
+      return {
+        kernel: main.op,
+        width,
+        states: [addresses.state(main.state)],
+        addresses: [
+          ...main.weights.map((weight) => addresses.matrix(weight).address),
+          ...[main.result, main.update, main.reset, main.candidate, main.gradient].map(buffer),
+          ...["update", "reset", "candidate"].map(named),
+        ],
+      };
+    case "previousRows":
+      return {
+        kernel: main.op,
+        width,
+        states: [addresses.state(main.state)],
+        addresses: [buffer(main.x), output],
+      };
     case "attentionGradient":
       return {
         kernel: main.op,
@@ -299,6 +377,19 @@ function recordOf(operation: FusedOperation, addresses: Addresses): RecordFields
     case "vectorRow":
       throw new RangeError("a vector is no operation: it lies where it is");
   }
+}
+
+/** What all kernels of the Attention Free Transformer read alike; their rows are those of the biases. */
+function attentionFreeFields({ bias, heads, state, key }: AttentionFree, addresses: Addresses) {
+  return {
+    rows: bias.shape[0] as number,
+    width: key.width,
+    dtype: addresses.matrix(bias).dtype,
+    inputs: bias.shape[1] as number,
+    function: state.slots,
+    count: heads,
+    states: [state.count, state.keys, state.values, state.past.numerator].map((vector) => addresses.state(vector)),
+  };
 }
 
 function statesOf(

@@ -1,6 +1,18 @@
 // Computes the values of a graph node by node, in plain TypeScript.
 
-import type { Heads, KeyValueCache, RowNode, StateVector, Vector, WeightNode, WkvState } from "../../graph/graph.js";
+import type {
+  AttentionFree,
+  AttentionFreeState,
+  Gates,
+  Heads,
+  KeyValueCache,
+  RowNode,
+  StateVector,
+  Vector,
+  WeightNode,
+  WkvState,
+} from "../../graph/graph.js";
+import { attentionFree, attentionFreeGradient } from "./attention-free-operations.js";
 import {
   addPosition,
   attention,
@@ -39,6 +51,7 @@ import {
   zeros,
   zipRows,
 } from "./operations.js";
+import { elman, elmanGradient, gru, gruGradient, previousRows } from "./recurrent-operations.js";
 
 /** What a pass is run on. */
 export interface Inputs {
@@ -82,6 +95,23 @@ export function evaluate(order: readonly RowNode[], around: Surroundings, inputs
     value: of(value),
     heads,
   });
+  const attentionFreeInputs = ({ key, value, bias, heads }: AttentionFree) => ({
+    key: of(key),
+    value: of(value),
+    bias: around.matrix(bias),
+    heads,
+  });
+  const attentionFreeOffsets = ({ count, keys, values: ring, slots, past }: AttentionFreeState) => ({
+    count: around.offset(count),
+    keys: around.offset(keys),
+    values: around.offset(ring),
+    slots,
+    ...wkvOffsets(past),
+  });
+  const attentionFreeGradients = (node: AttentionFree & { readonly gradient: RowNode }) =>
+    attentionFreeGradient(attentionFreeInputs(node), of(node.gradient), ranges, attentionFreeOffsets(node.state));
+  const gates = ({ weights: [update, reset, candidate] }: Gates) =>
+    [around.matrix(update), around.matrix(reset), around.matrix(candidate)] as const;
   const cacheOffsets = ({ count, keys, values: cached, capacity }: KeyValueCache) => ({
     count: around.offset(count),
     keys: around.offset(keys),
@@ -129,6 +159,33 @@ export function evaluate(order: readonly RowNode[], around: Surroundings, inputs
         return addPosition(of(node.x), around.matrix(node.table), ranges, around.offset(node.position));
       case "positionGradient":
         return positionGradient(of(node.gradient), ranges, around.offset(node.position), node.rows as number);
+      case "aft":
+        return attentionFree(attentionFreeInputs(node), ranges, attentionFreeOffsets(node.state));
+      case "aftGradient":
+        // The plain form needs no moments.
+        if (node.output === "moments") return zeros(0, 0, of(node.key).values);
+        return attentionFreeGradients(node)[node.output];
+      case "aftBiasGradient":
+        return attentionFreeGradients(node).bias;
+      case "elman":
+        return elman(of(node.x), around.matrix(node.weight), ranges, around.offset(node.state));
+      case "elmanGradient":
+        return elmanGradient(around.matrix(node.weight), of(node.result), of(node.gradient), ranges);
+      case "previousRows":
+        return previousRows(of(node.x), ranges, around.offset(node.state));
+      case "gru": {
+        const rows = [of(node.update), of(node.reset), of(node.candidate)] as const;
+        const all = once(node.group, () => gru({ rows, weights: gates(node) }, ranges, around.offset(node.state)));
+        return all[node.output];
+      }
+      case "gruGradient": {
+        const all = once(node.group, () => {
+          const [update, reset, candidate] = [of(node.update), of(node.reset), of(node.candidate)];
+          const values = { state: of(node.result), update, reset, candidate };
+          return gruGradient(gates(node), values, of(node.gradient), ranges, around.offset(node.state));
+        });
+        return all[node.output];
+      }
       case "attention":
         return attention(headRows(node), ranges, cacheOffsets(node.cache));
       case "attentionGradient": {
