@@ -33,7 +33,7 @@ export function addGenerate(program: Command): void {
     .option("--trials <n>", "how many texts to generate from the prompt", wholeNumber(1), 3)
     .option(
       "-n, --max-tokens <n>",
-      "most tokens of each text (default: 100; 400 for the model in the package)",
+      "most tokens of each text (default: 100; 200 for the model in the package)",
       wholeNumber(1),
     )
     .option("--stop <text>", "end the text before this; can be given several times", (text, all: string[] = []) => [
@@ -73,7 +73,7 @@ async function generate(prompt: string | undefined, options: GenerateOptions): P
   bar.stop();
   const promptSeconds = (performance.now() - started) / 1000;
 
-  const { trials, stop, stopTokens, maxTokens = options.model === undefined ? 400 : 100 } = options;
+  const { trials, stop, stopTokens, maxTokens = options.model === undefined ? 200 : 100 } = options;
   const ends = { maxTokens, ...(stop && { stop }), ...(stopTokens && { stopTokens }) };
   for (let trial = 0; trial < trials && !interrupt.signal.aborted; trial++) {
     const seed = options.seed === undefined ? {} : { seed: options.seed + trial };
