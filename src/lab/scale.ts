@@ -7,6 +7,7 @@ import { median } from "../bench/median.js";
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { elementCount } from "../dtypes.js";
 import type { Graph } from "../graph/graph.js";
+import { stateLayout } from "../graph/state-layout.js";
 import { randomGenerator } from "../sampling/random.js";
 import { normal, storedTensor } from "../training/initialize.js";
 import { checkMemory } from "../training/memory.js";
@@ -98,7 +99,8 @@ async function measureLength(setup: ScaleSetup, architecture: Architecture, toke
       step_bytes: runtime.memory,
       prefill_seconds: median(prefills),
       token_seconds: await secondsOfToken(runtime, after),
-      state_bytes: carriedBytes(graph, tokens),
+      // Room for no more than T tokens is what T tokens fill.
+      state_bytes: 4 * stateLayout(architecture.build({ ...size, capacity: tokens })).length,
     };
   } finally {
     await runtime.dispose();
@@ -113,15 +115,6 @@ async function secondsOfToken(runtime: TrainingRuntime, state: RuntimeState): Pr
     samples.push(await secondsOf(() => runtime.evaluate([segment])));
   }
   return median(samples.slice(2));
-}
-
-/** All of the state, but of a cache only what T tokens fill. */
-function carriedBytes(graph: Graph, tokens: number): number {
-  const capacity = tokens + generated;
-  return graph.stateVectors.reduce((sum, { width }) => {
-    const isCache = width >= capacity && width % capacity === 0;
-    return sum + 4 * (isCache ? (width / capacity) * tokens : width);
-  }, 0);
 }
 
 function randomWeights(graph: Graph): Map<string, StoredTensor> {

@@ -1,8 +1,21 @@
-// The architectures that can be compared.
+// The architectures that can be compared, in the order in which their ideas came.
 
+import { aftConv, aftFull, aftLocal, aftSimple } from "./aft.js";
 import type { Architecture } from "./architecture.js";
+import { gru } from "./gru.js";
 import { linearAttention } from "./linear-attention.js";
+import { rnn } from "./rnn.js";
 import { rwkv4 } from "./rwkv4.js";
 import { transformer } from "./transformer.js";
 
-export const architectures: readonly Architecture[] = [transformer, linearAttention, rwkv4];
+export const architectures: readonly Architecture[] = [
+  rnn,
+  gru,
+  transformer,
+  linearAttention,
+  aftFull,
+  aftSimple,
+  aftLocal,
+  aftConv,
+  rwkv4,
+];
