@@ -114,6 +114,6 @@ test("rwkv lab scale writes figures of every architecture and length, and the pa
   }
   expect(readFileSync(join(folder, "scale.html"), "utf8")).toContain("Exponents of T");
   expect(() =>
-    execFileSync(process.execPath, [program, "lab", "scale", "--architectures", "rnn"], { stdio: "pipe" }),
+    execFileSync(process.execPath, [program, "lab", "scale", "--architectures", "lstm"], { stdio: "pipe" }),
   ).toThrow(/expected rnn, gru, transformer, .*, found lstm/);
 });
