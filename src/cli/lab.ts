@@ -6,17 +6,21 @@ import { type Command, InvalidArgumentError } from "commander";
 import { RwkvError } from "../errors.js";
 import type { Architecture } from "../lab/architectures/architecture.js";
 import { architectures } from "../lab/architectures/index.js";
+import { type CompareResult, compareArchitectures } from "../lab/compare.js";
+import { compareReport } from "../lab/compare-report.js";
 import { type Explanation, explain } from "../lab/explain.js";
 import { explainReport } from "../lab/explain-report.js";
 import { compareParallel, type ParallelResult } from "../lab/parallel.js";
 import { parallelReport } from "../lab/parallel-report.js";
 import { measureScale, type ScaleResult } from "../lab/scale.js";
 import { scaleReport } from "../lab/scale-report.js";
+import { toldTales } from "../lab/told-tales.js";
 import type { ModelSize } from "../models/model-definition.js";
 import { defaultThreads } from "../platform/node/backends.js";
 import { writeFileAtomically } from "../platform/node/file-writer.js";
 import { embeddedModel } from "../platform/node/files.js";
 import { openTokenizer } from "../tokenizers/open-tokenizer.js";
+import { type Document, holdOut, readDocuments } from "../training/documents.js";
 import { shape, wholeNumber } from "./option-parsers.js";
 import { note } from "./terminal.js";
 
@@ -44,6 +48,82 @@ export function addLab(program: Command): void {
   addExplain(lab);
   addParallel(lab);
   addScale(lab);
+  addCompare(lab);
+}
+
+interface CompareOptions {
+  data?: string;
+  architectures: readonly Architecture[];
+  layers?: number;
+  width?: number;
+  heads: number;
+  vocab?: number;
+  context?: number;
+  batch: number;
+  steps?: number;
+  threads?: number;
+  seed: number;
+  quick?: boolean;
+  out: string;
+}
+
+function addCompare(lab: Command): void {
+  lab
+    .command("train")
+    .description(
+      "train architectures side by side on the same text: how well each predicts, after so many tokens, after so long",
+    )
+    .option("--data <path>", "text, as rwkv train takes it (default: tales that the model in the package tells)")
+    .option("--architectures <names>", "several separated by commas (all)", architectureList, architectures)
+    .option("--layers <n>", "layers (4; 2 with --quick)", wholeNumber(1, 64))
+    .option("--width <n>", "width (128; 64 with --quick)", wholeNumber(1, 4096))
+    .option("--heads <n>", "heads of kinds of attention", wholeNumber(1, 64), 4)
+    .option("--vocab <n>", "tokens of the tokenizer (1024; 512 with --quick)", wholeNumber(257))
+    .option("--context <n>", "tokens of a sequence (128; 64 with --quick)", wholeNumber(2))
+    .option("--batch <n>", "sequences of a step", wholeNumber(1), 8)
+    .option("--steps <n>", "steps of each (1000; 150 with --quick)", wholeNumber(1))
+    .option("--threads <n>", "compute threads (one for each core)", wholeNumber(1, 256))
+    .option("--seed <n>", "of weights and order", wholeNumber(0, 2 ** 32 - 1), 1)
+    .option("--quick", "small models and few steps: three minutes")
+    .option("--out <folder>", "folder for train.json and train.html", "lab")
+    .option("--verbose", "show stack traces of errors")
+    .action(async (options: CompareOptions) => {
+      const { data, quick = false, threads = defaultThreads(), heads, batch, seed, out } = options;
+      const { layers = quick ? 2 : 4, width = quick ? 64 : 128, context = quick ? 64 : 128 } = options;
+      const { vocab = quick ? 512 : 1024, steps = quick ? 150 : 1000 } = options;
+      if (width % heads !== 0) throw new RwkvError(`--heads: expected a divisor of the width ${width}, found ${heads}`);
+      const documents = holdOut(data === undefined ? await tales(quick) : await readDocuments(data), 0.05);
+      const size = { layers, width, heads, vocabulary: vocab, context, batch, steps, threads, seed };
+      const results = await compareArchitectures({
+        ...size,
+        architectures: options.architectures,
+        documents,
+        measurements: 10,
+        onNotice: note,
+        onStep: (name, step, all) => step % Math.ceil(all / 4) === 0 && note(`${name}: step ${step} of ${all}`),
+      });
+      const text = data ?? "tales told by the model in the package";
+      const about = `${layers} layers x ${width}, ${steps} steps of ${batch} x ${context} tokens on ${text}, ${threads} threads.`;
+      await writeReport(out, "train", results, await compareReport(results, about));
+      process.stdout.write(compareSummary(results));
+    });
+}
+
+/** About how many tokens the model in the package tells. */
+const toldTokens = { quick: 24_000, whole: 150_000 };
+
+async function tales(quick: boolean): Promise<Document[]> {
+  const tokens = quick ? toldTokens.quick : toldTokens.whole;
+  note(`no --data: the model in the package tells tales, about ${tokens} tokens`);
+  return (await toldTales(tokens)).map((text, i) => ({ name: `tale ${i + 1}`, text }));
+}
+
+function compareSummary(results: readonly CompareResult[]): string {
+  const rows = results.map(({ name, points, parameters, tokens_per_second: speed }) => {
+    const bits = points.at(-1)?.bits_per_byte.toFixed(4);
+    return `${name.padEnd(20)}${bits} bits per byte held out, ${parameters} weights, ${speed.toFixed(0)} tokens/s`;
+  });
+  return `${rows.join("\n")}\n`;
 }
 
 interface ScaleOptions {

@@ -5,7 +5,17 @@ import { escapeHtml, figure, htmlTable, reportPage } from "./report.js";
 import type { ScalePoint, ScaleResult } from "./scale.js";
 
 /** Told apart on light and dark ground, and by those who see few colours. */
-const colors = ["#d9622b", "#2a8f9e", "#8a63c9", "#b8912a", "#4f7fd6", "#c2477f"];
+export const lineColors: readonly string[] = [
+  "#8a8d94",
+  "#b8912a",
+  "#4f7fd6",
+  "#2a8f9e",
+  "#8a63c9",
+  "#c2477f",
+  "#5b9a45",
+  "#9c6b4f",
+  "#d9622b",
+];
 
 const measures: readonly {
   readonly title: string;
@@ -64,6 +74,7 @@ function curves(results: readonly ScaleResult[], unit: string, of: (point: Scale
   );
   const lengths = [...new Set(points.map(({ tokens }) => tokens))];
   return svgPlot((Plot) => ({
+    ariaLabel: `${unit} over T`,
     width: 720,
     height: 300,
     marginLeft: 70,
@@ -71,7 +82,7 @@ function curves(results: readonly ScaleResult[], unit: string, of: (point: Scale
     style: { background: "transparent", color: "currentColor", fontFamily: "system-ui, sans-serif", fontSize: "12px" },
     x: { type: "log", base: 2, label: "T", ticks: lengths, tickFormat: (tokens: number) => String(tokens) },
     y: { type: "log", label: unit, grid: true, tickFormat: "~g" },
-    color: { domain: results.map(({ title }) => title), range: colors },
+    color: { domain: results.map(({ title }) => title), range: [...lineColors] },
     marks: [
       Plot.lineY(points, { x: "tokens", y: "value", stroke: "title", marker: "dot", strokeWidth: 2 }),
       Plot.text(

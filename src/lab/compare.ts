@@ -1,0 +1,173 @@
+// Architectures trained side by side: the same embedding, head, tokens, optimizer and seed, and as many weights, within 3 %; how well each
+// predicts held-out text after so many tokens, and after so much time.
+
+import type { TrainingSegment } from "../backends/training.js";
+import type { StoredTensor } from "../checkpoints/checkpoint.js";
+import { elementCount } from "../dtypes.js";
+import type { Graph, WeightNode } from "../graph/graph.js";
+import { randomGenerator } from "../sampling/random.js";
+import { shuffledBatches } from "../training/batches.js";
+import { datasetOf, trainTokenizer } from "../training/dataset.js";
+import type { SplitDocuments } from "../training/documents.js";
+import { bitsPerByte } from "../training/evaluation.js";
+import { initializeRwkv4, normal, storedTensor } from "../training/initialize.js";
+import { checkMemory } from "../training/memory.js";
+import { openTrainingOn } from "../training/open-training.js";
+import { learningRateAt } from "../training/schedule.js";
+import { trainableModel } from "../training/trainable-model.js";
+import type { Architecture, ArchitectureSize } from "./architectures/architecture.js";
+import { rwkv4 } from "./architectures/rwkv4.js";
+
+export interface CompareSetup {
+  readonly architectures: readonly Architecture[];
+  readonly documents: SplitDocuments;
+  readonly layers: number;
+  readonly width: number;
+  readonly heads: number;
+  readonly vocabulary: number;
+  readonly context: number;
+  readonly batch: number;
+  readonly steps: number;
+  /** Measurements on the way. */
+  readonly measurements: number;
+  readonly threads: number;
+  readonly seed: number;
+  readonly onNotice: (line: string) => void;
+  readonly onStep?: (architecture: string, step: number, steps: number) => void;
+}
+
+export interface ComparePoint {
+  readonly tokens: number;
+  /** Of training alone. */
+  readonly seconds: number;
+  /** Of held-out text. */
+  readonly bits_per_byte: number;
+}
+
+export interface CompareResult {
+  readonly name: string;
+  readonly title: string;
+  readonly paper: string;
+  readonly parameters: number;
+  readonly hidden: number;
+  readonly tokens_per_second: number;
+  readonly points: readonly ComparePoint[];
+}
+
+const learningRate = 3e-3;
+const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.01, maxGradientNorm: 1 };
+
+/** @throws TrainingError when there is too little text, or not enough memory */
+export async function compareArchitectures(setup: CompareSetup): Promise<CompareResult[]> {
+  const tokenizer = await trainTokenizer(setup.documents.training, setup.vocabulary);
+  const data = datasetOf(setup.documents, tokenizer, setup.context);
+  const { layers, width, heads, context } = setup;
+  const common = { layers, width, heads, capacity: context, vocabulary: tokenizer.tokenizer.vocabularySize };
+  const budget = weightsOf(rwkv4.build({ ...common, hidden: 4 * width }));
+  const results: CompareResult[] = [];
+  for (const architecture of setup.architectures) {
+    const hidden = hiddenFor(architecture, common, budget);
+    results.push(await trainOne(setup, architecture, { ...common, hidden }, data));
+  }
+  return results;
+}
+
+async function trainOne(
+  setup: CompareSetup,
+  architecture: Architecture,
+  size: ArchitectureSize,
+  data: ReturnType<typeof datasetOf>,
+): Promise<CompareResult> {
+  const { batch, context, steps, measurements, threads, seed, onNotice } = setup;
+  const graph = architecture.build(size);
+  const tensors = firstWeights(architecture, graph, size, seed);
+  const model = trainableModel(graph, tensors, { weights: graph.weights, logitPenalty: 1e-4 });
+  checkMemory(model, batch * context);
+  const limits = { threads, maxTokens: batch * context, maxSegments: batch, onNotice };
+  const runtime = await openTrainingOn(undefined, model, limits);
+  try {
+    const batches = shuffledBatches(data.tokens, batch, context, seed);
+    const empty = runtime.createState();
+    const after = Array.from({ length: batch }, () => runtime.createState());
+    const schedule = { steps, warmup: Math.ceil(steps / 50), learningRate, finalLearningRate: learningRate / 10 };
+    const points: ComparePoint[] = [];
+    let seconds = 0;
+    for (let step = 0; step < steps; step++) {
+      setup.onStep?.(architecture.name, step, steps);
+      const segments = batches.at(step).map(({ tokens, targets }, i): TrainingSegment => {
+        return { state: empty, nextState: after[i] as typeof empty, tokens, targets };
+      });
+      const rate = learningRateAt(step, { ...schedule, decay: "cosine" });
+      const started = performance.now();
+      await runtime.step(segments, { ...optimizer, step: step + 1, learningRate: rate }, step);
+      seconds += (performance.now() - started) / 1000;
+      if (Math.floor(((step + 1) * measurements) / steps) === Math.floor((step * measurements) / steps)) continue;
+      // Each piece from the empty state: some architectures take no more than the context.
+      const texts = data.heldOut.flatMap(({ tokens, bytes }) => piecesOf(tokens, bytes, context));
+      const begin = (state: typeof empty) => void state.values.set(empty.values);
+      const bits = await bitsPerByte(runtime, texts, { batch, context, limit: context, begin });
+      points.push({ tokens: (step + 1) * batch * context, seconds, bits_per_byte: bits });
+    }
+    const { name, title, paper } = architecture;
+    return {
+      name,
+      title,
+      paper,
+      parameters: weightsOf(graph),
+      hidden: size.hidden,
+      tokens_per_second: (steps * batch * context) / seconds,
+      points,
+    };
+  } finally {
+    await runtime.dispose();
+  }
+}
+
+/** Pieces of `length` tokens and what follows; bytes in proportion. */
+function piecesOf(tokens: Int32Array, bytes: number, length: number): { tokens: Int32Array; bytes: number }[] {
+  const pieces: { tokens: Int32Array; bytes: number }[] = [];
+  for (let at = 0; at + 1 < tokens.length; at += length) {
+    const piece = tokens.subarray(at, at + length + 1);
+    pieces.push({ tokens: piece, bytes: (bytes * (piece.length - 1)) / (tokens.length - 1) });
+  }
+  return pieces;
+}
+
+function weightsOf(graph: Graph): number {
+  return graph.weights.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+}
+
+/** The hidden width that brings an architecture to the budget; the number of weights grows with it along a line. */
+export function hiddenFor(architecture: Architecture, size: Omit<ArchitectureSize, "hidden">, budget: number): number {
+  const at = (hidden: number) => weightsOf(architecture.build({ ...size, hidden }));
+  const [one, two] = [at(1), at(2)];
+  return Math.max(1, Math.round(1 + (budget - one) / (two - one)));
+}
+
+/**
+ * RWKV-4's own first weights for it; for the others normally distributed ones over the square root of what they sum over. Embeddings are
+ * small for all, before a norm; biases of positions begin as 0.
+ */
+function firstWeights(
+  architecture: Architecture,
+  graph: Graph,
+  size: ArchitectureSize,
+  seed: number,
+): Map<string, StoredTensor> {
+  const random = randomGenerator(seed);
+  if (architecture === rwkv4) return initializeRwkv4(graph.weights, { size, embeddingRange: learningRate, random });
+  const drawerOf = ({ name, op, shape }: WeightNode): (() => number) => {
+    if (op === "vector") return () => (name.endsWith(".weight") ? 1 : 0);
+    if (name === "emb.weight") return () => (2 * random.uniform() - 1) * learningRate;
+    if (name === "positions.weight" || name.endsWith(".bias.weight")) return () => 0;
+    const scale = (name === "head.weight" ? 0.5 : 1) / Math.sqrt(shape[1] as number);
+    return () => scale * normal(random);
+  };
+  return new Map(
+    graph.weights.map((weight) => {
+      const draw = drawerOf(weight);
+      const values = Float32Array.from({ length: elementCount(weight.shape) }, draw);
+      return [weight.name, storedTensor(weight.name, weight.shape, values)];
+    }),
+  );
+}
