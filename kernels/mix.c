@@ -47,7 +47,7 @@ static void token_shift_gradient(const struct pass* pass, const struct record* r
   float* dx = floats(record->address[9]);
   float* dstate = floats(record->address[14]);
   uint32_t width = record->width, count = record->count;
-  struct range channels = channels_of(width, thread, pass->thread_count);
+  struct range channels = fine_channels_of(width, thread, pass->thread_count);
   for (uint32_t c = channels.begin; c < channels.end; c += lanes) {
     uint32_t left = channels.end - c;
     vfloat factor[4] = {0}, dfactor[4] = {0}, first = {0};

@@ -92,7 +92,7 @@ static void layer_norm_gradient(const struct pass* pass, const struct record* re
 static void layer_norm_weight_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
   const float* moments = floats(record->address[1]);
   uint32_t width = record->width, rows = input_row_count(pass, record);
-  struct range channels = channels_of(width, thread, pass->thread_count);
+  struct range channels = fine_channels_of(width, thread, pass->thread_count);
   for (uint32_t c = channels.begin; c < channels.end; c += lanes) {
     uint32_t left = channels.end - c;
     vfloat total = {0};

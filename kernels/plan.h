@@ -142,12 +142,18 @@ static inline struct range share_of(uint32_t total, uint32_t grain, uint32_t thr
 }
 
 // Channels are shared in this grain by every kernel that works channel by channel, so that a thread has the same ones in each
-// and need not wait for the others between them; in the smaller one where there would be less than a grain for each thread. Both
-// are whole numbers of vectors, cache lines and quantized blocks.
-enum { channel_grain = 64, small_channel_grain = 32 };
+// and need not wait for the others between them. It is also a whole number of vectors, cache lines and quantized blocks.
+enum { channel_grain = 64 };
 
 static inline struct range channels_of(uint32_t width, uint32_t thread, uint32_t threads) {
-  return share_of(width, width / channel_grain >= threads ? channel_grain : small_channel_grain, thread, threads);
+  return share_of(width, channel_grain, thread, threads);
+}
+
+// A cache line, for kernels before and after which threads meet in any case: more threads find something to do.
+enum { fine_channel_grain = 16 };
+
+static inline struct range fine_channels_of(uint32_t width, uint32_t thread, uint32_t threads) {
+  return share_of(width, fine_channel_grain, thread, threads);
 }
 
 static inline uint32_t rows_of(const struct pass* pass, uint32_t row_set, uint32_t fixed) {

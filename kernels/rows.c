@@ -46,7 +46,7 @@ static void embedding_gradient(const struct pass* pass, const struct record* rec
   const int32_t* tokens = (const int32_t*)(uintptr_t)pass->tokens;
   float* out = floats(record->address[1]);
   uint32_t width = record->width;
-  struct range channels = channels_of(width, thread, pass->thread_count);
+  struct range channels = fine_channels_of(width, thread, pass->thread_count);
   for (uint32_t v = 0; v < record->rows; v++) {
     for (uint32_t c = channels.begin; c < channels.end; c++) out[(uint64_t)v * width + c] = 0;
   }
@@ -79,7 +79,7 @@ static void scatter_rows(const struct pass* pass, const struct record* record, u
 //   address: x [rows, width], out [width]
 static void column_sums(const struct pass* pass, const struct record* record, uint32_t thread) {
   uint32_t width = record->width, rows = input_row_count(pass, record);
-  struct range channels = channels_of(width, thread, pass->thread_count);
+  struct range channels = fine_channels_of(width, thread, pass->thread_count);
   for (uint32_t c = channels.begin; c < channels.end; c += lanes) {
     uint32_t left = channels.end - c;
     vfloat total = {0};
@@ -120,7 +120,7 @@ static void position_gradient(const struct pass* pass, const struct record* reco
   const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
   uint32_t width = record->width;
   float* out = floats(record->address[1]);
-  struct range channels = channels_of(width, thread, pass->thread_count);
+  struct range channels = fine_channels_of(width, thread, pass->thread_count);
   if (channels.begin == channels.end) return;
   for (uint32_t p = 0; p < record->rows; p++) {
     for (uint32_t c = channels.begin; c < channels.end; c++) out[(uint64_t)p * width + c] = 0;

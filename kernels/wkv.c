@@ -83,7 +83,7 @@ static void wkv_gradient(const struct pass* pass, const struct record* record, u
   float* dkey = floats(record->address[6]);
   float* dvalue = floats(record->address[7]);
   uint32_t width = record->width;
-  struct range channels = channels_of(width, thread, pass->thread_count);
+  struct range channels = fine_channels_of(width, thread, pass->thread_count);
   for (uint32_t c = channels.begin; c < channels.end; c += lanes) {
     uint32_t left = channels.end - c;
     vfloat w = load_up_to(floats(record->address[2]) + c, left);

@@ -15,7 +15,7 @@ test("the page may share memory, and has relaxed SIMD: both builds are tested", 
 
 test("the embedded model loads from where the package is served, and writes words", async () => {
   const model = await load();
-  expect(model.info).toMatchObject({ backend: "wasm", version: "4", vocabulary: 256 });
+  expect(model.info).toMatchObject({ backend: "wasm", version: "4", vocabulary: 2048 });
   const options = { maxTokens: 60, seed: 7, temperature: 0.5 };
   const text = await model.generate("Once upon a time there was a", options).text();
   expect(text).toMatch(/ (the|and|was|had|to) /);

@@ -282,7 +282,7 @@ describe("what cannot be trained on is refused, and says what to do", () => {
   test("more than the machine's memory, before anything is allocated", async () => {
     const huge = { ...small, data, out: path("huge"), layers: 64, width: 16384 };
     await expect(train(huge)).rejects.toThrow(
-      /training takes [\d.]+ GiB of memory, this machine has [\d.]+ GiB: lower the batch/,
+      /training takes more than [\d.]+ GiB of memory, this machine has [\d.]+ GiB: lower the batch/,
     );
   });
 
