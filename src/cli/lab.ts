@@ -145,7 +145,7 @@ function addScale(lab: Command): void {
       "how costs grow with the length of a text: training, prompts, tokens, memory, beside what the papers say",
     )
     .option("--architectures <names>", "several separated by commas (all)", architectureList, architectures)
-    .option("--lengths <list>", "numbers of tokens, ascending (128 to 16384 by doubling)", lengthList)
+    .option("--lengths <list>", "numbers of tokens, ascending (128 to 8192 by doubling)", lengthList)
     .option("--layers <n>", "layers of each model", wholeNumber(1, 64), 2)
     .option("--width <n>", "width of each model", wholeNumber(1, 4096), 64)
     .option("--heads <n>", "heads of kinds of attention", wholeNumber(1, 64), 2)
@@ -157,7 +157,7 @@ function addScale(lab: Command): void {
     .action(async (options: ScaleOptions) => {
       const { layers, width, heads, threads = defaultThreads(), rounds, quick = false, out } = options;
       if (width % heads !== 0) throw new RwkvError(`--heads: expected a divisor of the width ${width}, found ${heads}`);
-      const lengths = options.lengths ?? [128, 256, 512, 1024, 2048, 4096, ...(quick ? [] : [8192, 16384])];
+      const lengths = options.lengths ?? [128, 256, 512, 1024, 2048, 4096, ...(quick ? [] : [8192])];
       const setup = { architectures: options.architectures, lengths, layers, width, heads, threads, rounds };
       const results = await measureScale({
         ...setup,
