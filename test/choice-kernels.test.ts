@@ -5,7 +5,7 @@ import { afterAll, expect, test } from "vitest";
 import type { Runtime } from "#rwkv/backends/backend";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { bytesSource } from "#rwkv/checkpoints/byte-source";
-import { GraphBuilder } from "#rwkv/graph/graph";
+import { GraphBuilder } from "#rwkv/graph/graph-builder";
 import type { BoundModel } from "#rwkv/models/versions";
 import type { TokenChoice } from "#rwkv/sampling/choose-token";
 import { randomGenerator } from "#rwkv/sampling/random";

@@ -5,14 +5,8 @@ import { describe, expect, test } from "vitest";
 import { openReferenceTraining } from "#rwkv/backends/reference/reference-training";
 import type { TrainableModel, TrainingRuntime, TrainingSegment } from "#rwkv/backends/training";
 import { elementCount } from "#rwkv/dtypes";
-import {
-  type Graph,
-  GraphBuilder,
-  type RowNode,
-  type StateVector,
-  topologicalOrder,
-  type WeightNode,
-} from "#rwkv/graph/graph";
+import { type Graph, type RowNode, type StateVector, topologicalOrder, type WeightNode } from "#rwkv/graph/graph";
+import { GraphBuilder } from "#rwkv/graph/graph-builder";
 import { rwkv4 } from "#rwkv/models/rwkv4";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { storedTensor } from "#rwkv/training/initialize";

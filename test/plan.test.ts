@@ -2,7 +2,8 @@
 
 import { describe, expect, test } from "vitest";
 import { differentiate } from "#rwkv/graph/differentiate";
-import { GraphBuilder, topologicalOrder } from "#rwkv/graph/graph";
+import { topologicalOrder } from "#rwkv/graph/graph";
+import { GraphBuilder } from "#rwkv/graph/graph-builder";
 import { type PlanNode, planGraph } from "#rwkv/graph/plan";
 import { rwkv4 } from "#rwkv/models/rwkv4";
 

@@ -17,7 +17,8 @@ import {
   type Vector,
   type WeightNode,
 } from "./graph.js";
-import { copyNode, newGroups, withoutDropout } from "./rewrite.js";
+import { Recomputation } from "./recomputation.js";
+import { withoutDropout } from "./rewrite.js";
 
 /** A graph with its loss and the gradients of what is to be learned. */
 export interface TrainingGraph {
@@ -375,45 +376,4 @@ function weightOf(vector: Vector): WeightNode {
 
 function noRule(name: string): RangeError {
   return new RangeError(`${name}: gradients of gradients are not built`);
-}
-
-/**
- * Gradient checkpointing: which node gives a value that a rule needs. Values from the last checkpoint on are used as they are; those
- * before it are computed again from the checkpoint before them, by nodes made when they are first asked for, so that they
- * come in the plan right before the gradients of their layer.
- */
-class Recomputation {
-  readonly #kept: ReadonlySet<RowNode>;
-  readonly #original: ReadonlySet<RowNode>;
-  readonly #copies = new Map<RowNode, RowNode>();
-  readonly #group = newGroups();
-  readonly #any: boolean;
-
-  constructor(checkpoints: readonly RowNode[], output: RowNode) {
-    this.#any = checkpoints.length > 0;
-    this.#kept = new Set(checkpoints);
-    this.#original = this.#any ? between(output, this.#kept) : new Set();
-  }
-
-  valueOf(node: RowNode): RowNode {
-    if (!this.#any || this.#kept.has(node) || this.#original.has(node)) return node;
-    let copy = this.#copies.get(node);
-    if (!copy) {
-      copy = copyNode(node as ForwardNode, (input) => this.valueOf(input), this.#group);
-      this.#copies.set(node, copy);
-    }
-    return copy;
-  }
-}
-
-/** All nodes that lead to the output without passing a kept one. */
-function between(output: RowNode, kept: ReadonlySet<RowNode>): Set<RowNode> {
-  const found = new Set<RowNode>();
-  const stack = [output];
-  for (let node = stack.pop(); node; node = stack.pop()) {
-    if (found.has(node) || kept.has(node)) continue;
-    found.add(node);
-    stack.push(...inputsOf(node));
-  }
-  return found;
 }

@@ -4,7 +4,8 @@
 // 11-15), 3.1.2 wkv (16), 3.1.3 output gating (17) and channel mixing (18), appendix D the numerically safe recurrence.
 // Names are those of RWKV-LM's checkpoints. Try it: npx rwkv generate --model RWKV-4-Pile-169M-20220807-8023.pth
 
-import { type Graph, GraphBuilder, type RowNode } from "../graph/graph.js";
+import type { Graph, RowNode } from "../graph/graph.js";
+import { GraphBuilder } from "../graph/graph-builder.js";
 import type { BuildOptions, ModelDefinition, ModelSize } from "./model-definition.js";
 
 /** The maximum exponent before the first token: low enough that any key replaces it. */

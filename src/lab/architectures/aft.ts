@@ -5,7 +5,8 @@
 // (equation 2); AFT-simple has no bias, AFT-local biases within a window (section 3.3), AFT-conv biases by head and distance within a
 // window (section 3.4). There is no product of queries and keys: a token weighs what its own key says, for every later one.
 
-import { type Graph, GraphBuilder, type RowNode } from "../../graph/graph.js";
+import type { Graph, RowNode } from "../../graph/graph.js";
+import { GraphBuilder } from "../../graph/graph-builder.js";
 import type { Architecture, ArchitectureSize, Growth } from "./architecture.js";
 import { feedForward, linear, norm, withResidualLayers } from "./layers.js";
 

@@ -3,7 +3,8 @@
 // Cho et al., arXiv 1406.1078, equations 5 to 8: z = sigmoid(Wz x + Uz h'), r = sigmoid(Wr x + Ur h'),
 // n = tanh(W x + U (r h')), h = z h' + (1 - z) n, with h' the state before. Time grows as T, the state not at all.
 
-import { type Graph, GraphBuilder } from "../../graph/graph.js";
+import type { Graph } from "../../graph/graph.js";
+import { GraphBuilder } from "../../graph/graph-builder.js";
 import type { Architecture, ArchitectureSize } from "./architecture.js";
 import { feedForward, linear, norm, withResidualLayers } from "./layers.js";
 

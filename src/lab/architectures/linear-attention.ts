@@ -3,7 +3,8 @@
 // Paper: Katharopoulos et al., "Transformers are RNNs", arXiv 2006.16236. With phi(x) = elu(x) + 1 (equation 7) the output is
 // phi(q) . S / phi(q) . z, where S sums phi(k) v^T and z sums phi(k) (equations 18 to 20). Time grows as T, the state not at all.
 
-import { type Graph, GraphBuilder, type RowNode } from "../../graph/graph.js";
+import type { Graph, RowNode } from "../../graph/graph.js";
+import { GraphBuilder } from "../../graph/graph-builder.js";
 import type { Architecture, ArchitectureSize } from "./architecture.js";
 import { feedForward, linear, norm, withResidualLayers } from "./layers.js";
 

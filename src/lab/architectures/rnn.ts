@@ -3,7 +3,8 @@
 // Elman, "Finding Structure in Time", Cognitive Science 14, 1990: h[t] = tanh(W x[t] + U h[t-1]). Each step needs the one before, so
 // training walks token by token; time grows as T, the state not at all.
 
-import { type Graph, GraphBuilder } from "../../graph/graph.js";
+import type { Graph } from "../../graph/graph.js";
+import { GraphBuilder } from "../../graph/graph-builder.js";
 import type { Architecture, ArchitectureSize } from "./architecture.js";
 import { feedForward, linear, norm, withResidualLayers } from "./layers.js";
 

@@ -4,7 +4,8 @@
 // heads (section 3.2.2), each token over itself and those before it; learned positions (section 3.5). Norms stand before each
 // part, as in GPT-2. Every token looks at every earlier one: time T^2 for a text, T for its last token, and a cache that grows by T.
 
-import { type Graph, GraphBuilder, type RowNode } from "../../graph/graph.js";
+import type { Graph, RowNode } from "../../graph/graph.js";
+import { GraphBuilder } from "../../graph/graph-builder.js";
 import type { Architecture, ArchitectureSize } from "./architecture.js";
 import { feedForward, linear, norm, withResidualLayers } from "./layers.js";
 
