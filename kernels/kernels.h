@@ -30,6 +30,7 @@ KERNEL void row_moments_forward(const struct pass* pass, const struct record* re
 KERNEL void layer_norm_weight_gradient(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void column_sums(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void token_shift_gradient(const struct pass* pass, const struct record* record, uint32_t thread);
+KERNEL void segment_sums(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void wkv_gradient(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void dropout_forward(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void scatter_rows(const struct pass* pass, const struct record* record, uint32_t thread);

@@ -32,6 +32,7 @@ static void run_record(const struct pass* pass, const struct record* record, uin
     case KERNEL_COLUMN_SUMS: return column_sums(pass, record, thread);
     case KERNEL_TOKEN_SHIFT_GRADIENT: return token_shift_gradient(pass, record, thread);
     case KERNEL_WKV_GRADIENT: return wkv_gradient(pass, record, thread);
+    case KERNEL_SEGMENT_SUMS: return segment_sums(pass, record, thread);
     case KERNEL_DROPOUT: return dropout_forward(pass, record, thread);
     case KERNEL_SCATTER_ROWS: return scatter_rows(pass, record, thread);
     case KERNEL_SUM_OF_SQUARES: return sum_of_squares(pass, record, thread);

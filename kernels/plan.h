@@ -30,6 +30,7 @@ enum kernel {
   KERNEL_COLUMN_SUMS,
   KERNEL_TOKEN_SHIFT_GRADIENT,
   KERNEL_WKV_GRADIENT,
+  KERNEL_SEGMENT_SUMS,
   KERNEL_DROPOUT,
   KERNEL_SCATTER_ROWS,
   KERNEL_SUM_OF_SQUARES,
@@ -154,6 +155,22 @@ enum { fine_channel_grain = 16 };
 
 static inline struct range fine_channels_of(uint32_t width, uint32_t thread, uint32_t threads) {
   return share_of(width, fine_channel_grain, thread, threads);
+}
+
+// Sequences and blocks of channels, for kernels whose work on one of each does not concern the others.
+struct unit {
+  uint32_t segment;
+  struct range channels;
+};
+
+static inline uint32_t unit_count(uint32_t segments, uint32_t width) {
+  return segments * ((width + fine_channel_grain - 1) / fine_channel_grain);
+}
+
+static inline struct unit unit_at(uint32_t index, uint32_t width) {
+  uint32_t blocks = (width + fine_channel_grain - 1) / fine_channel_grain;
+  uint32_t begin = index % blocks * fine_channel_grain, end = begin + fine_channel_grain;
+  return (struct unit){index / blocks, {begin, end < width ? end : width}};
 }
 
 static inline uint32_t rows_of(const struct pass* pass, uint32_t row_set, uint32_t fixed) {

@@ -88,6 +88,20 @@ static void column_sums(const struct pass* pass, const struct record* record, ui
   }
 }
 
+// out = sum over segments of a part of the first row of x in each: of what a gradient found for each sequence by itself.
+//   address: x [tokens, inputs], out [width]; count: where the part begins
+static void segment_sums(const struct pass* pass, const struct record* record, uint32_t thread) {
+  const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
+  struct range channels = fine_channels_of(record->width, thread, pass->thread_count);
+  for (uint32_t c = channels.begin; c < channels.end; c++) {
+    float total = 0;
+    for (uint32_t s = 0; s < pass->segment_count; s++) {
+      total += floats(record->address[0])[(uint64_t)segments[s].start * record->inputs + record->count + c];
+    }
+    floats(record->address[1])[c] = total;
+  }
+}
+
 // out[t] = x[t] + table[position], where positions go on from those in the state: one for each channel, all the same, so that
 // threads, which share the channels, need not wait for each other.
 //   address: x [tokens, width], table [inputs, width] of dtype, out [tokens, width]

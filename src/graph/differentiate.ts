@@ -3,14 +3,13 @@
 //
 // Reverse accumulation: Griewank and Walther, "Evaluating Derivatives", 2nd edition, chapter 3.
 
-import type { WkvGradientOutput } from "./gradient-nodes.js";
+import { wkvTotals } from "./gradient-nodes.js";
 import {
   binary,
   type ForwardNode,
   type Graph,
   inputsOf,
   type RowNode,
-  type RowSet,
   type StateVector,
   topologicalOrder,
   unary,
@@ -217,29 +216,21 @@ class Differentiation {
     const { decay, first, state, width } = node;
     const group = Symbol("wkvGradient");
     const [key, value] = [this.#again.valueOf(node.key), this.#again.valueOf(node.value)];
-    const output = (name: WkvGradientOutput, rows: RowSet) => (): RowNode => {
-      const columns = name === "workspace" ? 3 * width : width;
-      return {
-        op: "wkvGradient",
-        key,
-        value,
-        decay,
-        first,
-        state,
-        gradient,
-        group,
-        output: name,
-        rows,
-        width: columns,
-      };
+    const output = (name: "totals" | "key" | "value", columns: number): RowNode => {
+      const common = { op: "wkvGradient", key, value, decay, first, state, gradient, group } as const;
+      return { ...common, output: name, rows: "tokens", width: columns };
     };
-    this.#addVector(decay, output("decay", 1));
-    this.#addVector(first, output("first", 1));
-    this.#addState(state.numerator, output("numerator", 1));
-    this.#addState(state.denominator, output("denominator", 1));
-    this.#addState(state.maxExponent, output("maxExponent", 1));
-    this.#add(node.key, output("key", "tokens"));
-    this.#add(node.value, output("value", "tokens"));
+    const totals = output("totals", wkvTotals.length * width);
+    const total = (name: (typeof wkvTotals)[number]) => (): RowNode => {
+      return { op: "segmentSums", x: totals, part: wkvTotals.indexOf(name), rows: 1, width };
+    };
+    this.#addVector(decay, total("decay"));
+    this.#addVector(first, total("first"));
+    this.#addState(state.numerator, total("numerator"));
+    this.#addState(state.denominator, total("denominator"));
+    this.#addState(state.maxExponent, total("maxExponent"));
+    this.#add(node.key, () => output("key", width));
+    this.#add(node.value, () => output("value", width));
   }
 
   #attentionFree(node: NodeOf<"aft">, gradient: RowNode): void {

@@ -3,6 +3,7 @@
 // of a token shift, are one operation's.
 
 import { quantizedRowWidth } from "../quantization/blocks.js";
+import { type GradientNode, roomOf } from "./gradient-nodes.js";
 import { inputsOf, type RowNode, type RowSet, topologicalOrder, type WeightNode } from "./graph.js";
 
 /** Functions that a matrix product can end with. */
@@ -58,13 +59,10 @@ export function fuse(roots: readonly RowNode[], quantized: ReadonlySet<WeightNod
       const outputs = groups.get(node.group) as RowNode[];
       for (const output of outputs) absorbed.add(output);
       if (node.op === "tokenShift") outputs.sort((a, b) => outputIndex(a) - outputIndex(b));
-      if (node.op === "wkvGradient") {
-        outputs.push({ ...node, output: "workspace", rows: "tokens", width: 3 * node.key.width });
+      const room = roomOf(node as GradientNode);
+      if (room && !outputs.some((other) => "output" in other && other.output === room.output)) {
+        outputs.push({ ...node, ...room, rows: "tokens" } as RowNode);
       }
-      if (node.op === "aftGradient" && !outputs.some((other) => "output" in other && other.output === "moments")) {
-        outputs.push({ ...node, output: "moments", width: 2 * node.key.width });
-      }
-      if (node.op === "linearAttentionGradient") outputs.push({ ...node, output: "workspace", width: node.heads });
       operations.push({ main: node, inputs: valuesIn(inputsOf(node)), outputs, activation: "none" });
     } else {
       const operation = withEpilogue(node, kept, consumers, depth);

@@ -52,6 +52,8 @@ export type GradientNode =
       readonly moments: RowNode;
       readonly gradient: RowNode;
     })
+  /** The sum over sequences of a part of each one's first row. */
+  | (Row & { readonly op: "segmentSums"; readonly x: RowNode; readonly part: number })
   /** The sum of all rows: for what is added to each. */
   | (Row & { readonly op: "columnSums"; readonly x: RowNode })
   /** For what a token shift takes: x, its factors, and the state before it. */
@@ -64,9 +66,12 @@ export type GradientNode =
         /** One for each factor. */
         readonly gradients: readonly RowNode[];
       })
-  /** For what wkv takes; `workspace` is room for the sums before each token. */
+  /**
+   * For what wkv takes. `totals`, five times as wide, has in the first row of each sequence the gradients of decay, first, and the
+   * numerator, denominator and maxExponent that it began with.
+   */
   | (Row &
-      Output<WkvGradientOutput> & {
+      Output<"totals" | "key" | "value"> & {
         readonly op: "wkvGradient";
         readonly key: RowNode;
         readonly value: RowNode;
@@ -117,10 +122,10 @@ export type GradientNode =
         readonly result: RowNode;
         readonly gradient: RowNode;
       })
-  /** For what linear attention takes; `workspace` is room for a number a head and token. */
+  /** For what linear attention takes; `shares` are 1 / normalizer of each head and token. */
   | (Row &
       Heads &
-      Output<"workspace" | "query" | "key" | "value"> & {
+      Output<"shares" | "query" | "key" | "value"> & {
         readonly op: "linearAttentionGradient";
         readonly sums: StateVector;
         readonly normalizer: StateVector;
@@ -132,15 +137,13 @@ export type GradientNode =
   /** For the rows that some were selected from: 0 in the others. */
   | (Row & { readonly op: "scatterRows"; readonly x: RowNode });
 
-/** In the order of the kernel's addresses. */
-export const wkvGradientOutputs = [
-  "workspace",
-  "key",
-  "value",
-  "decay",
-  "first",
-  "numerator",
-  "denominator",
-  "maxExponent",
-] as const;
-export type WkvGradientOutput = (typeof wkvGradientOutputs)[number];
+/** Parts of a wkv gradient's totals, in their order. */
+export const wkvTotals = ["decay", "first", "numerator", "denominator", "maxExponent"] as const;
+
+/** A value that a kernel needs room for whether or not anyone reads it. */
+export function roomOf(node: GradientNode): { readonly output: string; readonly width: number } | undefined {
+  if (node.op === "wkvGradient") return { output: "totals", width: wkvTotals.length * node.key.width };
+  if (node.op === "aftGradient") return { output: "moments", width: 2 * node.key.width };
+  if (node.op === "linearAttentionGradient") return { output: "shares", width: node.heads };
+  return undefined;
+}

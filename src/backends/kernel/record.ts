@@ -32,6 +32,7 @@ const kernelNumbers = [
   "columnSums",
   "tokenShiftGradient",
   "wkvGradient",
+  "segmentSums",
   "dropout",
   "scatterRows",
   "sumOfSquares",

@@ -2,7 +2,6 @@
 
 import type { WeightDType } from "../../dtypes.js";
 import type { FusedOperation } from "../../graph/fusion.js";
-import { wkvGradientOutputs } from "../../graph/gradient-nodes.js";
 import type {
   AttentionFree,
   BinaryFunction,
@@ -46,7 +45,10 @@ export function writeRecords(plan: Plan, addresses: Addresses, target: Uint8Arra
   for (const [index, step] of plan.steps.entries()) {
     step.forEach((operation, i) => {
       const barrier = i === step.length - 1 ? (plan.barriers[index] as Barrier) : "never";
-      writeRecord({ ...recordOf(operation, addresses), barrier }, target.subarray(at));
+      const record = { ...recordOf(operation, addresses), barrier };
+      // Between meetings of all threads wkv is shared by sequences, too.
+      const alone = plan.barriers[index] === "always" && (plan.barriers[index - 1] ?? "always") === "always";
+      writeRecord(record.kernel === "wkv" ? { ...record, function: alone ? 1 : 0 } : record, target.subarray(at));
       at += recordSize;
     });
   }
@@ -268,6 +270,15 @@ function recordOf(operation: FusedOperation, addresses: Addresses): RecordFields
         inputRows: main.x.rows,
         addresses: [buffer(main.x), buffer(main.moments), buffer(main.gradient), output],
       };
+    case "segmentSums":
+      return {
+        kernel: main.op,
+        rows,
+        width,
+        inputs: main.x.width,
+        count: main.part * width,
+        addresses: [buffer(main.x), output],
+      };
     case "columnSums":
       return { kernel: main.op, rows, width, inputRows: main.x.rows, addresses: [buffer(main.x), output] };
     case "tokenShiftGradient": {
@@ -294,7 +305,7 @@ function recordOf(operation: FusedOperation, addresses: Addresses): RecordFields
           addresses.vector(main.decay),
           addresses.vector(main.first),
           buffer(main.gradient),
-          ...wkvGradientOutputs.map(named),
+          ...["totals", "key", "value"].map(named),
         ],
       };
     case "aftGradient":
@@ -363,7 +374,7 @@ function recordOf(operation: FusedOperation, addresses: Addresses): RecordFields
         states: [main.sums, main.normalizer].map((state) => addresses.state(state)),
         addresses: [
           ...[main.query, main.key, main.value, main.result, main.gradient].map(buffer),
-          ...["workspace", "query", "key", "value"].map(named),
+          ...["shares", "query", "key", "value"].map(named),
         ],
       };
     case "positionGradient":

@@ -29,6 +29,7 @@ import {
   layerNormWeightGradient,
   rowMoments,
   scatterAdd,
+  segmentSums,
   tokenShiftGradient,
   transposedMatmul,
   weightGradient,
@@ -197,7 +198,7 @@ export function evaluate(order: readonly RowNode[], around: Surroundings, inputs
       case "linearAttention":
         return linearAttention(headRows(node), ranges, sumOffsets(node));
       case "linearAttentionGradient": {
-        if (node.output === "workspace") return zeros(0, 0, of(node.key).values);
+        if (node.output === "shares") return zeros(0, 0, of(node.key).values);
         const all = once(node.group, () =>
           linearAttentionGradient(headRows(node), of(node.result), of(node.gradient), ranges, sumOffsets(node)),
         );
@@ -223,6 +224,8 @@ export function evaluate(order: readonly RowNode[], around: Surroundings, inputs
         return rowMoments(of(node.x), node.epsilon);
       case "layerNormWeightGradient":
         return layerNormWeightGradient(of(node.x), of(node.moments), of(node.gradient));
+      case "segmentSums":
+        return segmentSums(of(node.x), ranges, node.part, node.width);
       case "columnSums":
         return columnSums(of(node.x));
       case "tokenShiftGradient": {
@@ -234,7 +237,6 @@ export function evaluate(order: readonly RowNode[], around: Surroundings, inputs
         return all.factors[Number(node.output.slice("factor".length))] as Rows;
       }
       case "wkvGradient": {
-        if (node.output === "workspace") return zeros(0, 0, of(node.key).values);
         const all = once(node.group, () => {
           const [decay, first] = [around.vector(node.decay), around.vector(node.first)];
           const offsets = wkvOffsets(node.state);

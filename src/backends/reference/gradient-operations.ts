@@ -1,7 +1,7 @@
 // Every operation of gradients in its plainest form: the definition that the C kernels are tested against, itself tested
 // against central differences. `gradient` is that of the loss for what the forward operation gave.
 
-import type { WkvGradientOutput } from "../../graph/gradient-nodes.js";
+import { wkvTotals } from "../../graph/gradient-nodes.js";
 import { type Floats, momentsOf, type RowRange, type Rows, type WkvOffsets, zeros } from "./operations.js";
 
 /** Losses of rows of logits, and the gradient of their mean, with RWKV-LM's penalty of the largest logit. */
@@ -111,6 +111,17 @@ export function layerNormWeightGradient(x: Rows, moments: Rows, gradient: Rows):
   });
 }
 
+/** The sum over ranges of a part of each one's first row. */
+export function segmentSums(x: Rows, ranges: readonly RowRange[], part: number, width: number): Rows {
+  const out = zeros(1, width, x.values);
+  for (const { start } of ranges) {
+    for (let c = 0; c < width; c++) {
+      out.values[c] = (out.values[c] as number) + (x.values[start * x.width + part * width + c] as number);
+    }
+  }
+  return out;
+}
+
 /** out[c] = sum over t of x[t][c] */
 export function columnSums(x: Rows): Rows {
   return sumOverRows(x, (t, c) => x.values[t * x.width + c] as number);
@@ -162,7 +173,8 @@ export function tokenShiftGradient(
 /**
  * The gradients of wkv. With numerator and denominator before token t as A[t] = e^w A[t-1] + e^k[t-1] v[t-1] and B[t] likewise,
  * wkv[t] = (A[t] + e^(u + k[t]) v[t]) / (B[t] + e^(u + k[t])). Sums are relative to e^(largest exponent), as in `wkv`; so are
- * the gradients of A and B, whose exponents are those of 1 / denominator.
+ * the gradients of A and B, whose exponents are those of 1 / denominator. What each sequence gives for decay, first and the sums
+ * it began with stands in its first row of `totals`.
  */
 export function wkvGradient(
   key: Rows,
@@ -172,22 +184,18 @@ export function wkvGradient(
   gradient: Rows,
   ranges: readonly RowRange[],
   offsets: WkvOffsets,
-): Record<Exclude<WkvGradientOutput, "workspace">, Rows> {
+): { key: Rows; value: Rows; totals: Rows } {
   const { width } = key;
-  const row = () => zeros(1, width, key.values);
   const result = {
     key: zeros(key.rows, width, key.values),
     value: zeros(key.rows, width, key.values),
-    decay: row(),
-    first: row(),
-    numerator: row(),
-    denominator: row(),
-    maxExponent: row(),
-  };
-  const add = (to: Rows, at: number, amount: number) => {
-    to.values[at] = (to.values[at] as number) + amount;
+    totals: zeros(key.rows, wkvTotals.length * width, key.values),
   };
   for (const { start, count, state } of ranges) {
+    const add = (part: (typeof wkvTotals)[number], c: number, amount: number) => {
+      const at = (start * wkvTotals.length + wkvTotals.indexOf(part)) * width + c;
+      result.totals.values[at] = (result.totals.values[at] as number) + amount;
+    };
     for (let c = 0; c < width; c++) {
       const w = decay[c] as number;
       const u = first[c] as number;
@@ -226,9 +234,9 @@ export function wkvGradient(
         const later = Math.exp(k + dexponent);
         result.value.values[at] = own + later * dnumerator;
         result.key.values[at] = own * (v - average) + later * (dnumerator * v + ddenominator);
-        add(result.first, c, own * (v - average));
+        add("first", c, own * (v - average));
         const through = Math.exp(w + exponent + dexponent);
-        add(result.decay, c, through * (dnumerator * numerator + ddenominator * denominator));
+        add("decay", c, through * (dnumerator * numerator + ddenominator * denominator));
 
         const next = Math.max(dexponent + w, -q);
         dnumerator = Math.exp(dexponent + w - next) * dnumerator + Math.exp(-q - next) * scaled;
@@ -236,9 +244,9 @@ export function wkvGradient(
         dexponent = next;
       }
       const scale = Math.exp(initial.exponent + dexponent);
-      add(result.numerator, c, scale * dnumerator);
-      add(result.denominator, c, scale * ddenominator);
-      add(result.maxExponent, c, scale * (dnumerator * initial.numerator + ddenominator * initial.denominator));
+      add("numerator", c, scale * dnumerator);
+      add("denominator", c, scale * ddenominator);
+      add("maxExponent", c, scale * (dnumerator * initial.numerator + ddenominator * initial.denominator));
     }
   }
   return result;
