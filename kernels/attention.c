@@ -27,8 +27,27 @@ static inline void add_scaled(float* to, const float* from, float factor, uint32
 // Where one head of one segment finds its keys and values: those of earlier tokens in the state, those of these tokens in rows.
 struct head {
   const float *cached_keys, *cached_values, *keys, *values;
-  uint32_t cached, width, size;
+  uint32_t cached, width, size, number;
+  uint64_t first;  // float of its first row in queries and results
 };
+
+static struct head head_at(const struct pass* pass, const struct record* record, uint32_t unit) {
+  const struct segment* segment = (const struct segment*)(uintptr_t)pass->segments + unit / record->count;
+  uint32_t width = record->width, size = width / record->count, h = unit % record->count;
+  const float* state = floats(segment->state);
+  uint64_t first = (uint64_t)segment->start * width + h * size;
+  return (struct head){
+      .cached_keys = state + record->state[1] + h * size,
+      .cached_values = state + record->state[2] + h * size,
+      .keys = floats(record->address[1]) + first,
+      .values = floats(record->address[2]) + first,
+      .cached = (uint32_t)state[record->state[0] + h],
+      .width = width,
+      .size = size,
+      .number = h,
+      .first = first,
+  };
+}
 
 static inline const float* key_of(const struct head* head, uint32_t index) {
   return index < head->cached ? head->cached_keys + (uint64_t)index * head->width
@@ -79,15 +98,11 @@ static void attention_forward(const struct pass* pass, const struct record* reco
   struct range units = share_of(pass->segment_count * heads, 1, thread, pass->thread_count);
   for (uint32_t unit = units.begin; unit < units.end; unit++) {
     const struct segment* segment = &segments[unit / heads];
-    uint32_t h = unit % heads;
+    struct head head = head_at(pass, record, unit);
+    uint32_t h = head.number, cached = head.cached;
+    uint64_t first = head.first;
     const float* state = floats(segment->state);
     float* next = floats(segment->next_state);
-    uint32_t cached = (uint32_t)state[record->state[0] + h];
-    uint64_t first = (uint64_t)segment->start * width + h * size;
-    struct head head = {
-        state + record->state[1] + h * size, state + record->state[2] + h * size,
-        floats(record->address[1]) + first,  floats(record->address[2]) + first, cached, width, size,
-    };
     for (uint32_t t = 0; t < segment->count; t++) {
       uint64_t at = first + (uint64_t)t * width;
       float most, total;
@@ -117,14 +132,9 @@ static void attention_gradient(const struct pass* pass, const struct record* rec
   struct range units = share_of(pass->segment_count * heads, 1, thread, pass->thread_count);
   for (uint32_t unit = units.begin; unit < units.end; unit++) {
     const struct segment* segment = &segments[unit / heads];
-    uint32_t h = unit % heads;
-    const float* state = floats(segment->state);
-    uint32_t cached = (uint32_t)state[record->state[0] + h];
-    uint64_t first = (uint64_t)segment->start * width + h * size;
-    struct head head = {
-        state + record->state[1] + h * size, state + record->state[2] + h * size,
-        floats(record->address[1]) + first,  floats(record->address[2]) + first, cached, width, size,
-    };
+    struct head head = head_at(pass, record, unit);
+    uint32_t cached = head.cached;
+    uint64_t first = head.first;
     float* dquery = floats(record->address[5]) + first;
     float* dkey = floats(record->address[6]) + first;
     float* dvalue = floats(record->address[7]) + first;

@@ -5,13 +5,14 @@ import { describe, expect, test } from "vitest";
 import { openReferenceTraining } from "#rwkv/backends/reference/reference-training";
 import type { TrainableModel, TrainingRuntime, TrainingSegment } from "#rwkv/backends/training";
 import { elementCount } from "#rwkv/dtypes";
-import { type Graph, type RowNode, type StateVector, topologicalOrder, type WeightNode } from "#rwkv/graph/graph";
+import { type Graph, type StateVector, topologicalOrder, type WeightNode } from "#rwkv/graph/graph";
 import { GraphBuilder } from "#rwkv/graph/graph-builder";
 import { rwkv4 } from "#rwkv/models/rwkv4";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { storedTensor } from "#rwkv/training/initialize";
 import { trainableModel } from "#rwkv/training/trainable-model";
 import { maxDifference, trainers } from "./environment.js";
+import { type Build, mixingGraphs } from "./operation-graphs.js";
 
 const vocabulary = 7;
 const nothing = {
@@ -69,16 +70,11 @@ function batchOf(runtime: TrainingRuntime, graph: Graph): TrainingSegment[] {
   });
 }
 
-/** A divisor of the width. */
-const headsOf = (width: number) => (width % 5 === 0 ? 5 : width % 3 === 0 ? 3 : 1);
-
 /** Whether gradients flow into the states that sequences begin with. */
 const hasLearnedStates = (graph: Graph) =>
   topologicalOrder(graph.output).every(
     ({ op }) => !["attention", "linearAttention", "addPosition", "aft", "elman", "gru"].includes(op),
   );
-
-type Build = (g: GraphBuilder, x: RowNode, width: number) => RowNode;
 
 const graphs: Record<string, Build> = {
   embedding: (_, x) => x,
@@ -101,33 +97,7 @@ const graphs: Record<string, Build> = {
     const decay = g.vectorFunction("negate", g.vectorFunction("exp", g.vector("decay", n)));
     return g.wkv(g.matmul(g.matrix("key", n, n), x), x, decay, g.vector("first", n), state);
   },
-  addPosition: (g, x, n) => g.addPosition(x, g.matrix("places", 5, n)),
-  "aft, bias by position": (g, x, n) => {
-    const key = g.matmul(g.matrix("key", n, n), x);
-    return g.attentionFree(key, x, g.matrix("bias", 12, 12), 0);
-  },
-  "aft, bias by position in a window": (g, x, n) => {
-    const key = g.matmul(g.matrix("key", n, n), x);
-    return g.attentionFree(key, x, g.matrix("bias", 12, 3), 0);
-  },
-  "aft, bias by head in a window": (g, x, n) => {
-    const key = g.matmul(g.matrix("key", n, n), x);
-    return g.attentionFree(key, x, g.matrix("bias", headsOf(n), 2), headsOf(n));
-  },
-  elman: (g, x, n) => g.elman(x, g.matrix("recurrent", n, n)),
-  gru: (g, x, n) => {
-    const rows = (name: string) => g.matmul(g.matrix(name, n, n), x);
-    const weights = [g.matrix("uz", n, n), g.matrix("ur", n, n), g.matrix("un", n, n)] as const;
-    return g.gru(rows("wz"), rows("wr"), rows("wn"), weights);
-  },
-  attention: (g, x, n) => {
-    const [query, key] = [g.matmul(g.matrix("query", n, n), x), g.matmul(g.matrix("key", n, n), x)];
-    return g.attention(query, key, x, headsOf(n), 12);
-  },
-  linearAttention: (g, x, n) => {
-    const feature = (name: string) => g.unary("eluPlusOne", g.matmul(g.matrix(name, n, n), x));
-    return g.linearAttention(feature("query"), feature("key"), x, headsOf(n));
-  },
+  ...mixingGraphs,
   eluPlusOne: (g, x) => g.unary("eluPlusOne", x),
   sigmoid: (g, x) => g.unary("sigmoid", x),
   reluSquared: (g, x) => g.unary("reluSquared", x),

@@ -3,6 +3,7 @@
 
 import type { WeightDType } from "../dtypes.js";
 import type { Model } from "../generation/model.js";
+import { layerWeights } from "../models/model-definition.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import type { MachineProbes } from "./machine-probes.js";
 import { median } from "./median.js";
@@ -107,8 +108,8 @@ const bytesPerWeight: Readonly<Record<WeightDType, number>> = { f32: 4, f16: 2, 
 
 /** Bytes of weights read for a token, and operations done for a token of a prompt (which needs no head). */
 function workPerToken(model: Model): { weightBytes: number; operations: number } {
-  const { layers, width, hidden, vocabulary, dtype } = model.info;
-  const blocks = layers * (5 * width * width + 2 * width * hidden);
+  const { width, vocabulary, dtype } = model.info;
+  const blocks = layerWeights(model.info);
   const head = bytesPerWeight[dtype === "q4" ? "q8" : dtype];
   return {
     // A row of the embedding, at most four bytes a weight, does not count.

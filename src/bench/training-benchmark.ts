@@ -2,7 +2,7 @@
 
 import type { BackendName } from "../backends/backend.js";
 import type { TrainingSegment } from "../backends/training.js";
-import type { ModelSize } from "../models/model-definition.js";
+import { layerWeights, type ModelSize } from "../models/model-definition.js";
 import { rwkv4 } from "../models/rwkv4.js";
 import { randomGenerator } from "../sampling/random.js";
 import { initializeRwkv4 } from "../training/initialize.js";
@@ -69,8 +69,7 @@ export async function benchmarkTraining(
       if (step > 0) seconds.push((performance.now() - started) / 1000); // the first one touches the memory
     }
     const speed = (batch * context) / median(seconds);
-    const operations =
-      6 * (size.layers * (5 * size.width ** 2 + 2 * size.width * size.hidden) + size.width * size.vocabulary);
+    const operations = 6 * (layerWeights(size) + size.width * size.vocabulary);
     const peak = probes ? median(peaks) : null;
     return {
       model: `${size.layers}x${size.width}x${size.vocabulary}`,

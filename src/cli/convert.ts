@@ -36,10 +36,11 @@ Examples:
   $ rwkv convert RWKV-4-Pile-430M-20220808-8066.pth rwkv-430m-q4.safetensors --dtype q4
   $ rwkv convert model.safetensors.index.json whole.pth`,
     )
-    .action(convert);
+    .action((input: string, output: string, options: { dtype?: WeightDType }) => convert(input, output, options));
 }
 
-async function convert(input: string, output: string, options: { dtype?: WeightDType }): Promise<void> {
+/** @throws RwkvError, CheckpointError */
+export async function convert(input: string, output: string, options: { dtype?: WeightDType } = {}): Promise<void> {
   const write = output.endsWith(".safetensors")
     ? writeSafetensors
     : /\.(pth|pt|bin)$/.test(output)

@@ -3,6 +3,9 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
+import { defaultThreads } from "#platform/backends";
+import { writeFileAtomically } from "#platform/file-writer";
+import { embeddedModel } from "#platform/files";
 import { RwkvError } from "../errors.js";
 import type { Architecture } from "../lab/architectures/architecture.js";
 import { architectures } from "../lab/architectures/index.js";
@@ -16,9 +19,6 @@ import { measureScale, type ScaleResult } from "../lab/scale.js";
 import { scaleReport } from "../lab/scale-report.js";
 import { toldTales } from "../lab/told-tales.js";
 import type { ModelSize } from "../models/model-definition.js";
-import { defaultThreads } from "../platform/node/backends.js";
-import { writeFileAtomically } from "../platform/node/file-writer.js";
-import { embeddedModel } from "../platform/node/files.js";
 import { openTokenizer } from "../tokenizers/open-tokenizer.js";
 import { type Document, holdOut, readDocuments } from "../training/documents.js";
 import { shape, wholeNumber } from "./option-parsers.js";
@@ -86,7 +86,6 @@ function addCompare(lab: Command): void {
     .option("--seed <n>", "of weights and order", wholeNumber(0, 2 ** 32 - 1), 1)
     .option("--quick", "small models and few steps: three minutes")
     .option("--out <folder>", "folder for train.json and train.html", "lab")
-    .option("--verbose", "show stack traces of errors")
     .action(async (options: CompareOptions) => {
       const { data, quick = false, threads = defaultThreads(), heads, batch, seed, out } = options;
       const { layers = quick ? 2 : 4, width = quick ? 64 : 128, context = quick ? 64 : 128 } = options;
@@ -153,7 +152,6 @@ function addScale(lab: Command): void {
     .option("--rounds <n>", "rounds that medians are taken over", wholeNumber(1), 3)
     .option("--quick", "up to 4096 tokens")
     .option("--out <folder>", "folder for scale.json and scale.html", "lab")
-    .option("--verbose", "show stack traces of errors")
     .action(async (options: ScaleOptions) => {
       const { layers, width, heads, threads = defaultThreads(), rounds, quick = false, out } = options;
       if (width % heads !== 0) throw new RwkvError(`--heads: expected a divisor of the width ${width}, found ${heads}`);
@@ -211,7 +209,6 @@ function addParallel(lab: Command): void {
     .option("--rounds <n>", "rounds that medians are taken over", wholeNumber(1), 3)
     .option("--quick", "a smaller model and batch: 2x64x500, 8 x 64")
     .option("--out <folder>", "folder for parallel.json and parallel.html", "lab")
-    .option("--verbose", "show stack traces of errors")
     .action(async (options: ParallelOptions) => {
       const { quick = false, threads = defaultThreads(), rounds, out } = options;
       const size = options.shape ?? shape(quick ? "2x64x500" : "6x256x4096");
@@ -244,7 +241,6 @@ function addExplain(lab: Command): void {
     .option("--tokenizer <path>", "its tokenizer (default: the one beside it)")
     .option("--prompt <text>", "the text, at most 64 tokens", defaultPrompt)
     .option("--out <folder>", "folder for explain.json and explain.html", "lab")
-    .option("--verbose", "show stack traces of errors")
     .addHelpText("after", '\nExample:\n  $ rwkv lab explain --prompt "The king gave his daughter to the" --out lab')
     .action(async ({ model = embeddedModel, tokenizer, prompt, out }: ExplainOptions) => {
       const explanation = await explain(

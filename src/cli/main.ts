@@ -36,7 +36,9 @@ for (const add of [
   addLab,
 ])
   add(program);
-for (const command of program.commands) command.option("--verbose", "show stack traces of errors");
+for (const command of program.commands) {
+  for (const one of [command, ...command.commands]) one.option("--verbose", "show stack traces of errors");
+}
 
 // A reader such as `head` that closes the pipe ends the program, not an error.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));

@@ -3,6 +3,7 @@
 import type { Command } from "commander";
 import { RwkvError } from "../errors.js";
 import type { Model } from "../generation/model.js";
+import { negativeLogProbability } from "../sampling/log-probability.js";
 import { addModelOptions, loadModel, type ModelOptions } from "./model-options.js";
 import { progressBar, readTextFile } from "./terminal.js";
 
@@ -65,13 +66,6 @@ async function perplexity(model: Model, file: string, text: string): Promise<Per
   bar.stop();
   const bytes = Buffer.byteLength(text);
   return { tokens: predicted, bytes, nats_per_token: nats / predicted, bits_per_byte: nats / Math.LN2 / bytes };
-}
-
-/** -log softmax(logits)[token] */
-function negativeLogProbability(logits: Float32Array, token: number): number {
-  const max = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
-  const sum = logits.reduce((total, logit) => total + Math.exp(logit - max), 0);
-  return max + Math.log(sum) - (logits[token] as number);
 }
 
 function report({ tokens, bytes, nats_per_token, bits_per_byte }: Perplexity): string {

@@ -4,13 +4,11 @@ import { readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { SingleBar } from "cli-progress";
 import { type Command, Option } from "commander";
-import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
-import { tensorPieces } from "../checkpoints/read-tensor.js";
-import { writePth } from "../checkpoints/write-pth.js";
 import { RwkvError } from "../errors.js";
 import { load } from "../load.js";
 import type { StepProgress, TrainOptions, TrainResult } from "../training/options.js";
 import { train } from "../training/train.js";
+import { convert } from "./convert.js";
 import { number, wholeNumber } from "./option-parsers.js";
 import { note } from "./terminal.js";
 
@@ -130,7 +128,7 @@ async function run(given: TrainCommandOptions, command: Command): Promise<void> 
     });
     display.stop();
     report(result, folder);
-    if (exported && result.step === result.steps) await exportPth(folder, exported);
+    if (exported && result.step === result.steps) await convert(folder, exported);
     if (interrupt.signal.aborted) process.exitCode = 130;
   } finally {
     display.stop();
@@ -196,21 +194,6 @@ function report(result: TrainResult, folder: string): void {
       ? `stopped; go on with: rwkv train --out ${folder} --data ... --resume`
       : `the model: rwkv generate --model ${folder}`,
   );
-}
-
-/** Writes the model of a run for PyTorch. */
-async function exportPth(folder: string, path: string): Promise<void> {
-  const checkpoint = await openCheckpoint(folder);
-  try {
-    const tensors = [...checkpoint.tensors.values()].map((tensor) => {
-      const { name, dtype, shape } = tensor;
-      return { name, dtype, shape, bytes: () => tensorPieces(tensor, dtype) };
-    });
-    await writePth(path, tensors);
-    note(`exported to ${path}`);
-  } finally {
-    await checkpoint.close();
-  }
 }
 
 /** A progress bar on a terminal; elsewhere a line now and then. */

@@ -2,21 +2,21 @@
 // predicts held-out text after so many tokens, and after so much time.
 
 import type { TrainingSegment } from "../backends/training.js";
-import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { elementCount } from "../dtypes.js";
-import type { Graph, WeightNode } from "../graph/graph.js";
+import type { Graph } from "../graph/graph.js";
 import { randomGenerator } from "../sampling/random.js";
 import { shuffledBatches } from "../training/batches.js";
 import { datasetOf, trainTokenizer } from "../training/dataset.js";
 import type { SplitDocuments } from "../training/documents.js";
 import { bitsPerByte } from "../training/evaluation.js";
-import { initializeRwkv4, normal, storedTensor } from "../training/initialize.js";
+import { initializeRwkv4 } from "../training/initialize.js";
 import { checkMemory } from "../training/memory.js";
 import { openTrainingOn } from "../training/open-training.js";
 import { learningRateAt } from "../training/schedule.js";
 import { trainableModel } from "../training/trainable-model.js";
 import type { Architecture, ArchitectureSize } from "./architectures/architecture.js";
 import { rwkv4 } from "./architectures/rwkv4.js";
+import { firstWeights } from "./first-weights.js";
 
 export interface CompareSetup {
   readonly architectures: readonly Architecture[];
@@ -80,7 +80,11 @@ async function trainOne(
 ): Promise<CompareResult> {
   const { batch, context, steps, measurements, threads, seed, onNotice } = setup;
   const graph = architecture.build(size);
-  const tensors = firstWeights(architecture, graph, size, seed);
+  const random = randomGenerator(seed);
+  const tensors =
+    architecture === rwkv4
+      ? initializeRwkv4(graph.weights, { size, embeddingRange: learningRate, random })
+      : firstWeights(graph, learningRate, random);
   const model = trainableModel(graph, tensors, { weights: graph.weights, logitPenalty: 1e-4 });
   checkMemory(model, batch * context);
   const limits = { threads, maxTokens: batch * context, maxSegments: batch, onNotice };
@@ -142,32 +146,4 @@ export function hiddenFor(architecture: Architecture, size: Omit<ArchitectureSiz
   const at = (hidden: number) => weightsOf(architecture.build({ ...size, hidden }));
   const [one, two] = [at(1), at(2)];
   return Math.max(1, Math.round(1 + (budget - one) / (two - one)));
-}
-
-/**
- * RWKV-4's own first weights for it; for the others normally distributed ones over the square root of what they sum over. Embeddings are
- * small for all, before a norm; biases of positions begin as 0.
- */
-function firstWeights(
-  architecture: Architecture,
-  graph: Graph,
-  size: ArchitectureSize,
-  seed: number,
-): Map<string, StoredTensor> {
-  const random = randomGenerator(seed);
-  if (architecture === rwkv4) return initializeRwkv4(graph.weights, { size, embeddingRange: learningRate, random });
-  const drawerOf = ({ name, op, shape }: WeightNode): (() => number) => {
-    if (op === "vector") return () => (name.endsWith(".weight") ? 1 : 0);
-    if (name === "emb.weight") return () => (2 * random.uniform() - 1) * learningRate;
-    if (name === "positions.weight" || name.endsWith(".bias.weight")) return () => 0;
-    const scale = (name === "head.weight" ? 0.5 : 1) / Math.sqrt(shape[1] as number);
-    return () => scale * normal(random);
-  };
-  return new Map(
-    graph.weights.map((weight) => {
-      const draw = drawerOf(weight);
-      const values = Float32Array.from({ length: elementCount(weight.shape) }, draw);
-      return [weight.name, storedTensor(weight.name, weight.shape, values)];
-    }),
-  );
 }

@@ -6,6 +6,7 @@ import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { RwkvError } from "../errors.js";
 import { type ForwardNode, type RowNode, topologicalOrder } from "../graph/graph.js";
 import { bindModel } from "../models/versions.js";
+import { negativeLogProbability } from "../sampling/log-probability.js";
 import { tokenizerFor } from "../tokenizers/open-tokenizer.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { modelValues } from "./model-values.js";
@@ -143,17 +144,14 @@ export function meanWeights(key: Rows, decay: Float32Array, first: Float32Array)
 
 function predictionsOf(logits: Rows, tokens: readonly number[], tokenizer: Tokenizer): Prediction[] {
   return tokens.map((_, t) => {
-    const row = logits.values.subarray(t * logits.width, (t + 1) * logits.width);
-    let best = 0;
-    for (let i = 1; i < row.length; i++) if ((row[i] as number) > (row[best] as number)) best = i;
-    const most = row[best] as number;
-    let sum = 0;
-    for (const logit of row) sum += Math.exp(logit - most);
+    const row = logits.values.subarray(t * logits.width, (t + 1) * logits.width) as Float32Array;
+    const probabilityOf = (token: number) => Math.exp(-negativeLogProbability(row, token));
+    const best = row.reduce((most, logit, token) => (logit > (row[most] as number) ? token : most), 0);
     const next = tokens[t + 1];
     return {
       text: tokenizer.decode([best]),
-      probability: 1 / sum,
-      ...(next !== undefined && { probability_of_next: Math.exp((row[next] as number) - most) / sum }),
+      probability: probabilityOf(best),
+      ...(next !== undefined && { probability_of_next: probabilityOf(next) }),
     };
   });
 }

@@ -4,16 +4,13 @@
 import type { RuntimeState } from "../backends/backend.js";
 import type { TrainingRuntime } from "../backends/training.js";
 import { median } from "../bench/median.js";
-import type { StoredTensor } from "../checkpoints/checkpoint.js";
-import { elementCount } from "../dtypes.js";
-import type { Graph } from "../graph/graph.js";
 import { stateLayout } from "../graph/state-layout.js";
 import { randomGenerator } from "../sampling/random.js";
-import { normal, storedTensor } from "../training/initialize.js";
 import { checkMemory } from "../training/memory.js";
 import { openTrainingOn } from "../training/open-training.js";
 import { trainableModel } from "../training/trainable-model.js";
 import type { Architecture, Growth } from "./architectures/architecture.js";
+import { firstWeights } from "./first-weights.js";
 
 export interface ScaleSetup {
   readonly architectures: readonly Architecture[];
@@ -78,7 +75,10 @@ async function measureLength(setup: ScaleSetup, architecture: Architecture, toke
   const { layers, width, heads, threads, rounds, onNotice } = setup;
   const size = { layers, width, hidden: 4 * width, vocabulary, heads, capacity: tokens + generated };
   const graph = architecture.build(size);
-  const model = trainableModel(graph, randomWeights(graph), { weights: graph.weights, logitPenalty: 0 });
+  const model = trainableModel(graph, firstWeights(graph, 1, randomGenerator(1)), {
+    weights: graph.weights,
+    logitPenalty: 0,
+  });
   checkMemory(model, tokens);
   const runtime = await openTrainingOn(undefined, model, { threads, maxTokens: tokens, maxSegments: 1, onNotice });
   try {
@@ -115,21 +115,6 @@ async function secondsOfToken(runtime: TrainingRuntime, state: RuntimeState): Pr
     samples.push(await secondsOf(() => runtime.evaluate([segment])));
   }
   return median(samples.slice(2));
-}
-
-function randomWeights(graph: Graph): Map<string, StoredTensor> {
-  const random = randomGenerator(1);
-  return new Map(
-    graph.weights.map(({ name, shape, op }) => {
-      const values = new Float32Array(elementCount(shape));
-      const scale = 1 / Math.sqrt(shape[1] ?? 1);
-      for (let i = 0; i < values.length; i++) {
-        if (op === "matrix") values[i] = scale * normal(random);
-        else values[i] = name.endsWith(".weight") ? 1 : name.endsWith(".bias") ? 0 : random.uniform();
-      }
-      return [name, storedTensor(name, shape, values)];
-    }),
-  );
 }
 
 async function secondsOf(task: () => Promise<unknown>): Promise<number> {

@@ -13,6 +13,11 @@ export interface ModelSize {
   readonly vocabulary: number;
 }
 
+/** Weights of the matrices of an RWKV-4's layers, which every token is multiplied by. */
+export function layerWeights({ layers, width, hidden }: Omit<ModelSize, "vocabulary">): number {
+  return layers * (5 * width * width + 2 * width * hidden);
+}
+
 /** A tensor as far as a definition needs to know it. */
 export interface NamedShape {
   readonly name: string;

@@ -109,11 +109,13 @@ class Run {
   readonly #steps: number;
   readonly #warmup: number;
   readonly #dataChecksum: number;
+  readonly #emptyState: Float32Array;
   /** The state that sequences begin with. */
   readonly #initial: RuntimeState;
   readonly #rows: readonly Row[];
   #log: LogEntry[] = [];
   #step = 0;
+  #savedStep = 0;
   /** Of earlier sittings. */
   #seconds = 0;
   readonly #started = performance.now();
@@ -140,6 +142,7 @@ class Run {
     this.#warmup = recipe.warmup ?? Math.min(200, Math.floor(this.#steps / 50));
     const { buffer, byteOffset, byteLength } = data.tokens;
     this.#dataChecksum = crc32(new Uint8Array(buffer, byteOffset, byteLength));
+    this.#emptyState = stateLayout(setup.model.graph).initial;
     this.#initial = runtime.createState();
     this.#rows = Array.from({ length: batch }, () => ({ state: runtime.createState(), next: runtime.createState() }));
   }
@@ -154,6 +157,7 @@ class Run {
         );
       }
       this.#step = progress.step;
+      this.#savedStep = progress.step;
       this.#seconds = progress.seconds;
       this.#log = await this.#folder.readLog(progress.step);
     } else await this.#save(); // so that there is something to go on with from the first moment
@@ -186,7 +190,7 @@ class Run {
     const { carryState, context, seed } = this.#recipe;
     const started = performance.now();
     const learningRate = learningRateAt(this.#step, { ...this.#recipe, steps: this.#steps, warmup: this.#warmup });
-    this.#begin(this.#initial);
+    if (this.#setup.state) this.#begin(this.#initial); // what is learned has changed
     const windows = this.#batches.at(this.#step);
     const segments = windows.map((window, i): TrainingSegment => {
       const row = this.#rows[i] as Row;
@@ -243,8 +247,8 @@ class Run {
   }
 
   /** Writes the state that sequences begin with. */
-  #begin(state: RuntimeState): void {
-    state.values.set(stateLayout(this.#setup.model.graph).initial);
+  #begin(state: { readonly values: Float32Array }): void {
+    state.values.set(this.#emptyState);
     this.#setup.state?.write(state.values, (name) => this.#parameter(name).values);
   }
 
@@ -266,8 +270,6 @@ class Run {
     );
   }
 
-  #savedStep = 0;
-
   /** @throws TrainingError when the disk is full, with what is there to go on with */
   async #save(): Promise<void> {
     try {
@@ -284,12 +286,11 @@ class Run {
 
   async #writeFiles(): Promise<void> {
     const { parameters } = this.#runtime;
-    const { model, state } = this.#setup;
+    const { state } = this.#setup;
     await this.#folder.saveModel(this.#setup.weights(parameters, this.#recipe.dtype));
     if (state) {
-      const values = new Float32Array(stateLayout(model.graph).length);
-      values.set(stateLayout(model.graph).initial);
-      state.write(values, (name) => this.#parameter(name).values);
+      const values = new Float32Array(this.#emptyState.length);
+      this.#begin({ values });
       const saved = { values, lastToken: undefined, position: 0 };
       await this.#folder.writeBytes("state.rwkv", encodeState(saved, state.fingerprint));
     }
