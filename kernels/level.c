@@ -3,6 +3,7 @@
 // WebAssembly has it once a build.
 
 #include "aft.c"
+#include "aft_gradient.c"
 #include "attention.c"
 #include "choose.c"
 #include "elementwise.c"

@@ -3,7 +3,7 @@
 // the heads of all segments.
 
 #include "kernels.h"
-#include "simd.h"
+#include "products.h"
 
 enum { widest_linear_head = 64 };
 

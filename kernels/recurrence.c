@@ -2,7 +2,7 @@
 // share the segments.
 
 #include "kernels.h"
-#include "simd.h"
+#include "products.h"
 
 static inline float hyperbolic_tangent(float x) { return 1 - 2 / (exp_v(splat(2 * x))[0] + 1); }
 static inline float sigmoid(float x) { return 1 / (1 + exp_v(splat(-x))[0]); }

@@ -1,0 +1,176 @@
+// The gradients of the Attention Free Transformer's average (aft.c), block by block like it: with p the weight of a token over the sum of
+// weights, dvalue = p dout, dkey = dbias = p dout (value - out).
+
+#include "aft.h"
+
+// What the results of a tile of tokens pass on to a block of keys and biases: scaled[t] = dout / sum of weights, and `against`, that times
+// -out, both times e^(exponent of key + exponent of bias - exponent of the sum).
+struct aft_results {
+  float scaled[aft_tile * aft_channels], against[aft_tile * aft_channels];
+};
+
+// Rows of a kind are `width` apart, those of moments, the exponents and sums of weights, twice as far.
+struct aft_gradients {
+  const float *dout, *out, *moments;
+};
+
+static void aft_take_results(const struct aft* aft, const struct aft_gradients* from, uint32_t first, const struct aft_keys* keys,
+                             const struct aft_biases* biases, struct aft_results* results) {
+  for (uint32_t t = biases->begin; t < biases->end; t++) {
+    for (uint32_t c = 0; c < aft->channels; c += lanes) {
+      uint32_t left = aft->channels - c;
+      uint64_t row = (uint64_t)(first + t) * aft->width;
+      vfloat exponent = load_up_to(from->moments + 2 * row + c, left), total = load_up_to(from->moments + 2 * row + aft->width + c, left);
+      vfloat scale = exp_v(load(keys->most + c) + biases->most[t] - exponent);
+      // Lanes beyond the channels have a sum of 0.
+      vfloat scaled = choose(total > 0, scale * load_up_to(from->dout + row + c, left) / total, splat(0));
+      store(results->scaled + t * aft_channels + c, scaled);
+      store(results->against + t * aft_channels + c, -scaled * load_up_to(from->out + row + c, left));
+    }
+  }
+}
+
+static inline float* aft_rows(const struct aft* aft, uint64_t address) {
+  return floats(address) + (uint64_t)aft->segment->start * aft->width + aft->first;
+}
+
+// Tokens that lie before the window of later ones: what those pass on is summed on the way back, relative to an exponent as in
+// wkv_gradient.
+static void aft_gradient_beyond(const struct aft* aft, const struct aft_gradients* from, float* dkey, float* dvalue) {
+  uint32_t count = aft->segment->count;
+  for (uint32_t c = 0; c < aft->channels; c += lanes) {
+    uint32_t left = aft->channels - c;
+    vfloat dnumerator = {0}, ddenominator = {0}, exponent = splat(-1e30f);
+    for (uint32_t s = count > aft->window ? count - aft->window : 0; s-- > 0;) {
+      uint64_t at = (uint64_t)s * aft->width + c, later = (uint64_t)(s + aft->window) * aft->width;
+      vfloat own = -load_up_to(from->moments + 2 * later + c, left), larger = maximum(exponent, own);
+      vfloat total = load_up_to(from->moments + 2 * later + aft->width + c, left);
+      vfloat added = exp_v(own - larger) * load_up_to(from->dout + later + c, left) / total, kept = exp_v(exponent - larger);
+      dnumerator = kept * dnumerator + added;
+      ddenominator = kept * ddenominator - added * load_up_to(from->out + later + c, left);
+      exponent = larger;
+      vfloat weight = exp_v(load_up_to(aft->key + at, left) + exponent);
+      vfloat value = load_up_to(aft->value + at, left);
+      store_up_to(dkey + at, load_up_to(dkey + at, left) + weight * (dnumerator * value + ddenominator), left);
+      store_up_to(dvalue + at, load_up_to(dvalue + at, left) + weight * dnumerator, left);
+    }
+  }
+}
+
+// Tokens less than the window before those of the tile.
+static void aft_gradient_tile(const struct aft* aft, const struct aft_gradients* from, uint32_t first, uint32_t tokens, float* dkey,
+                              float* dvalue) {
+  _Alignas(64) struct aft_keys keys;
+  _Alignas(64) struct aft_biases biases;
+  _Alignas(64) struct aft_results results;
+  _Alignas(64) float scaled[aft_tile * aft_channels], against[aft_tile * aft_channels];
+  uint32_t position = aft->cached + first, begin = aft_window_begin(aft, position), count;
+  for (uint32_t s = begin > aft->cached ? begin : aft->cached; s < position + tokens; s += count) {
+    count = aft_take_block(aft, position, tokens, s, position + tokens, &keys, &biases);
+    aft_take_results(aft, from, first, &keys, &biases, &results);
+    for (uint32_t i = 0; i < count * aft_channels; i++) scaled[i] = against[i] = 0;
+    struct tile weights = {biases.weights + biases.begin * aft_tile, 1, aft_tile};
+    uint32_t rows = biases.end - biases.begin, at = biases.begin * aft_channels;
+    uint32_t columns = (aft->channels + lanes - 1) / lanes * lanes;
+    add_tile_product(scaled, aft_channels, weights, results.scaled + at, aft_channels, count, rows, columns);
+    add_tile_product(against, aft_channels, weights, results.against + at, aft_channels, count, rows, columns);
+    for (uint32_t j = 0; j < count; j++) {
+      for (uint32_t c = 0; c < aft->channels; c += lanes) {
+        uint32_t i = j * aft_channels + c, left = aft->channels - c;
+        uint64_t row = (uint64_t)(s + j - aft->cached) * aft->width + c;
+        vfloat dv = load(keys.weights + i) * load(scaled + i);
+        vfloat dk = load(keys.weighted + i) * load(scaled + i) + load(keys.weights + i) * load(against + i);
+        store_up_to(dkey + row, load_up_to(dkey + row, left) + dk, left);
+        store_up_to(dvalue + row, load_up_to(dvalue + row, left) + dv, left);
+      }
+    }
+  }
+}
+
+// For the keys and values of these tokens.
+//   address: as aft_at has it, then dout, out [tokens, width]; then dkey, dvalue [tokens, width], and largest exponents and sums of
+//     weights [tokens, 2 * width]
+static void aft_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
+  _Alignas(64) struct aft_tile_sums sums;
+  _Alignas(64) struct aft_sums past[aft_channels / lanes];
+  struct range units = share_of(pass->segment_count * aft_blocks(record), 1, thread, pass->thread_count);
+  for (uint32_t unit = units.begin; unit < units.end; unit++) {
+    struct aft aft = aft_at(pass, record, unit);
+    uint32_t count = aft.segment->count;
+    float* moments = floats(record->address[7]) + 2 * (uint64_t)aft.segment->start * aft.width + aft.first;
+    const struct aft_gradients from = {aft_rows(&aft, record->address[3]), aft_rows(&aft, record->address[4]), moments};
+    float *dkey = aft_rows(&aft, record->address[5]), *dvalue = aft_rows(&aft, record->address[6]);
+    for (uint32_t c = 0; c < aft.channels; c += lanes) past[c / lanes] = aft_start(&aft, c);
+    for (uint32_t first = 0; first < count; first += aft_tile) {
+      uint32_t tokens = count - first < aft_tile ? count - first : aft_tile;
+      aft_sum_tile(&aft, aft.cached + first, tokens, past, &sums);
+      for (uint32_t t = 0; t < tokens; t++) {
+        uint64_t row = (uint64_t)(first + t) * aft.width;
+        for (uint32_t c = 0; c < aft.channels; c++) {
+          moments[2 * row + c] = sums.exponent[t * aft_channels + c];
+          moments[2 * row + aft.width + c] = sums.denominator[t * aft_channels + c];
+          dkey[row + c] = dvalue[row + c] = 0;
+        }
+      }
+      aft_gradient_tile(&aft, &from, first, tokens, dkey, dvalue);
+    }
+    aft_gradient_beyond(&aft, &from, dkey, dvalue);
+  }
+}
+
+// A row of biases belongs to one thread: a head's, or those of a tile of positions.
+static int aft_owns_row(const struct pass* pass, const struct record* record, uint32_t row, uint32_t thread) {
+  return (record->count ? row : row / aft_tile) % pass->thread_count == thread;
+}
+
+static void aft_bias_gradient_tile(const struct aft* aft, const struct aft_gradients* from, uint32_t first, uint32_t tokens,
+                                   float* dbias) {
+  _Alignas(64) struct aft_keys keys;
+  _Alignas(64) struct aft_biases biases;
+  _Alignas(64) struct aft_results results;
+  _Alignas(64) float transposed[aft_channels * aft_tile], products[aft_tile * aft_tile];
+  uint32_t position = aft->cached + first, begin = aft_window_begin(aft, position), count;
+  for (uint32_t s = begin > aft->cached ? begin : aft->cached; s < position + tokens; s += count) {
+    count = aft_take_block(aft, position, tokens, s, position + tokens, &keys, &biases);
+    aft_take_results(aft, from, first, &keys, &biases, &results);
+    for (uint32_t i = 0; i < aft_tile * aft_tile; i++) products[i] = 0;
+    uint32_t rows = biases.end - biases.begin;
+    const float *results_of[] = {results.scaled, results.against}, *keys_of[] = {keys.weighted, keys.weights};
+    for (int part = 0; part < 2; part++) {
+      for (uint32_t c = 0; c < aft->channels; c++) {
+        for (uint32_t j = 0; j < aft_tile; j++) transposed[c * aft_tile + j] = j < count ? keys_of[part][j * aft_channels + c] : 0;
+      }
+      struct tile left = {results_of[part] + biases.begin * aft_channels, aft_channels, 1};
+      add_tile_product(products + biases.begin * aft_tile, aft_tile, left, transposed, aft_tile, rows, aft->channels, aft_tile);
+    }
+    for (uint32_t t = biases.begin; t < biases.end; t++) {
+      uint32_t at = position + t;
+      float* row = dbias + (uint64_t)aft_bias_row(aft, at) * aft->window;
+      for (uint32_t j = 0; j < count && s + j <= at; j++) {
+        if (at - s - j < aft->window) row[at - s - j] += biases.weights[t * aft_tile + j] * products[t * aft_tile + j];
+      }
+    }
+  }
+}
+
+// For biases: for each row of them the sum over tokens and channels. Threads share the tiles of positions, or the heads.
+//   address: as aft_at has it, then dout, out [tokens, width], exponents and sums [tokens, 2 * width]; then dbias [rows, inputs]
+static void aft_bias_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
+  uint32_t blocks = aft_blocks(record);
+  float* dbias = floats(record->address[6]);
+  for (uint32_t row = 0; row < record->rows; row++) {
+    if (!aft_owns_row(pass, record, row, thread)) continue;
+    for (uint64_t i = 0; i < record->inputs; i++) dbias[(uint64_t)row * record->inputs + i] = 0;
+  }
+  for (uint32_t unit = 0; unit < pass->segment_count * blocks; unit++) {
+    struct aft aft = aft_at(pass, record, unit);
+    const float* moments = floats(record->address[5]) + 2 * (uint64_t)aft.segment->start * aft.width + aft.first;
+    const struct aft_gradients from = {aft_rows(&aft, record->address[3]), aft_rows(&aft, record->address[4]), moments};
+    // Tiles begin where those of every other segment do, so that a row of biases has one owner.
+    for (uint32_t first = 0, tokens; first < aft.segment->count; first += tokens) {
+      tokens = aft_tile - (aft.cached + first) % aft_tile;
+      if (aft.segment->count - first < tokens) tokens = aft.segment->count - first;
+      if (aft_owns_row(pass, record, aft_bias_row(&aft, aft.cached + first), thread)) aft_bias_gradient_tile(&aft, &from, first, tokens, dbias);
+    }
+  }
+}
