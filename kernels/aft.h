@@ -6,7 +6,7 @@
 #include "load_weights.h"
 #include "products.h"
 
-enum { aft_channels = 64, aft_tile = 32 };
+enum { aft_channels = 32, aft_tile = 32 };
 
 // Beyond this difference between exponents in a tile, their products would lose digits: the tile is taken apart.
 static const float aft_most_spread = 30;

@@ -40,6 +40,17 @@ export function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): numbe
   return largest;
 }
 
+/** The length of the difference of two vectors over that of the second. */
+export function relativeError(found: ArrayLike<number>, exact: ArrayLike<number>): number {
+  if (found.length !== exact.length) return Number.NaN;
+  let [difference, size] = [0, 0];
+  for (let i = 0; i < exact.length; i++) {
+    difference += ((found[i] as number) - (exact[i] as number)) ** 2;
+    size += (exact[i] as number) ** 2;
+  }
+  return Math.sqrt(difference / size);
+}
+
 /** The backends that `load` takes here, with numbers of threads. */
 export const loadable: readonly { backend: BackendName; threads: number }[] = [
   { backend: "reference", threads: 1 },

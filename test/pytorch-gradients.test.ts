@@ -6,7 +6,7 @@ import { openReferenceTraining } from "#rwkv/backends/reference/reference-traini
 import type { OpenTraining } from "#rwkv/backends/training";
 import { bindModel } from "#rwkv/models/versions";
 import { trainableModel } from "#rwkv/training/trainable-model";
-import { trainers } from "./environment.js";
+import { relativeError, trainers } from "./environment.js";
 import { fixture, hasSharedData, readJson, sharedData } from "./fixture-files.js";
 
 if (!hasSharedData) console.info("skipped: no data folder beside the checkout, so no larger reference gradients");
@@ -38,13 +38,7 @@ async function errors(path: string, gradients: Checkpoint, expected: Expected, o
   const { losses } = await runtime.step(segments, settings, 0);
   const found = new Map<string, number>();
   for (const { name, gradient } of runtime.parameters) {
-    const exact = await readFloat32(gradients.tensors.get(name)!);
-    let [difference, size] = [0, 0];
-    exact.forEach((value, i) => {
-      difference += (value - gradient[i]!) ** 2;
-      size += value ** 2;
-    });
-    found.set(name, Math.sqrt(difference / size));
+    found.set(name, relativeError(gradient, await readFloat32(gradients.tensors.get(name)!)));
   }
   await runtime.dispose();
   await checkpoint.close();
