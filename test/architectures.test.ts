@@ -2,7 +2,7 @@
 // measurements of growth.
 
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
@@ -12,7 +12,9 @@ import type { StoredTensor } from "#rwkv/checkpoints/checkpoint";
 import { elementCount } from "#rwkv/dtypes";
 import type { Graph } from "#rwkv/graph/graph";
 import { architectures } from "#rwkv/lab/architectures/index";
-import { type ScaleResult, slope } from "#rwkv/lab/scale";
+import { spread } from "#rwkv/lab/curves";
+import type { ReportFigures } from "#rwkv/lab/report-figures";
+import { slope } from "#rwkv/lab/scale";
 import type { BoundModel } from "#rwkv/models/versions";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { storedTensor } from "#rwkv/training/initialize";
@@ -103,9 +105,9 @@ test("rwkv lab scale writes figures of every architecture and length, and the pa
     encoding: "utf8",
     stdio: ["ignore", "pipe", "ignore"],
   });
-  const results = JSON.parse(readFileSync(join(folder, "scale.json"), "utf8")) as ScaleResult[];
-  expect(results.map(({ name }) => name)).toEqual(architectures.map(({ name }) => name));
-  for (const { name, points, measured } of results) {
+  const { results } = JSON.parse(readFileSync(join(folder, "scale.json"), "utf8")) as ReportFigures["scale"];
+  expect(Object.keys(results)).toEqual(architectures.map(({ name }) => name));
+  for (const [name, { points, measured }] of Object.entries(results)) {
     expect(stdout).toContain(name);
     expect(points.map((point) => point.tokens)).toEqual([64, 128]);
     for (const point of points) for (const value of Object.values(point)) expect(value).toBeGreaterThan(0);
@@ -113,7 +115,42 @@ test("rwkv lab scale writes figures of every architecture and length, and the pa
     expect(measured.state).toBeCloseTo(name === "transformer" || name === "aft-full" ? 1 : 0, 1);
   }
   expect(readFileSync(join(folder, "scale.html"), "utf8")).toContain("Exponents of T");
-  expect(() =>
-    execFileSync(process.execPath, [program, "lab", "scale", "--architectures", "lstm"], { stdio: "pipe" }),
-  ).toThrow(/expected rnn, gru, transformer, .*, found lstm/);
+  // The overview knows what is in the folder, and makes nothing of files that are something else.
+  writeFileSync(join(folder, "parallel.json"), '{"speed_up": "much"}');
+  execFileSync(process.execPath, [program, "lab", "explain", "--prompt", "The king", "--out", folder], {
+    stdio: "pipe",
+  });
+  const overview = readFileSync(join(folder, "index.html"), "utf8");
+  for (const { title } of architectures) expect(overview).toContain(title);
+  for (const page of ["scale.html", "explain.html"]) expect(overview).toContain(page);
+  for (const command of ["rwkv lab train", "rwkv lab parallel"])
+    expect(overview).toContain(`${command}</code> has not`);
+});
+
+test("what cannot be measured is refused before anything is", () => {
+  const run = (...args: string[]) =>
+    execFileSync(process.execPath, [program, "lab", "scale", ...args], { encoding: "utf8", stdio: "pipe" });
+  expect(() => run("--architectures", "lstm")).toThrow(/expected rnn, gru, transformer, .*, found lstm/);
+  expect(() => run("--lengths", "512,128")).toThrow(/ascending/);
+  // A bias for every pair of 2^18 positions.
+  expect(() => run("--lengths", "64,262144", "--architectures", "rnn,aft-full")).toThrow(
+    /^error: aft-full, 262144 tokens: training takes more than \d+\.\d GiB of memory, this machine has/m,
+  );
+});
+
+test("names at the ends of curves are a line apart, and in order", () => {
+  const heights = spread([1.5, 1.51, 1.505, 3], [1, 4], false);
+  const [first, second, third, fourth] = [heights[0], heights[2], heights[1], heights[3]].map(Number) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  expect(second - first).toBeCloseTo(third - second, 6);
+  expect(second - first).toBeGreaterThan(0.1);
+  expect(fourth).toBeCloseTo(3, 6);
+  // What does not fit above goes down.
+  const powers = spread([1000, 999, 998], [1, 1000], true);
+  expect(powers[0]).toBeCloseTo(1000, 3);
+  expect(powers[1]! / powers[2]!).toBeCloseTo(powers[0]! / powers[1]!, 6);
 });

@@ -1,10 +1,7 @@
 // rwkv lab: looks into a model, and measures what is said of RWKV.
 
-import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
 import { defaultThreads } from "#platform/backends";
-import { writeFileAtomically } from "#platform/file-writer";
 import { embeddedModel } from "#platform/files";
 import { RwkvError } from "../errors.js";
 import type { Architecture } from "../lab/architectures/architecture.js";
@@ -15,6 +12,8 @@ import { type Explanation, explain } from "../lab/explain.js";
 import { explainReport } from "../lab/explain-report.js";
 import { compareParallel, type ParallelResult } from "../lab/parallel.js";
 import { parallelReport } from "../lab/parallel-report.js";
+import { byName, type ReportFigures, type ReportName } from "../lab/report-figures.js";
+import { writeReport } from "../lab/report-folder.js";
 import { measureScale, type ScaleResult } from "../lab/scale.js";
 import { scaleReport } from "../lab/scale-report.js";
 import { toldTales } from "../lab/told-tales.js";
@@ -81,7 +80,7 @@ function addCompare(lab: Command): void {
     .option("--vocab <n>", "tokens of the tokenizer (1024; 512 with --quick)", wholeNumber(257))
     .option("--context <n>", "tokens of a sequence (128; 64 with --quick)", wholeNumber(2))
     .option("--batch <n>", "sequences of a step", wholeNumber(1), 8)
-    .option("--steps <n>", "steps of each (1000; 150 with --quick)", wholeNumber(1))
+    .option("--steps <n>", "steps of each (800; 150 with --quick)", wholeNumber(1))
     .option("--threads <n>", "compute threads (one for each core)", wholeNumber(1, 256))
     .option("--seed <n>", "of weights and order", wholeNumber(0, 2 ** 32 - 1), 1)
     .option("--quick", "small models and few steps: three minutes")
@@ -89,12 +88,14 @@ function addCompare(lab: Command): void {
     .action(async (options: CompareOptions) => {
       const { data, quick = false, threads = defaultThreads(), heads, batch, seed, out } = options;
       const { layers = quick ? 2 : 4, width = quick ? 64 : 128, context = quick ? 64 : 128 } = options;
-      const { vocab = quick ? 512 : 1024, steps = quick ? 150 : 1000 } = options;
+      const { vocab = quick ? 512 : 1024, steps = quick ? 150 : 800 } = options;
       if (width % heads !== 0) throw new RwkvError(`--heads: expected a divisor of the width ${width}, found ${heads}`);
       const documents = holdOut(data === undefined ? await tales(quick) : await readDocuments(data), 0.05);
-      const size = { layers, width, heads, vocabulary: vocab, context, batch, steps, threads, seed };
+      const size = { layers, width, heads, vocabulary: vocab, context, batch, steps };
       const results = await compareArchitectures({
         ...size,
+        threads,
+        seed,
         architectures: options.architectures,
         documents,
         measurements: 10,
@@ -103,7 +104,8 @@ function addCompare(lab: Command): void {
       });
       const text = data ?? "tales told by the model in the package";
       const about = `${layers} layers x ${width}, ${steps} steps of ${batch} x ${context} tokens on ${text}, ${threads} threads.`;
-      await writeReport(out, "train", results, await compareReport(results, about));
+      const figures = { setup: { text, ...size, threads, seed }, results: byName(results) };
+      await report(out, "train", figures, await compareReport(results, about));
       process.stdout.write(compareSummary(results));
     });
 }
@@ -144,25 +146,30 @@ function addScale(lab: Command): void {
       "how costs grow with the length of a text: training, prompts, tokens, memory, beside what the papers say",
     )
     .option("--architectures <names>", "several separated by commas (all)", architectureList, architectures)
-    .option("--lengths <list>", "numbers of tokens, ascending (128 to 8192 by doubling)", lengthList)
+    .option(
+      "--lengths <list>",
+      "numbers of tokens, ascending (128 to 16384 by doubling; to 4096 with --quick)",
+      lengthList,
+    )
     .option("--layers <n>", "layers of each model", wholeNumber(1, 64), 2)
     .option("--width <n>", "width of each model", wholeNumber(1, 4096), 64)
     .option("--heads <n>", "heads of kinds of attention", wholeNumber(1, 64), 2)
     .option("--threads <n>", "compute threads (one for each core)", wholeNumber(1, 256))
     .option("--rounds <n>", "rounds that medians are taken over", wholeNumber(1), 3)
-    .option("--quick", "up to 4096 tokens")
+    .option("--quick", "up to 4096 tokens: a minute")
     .option("--out <folder>", "folder for scale.json and scale.html", "lab")
     .action(async (options: ScaleOptions) => {
       const { layers, width, heads, threads = defaultThreads(), rounds, quick = false, out } = options;
       if (width % heads !== 0) throw new RwkvError(`--heads: expected a divisor of the width ${width}, found ${heads}`);
-      const lengths = options.lengths ?? [128, 256, 512, 1024, 2048, 4096, ...(quick ? [] : [8192])];
-      const setup = { architectures: options.architectures, lengths, layers, width, heads, threads, rounds };
+      const lengths = options.lengths ?? [128, 256, 512, 1024, 2048, 4096, ...(quick ? [] : [8192, 16384])];
+      const setup = { layers, width, heads, lengths, threads, rounds };
       const results = await measureScale({
         ...setup,
+        architectures: options.architectures,
         onNotice: note,
         onProgress: (name, length) => note(`${name}, ${length} tokens`),
       });
-      await writeReport(out, "scale", results, await scaleReport(results, setup));
+      await report(out, "scale", { setup, results: byName(results) }, await scaleReport(results, setup));
       process.stdout.write(scaleSummary(results));
     });
 }
@@ -214,7 +221,7 @@ function addParallel(lab: Command): void {
       const size = options.shape ?? shape(quick ? "2x64x500" : "6x256x4096");
       const { batch = quick ? 8 : 16, context = quick ? 64 : 256 } = options;
       const result = await compareParallel({ size, batch, context, threads, rounds, onNotice: note });
-      await writeReport(out, "parallel", result, await parallelReport(result));
+      await report(out, "parallel", result, await parallelReport(result));
       process.stdout.write(parallelSummary(result));
     });
 }
@@ -248,19 +255,19 @@ function addExplain(lab: Command): void {
         prompt,
         tokenizer === undefined ? undefined : await openTokenizer(tokenizer),
       );
-      await writeReport(out, "explain", explanation, await explainReport(explanation));
+      await report(out, "explain", explanation, await explainReport(explanation));
       process.stdout.write(summary(explanation));
     });
 }
 
-/** Writes results as NAME.json and as the page NAME.html. */
-async function writeReport(folder: string, name: string, results: object, page: string): Promise<void> {
-  await mkdir(folder, { recursive: true });
-  const write = (file: string, text: string) =>
-    writeFileAtomically(join(folder, file), (to) => to.append(new TextEncoder().encode(text)));
-  await write(`${name}.json`, `${JSON.stringify(results, null, 1)}\n`);
-  await write(`${name}.html`, page);
-  note(`${join(folder, `${name}.html`)}: the report`);
+async function report<Name extends ReportName>(
+  folder: string,
+  name: Name,
+  figures: ReportFigures[Name],
+  page: string,
+): Promise<void> {
+  const written = await writeReport(folder, name, figures, page);
+  note(`${written.page}: the report; ${written.overview}: all reports`);
 }
 
 function summary({ layers }: Explanation): string {

@@ -1,9 +1,8 @@
 // Architectures trained side by side, as a page.
 
-import { svgPlot } from "../plots/svg-plot.js";
 import type { ComparePoint, CompareResult } from "./compare.js";
+import { plotCurves } from "./curves.js";
 import { escapeHtml, figure, htmlTable, reportPage } from "./report.js";
-import { lineColors } from "./scale-report.js";
 
 export async function compareReport(results: readonly CompareResult[], about: string): Promise<string> {
   const sorted = [...results].sort((a, b) => lastOf(a).bits_per_byte - lastOf(b).bits_per_byte);
@@ -44,25 +43,9 @@ function lastOf({ points }: CompareResult): ComparePoint {
 }
 
 function curves(results: readonly CompareResult[], label: string, x: (point: ComparePoint) => number): Promise<string> {
-  const points = results.flatMap(({ title, points: all }) =>
-    all.map((point) => ({ title, x: x(point), bits: point.bits_per_byte })),
-  );
-  return svgPlot((Plot) => ({
-    ariaLabel: `bits per byte over ${label}`,
-    width: 720,
-    height: 420,
-    marginLeft: 50,
-    marginRight: 120,
-    style: { background: "transparent", color: "currentColor", fontFamily: "system-ui, sans-serif", fontSize: "12px" },
-    x: { label },
-    y: { label: "bits per byte", grid: true },
-    color: { domain: results.map(({ title }) => title), range: [...lineColors] },
-    marks: [
-      Plot.lineY(points, { x: "x", y: "bits", stroke: "title", strokeWidth: 2, marker: "dot" }),
-      Plot.text(
-        results.map((result) => ({ title: result.title, x: x(lastOf(result)), bits: lastOf(result).bits_per_byte })),
-        { x: "x", y: "bits", text: "title", fill: "title", textAnchor: "start", dx: 8 },
-      ),
-    ],
+  const all = results.map(({ title, points }) => ({
+    title,
+    points: points.map((point) => ({ x: x(point), y: point.bits_per_byte })),
   }));
+  return plotCurves(all, { x: label, y: "bits per byte", logarithmic: false });
 }

@@ -10,13 +10,12 @@ import { datasetOf, trainTokenizer } from "../training/dataset.js";
 import type { SplitDocuments } from "../training/documents.js";
 import { bitsPerByte } from "../training/evaluation.js";
 import { initializeRwkv4 } from "../training/initialize.js";
-import { checkMemory } from "../training/memory.js";
 import { openTrainingOn } from "../training/open-training.js";
 import { learningRateAt } from "../training/schedule.js";
-import { trainableModel } from "../training/trainable-model.js";
 import type { Architecture, ArchitectureSize } from "./architectures/architecture.js";
 import { rwkv4 } from "./architectures/rwkv4.js";
 import { firstWeights } from "./first-weights.js";
+import { checkedModel } from "./learning-model.js";
 
 export interface CompareSetup {
   readonly architectures: readonly Architecture[];
@@ -55,6 +54,8 @@ export interface CompareResult {
 }
 
 const learningRate = 3e-3;
+/** RWKV-LM's L2Wrap, for all. */
+const logitPenalty = 1e-4;
 const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.01, maxGradientNorm: 1 };
 
 /** @throws TrainingError when there is too little text, or not enough memory */
@@ -79,16 +80,15 @@ async function trainOne(
   data: ReturnType<typeof datasetOf>,
 ): Promise<CompareResult> {
   const { batch, context, steps, measurements, threads, seed, onNotice } = setup;
-  const graph = architecture.build(size);
+  const model = checkedModel(architecture.name, architecture.build(size), batch * context, logitPenalty);
+  const { graph } = model;
   const random = randomGenerator(seed);
   const tensors =
     architecture === rwkv4
       ? initializeRwkv4(graph.weights, { size, embeddingRange: learningRate, random })
       : firstWeights(graph, learningRate, random);
-  const model = trainableModel(graph, tensors, { weights: graph.weights, logitPenalty: 1e-4 });
-  checkMemory(model, batch * context);
   const limits = { threads, maxTokens: batch * context, maxSegments: batch, onNotice };
-  const runtime = await openTrainingOn(undefined, model, limits);
+  const runtime = await openTrainingOn(undefined, { ...model, tensors }, limits);
   try {
     const batches = shuffledBatches(data.tokens, batch, context, seed);
     const empty = runtime.createState();

@@ -1,7 +1,7 @@
 // Is training serial? The same RWKV-4 over the same batch, token by token as it generates, and all tokens at once as it trains: how
 // long each takes, and whether losses and gradients are the same.
 
-import type { TrainingRuntime, TrainingSegment } from "../backends/training.js";
+import type { TrainableModel, TrainingRuntime, TrainingSegment } from "../backends/training.js";
 import { median } from "../bench/median.js";
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { readFloat32 } from "../checkpoints/read-tensor.js";
@@ -11,9 +11,8 @@ import type { ModelSize } from "../models/model-definition.js";
 import { rwkv4 } from "../models/rwkv4.js";
 import { type RandomGenerator, randomGenerator } from "../sampling/random.js";
 import { initializeRwkv4, normal, storedTensor } from "../training/initialize.js";
-import { checkMemory } from "../training/memory.js";
 import { openTrainingOn } from "../training/open-training.js";
-import { trainableModel } from "../training/trainable-model.js";
+import { checkedModel } from "./learning-model.js";
 
 export interface ParallelSetup {
   readonly size: ModelSize;
@@ -65,11 +64,15 @@ export async function compareParallel(setup: ParallelSetup): Promise<ParallelRes
   const { size, batch, context } = setup;
   const random = randomGenerator(1);
   const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5 });
-  const tensors = await randomWeights(graph, size, random);
-  const runtime = await open(setup, graph, tensors);
   // The same model with a sum in the place of the recurrence: what a step takes less is what wkv takes.
   const summed = rewriteGraph(graph, (copy) => (copy.op === "wkv" ? binary("add", copy.key, copy.value) : copy));
-  const without = await open(setup, summed, tensors);
+  const models = [graph, summed].map((each) => checkedModel("rwkv4", each, batch * context)) as [
+    TrainableModel,
+    TrainableModel,
+  ];
+  const tensors = await randomWeights(graph, size, random);
+  const runtime = await open(setup, { ...models[0], tensors });
+  const without = await open(setup, { ...models[1], tensors });
   try {
     const rows = Array.from({ length: batch }, () =>
       Int32Array.from({ length: context + 1 }, () => Math.floor(random.uniform() * size.vocabulary)),
@@ -126,13 +129,7 @@ async function randomWeights(
   return tensors;
 }
 
-function open(
-  { batch, context, threads, onNotice }: ParallelSetup,
-  graph: Graph,
-  tensors: ReadonlyMap<string, StoredTensor>,
-): Promise<TrainingRuntime> {
-  const model = trainableModel(graph, tensors, { weights: graph.weights, logitPenalty: 0 });
-  checkMemory(model, batch * context);
+function open({ batch, context, threads, onNotice }: ParallelSetup, model: TrainableModel): Promise<TrainingRuntime> {
   return openTrainingOn(undefined, model, { threads, maxTokens: batch * context, maxSegments: batch, onNotice });
 }
 

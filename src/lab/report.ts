@@ -7,7 +7,13 @@ export interface Section {
   readonly body: string;
 }
 
-export function reportPage(title: string, introduction: string, sections: readonly Section[]): string {
+/** @param overviewBeside whether the page has a link to index.html */
+export function reportPage(
+  title: string,
+  introduction: string,
+  sections: readonly Section[],
+  overviewBeside = true,
+): string {
   const parts = sections.map(
     (section) => `<section>\n<h2>${escapeHtml(section.title)}</h2>\n${section.body}\n</section>`,
   );
@@ -21,7 +27,7 @@ export function reportPage(title: string, introduction: string, sections: readon
 </head>
 <body>
 <main>
-<h1>${escapeHtml(title)}</h1>
+${overviewBeside ? '<nav><a href="index.html">All reports</a></nav>\n' : ""}<h1>${escapeHtml(title)}</h1>
 <p>${introduction}</p>
 ${parts.join("\n")}
 </main>
@@ -67,6 +73,8 @@ figure h2 { font-size: 0.95rem; margin: 0.5rem 0 0; }
 table { border-collapse: collapse; font-size: 0.85rem; white-space: nowrap; }
 th, td { padding: 0.25rem 0.5rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { color: var(--faint); font-weight: 600; }
+a { color: inherit; text-decoration-color: var(--faint); text-underline-offset: 0.2em; }
+nav { font-size: 0.9rem; }
 code { font: 0.85em ui-monospace, monospace; white-space: pre; }
 small { color: var(--faint); }
 svg { color: var(--text); background: transparent; --plot-background: var(--ground); max-width: none; }

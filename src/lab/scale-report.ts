@@ -1,21 +1,8 @@
 // How costs grow, as a page: theory and measurement in one table, and the curves.
 
-import { svgPlot } from "../plots/svg-plot.js";
+import { plotCurves } from "./curves.js";
 import { escapeHtml, figure, htmlTable, reportPage } from "./report.js";
 import type { ScalePoint, ScaleResult } from "./scale.js";
-
-/** Told apart on light and dark ground, and by those who see few colours. */
-export const lineColors: readonly string[] = [
-  "#8a8d94",
-  "#b8912a",
-  "#4f7fd6",
-  "#2a8f9e",
-  "#8a63c9",
-  "#c2477f",
-  "#5b9a45",
-  "#9c6b4f",
-  "#d9622b",
-];
 
 const measures: readonly {
   readonly title: string;
@@ -69,28 +56,11 @@ function exponentTable(results: readonly ScaleResult[]): string {
 }
 
 function curves(results: readonly ScaleResult[], unit: string, of: (point: ScalePoint) => number): Promise<string> {
-  const points = results.flatMap(({ title, points: all }) =>
-    all.map((point) => ({ title, tokens: point.tokens, value: of(point) })),
-  );
-  const lengths = [...new Set(points.map(({ tokens }) => tokens))];
-  return svgPlot((Plot) => ({
-    ariaLabel: `${unit} over T`,
-    width: 720,
-    height: 300,
-    marginLeft: 70,
-    marginRight: 120,
-    style: { background: "transparent", color: "currentColor", fontFamily: "system-ui, sans-serif", fontSize: "12px" },
-    x: { type: "log", base: 2, label: "T", ticks: lengths, tickFormat: (tokens: number) => String(tokens) },
-    y: { type: "log", label: unit, grid: true, tickFormat: "~g" },
-    color: { domain: results.map(({ title }) => title), range: [...lineColors] },
-    marks: [
-      Plot.lineY(points, { x: "tokens", y: "value", stroke: "title", marker: "dot", strokeWidth: 2 }),
-      Plot.text(
-        points.filter(({ tokens }) => tokens === lengths.at(-1)),
-        { x: "tokens", y: "value", text: "title", fill: "title", textAnchor: "start", dx: 8 },
-      ),
-    ],
+  const all = results.map(({ title, points }) => ({
+    title,
+    points: points.map((point) => ({ x: point.tokens, y: of(point) })),
   }));
+  return plotCurves(all, { x: "T", y: unit, logarithmic: true });
 }
 
 function figureTable(results: readonly ScaleResult[]): string {

@@ -6,11 +6,10 @@ import type { TrainingRuntime } from "../backends/training.js";
 import { median } from "../bench/median.js";
 import { stateLayout } from "../graph/state-layout.js";
 import { randomGenerator } from "../sampling/random.js";
-import { checkMemory } from "../training/memory.js";
 import { openTrainingOn } from "../training/open-training.js";
-import { trainableModel } from "../training/trainable-model.js";
-import type { Architecture, Growth } from "./architectures/architecture.js";
+import type { Architecture, ArchitectureSize, Growth } from "./architectures/architecture.js";
 import { firstWeights } from "./first-weights.js";
+import { checkedModel } from "./learning-model.js";
 
 export interface ScaleSetup {
   readonly architectures: readonly Architecture[];
@@ -52,12 +51,16 @@ export interface ScaleResult {
 }
 
 const vocabulary = 256;
-/** Tokens that are generated behind T. */
-const generated = 12;
+/** Tokens that are generated behind T, the first of them to warm up. */
+const generated = 64;
+const unmeasured = 16;
 const still = { step: 1, learningRate: 0, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradientNorm: 1 };
 
-/** @throws TrainingError when a length would take more than the machine's memory */
+/** @throws TrainingError, before anything is measured, when a length would take more than the machine's memory */
 export async function measureScale(setup: ScaleSetup): Promise<ScaleResult[]> {
+  for (const architecture of setup.architectures) {
+    for (const tokens of setup.lengths) modelOf(architecture, sizeFor(setup, tokens), tokens);
+  }
   const results: ScaleResult[] = [];
   for (const architecture of setup.architectures) {
     const points: ScalePoint[] = [];
@@ -71,16 +74,21 @@ export async function measureScale(setup: ScaleSetup): Promise<ScaleResult[]> {
   return results;
 }
 
+function sizeFor({ layers, width, heads }: ScaleSetup, tokens: number): ArchitectureSize {
+  return { layers, width, hidden: 4 * width, vocabulary, heads, capacity: tokens + generated };
+}
+
+function modelOf(architecture: Architecture, size: ArchitectureSize, tokens: number) {
+  return checkedModel(`${architecture.name}, ${tokens} tokens`, architecture.build(size), tokens);
+}
+
 async function measureLength(setup: ScaleSetup, architecture: Architecture, tokens: number): Promise<ScalePoint> {
-  const { layers, width, heads, threads, rounds, onNotice } = setup;
-  const size = { layers, width, hidden: 4 * width, vocabulary, heads, capacity: tokens + generated };
-  const graph = architecture.build(size);
-  const model = trainableModel(graph, firstWeights(graph, 1, randomGenerator(1)), {
-    weights: graph.weights,
-    logitPenalty: 0,
-  });
-  checkMemory(model, tokens);
-  const runtime = await openTrainingOn(undefined, model, { threads, maxTokens: tokens, maxSegments: 1, onNotice });
+  const { threads, rounds, onNotice } = setup;
+  const size = sizeFor(setup, tokens);
+  const model = modelOf(architecture, size, tokens);
+  const tensors = firstWeights(model.graph, 1, randomGenerator(1));
+  const limits = { threads, maxTokens: tokens, maxSegments: 1, onNotice };
+  const runtime = await openTrainingOn(undefined, { ...model, tensors }, limits);
   try {
     const random = randomGenerator(2);
     const text = Int32Array.from({ length: tokens + 1 }, () => Math.floor(random.uniform() * vocabulary));
@@ -114,7 +122,7 @@ async function secondsOfToken(runtime: TrainingRuntime, state: RuntimeState): Pr
     const segment = { state, nextState: state, tokens: [i], targets: [0] };
     samples.push(await secondsOf(() => runtime.evaluate([segment])));
   }
-  return median(samples.slice(2));
+  return median(samples.slice(unmeasured));
 }
 
 async function secondsOf(task: () => Promise<unknown>): Promise<number> {
