@@ -77,7 +77,7 @@ test("the page stands alone, and does not run what a text says", async () => {
   const page = await explainReport({ ...explanation, prompt: "<script>alert(1)</script>" });
   expect(page).toContain("&lt;script&gt;");
   expect(page).not.toMatch(/<script|<link|src=|https?:\/\/(?!www\.w3\.org)/);
-  expect(page.match(/<svg/g)?.length).toBe(4);
+  expect(page.match(/<svg/g)?.length).toBe(5);
 });
 
 test("the command writes the page and the numbers", async () => {
@@ -112,11 +112,11 @@ test("parallel and serial forms give the same losses and gradients, by the comma
     encoding: "utf8",
     stdio: ["ignore", "pipe", "ignore"],
   });
-  expect(stdout).toMatch(/all at once .*times as fast/);
+  expect(stdout).toMatch(/one text: .* all at once .*times as fast/);
   const result = JSON.parse(readFileSync(join(folder, "parallel.json"), "utf8")) as ParallelResult;
   expect(result).toMatchObject({ model: "2x24x60", batch: 3, context: 20 });
   expect(result.loss_difference).toBeLessThan(1e-5);
   expect(result.directions.length).toBe(4);
-  for (const { parallel, serial } of result.directions) expect(parallel / serial).toBeCloseTo(1, 2);
+  for (const { parallel, serial } of result.directions) expect(Math.abs(parallel / serial - 1)).toBeLessThan(1e-3);
   expect(readFileSync(join(folder, "parallel.html"), "utf8")).toContain("Is training RWKV serial?");
 });

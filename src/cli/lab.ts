@@ -111,7 +111,7 @@ function addCompare(lab: Command): void {
 }
 
 /** About how many tokens the model in the package tells. */
-const toldTokens = { quick: 24_000, whole: 150_000 };
+const toldTokens = { quick: 24_000, whole: 300_000 };
 
 async function tales(quick: boolean): Promise<Document[]> {
   const tokens = quick ? toldTokens.quick : toldTokens.whole;
@@ -155,7 +155,7 @@ function addScale(lab: Command): void {
     .option("--width <n>", "width of each model", wholeNumber(1, 4096), 64)
     .option("--heads <n>", "heads of kinds of attention", wholeNumber(1, 64), 2)
     .option("--threads <n>", "compute threads (one for each core)", wholeNumber(1, 256))
-    .option("--rounds <n>", "rounds that medians are taken over", wholeNumber(1), 3)
+    .option("--rounds <n>", "rounds that medians are taken over, at least", wholeNumber(1), 3)
     .option("--quick", "up to 4096 tokens: a minute")
     .option("--out <folder>", "folder for scale.json and scale.html", "lab")
     .action(async (options: ScaleOptions) => {
@@ -228,12 +228,14 @@ function addParallel(lab: Command): void {
 
 function parallelSummary(result: ParallelResult): string {
   const worst = Math.max(...result.directions.map(({ parallel, serial }) => Math.abs(parallel / serial - 1)));
+  const line = (what: string, serial: number, parallel: number) =>
+    `  ${what}: token by token ${serial.toFixed(3)} s, all at once ${parallel.toFixed(3)} s, ${(serial / parallel).toFixed(1)} times as fast\n`;
   return (
     `${result.model}, ${result.batch} x ${result.context} tokens, ${result.threads} threads\n` +
-    `  token by token ${result.serial_seconds.toFixed(3)} s, all at once ${result.parallel_seconds.toFixed(3)} s: ` +
-    `${result.speed_up.toFixed(1)} times as fast\n` +
+    line("one text", result.one_text.serial_seconds, result.one_text.parallel_seconds) +
+    line(`${result.batch} texts`, result.serial_seconds, result.parallel_seconds) +
     `  losses differ by at most ${result.loss_difference.toExponential(1)} nats, gradients along ${result.directions.length} directions by ` +
-    `${(worst * 100).toFixed(2)} %\n` +
+    `${worst.toExponential(1)} of their size\n` +
     `  wkv takes ${(result.wkv_share_of_step * 100).toFixed(1)} % of a training step of ${result.step_seconds.toFixed(3)} s\n`
   );
 }
@@ -249,12 +251,10 @@ function addExplain(lab: Command): void {
     .option("--prompt <text>", "the text, at most 64 tokens", defaultPrompt)
     .option("--out <folder>", "folder for explain.json and explain.html", "lab")
     .addHelpText("after", '\nExample:\n  $ rwkv lab explain --prompt "The king gave his daughter to the" --out lab')
-    .action(async ({ model = embeddedModel, tokenizer, prompt, out }: ExplainOptions) => {
-      const explanation = await explain(
-        model,
-        prompt,
-        tokenizer === undefined ? undefined : await openTokenizer(tokenizer),
-      );
+    .action(async ({ model, tokenizer, prompt, out }: ExplainOptions) => {
+      const own = tokenizer === undefined ? undefined : await openTokenizer(tokenizer);
+      const found = await explain(model ?? embeddedModel, prompt, own);
+      const explanation = { ...found, model: model ?? "the model in the package" };
       await report(out, "explain", explanation, await explainReport(explanation));
       process.stdout.write(summary(explanation));
     });

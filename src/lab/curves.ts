@@ -2,6 +2,7 @@
 
 import { svgPlot } from "../plots/svg-plot.js";
 import { architectures } from "./architectures/index.js";
+import { narrowScreen, plotForScreens } from "./report.js";
 
 export interface Curve {
   readonly title: string;
@@ -29,11 +30,16 @@ const colors: readonly string[] = [
 ];
 
 const height = 400;
-const margins = { marginTop: 24, marginBottom: 36, marginLeft: 64, marginRight: 130 } as const;
+const margins = { marginTop: 24, marginBottom: 40 } as const;
 /** Pixels from one name to the next. */
 const lineHeight = 15;
 
+/** The plot as HTML. */
 export function plotCurves(curves: readonly Curve[], axes: CurveAxes): Promise<string> {
+  return plotForScreens((width) => drawCurves(curves, axes, width));
+}
+
+function drawCurves(curves: readonly Curve[], axes: CurveAxes, width: number): Promise<string> {
   const points = curves.flatMap(({ title, points: all }) => all.map((point) => ({ title, ...point })));
   const ys = points.map(({ y }) => y);
   const [least, most] = [Math.min(...ys), Math.max(...ys)];
@@ -46,24 +52,48 @@ export function plotCurves(curves: readonly Curve[], axes: CurveAxes): Promise<s
   );
   const lastX = Math.max(...ends.map(({ x }) => x));
   const labels = ends.map(({ title }, i) => ({ title, x: lastX, y: heights[i] as number }));
-  const xs = [...new Set(points.map(({ x }) => x))];
+  const narrow = width === narrowScreen;
   const type = axes.logarithmic ? "log" : "linear";
+  const xs = [...new Set(points.map(({ x }) => x))].sort((a, b) => a - b);
+  const xTicks = xs.filter((_, i) => !narrow || (xs.length - 1 - i) % 2 === 0);
   return svgPlot((Plot) => ({
     ariaLabel: `${axes.y} over ${axes.x}`,
-    width: 720,
+    width,
     height,
     ...margins,
-    style: { background: "transparent", color: "currentColor", fontFamily: "system-ui, sans-serif", fontSize: "12px" },
-    x: axes.logarithmic
-      ? { type, base: 2, label: axes.x, ticks: xs, tickFormat: String, insetRight: 8 }
-      : { type, label: axes.x, insetRight: 8 },
-    y: { type, label: axes.y, domain, grid: true, ...(axes.logarithmic && { tickFormat: "~s" }) },
+    marginLeft: narrow ? 44 : 64,
+    marginRight: narrow ? 108 : 130,
+    style: {
+      background: "transparent",
+      color: "currentColor",
+      fontFamily: "system-ui, sans-serif",
+      fontSize: narrow ? "11px" : "12px",
+    },
+    x: { type, insetRight: 8 },
+    y: {
+      type,
+      label: axes.y,
+      domain,
+      grid: true,
+      ...(axes.logarithmic && { ticks: powersOfTen(domain), tickFormat: "~s" }),
+    },
     color: { domain: architectures.map(({ title }) => title), range: [...colors] },
     marks: [
+      // Its own text: a logarithmic scale's format would leave some of the given ticks without.
+      axes.logarithmic
+        ? Plot.axisX(xTicks, { label: axes.x, labelOffset: 36, text: String })
+        : Plot.axisX({ label: axes.x, labelOffset: 36, ticks: narrow ? 4 : 8, tickFormat: "~s" }),
       Plot.lineY(points, { x: "x", y: "y", stroke: "title", strokeWidth: 2, marker: "dot" }),
       Plot.text(labels, { x: "x", y: "y", text: "title", fill: "title", textAnchor: "start", dx: 14 }),
     ],
   }));
+}
+
+/** Those in a domain, or its ends where there are fewer than two. */
+function powersOfTen([low, high]: readonly [number, number]): number[] {
+  const powers: number[] = [];
+  for (let power = Math.ceil(Math.log10(low)); power <= Math.log10(high); power++) powers.push(10 ** power);
+  return powers.length >= 2 ? powers : [low, high];
 }
 
 /** Values moved so far that names at them do not overlap. */

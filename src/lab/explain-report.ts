@@ -2,7 +2,7 @@
 
 import { svgPlot } from "../plots/svg-plot.js";
 import type { Explanation, LayerExplanation } from "./explain.js";
-import { escapeHtml, figure, htmlTable, ink, reportPage } from "./report.js";
+import { escapeHtml, figure, htmlTable, ink, plotForScreens, reportPage } from "./report.js";
 
 const fontStyle = { background: "transparent", color: "currentColor", fontFamily: "system-ui, sans-serif" } as const;
 
@@ -10,7 +10,7 @@ export async function explainReport(explanation: Explanation): Promise<string> {
   const { prompt, tokens, layers, model } = explanation;
   const names = tokens.map(({ text }, t) => `${t + 1} ${visible(text)}`);
   const introduction =
-    `What the model <code>${escapeHtml(model)}</code> does with <q>${escapeHtml(prompt)}</q>, ` +
+    `What <code>${escapeHtml(model)}</code> does with <q>${escapeHtml(prompt)}</q>, ` +
     `${tokens.length} tokens, from the empty state. Everything on this page was computed by <code>rwkv lab explain</code>.`;
   const maps = await Promise.all(layers.map((layer) => weightMap(layer, names)));
   return reportPage("What each token does in RWKV", introduction, [
@@ -24,7 +24,7 @@ export async function explainReport(explanation: Explanation): Promise<string> {
     {
       title: "How fast channels forget",
       body: figure(
-        await halfLives(layers),
+        await plotForScreens((width) => halfLives(layers, width)),
         "Half-life of each channel in tokens, -ln 2 / w. Channels on the left see the last token or two, those on the right whole texts.",
       ),
     },
@@ -54,21 +54,29 @@ function weightMap(layer: LayerExplanation, names: readonly string[]): Promise<s
     style: { ...fontStyle, fontSize: "9px" },
     x: { label: null, domain: names, tickRotate: -90 },
     y: { label: null, domain: names },
-    color: { type: "sqrt", scheme: "oranges" },
-    marks: [Plot.cell(cells, { x: "on", y: "at", fill: "weight", inset: 0.5 })],
+    // Opacity, so that a weight of nothing is the ground, be it light or dark.
+    opacity: { type: "sqrt", domain: [0, 1], range: [0.03, 1] },
+    marks: [Plot.cell(cells, { x: "on", y: "at", fill: ink.accent, fillOpacity: "weight", inset: 0.5 })],
   })).then((svg) => `<div class="wide">${svg}</div>`);
 }
 
-function halfLives(layers: readonly LayerExplanation[]): Promise<string> {
+function halfLives(layers: readonly LayerExplanation[], width: number): Promise<string> {
   const points = layers.flatMap(({ layer, half_lives }) =>
     half_lives.map((halfLife) => ({ layer: `layer ${layer + 1}`, halfLife: Math.min(1e4, Math.max(0.01, halfLife)) })),
   );
   return svgPlot((Plot) => ({
-    width: 720,
-    height: 60 + 60 * layers.length,
+    width,
+    height: 70 + 60 * layers.length,
     marginLeft: 60,
+    marginBottom: 40,
     style: { ...fontStyle, fontSize: "11px" },
-    x: { type: "log", label: "half-life in tokens", grid: true, tickFormat: (tokens: number) => String(tokens) },
+    x: {
+      type: "log",
+      label: "half-life in tokens",
+      labelOffset: 36,
+      grid: true,
+      tickFormat: (tokens: number) => String(tokens),
+    },
     y: { label: null, domain: layers.map(({ layer }) => `layer ${layer + 1}`) },
     marks: [Plot.tickX(points, { x: "halfLife", y: "layer", stroke: ink.accent, strokeOpacity: 0.6 })],
   }));
@@ -94,8 +102,8 @@ function strips(layers: readonly LayerExplanation[], names: readonly string[]): 
     style: { ...fontStyle, fontSize: "10px" },
     x: { label: null, domain: names, tickRotate: -60 },
     y: { label: null, domain: cells.filter(({ token }) => token === names[0]).map(({ row }) => row) },
-    color: { scheme: "oranges" },
-    marks: [Plot.cell(cells, { x: "token", y: "row", fill: "share", inset: 0.5 })],
+    opacity: { domain: [0, 1], range: [0.03, 1] },
+    marks: [Plot.cell(cells, { x: "token", y: "row", fill: ink.accent, fillOpacity: "share", inset: 0.5 })],
   }));
 }
 

@@ -34,6 +34,8 @@ export interface ParallelResult {
   /** Seconds of the same losses, all tokens at once. */
   readonly parallel_seconds: number;
   readonly speed_up: number;
+  /** The same of one sequence alone: what a token of it can be computed beside is only the rest of it. */
+  readonly one_text: { readonly serial_seconds: number; readonly parallel_seconds: number; readonly speed_up: number };
   /** Seconds of a training step: losses, gradients, the optimizer. */
   readonly step_seconds: number;
   /** Share of the step that the recurrence itself takes, forward and back. */
@@ -48,8 +50,8 @@ export interface ParallelResult {
 }
 
 const directionCount = 4;
-/** Length of the change along a direction, whose elements are of unit size times this. */
-const change = 1e-3;
+/** How far weights move along a direction: as far as the loss should change by this, in nats; more bends, less is lost in rounding. */
+const lossChange = 0.01;
 const still = {
   step: 1,
   learningRate: 0,
@@ -87,12 +89,18 @@ export async function compareParallel(setup: ParallelSetup): Promise<ParallelRes
     );
     await runtime.step(whole, still, 1); // touches all memory
     await without.step(wholeWithout, still, 1);
-    const [parallelSeconds, serialSeconds, stepSeconds, withoutSeconds] = (await alternate(setup.rounds, [
-      () => runtime.evaluate(whole),
-      serial,
-      () => runtime.step(whole, still, 1),
-      () => without.step(wholeWithout, still, 1),
-    ])) as [number, number, number, number];
+    const [first, firstSerial] = [wholeBatch(runtime, rows.slice(0, 1)), serialBatch(runtime, rows.slice(0, 1))];
+    const [parallelSeconds, serialSeconds, stepSeconds, withoutSeconds, oneParallel, oneSerial] = (await alternate(
+      setup.rounds,
+      [
+        () => runtime.evaluate(whole),
+        serial,
+        () => runtime.step(whole, still, 1),
+        () => without.step(wholeWithout, still, 1),
+        () => runtime.evaluate(first),
+        firstSerial,
+      ],
+    )) as [number, number, number, number, number, number];
     return {
       model: `${size.layers}x${size.width}x${size.vocabulary}`,
       batch,
@@ -101,6 +109,7 @@ export async function compareParallel(setup: ParallelSetup): Promise<ParallelRes
       serial_seconds: serialSeconds,
       parallel_seconds: parallelSeconds,
       speed_up: serialSeconds / parallelSeconds,
+      one_text: { serial_seconds: oneSerial, parallel_seconds: oneParallel, speed_up: oneSerial / oneParallel },
       step_seconds: stepSeconds,
       wkv_share_of_step: Math.max(0, 1 - withoutSeconds / stepSeconds),
       loss_difference: lossDifference,
@@ -184,15 +193,15 @@ async function compareDirections(
       const losses = await serial();
       return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
     };
-    const above = await lossAt(change);
-    const below = await lossAt(-change);
     let parallel = 0;
     gradients.forEach((gradient, p) => {
       gradient.forEach((g, i) => {
         parallel += g * (direction[p]?.[i] as number);
       });
     });
-    results.push({ parallel, serial: (above - below) / (2 * change) });
+    const amount = lossChange / parallel;
+    const [above, below] = [await lossAt(amount), await lossAt(-amount)];
+    results.push({ parallel, serial: (above - below) / (2 * amount) });
   }
   runtime.parameters.forEach((parameter, p) => void parameter.values.set(values[p] as Float32Array));
   return results;

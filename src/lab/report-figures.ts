@@ -30,7 +30,10 @@ export function byName<Result extends { readonly name: string }>(results: readon
 /** Whether something read from a file is figures of that kind: as far as the overview uses them. */
 export function areFigures<Name extends ReportName>(found: unknown, name: Name): found is ReportFigures[Name] {
   if (!isRecord(found)) return false;
-  if (name === "parallel") return [found["speed_up"], found["wkv_share_of_step"]].every(Number.isFinite);
+  if (name === "parallel") {
+    const { one_text: text, wkv_share_of_step: share } = found;
+    return isRecord(text) && [text["speed_up"], share].every(Number.isFinite);
+  }
   if (name === "explain") return typeof found["prompt"] === "string";
   const { setup, results } = found;
   if (!isRecord(setup) || !isRecord(results)) return false;

@@ -54,6 +54,19 @@ export function figure(svg: string, caption: string): string {
   return `<figure><div class="wide">${svg}</div><figcaption>${caption}</figcaption></figure>`;
 }
 
+/** A plot as HTML, drawn for wide and for narrow screens. @param draw gives the SVG for a width in pixels */
+export async function plotForScreens(draw: (width: number) => Promise<string>): Promise<string> {
+  return `<div class="on-wide">${await draw(wideScreen)}</div><div class="on-narrow">${await draw(narrowScreen)}</div>`;
+}
+
+const wideScreen = 720;
+export const narrowScreen = 350;
+
+/** An exponent of T as measured, and in brackets as the papers have it. */
+export function exponentCell(measured: number, theory: number): string {
+  return `${(Math.round(measured * 100) / 100 || 0).toFixed(2)} <small>(${theory})</small>`;
+}
+
 /** Colours that hold on light and dark ground. */
 export const ink = { accent: "#d9622b", quiet: "#7c93b8" } as const;
 
@@ -68,11 +81,13 @@ p { max-width: 42rem; }
 figure { margin: 1rem 0; }
 figcaption { color: var(--faint); font-size: 0.9rem; max-width: 42rem; }
 .wide { overflow-x: auto; }
+.on-narrow { display: none; }
+@media (max-width: 45rem) { .on-wide { display: none; } .on-narrow { display: block; } }
 .maps { display: flex; flex-wrap: wrap; gap: 1rem; }
 figure h2 { font-size: 0.95rem; margin: 0.5rem 0 0; }
 table { border-collapse: collapse; font-size: 0.85rem; white-space: nowrap; }
 th, td { padding: 0.25rem 0.5rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-th { color: var(--faint); font-weight: 600; }
+th { color: var(--faint); font-weight: 600; white-space: normal; vertical-align: bottom; }
 a { color: inherit; text-decoration-color: var(--faint); text-underline-offset: 0.2em; }
 nav { font-size: 0.9rem; }
 code { font: 0.85em ui-monospace, monospace; white-space: pre; }

@@ -19,6 +19,7 @@ export interface ScaleSetup {
   readonly width: number;
   readonly heads: number;
   readonly threads: number;
+  /** At least so many measurements that a median is taken of. */
   readonly rounds: number;
   readonly onNotice: (line: string) => void;
   /** Called before each measurement. */
@@ -54,6 +55,8 @@ const vocabulary = 256;
 /** Tokens that are generated behind T, the first of them to warm up. */
 const generated = 64;
 const unmeasured = 16;
+/** Short texts are measured again until this much time has gone by. */
+const leastMilliseconds = 300;
 const still = { step: 1, learningRate: 0, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradientNorm: 1 };
 
 /** @throws TrainingError, before anything is measured, when a length would take more than the machine's memory */
@@ -97,7 +100,8 @@ async function measureLength(setup: ScaleSetup, architecture: Architecture, toke
     await runtime.step(whole, still, 1); // touches all memory
     const steps: number[] = [];
     const prefills: number[] = [];
-    for (let round = 0; round < rounds; round++) {
+    const started = performance.now();
+    for (let round = 0; round < rounds || performance.now() - started < leastMilliseconds; round++) {
       steps.push(await secondsOf(() => runtime.step(whole, still, 1)));
       prefills.push(await secondsOf(() => runtime.evaluate(whole)));
     }
