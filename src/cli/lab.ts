@@ -12,6 +12,7 @@ import { type Explanation, explain } from "../lab/explain.js";
 import { explainReport } from "../lab/explain-report.js";
 import { compareParallel, type ParallelResult } from "../lab/parallel.js";
 import { parallelReport } from "../lab/parallel-report.js";
+import { exponentText } from "../lab/report.js";
 import { byName, type ReportFigures, type ReportName } from "../lab/report-figures.js";
 import { writeReport } from "../lab/report-folder.js";
 import { measureScale, type ScaleResult } from "../lab/scale.js";
@@ -21,7 +22,7 @@ import type { ModelSize } from "../models/model-definition.js";
 import { openTokenizer } from "../tokenizers/open-tokenizer.js";
 import { type Document, holdOut, readDocuments } from "../training/documents.js";
 import { shape, wholeNumber } from "./option-parsers.js";
-import { note } from "./terminal.js";
+import { note, progressBar } from "./terminal.js";
 
 const defaultPrompt = "Once upon a time there was a king who had three sons, and the youngest of them was called";
 
@@ -116,7 +117,9 @@ const toldTokens = { quick: 24_000, whole: 300_000 };
 async function tales(quick: boolean): Promise<Document[]> {
   const tokens = quick ? toldTokens.quick : toldTokens.whole;
   note(`no --data: the model in the package tells tales, about ${tokens} tokens`);
-  return (await toldTales(tokens)).map((text, i) => ({ name: `tale ${i + 1}`, text }));
+  const bar = progressBar("telling");
+  const tales = await toldTales(tokens, (done) => bar.update(done, tokens)).finally(() => bar.stop());
+  return tales.map((text, i) => ({ name: `tale ${i + 1}`, text }));
 }
 
 function compareSummary(results: readonly CompareResult[]): string {
@@ -175,13 +178,22 @@ function addScale(lab: Command): void {
 }
 
 function scaleSummary(results: readonly ScaleResult[]): string {
-  const head = "exponents of T, measured (theory)".padEnd(36);
-  const rows = results.map(({ name, measured, theory }) => {
-    const cell = (of: keyof typeof theory) => `${measured[of].toFixed(2)} (${theory[of]})`.padStart(14);
-    return `${name.padEnd(36)}${cell("training")}${cell("token")}${cell("state")}`;
+  const row = (name: string, time: string, cells: readonly string[]) =>
+    `${name.padEnd(20)}${time.padEnd(10)}${cells.map((text) => text.padStart(15)).join("")}\n`;
+  const rows = results.map(({ name, complexity, measured, theory }) => {
+    const cell = (exponent: number, expected: number) => `${exponentText(exponent)} (${expected})`;
+    return row(name, complexity.time, [
+      cell(measured.training, theory.training),
+      cell(measured.prefill, theory.training),
+      cell(measured.token, theory.token),
+      cell(measured.state, theory.state),
+    ]);
   });
-  const names = ["training step", "token", "carried"].map((name) => name.padStart(14)).join("");
-  return `${head}${names}\n${rows.join("\n")}\n`;
+  return (
+    `How costs grow: exponents of T, measured, and in brackets as the papers have them\n` +
+    row("", "time", ["training step", "prompt", "token", "carried"]) +
+    rows.join("")
+  );
 }
 
 function architectureList(text: string): Architecture[] {

@@ -62,9 +62,14 @@ export async function plotForScreens(draw: (width: number) => Promise<string>): 
 const wideScreen = 720;
 export const narrowScreen = 350;
 
-/** An exponent of T as measured, and in brackets as the papers have it. */
+/** An exponent to two digits; what is nearly 0 has no sign. */
+export function exponentText(exponent: number): string {
+  return (Math.round(exponent * 100) / 100 || 0).toFixed(2);
+}
+
+/** An exponent of T as measured, and in brackets as the papers have it: HTML. */
 export function exponentCell(measured: number, theory: number): string {
-  return `${(Math.round(measured * 100) / 100 || 0).toFixed(2)} <small>(${theory})</small>`;
+  return `${exponentText(measured)} <small>(${theory})</small>`;
 }
 
 /** Colours that hold on light and dark ground. */

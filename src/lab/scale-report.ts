@@ -1,7 +1,7 @@
 // How costs grow, as a page: theory and measurement in one table, and the curves.
 
 import { plotCurves } from "./curves.js";
-import { escapeHtml, exponentCell, figure, htmlTable, reportPage } from "./report.js";
+import { escapeHtml, exponentCell, exponentText, figure, htmlTable, reportPage } from "./report.js";
 import type { ScalePoint, ScaleResult } from "./scale.js";
 
 const measures: readonly {
@@ -35,21 +35,22 @@ export async function scaleReport(
 }
 
 const explanation =
-  "<p>A cost that grows as T to the power of p: p as measured, fitted for T &ge; 1024 where there are such points, and in brackets as the papers " +
+  "<p>Time and space of T tokens of width d, as the papers have them (s is a window), then of costs that grow as T to the power of p: p as measured, fitted for T &ge; 1024 where there are such points, and in brackets as the papers " +
   "have it. Where a constant part weighs still, as the products of a token's matrices do beside attention, the measured exponent is below the " +
   "theory and comes nearer with longer texts. Memory of a step is linear for all but AFT-full, which learns a bias for each of " +
   "T&sup2; pairs of positions: the kernels store no row of attention scores, where a Transformer that stores them takes T&sup2;.</p>";
 
 function exponentTable(results: readonly ScaleResult[]): string {
   return htmlTable(
-    ["", "training step", "prompt", "token", "carried along", "memory of a step"],
-    results.map(({ title, paper, measured, theory }) => [
+    ["", "time, space", "training step", "prompt", "token", "carried along", "memory of a step"],
+    results.map(({ title, paper, complexity, measured, theory }) => [
       `${escapeHtml(title)}<br><small>${escapeHtml(paper)}</small>`,
+      `${complexity.time}<br>${complexity.space}`,
       exponentCell(measured.training, theory.training),
       exponentCell(measured.prefill, theory.training),
       exponentCell(measured.token, theory.token),
       exponentCell(measured.state, theory.state),
-      measured.memory.toFixed(2),
+      exponentText(measured.memory),
     ]),
   );
 }

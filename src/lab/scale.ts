@@ -7,7 +7,7 @@ import { median } from "../bench/median.js";
 import { stateLayout } from "../graph/state-layout.js";
 import { randomGenerator } from "../sampling/random.js";
 import { openTrainingOn } from "../training/open-training.js";
-import type { Architecture, ArchitectureSize, Growth } from "./architectures/architecture.js";
+import type { Architecture, ArchitectureSize, Complexity, Growth } from "./architectures/architecture.js";
 import { firstWeights } from "./first-weights.js";
 import { checkedModel } from "./learning-model.js";
 
@@ -49,6 +49,7 @@ export interface ScaleResult {
   /** Exponents of T, fitted for T >= 1024 where there are such points. */
   readonly measured: Growth & { readonly prefill: number; readonly memory: number };
   readonly theory: Growth;
+  readonly complexity: Complexity;
 }
 
 const vocabulary = 256;
@@ -71,8 +72,8 @@ export async function measureScale(setup: ScaleSetup): Promise<ScaleResult[]> {
       setup.onProgress?.(architecture.name, tokens);
       points.push(await measureLength(setup, architecture, tokens));
     }
-    const { name, title, paper, theory } = architecture;
-    results.push({ name, title, paper, theory, points, measured: growthOf(points) });
+    const { name, title, paper, theory, complexity } = architecture;
+    results.push({ name, title, paper, theory, complexity, points, measured: growthOf(points) });
   }
   return results;
 }

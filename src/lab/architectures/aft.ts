@@ -32,35 +32,46 @@ function build(size: ArchitectureSize, biases: Biases): Graph {
   ]);
 }
 
-function variant(form: string, theory: Growth, biases: Biases): Architecture {
+function variant(form: string, time: string, theory: Growth, biases: Biases): Architecture {
   return {
     name: `aft-${form}`,
     title: `AFT-${form}`,
     paper: "arXiv 2105.14103",
+    complexity: { time, space: "O(Td)" },
     theory,
     build: (size) => build(size, biases),
   };
 }
 
 /** A bias for every pair of positions: every token is kept, and taken anew for each later one. */
-export const aftFull: Architecture = variant("full", { training: 2, token: 1, state: 1 }, ({ capacity }) => {
+export const aftFull: Architecture = variant("full", "O(T²d)", { training: 2, token: 1, state: 1 }, ({ capacity }) => {
   return { rows: capacity, window: capacity, heads: 0 };
 });
 
 /** A bias within the window, by position. Sums stand for what is before it. */
-export const aftLocal: Architecture = variant("local", { training: 1, token: 0, state: 0 }, ({ capacity }) => {
-  return { rows: capacity, window: Math.min(window, capacity), heads: 0 };
-});
+export const aftLocal: Architecture = variant(
+  "local",
+  "O(Tsd)",
+  { training: 1, token: 0, state: 0 },
+  ({ capacity }) => {
+    return { rows: capacity, window: Math.min(window, capacity), heads: 0 };
+  },
+);
 
 /** A bias by head and distance within the window. */
-export const aftConv: Architecture = variant("conv", { training: 1, token: 0, state: 0 }, ({ heads, capacity }) => {
-  return { rows: heads, window: Math.min(window, capacity), heads };
-});
+export const aftConv: Architecture = variant(
+  "conv",
+  "O(Tsd)",
+  { training: 1, token: 0, state: 0 },
+  ({ heads, capacity }) => {
+    return { rows: heads, window: Math.min(window, capacity), heads };
+  },
+);
 
 /**
  * No bias: two sums for each channel. The token's own bias is here a learned constant of each head, where the paper has 0; it leaves
  * what the form can do as it is, and the sums alone are the state.
  */
-export const aftSimple: Architecture = variant("simple", { training: 1, token: 0, state: 0 }, ({ heads }) => {
+export const aftSimple: Architecture = variant("simple", "O(Td)", { training: 1, token: 0, state: 0 }, ({ heads }) => {
   return { rows: heads, window: 1, heads };
 });

@@ -24,12 +24,20 @@ export interface Growth {
   readonly state: number;
 }
 
+/** Of computing T tokens of width d. */
+export interface Complexity {
+  readonly time: string;
+  readonly space: string;
+}
+
 export interface Architecture {
   readonly name: string;
   readonly title: string;
   /** Where it is from. */
   readonly paper: string;
-  /** As the paper gives it, at fixed width. */
+  /** As the papers' tables have it (arXiv 2105.14103, table 1; arXiv 2305.13048, table 1); s is a window. */
+  readonly complexity: Complexity;
+  /** What that is as powers of T at fixed width, and of one token. */
   readonly theory: Growth;
   build(size: ArchitectureSize): Graph;
 }

@@ -31,6 +31,7 @@ export const gru: Architecture = {
   name: "gru",
   title: "GRU",
   paper: "arXiv 1406.1078",
+  complexity: { time: "O(Td²)", space: "O(d)" },
   theory: { training: 1, token: 0, state: 0 },
   build,
 };

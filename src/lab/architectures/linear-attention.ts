@@ -29,6 +29,7 @@ export const linearAttention: Architecture = {
   name: "linear-attention",
   title: "Linear attention",
   paper: "arXiv 2006.16236",
+  complexity: { time: "O(Td²)", space: "O(Td + d²)" },
   theory: { training: 1, token: 0, state: 0 },
   build,
 };

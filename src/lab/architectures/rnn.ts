@@ -25,6 +25,7 @@ export const rnn: Architecture = {
   name: "rnn",
   title: "RNN (Elman)",
   paper: "Elman 1990",
+  complexity: { time: "O(Td²)", space: "O(d)" },
   theory: { training: 1, token: 0, state: 0 },
   build,
 };

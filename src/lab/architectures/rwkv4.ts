@@ -9,6 +9,7 @@ export const rwkv4: Architecture = {
   name: "rwkv4",
   title: "RWKV-4",
   paper: "arXiv 2305.13048",
+  complexity: { time: "O(Td)", space: "O(d)" },
   theory: { training: 1, token: 0, state: 0 },
   build: ({ layers, width, hidden, vocabulary }) =>
     definition.build({ layers, width, hidden, vocabulary }, { layerNormEpsilon: 1e-5 }),

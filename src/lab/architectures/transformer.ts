@@ -30,6 +30,7 @@ export const transformer: Architecture = {
   name: "transformer",
   title: "Transformer",
   paper: "arXiv 1706.03762",
+  complexity: { time: "O(T²d)", space: "O(T² + Td)" },
   theory: { training: 2, token: 1, state: 1 },
   build,
 };
