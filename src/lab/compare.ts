@@ -53,6 +53,8 @@ export interface CompareResult {
   readonly points: readonly ComparePoint[];
 }
 
+/** About how many tokens of held-out text each measurement takes at most. */
+const heldOutTokens = 32_768;
 const learningRate = 3e-3;
 /** RWKV-LM's L2Wrap, for all. */
 const logitPenalty = 1e-4;
@@ -95,6 +97,11 @@ async function trainOne(
     const after = Array.from({ length: batch }, () => runtime.createState());
     const schedule = { steps, warmup: Math.ceil(steps / 50), learningRate, finalLearningRate: learningRate / 10 };
     const points: ComparePoint[] = [];
+    // Each piece from the empty state: some architectures take no more than the context.
+    const texts = thinned(
+      data.heldOut.flatMap(({ tokens, bytes }) => piecesOf(tokens, bytes, context)),
+      Math.ceil(heldOutTokens / context),
+    );
     let seconds = 0;
     for (let step = 0; step < steps; step++) {
       setup.onStep?.(architecture.name, step, steps);
@@ -106,8 +113,6 @@ async function trainOne(
       await runtime.step(segments, { ...optimizer, step: step + 1, learningRate: rate }, step);
       seconds += (performance.now() - started) / 1000;
       if (Math.floor(((step + 1) * measurements) / steps) === Math.floor((step * measurements) / steps)) continue;
-      // Each piece from the empty state: some architectures take no more than the context.
-      const texts = data.heldOut.flatMap(({ tokens, bytes }) => piecesOf(tokens, bytes, context));
       const begin = (state: typeof empty) => void state.values.set(empty.values);
       const bits = await bitsPerByte(runtime, texts, { batch, context, limit: context, begin });
       points.push({ tokens: (step + 1) * batch * context, seconds, bits_per_byte: bits });
@@ -135,6 +140,12 @@ function piecesOf(tokens: Int32Array, bytes: number, length: number): { tokens: 
     pieces.push({ tokens: piece, bytes: (bytes * (piece.length - 1)) / (tokens.length - 1) });
   }
   return pieces;
+}
+
+/** Evenly from the whole list, at most so many. */
+function thinned<Item>(items: readonly Item[], most: number): Item[] {
+  const step = Math.ceil(items.length / most);
+  return items.filter((_, i) => i % step === 0);
 }
 
 function weightsOf(graph: Graph): number {
