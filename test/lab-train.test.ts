@@ -38,9 +38,16 @@ test("rwkv lab train: all learn, with the same budget", async () => {
   for (const { title } of architectures) expect(page).toContain(title);
 });
 
-test("what cannot be compared is refused", async () => {
+test("what cannot be compared is refused, before anything is trained", async () => {
   const run = (...args: string[]) =>
     execFileSync(process.execPath, [program, "lab", "train", ...args], { encoding: "utf8", stdio: "pipe" });
   expect(() => run("--data", "/nowhere")).toThrow(/\/nowhere: cannot be read \(no such file or folder\)/);
   expect(() => run("--heads", "3")).toThrow(/--heads: expected a divisor of the width 128, found 3/);
+  const data = join(await temporaryFolder(), "long.txt");
+  await writeFile(data, "abcdefghijklmnopqrstuvwxyz".repeat(4000));
+  const long = ["--data", data, "--context", "50000", "--batch", "1", "--vocab", "257"];
+  // Biases for every pair of positions.
+  expect(() => run(...long, "--architectures", "rnn,aft-full")).toThrow(
+    /aft-full: training takes more than \d+\.\d GiB of memory, this machine has/,
+  );
 });

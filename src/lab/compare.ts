@@ -60,19 +60,25 @@ const learningRate = 3e-3;
 const logitPenalty = 1e-4;
 const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.01, maxGradientNorm: 1 };
 
-/** @throws TrainingError when there is too little text, or not enough memory */
+/** @throws TrainingError, before anything is trained, when there is too little text, or not enough memory */
 export async function compareArchitectures(setup: CompareSetup): Promise<CompareResult[]> {
   const tokenizer = await trainTokenizer(setup.documents.training, setup.vocabulary);
   const data = datasetOf(setup.documents, tokenizer, setup.context);
   const { layers, width, heads, context } = setup;
   const common = { layers, width, heads, capacity: context, vocabulary: tokenizer.tokenizer.vocabularySize };
   const budget = weightsOf(rwkv4.build({ ...common, hidden: 4 * width }));
+  const sized = setup.architectures.map((architecture) => {
+    return { architecture, size: { ...common, hidden: hiddenFor(architecture, common, budget) } };
+  });
+  // All are known to fit before the first is trained.
+  for (const { architecture, size } of sized) modelOf(setup, architecture, size);
   const results: CompareResult[] = [];
-  for (const architecture of setup.architectures) {
-    const hidden = hiddenFor(architecture, common, budget);
-    results.push(await trainOne(setup, architecture, { ...common, hidden }, data));
-  }
+  for (const { architecture, size } of sized) results.push(await trainOne(setup, architecture, size, data));
   return results;
+}
+
+function modelOf({ batch, context }: CompareSetup, architecture: Architecture, size: ArchitectureSize) {
+  return checkedModel(architecture.name, architecture.build(size), batch * context, logitPenalty);
 }
 
 async function trainOne(
@@ -82,7 +88,7 @@ async function trainOne(
   data: ReturnType<typeof datasetOf>,
 ): Promise<CompareResult> {
   const { batch, context, steps, measurements, threads, seed, onNotice } = setup;
-  const model = checkedModel(architecture.name, architecture.build(size), batch * context, logitPenalty);
+  const model = modelOf(setup, architecture, size);
   const { graph } = model;
   const random = randomGenerator(seed);
   const tensors =
