@@ -159,7 +159,7 @@ function addScale(lab: Command): void {
     .option("--heads <n>", "heads of kinds of attention", wholeNumber(1, 64), 2)
     .option("--threads <n>", "compute threads (one for each core)", wholeNumber(1, 256))
     .option("--rounds <n>", "rounds that medians are taken over, at least", wholeNumber(1), 3)
-    .option("--quick", "up to 4096 tokens: a minute")
+    .option("--quick", "up to 4096 tokens: two minutes")
     .option("--out <folder>", "folder for scale.json and scale.html", "lab")
     .action(async (options: ScaleOptions) => {
       const { layers, width, heads, threads = defaultThreads(), rounds, quick = false, out } = options;
