@@ -57,29 +57,46 @@ static void aft_gradient_beyond(const struct aft* aft, const struct aft_gradient
   }
 }
 
+// A block of tokens of this pass as the results of a tile learn of it; its first token, and how many.
+struct aft_gradient_block {
+  struct aft_keys keys;
+  struct aft_biases biases;
+  struct aft_results results;
+  uint32_t from, count;
+};
+
+// The block from `from` on for the tile that begins with token `first`; from the window's beginning, or that of the pass, where that is
+// later. Tokens in the state are taken as they are. Returns whether there is one.
+static int aft_next_block(const struct aft* aft, const struct aft_gradients* gradients, uint32_t first, uint32_t tokens, uint32_t from,
+                          struct aft_gradient_block* block) {
+  uint32_t position = aft->cached + first, begin = aft_window_begin(aft, position);
+  if (from < begin) from = begin;
+  if (from < aft->cached) from = aft->cached;
+  if (from >= position + tokens) return 0;
+  block->from = from;
+  block->count = aft_take_block(aft, position, tokens, from, position + tokens, &block->keys, &block->biases);
+  aft_take_results(aft, gradients, first, &block->keys, &block->biases, &block->results);
+  return 1;
+}
+
 // Tokens less than the window before those of the tile.
 static void aft_gradient_tile(const struct aft* aft, const struct aft_gradients* from, uint32_t first, uint32_t tokens, float* dkey,
                               float* dvalue) {
-  _Alignas(64) struct aft_keys keys;
-  _Alignas(64) struct aft_biases biases;
-  _Alignas(64) struct aft_results results;
+  _Alignas(64) struct aft_gradient_block block;
   _Alignas(64) float scaled[aft_tile * aft_channels], against[aft_tile * aft_channels];
-  uint32_t position = aft->cached + first, begin = aft_window_begin(aft, position), count;
-  for (uint32_t s = begin > aft->cached ? begin : aft->cached; s < position + tokens; s += count) {
-    count = aft_take_block(aft, position, tokens, s, position + tokens, &keys, &biases);
-    aft_take_results(aft, from, first, &keys, &biases, &results);
-    for (uint32_t i = 0; i < count * aft_channels; i++) scaled[i] = against[i] = 0;
-    struct tile weights = {biases.weights + biases.begin * aft_tile, 1, aft_tile};
-    uint32_t rows = biases.end - biases.begin, at = biases.begin * aft_channels;
+  for (uint32_t s = 0; aft_next_block(aft, from, first, tokens, s, &block); s = block.from + block.count) {
+    for (uint32_t i = 0; i < block.count * aft_channels; i++) scaled[i] = against[i] = 0;
+    uint32_t begin = block.biases.begin, rows = block.biases.end - begin, at = begin * aft_channels;
+    struct tile weights = {block.biases.weights + begin * aft_tile, 1, aft_tile};
     uint32_t columns = (aft->channels + lanes - 1) / lanes * lanes;
-    add_tile_product(scaled, aft_channels, weights, results.scaled + at, aft_channels, count, rows, columns);
-    add_tile_product(against, aft_channels, weights, results.against + at, aft_channels, count, rows, columns);
-    for (uint32_t j = 0; j < count; j++) {
+    add_tile_product(scaled, aft_channels, weights, block.results.scaled + at, aft_channels, block.count, rows, columns);
+    add_tile_product(against, aft_channels, weights, block.results.against + at, aft_channels, block.count, rows, columns);
+    for (uint32_t j = 0; j < block.count; j++) {
       for (uint32_t c = 0; c < aft->channels; c += lanes) {
         uint32_t i = j * aft_channels + c, left = aft->channels - c;
-        uint64_t row = (uint64_t)(s + j - aft->cached) * aft->width + c;
-        vfloat dv = load(keys.weights + i) * load(scaled + i);
-        vfloat dk = load(keys.weighted + i) * load(scaled + i) + load(keys.weights + i) * load(against + i);
+        uint64_t row = (uint64_t)(block.from + j - aft->cached) * aft->width + c;
+        vfloat weight = load(block.keys.weights + i), dv = weight * load(scaled + i);
+        vfloat dk = load(block.keys.weighted + i) * load(scaled + i) + weight * load(against + i);
         store_up_to(dkey + row, load_up_to(dkey + row, left) + dk, left);
         store_up_to(dvalue + row, load_up_to(dvalue + row, left) + dv, left);
       }
@@ -125,29 +142,26 @@ static int aft_owns_row(const struct pass* pass, const struct record* record, ui
 
 static void aft_bias_gradient_tile(const struct aft* aft, const struct aft_gradients* from, uint32_t first, uint32_t tokens,
                                    float* dbias) {
-  _Alignas(64) struct aft_keys keys;
-  _Alignas(64) struct aft_biases biases;
-  _Alignas(64) struct aft_results results;
+  _Alignas(64) struct aft_gradient_block block;
   _Alignas(64) float transposed[aft_channels * aft_tile], products[aft_tile * aft_tile];
-  uint32_t position = aft->cached + first, begin = aft_window_begin(aft, position), count;
-  for (uint32_t s = begin > aft->cached ? begin : aft->cached; s < position + tokens; s += count) {
-    count = aft_take_block(aft, position, tokens, s, position + tokens, &keys, &biases);
-    aft_take_results(aft, from, first, &keys, &biases, &results);
+  for (uint32_t s = 0; aft_next_block(aft, from, first, tokens, s, &block); s = block.from + block.count) {
     for (uint32_t i = 0; i < aft_tile * aft_tile; i++) products[i] = 0;
-    uint32_t rows = biases.end - biases.begin;
-    const float *results_of[] = {results.scaled, results.against}, *keys_of[] = {keys.weighted, keys.weights};
+    uint32_t begin = block.biases.begin, rows = block.biases.end - begin, count = block.count;
+    const float *results_of[] = {block.results.scaled, block.results.against};
+    const float *keys_of[] = {block.keys.weighted, block.keys.weights};
     for (int part = 0; part < 2; part++) {
       for (uint32_t c = 0; c < aft->channels; c++) {
         for (uint32_t j = 0; j < aft_tile; j++) transposed[c * aft_tile + j] = j < count ? keys_of[part][j * aft_channels + c] : 0;
       }
-      struct tile left = {results_of[part] + biases.begin * aft_channels, aft_channels, 1};
-      add_tile_product(products + biases.begin * aft_tile, aft_tile, left, transposed, aft_tile, rows, aft->channels, aft_tile);
+      struct tile left = {results_of[part] + begin * aft_channels, aft_channels, 1};
+      add_tile_product(products + begin * aft_tile, aft_tile, left, transposed, aft_tile, rows, aft->channels, aft_tile);
     }
-    for (uint32_t t = biases.begin; t < biases.end; t++) {
-      uint32_t at = position + t;
+    for (uint32_t t = begin; t < block.biases.end; t++) {
+      uint32_t at = aft->cached + first + t;
       float* row = dbias + (uint64_t)aft_bias_row(aft, at) * aft->window;
-      for (uint32_t j = 0; j < count && s + j <= at; j++) {
-        if (at - s - j < aft->window) row[at - s - j] += biases.weights[t * aft_tile + j] * products[t * aft_tile + j];
+      for (uint32_t j = 0; j < count && block.from + j <= at; j++) {
+        uint32_t distance = at - block.from - j;
+        if (distance < aft->window) row[distance] += block.biases.weights[t * aft_tile + j] * products[t * aft_tile + j];
       }
     }
   }

@@ -36,7 +36,7 @@ export function areFigures<Name extends ReportName>(found: unknown, name: Name):
   }
   if (name === "explain") return typeof found["prompt"] === "string";
   const { setup, results } = found;
-  if (!isRecord(setup) || !isRecord(results)) return false;
+  if (!isRecord(setup) || !isRecord(results) || Object.keys(results).length === 0) return false;
   return Object.values(results).every((result) => {
     if (!isRecord(result) || !Array.isArray(result["points"]) || result["points"].length === 0) return false;
     const last: unknown = result["points"].at(-1);
