@@ -25,22 +25,34 @@ struct choice {
   uint64_t reserved;
 };
 
-// Exponentials of a vocabulary, with partial sums: sums of float32 stay short.
+// Sums of a vocabulary are those of its blocks, so that sums of float32 stay short.
 enum { sum_block = 1024 };
 
-// weights[i] = e^((logits[i] - most) * scale); their sum.
-static double exponentials(const float* logits, uint32_t count, float most, float scale, float* weights) {
+static inline uint32_t block_end(uint32_t block, uint32_t count) {
+  return count - block < sum_block ? count : block + sum_block;
+}
+
+// The weights of a row, e^(logit - largest), and the sum of each block of them.
+struct weights {
+  float* values;
+  float* block_sums;
+  uint32_t count;
+};
+
+// weights = e^((logits - most) * scale); their sum.
+static double exponentials(const float* logits, float most, float scale, struct weights weights) {
   double total = 0;
-  for (uint32_t block = 0; block < count; block += sum_block) {
-    uint32_t end = count - block < sum_block ? count : block + sum_block;
+  for (uint32_t block = 0; block < weights.count; block += sum_block) {
+    uint32_t end = block_end(block, weights.count);
     vfloat partial = {0};
     for (uint32_t i = block; i < end; i += lanes) {
       uint32_t left = end - i;
-      vfloat weight = exp_v((load_up_to(logits + i, left) - most) * scale);
-      store_up_to(weights + i, weight, left);
-      partial += left >= lanes ? weight : load_part(weights + i, left);
+      vfloat weight = exp_of_at_most_zero((load_up_to(logits + i, left) - most) * scale);
+      store_up_to(weights.values + i, weight, left);
+      partial += left >= lanes ? weight : load_part(weights.values + i, left);
     }
-    total += sum(partial);
+    weights.block_sums[block / sum_block] = sum(partial);
+    total += (double)weights.block_sums[block / sum_block];
   }
   return total;
 }
@@ -76,123 +88,186 @@ static uint32_t pattern_of(float weight) {
   return bits;
 }
 
-// Weights are from 0 to 1, so their bit patterns are ordered as they are. They are sorted into buckets digit by digit, from the
-// upper bits, of which 1 has the largest.
-enum { digit_buckets = 1024 };
-static const uint32_t digit_shifts[] = {20, 10, 0};
-
-struct histogram {
-  uint32_t counts[digit_buckets];
-  double sums[digit_buckets];
-};
-
-static inline void count_weight(struct histogram* histogram, float weight, uint32_t shift) {
-  uint32_t bucket = pattern_of(weight) >> shift & (digit_buckets - 1);
-  histogram->counts[bucket]++;
-  histogram->sums[bucket] += (double)weight;
-}
-
-// Buckets by the first digit of at least the weights from `enough` on. (To leave out the lesser ones beside them would take
-// longer, since there is no telling which they are.)
-static void count_weights(const float* weights, uint32_t count, float enough, struct histogram* histogram) {
-  __builtin_memset(histogram, 0, sizeof *histogram);
-  for (uint32_t i = 0; i < count; i += lanes) {
-    uint32_t end = count - i < lanes ? count : i + lanes;
-    if (end == i + lanes && !any_true(load(weights + i) >= enough)) continue;
-    for (uint32_t k = i; k < end; k++) count_weight(histogram, weights[k], digit_shifts[0]);
-  }
-}
-
-// The tokens whose weights are at least `low` and less than `high`, in order; their number.
-static uint32_t tokens_between(const float* weights, uint32_t count, double low, double high, int32_t* tokens) {
-  // As float32 the least may be rounded up, so vectors are only looked over with something less.
-  const float lowest = (float)(low * 0.999999);
-  uint32_t found = 0;
-  for (uint32_t i = 0; i < count; i += lanes) {
-    uint32_t end = count - i < lanes ? count : i + lanes;
-    if (end == i + lanes && !any_true(load(weights + i) >= lowest)) continue;
-    for (uint32_t k = i; k < end; k++) {
-      tokens[found] = (int32_t)k;
-      found += ((double)weights[k] >= low) & ((double)weights[k] < high);
-    }
-  }
-  return found;
-}
-
-// Goes down the buckets from the largest weights to where the count reaches `count` or the sum exceeds `sum`; -1 where neither
-// comes about. `counted` and `summed` grow by what lies before.
-static int32_t bucket_at(const struct histogram* histogram, uint32_t count, double sum, uint32_t* counted, double* summed) {
-  for (int32_t bucket = digit_buckets - 1; bucket >= 0; bucket--) {
-    if (histogram->counts[bucket] == 0) continue;
-    if (*counted + histogram->counts[bucket] >= count || *summed + histogram->sums[bucket] > sum) return bucket;
-    *counted += histogram->counts[bucket];
-    *summed += histogram->sums[bucket];
-  }
-  return -1;
-}
-
 static float float_of(uint32_t pattern) {
   float value;
   __builtin_memcpy(&value, &pattern, 4);
   return value;
 }
 
-// The weight at which, from the largest down, the count of tokens reaches `count` or the sum of weights exceeds `sum`; -1 where
-// neither comes about. `before` gets how many weights are larger. `tokens` is room for as many as there are weights.
-static float weight_at(const struct histogram* first, const float* weights, uint32_t all, uint32_t count, double sum,
-                       int32_t* tokens, uint32_t* before) {
-  uint32_t counted = 0;
-  double summed = 0;
-  int32_t bucket = bucket_at(first, count, sum, &counted, &summed);
-  if (bucket < 0) return -1;
-  uint32_t prefix = (uint32_t)bucket << digit_shifts[0], mask = ~0u << digit_shifts[0];
-  uint32_t inside = tokens_between(weights, all, float_of(prefix), float_of(prefix + (1u << digit_shifts[0])), tokens);
-  for (uint32_t digit = 1; digit < 3; digit++) {
-    struct histogram histogram = {0};
-    for (uint32_t i = 0; i < inside; i++) {
-      float weight = weights[tokens[i]];
-      if ((pattern_of(weight) & mask) == prefix) count_weight(&histogram, weight, digit_shifts[digit]);
-    }
-    uint32_t counted_before = counted;
-    double summed_before = summed;
-    bucket = bucket_at(&histogram, count, sum, &counted, &summed);
-    if (bucket < 0) {
-      // The same sum, added in another order, falls short by its last bits: then it is the least weight.
-      for (bucket = 0; histogram.counts[bucket] == 0;) bucket++;
-      counted = counted_before;
-      summed = summed_before;
-      for (int32_t larger = bucket + 1; larger < digit_buckets; larger++) counted += histogram.counts[larger];
-    }
-    prefix |= (uint32_t)bucket << digit_shifts[digit];
-    mask |= (uint32_t)(digit_buckets - 1) << digit_shifts[digit];
-  }
-  *before = counted;
-  return float_of(prefix);
+// The least float32 that is not less than `value`, which is from 0 to 1.
+static float least_float_from(double value) {
+  float nearest = (float)value;
+  return (double)nearest < value ? float_of(pattern_of(nearest) + 1) : nearest;
 }
 
-static double sum_of(const float* weights, uint32_t count) {
-  vfloat partial = {0};
+// What lies on either side of a pivot: the count, sum and least of the weights that reach it, and the largest below it that is
+// at least `low`, or else `low`.
+struct sides {
+  uint32_t count;
+  double sum;
+  float least;
+  float largest_below;
+};
+
+static struct sides sides_of(const float* weights, uint32_t count, float pivot, float low) {
+  struct sides sides = {0, 0, 1, low};
+  vfloat least = splat(1), below = splat(low);
+  vint counts = {0};
   uint32_t whole = count - count % lanes;
-  for (uint32_t i = 0; i < whole; i += lanes) partial += load(weights + i);
-  double total = sum(partial);
-  for (uint32_t i = whole; i < count; i++) total += (double)weights[i];
+  for (uint32_t block = 0; block < whole; block += sum_block) {
+    vfloat partial = {0};
+    for (uint32_t i = block; i < block_end(block, whole); i += lanes) {
+      vfloat value = load(weights + i);
+      vint reaches = value >= pivot;
+      counts -= reaches;
+      partial += (vfloat)(reaches & (vint)value);
+      least = minimum(least, choose(reaches, value, splat(1)));
+      below = maximum(below, (vfloat)(~reaches & (vint)value));
+    }
+    sides.sum += (double)sum(partial);
+  }
+  for (uint32_t k = 0; k < lanes; k++) {
+    sides.count += (uint32_t)counts[k];
+    if (least[k] < sides.least) sides.least = least[k];
+    if (below[k] > sides.largest_below) sides.largest_below = below[k];
+  }
+  for (uint32_t i = whole; i < count; i++) {
+    if (weights[i] >= pivot) {
+      sides.count++;
+      sides.sum += (double)weights[i];
+      if (weights[i] < sides.least) sides.least = weights[i];
+    } else if (weights[i] > sides.largest_below) {
+      sides.largest_below = weights[i];
+    }
+  }
+  return sides;
+}
+
+// Copies the weights from `low` to `high` to `inside`, which may be where they are; their number.
+static uint32_t weights_between(const float* weights, uint32_t count, float low, float high, float* inside) {
+  uint32_t found = 0;
+  for (uint32_t i = 0; i < count; i += lanes) {
+    uint32_t end = count - i < lanes ? count : i + lanes;
+    if (end == i + lanes && !any_true((load(weights + i) >= low) & (load(weights + i) <= high))) continue;
+    for (uint32_t k = i; k < end; k++) {
+      float weight = weights[k];
+      inside[found] = weight;
+      found += (weight >= low) & (weight <= high);
+    }
+  }
+  return found;
+}
+
+// The weight from `low` on at which, from the largest down, the count of tokens reaches `count` or the sum of weights exceeds `sum`;
+// `low` where neither comes about. `above` gets how many weights are larger. Weights are from 0 to 1, so their bit patterns are
+// ordered as they are: each step halves the patterns among which it can be, and goes on to weights that exist.
+static float weight_at(struct weights all, float low, uint32_t count, double sum, float* room, uint32_t* above) {
+  const float* weights = all.values;
+  uint32_t size = all.count;
+  float high = 1;
+  uint32_t from_low = size, above_high = 0, dropped = 0;  // how many reach low, exceed high, or are no longer looked at
+  double sum_above_high = 0, dropped_sum = 0;
+  while (low < high) {
+    float pivot = float_of(pattern_of(low) + (pattern_of(high) - pattern_of(low) + 1) / 2);
+    struct sides sides = sides_of(weights, size, pivot, low);
+    sides.count += dropped;
+    sides.sum += dropped_sum;
+    if (sides.count >= count || sides.sum > sum) {
+      low = sides.least;
+      from_low = sides.count;
+    } else {
+      high = sides.largest_below;
+      above_high = sides.count;
+      sum_above_high = sides.sum;
+    }
+    // What is left is copied together once that saves more than it costs.
+    if (from_low - above_high < size / 32) {
+      size = weights_between(weights, size, low, high, room);
+      weights = room;
+      dropped = above_high;
+      dropped_sum = sum_above_high;
+    }
+  }
+  *above = above_high;
+  return low;
+}
+
+// The least weight that all cuts keep; each is only looked for from where the one before ends. Of the tokens at that weight the
+// first `ties` are kept. `room` is for as many weights.
+static float least_kept(const struct choice* choice, struct weights weights, double total, float* room, uint32_t* ties) {
+  float floor = least_float_from(choice->min_p);
+  uint32_t above;
+  if (choice->top_p < 1) {
+    // All tokens that are less probable than this have together less than 1 - top_p, so the cut is not among them.
+    float least = (float)((1 - choice->top_p) * total / weights.count * 0.999);
+    if (least > floor) floor = least;
+    floor = weight_at(weights, floor, ~0u, choice->top_p * total, room, &above);
+  }
+  *ties = weights.count;
+  if (choice->top_k > 0 && choice->top_k < weights.count) {
+    floor = weight_at(weights, floor, choice->top_k, __builtin_inf(), room, &above);
+    *ties = choice->top_k - above;
+  }
+  return floor;
+}
+
+// Of the lanes that equal `floor` the first `ties`, of which that many fewer are left then.
+static vint first_ties(vint equal, uint32_t* ties) {
+  uint32_t found = (uint32_t)sum(choose(equal, splat(1), splat(0)));
+  if (found <= *ties) {
+    *ties -= found;
+    return equal;
+  }
+  for (uint32_t k = 0; k < lanes; k++) {
+    if (equal[k] && *ties == 0) equal[k] = 0;
+    else if (equal[k]) --*ties;
+  }
+  return equal;
+}
+
+// Takes what is kept to the power of 1 / temperature, from its logits, and sets the rest to 0; the sum.
+static double keep(const struct choice* choice, const float* logits, float most, float floor, uint32_t ties, struct weights weights) {
+  float inverse = (float)(1 / choice->temperature);
+  double total = 0;
+  for (uint32_t block = 0; block < weights.count; block += sum_block) {
+    uint32_t end = block_end(block, weights.count);
+    vfloat partial = {0};
+    for (uint32_t i = block; i < end; i += lanes) {
+      vfloat weight = load_up_to(weights.values + i, end - i);
+      vint kept = weight >= floor;
+      vint equal = weight == floor;
+      if (ties < weights.count && any_true(equal)) kept = (weight > floor) | first_ties(equal, &ties);
+      if (!any_true(kept)) {
+        store_up_to(weights.values + i, splat(0), end - i);
+        continue;
+      }
+      // Past the end of a row weights are 0, and stay it.
+      kept &= weight > 0;
+      if (inverse != 1) weight = exp_of_at_most_zero((load_up_to(logits + i, end - i) - most) * inverse);
+      weight = (vfloat)(kept & (vint)weight);
+      store_up_to(weights.values + i, weight, end - i);
+      partial += weight;
+    }
+    weights.block_sums[block / sum_block] = sum(partial);
+    total += (double)weights.block_sums[block / sum_block];
+  }
   return total;
 }
 
 // Walks the weights in order to where their sum passes `target`; the last one that is not 0 where it never does.
-static uint32_t draw(const float* weights, uint32_t count, double target) {
+static uint32_t draw(struct weights weights, double target) {
   uint32_t last = 0;
-  for (uint32_t block = 0; block < count; block += sum_block) {
-    uint32_t end = count - block < sum_block ? count : block + sum_block;
-    double together = sum_of(weights + block, end - block);
+  for (uint32_t block = 0; block < weights.count; block += sum_block) {
+    double together = (double)weights.block_sums[block / sum_block];
     if (together == 0) continue;
-    for (last = end - 1; weights[last] == 0;) last--;
+    uint32_t end = block_end(block, weights.count);
+    for (last = end - 1; weights.values[last] == 0;) last--;
     if (target >= together) {
       target -= together;
       continue;
     }
     for (uint32_t i = block; i < last; i++) {
-      target -= (double)weights[i];
+      target -= (double)weights.values[i];
       if (target < 0) return i;
     }
     return last;
@@ -200,72 +275,42 @@ static uint32_t draw(const float* weights, uint32_t count, double target) {
   return last;
 }
 
-// The tokens that all cuts keep, in order; their number.
-static uint32_t cut(const struct choice* choice, const float* weights, uint32_t count, double total, int32_t* tokens) {
-  int limited = choice->top_k > 0 && choice->top_k < count;
-  // All tokens that are less probable than this have together less than 1 - top_p, so the cut is not among them.
-  double least = choice->top_p < 1 && !limited ? (1 - choice->top_p) * total / count * 0.999 : 0;
-  double floor = choice->min_p;
-  float limit = -1;
-  uint32_t before = 0, ties = 0;
-  struct histogram histogram;
-  if (choice->top_p < 1 || limited) count_weights(weights, count, (float)least, &histogram);
-  if (choice->top_p < 1) {
-    double at = weight_at(&histogram, weights, count, 0xffffffff, choice->top_p * total, tokens, &before);
-    if (at > floor) floor = at;
-  }
-  if (limited) {
-    limit = weight_at(&histogram, weights, count, choice->top_k, __builtin_inf(), tokens, &before);
-    ties = choice->top_k - before;
-    if (limit > floor) floor = limit;
-  }
-  uint32_t candidates = tokens_between(weights, count, floor, 2, tokens);
-  if (!limited || floor > limit) return candidates;
-  // Of the tokens at the limit of top_k the first ones are kept.
-  uint32_t kept = 0;
-  for (uint32_t i = 0; i < candidates; i++) {
-    if (weights[tokens[i]] == limit && ties == 0) continue;
-    if (weights[tokens[i]] == limit) ties--;
-    tokens[kept++] = tokens[i];
-  }
-  return kept;
+// The first index of a value that is there.
+static uint32_t index_of(float value, const float* logits, uint32_t count) {
+  uint32_t i = 0;
+  while (i + lanes <= count && !any_true(load(logits + i) == value)) i += lanes;
+  while (logits[i] != value) i++;
+  return i;
 }
 
-static int32_t choose_token(const struct choice* choice, const float* logits, uint32_t count, float* weights, int32_t* tokens) {
-  float most = largest_logit(logits, count);
+// `room` is for as many floats as there are weights.
+static int32_t choose_token(const struct choice* choice, const float* logits, struct weights weights, float* room) {
+  float most = largest_logit(logits, weights.count);
   if (most != most) return -1;
-  if (choice->temperature == 0) {
-    uint32_t i = 0;
-    while (logits[i] != most) i++;
-    return (int32_t)i;
-  }
-  float inverse = (float)(1 / choice->temperature);
-  int limited = choice->top_k > 0 && choice->top_k < count;
+  if (choice->temperature == 0) return (int32_t)index_of(most, logits, weights.count);
+  int limited = choice->top_k > 0 && choice->top_k < weights.count;
   if (!limited && choice->top_p >= 1 && choice->min_p == 0) {
-    double total = exponentials(logits, count, most, inverse, weights);
-    return (int32_t)draw(weights, count, choice->uniform * total);
+    double total = exponentials(logits, most, (float)(1 / choice->temperature), weights);
+    return (int32_t)draw(weights, choice->uniform * total);
   }
-  double total = exponentials(logits, count, most, 1, weights);
-  uint32_t kept = cut(choice, weights, count, total, tokens);
-  if (kept == 0) return -1;
-  // Kept ones move to the front: a token's place there is at most its id, so none is overwritten before it is read.
-  for (uint32_t i = 0; i < kept; i++) weights[i] = choice->temperature == 1 ? weights[tokens[i]] : logits[tokens[i]];
-  if (choice->temperature != 1) {
-    total = exponentials(weights, kept, most, inverse, weights);
-  } else {
-    total = sum_of(weights, kept);
-  }
-  return tokens[draw(weights, kept, choice->uniform * total)];
+  double total = exponentials(logits, most, 1, weights);
+  uint32_t ties;
+  float floor = least_kept(choice, weights, total, room, &ties);
+  total = keep(choice, logits, most, floor, ties, weights);
+  return (int32_t)draw(weights, choice->uniform * total);
 }
+
+// Floats: the weights, those that a cut is looked for among, and the sums of blocks. choice-records.ts has it too.
+static uint64_t room_of_chooser(uint32_t width) { return 2 * (uint64_t)width + (width + sum_block - 1) / sum_block; }
 
 // Chooses a token for every selected row that wants one; logits are left as they were.
-//   address: logits [selected, width], choices [selected], room for count threads [2 * width each]
+//   address: logits [selected, width], choices [selected], room for count threads [room_of_chooser each]
 static void choose_tokens(const struct pass* pass, const struct record* record, uint32_t thread) {
   uint32_t width = record->width;
   uint32_t choosers = pass->thread_count < record->count ? pass->thread_count : record->count;
   if (thread >= choosers) return;
-  float* weights = floats(record->address[2]) + (uint64_t)thread * 2 * width;
-  int32_t* tokens = (int32_t*)(weights + width);
+  float* room = floats(record->address[2]) + thread * room_of_chooser(width);
+  struct weights weights = {room, room + 2 * (uint64_t)width, width};
   for (uint32_t row = thread; row < pass->selected_count; row += choosers) {
     struct choice* choice = (struct choice*)(uintptr_t)record->address[1] + row;
     if (!choice->wanted) continue;
@@ -275,7 +320,7 @@ static void choose_tokens(const struct pass* pass, const struct record* record, 
       adjustments[i].saved = logits[adjustments[i].token];
       logits[adjustments[i].token] += adjustments[i].amount;
     }
-    choice->token = choose_token(choice, logits, width, weights, tokens);
+    choice->token = choose_token(choice, logits, weights, room + width);
     for (uint32_t i = 0; i < choice->adjustment_count; i++) logits[adjustments[i].token] = adjustments[i].saved;
   }
 }

@@ -106,7 +106,34 @@ static inline vfloat square_root(vfloat x) {
 #endif
 }
 
-static inline vfloat maximum(vfloat a, vfloat b) { return choose(a > b, a, b); }
+// Where one is NaN, b.
+static inline vfloat maximum(vfloat a, vfloat b) {
+#if LANES == 16 && defined(__AVX512F__)
+  return (vfloat)_mm512_max_ps((__m512)a, (__m512)b);
+#elif LANES == 8 && defined(__AVX2__)
+  return (vfloat)_mm256_max_ps((__m256)a, (__m256)b);
+#elif LANES == 4 && defined(__SSE2__)
+  return (vfloat)_mm_max_ps((__m128)a, (__m128)b);
+#elif LANES == 4 && defined(__wasm__)
+  return (vfloat)wasm_f32x4_pmax((v128_t)b, (v128_t)a);
+#else
+  return choose(a > b, a, b);
+#endif
+}
+
+static inline vfloat minimum(vfloat a, vfloat b) {
+#if LANES == 16 && defined(__AVX512F__)
+  return (vfloat)_mm512_min_ps((__m512)a, (__m512)b);
+#elif LANES == 8 && defined(__AVX2__)
+  return (vfloat)_mm256_min_ps((__m256)a, (__m256)b);
+#elif LANES == 4 && defined(__SSE2__)
+  return (vfloat)_mm_min_ps((__m128)a, (__m128)b);
+#elif LANES == 4 && defined(__wasm__)
+  return (vfloat)wasm_f32x4_pmin((v128_t)b, (v128_t)a);
+#else
+  return choose(a < b, a, b);
+#endif
+}
 
 // To the nearest integer, ties to even.
 static inline vint round_to_int(vfloat x) {
@@ -190,28 +217,41 @@ static inline float f16_to_float(uint16_t half) {
   return load_f16(part)[0];
 }
 
+// e^r for |r| <= ln 2 / 2, by a polynomial (Cephes, expf), taken together in pairs: half as many steps wait for each other.
+static inline vfloat exp_polynomial(vfloat r) {
+  vfloat r2 = r * r;
+  vfloat poly = 1.9875691500e-4f * r + 1.3981999507e-3f;
+  poly = poly * r2 + (8.3334519073e-3f * r + 4.1665795894e-2f);
+  poly = poly * r2 + (1.6666665459e-1f * r + 5.0000001201e-1f);
+  return poly * r2 + r + 1;
+}
+
 // e^x with a relative error under 2e-7; 0 below -87.3, saturating at the largest float above 88.7; NaN stays NaN.
-// x = n ln 2 + r with |r| <= ln 2 / 2; e^r by a polynomial (Cephes, expf), times 2^n through the exponent bits.
+// x = n ln 2 + r with |r| <= ln 2 / 2; e^r times 2^n through the exponent bits.
 static inline vfloat exp_v(vfloat x) {
   vint tiny = x < -87.3f;
-  x = choose(x > 88.7f, splat(88.7f), x);
-  x = choose(tiny, splat(-87.3f), x);
+  x = minimum(splat(88.7f), x);
+  x = maximum(splat(-87.3f), x);
   const float magic = 0x1.8p23f;  // adding it rounds to an integer in the low bits
   vfloat shifted = x * 1.44269504088896341f + magic;
   vfloat n = shifted - magic;
-  vfloat r = x - n * 0.693359375f + n * 2.12194440e-4f;
-  vfloat poly = splat(1.9875691500e-4f);
-  poly = poly * r + 1.3981999507e-3f;
-  poly = poly * r + 8.3334519073e-3f;
-  poly = poly * r + 4.1665795894e-2f;
-  poly = poly * r + 1.6666665459e-1f;
-  poly = poly * r + 5.0000001201e-1f;
-  vfloat result = poly * r * r + r + 1;
+  vfloat result = exp_polynomial(x - n * 0.693359375f + n * 2.12194440e-4f);
   // 2^n in two factors, so that n = 128 does not overflow the exponent field.
   vint whole = (vint)shifted - (vint)splat(magic);
   vint half = whole >> 1;
   result = result * (vfloat)((half + 127) << 23) * (vfloat)((whole - half + 127) << 23);
   return choose(tiny, splat(0), result);
+}
+
+// The same for numbers that are at most 0, in fewer steps: 2^n is one factor, its exponent what the low bits are rounded to.
+// What comes out below -87.3 is not looked at.
+static inline vfloat exp_of_at_most_zero(vfloat x) {
+  vint tiny = x < -87.3f;
+  const float magic = 0x1.8p23f + 127;
+  vfloat shifted = x * 1.44269504088896341f + magic;
+  vfloat n = shifted - magic;
+  vfloat result = exp_polynomial(x - n * 0.693359375f + n * 2.12194440e-4f);
+  return (vfloat)(~tiny & (vint)(result * (vfloat)((vint)shifted << 23)));
 }
 
 static inline vfloat sigmoid_v(vfloat x) { return 1 / (1 + exp_v(-x)); }

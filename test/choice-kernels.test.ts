@@ -108,7 +108,14 @@ test.each(backends)("%s: any cuts, sizes and adjustments", async (_, backend) =>
 
 test.each(backends)("%s: a large vocabulary", async (_, backend) => {
   const width = 50_277;
-  const rows = [row(width, normal), row(width, () => 3 * normal()), row(width, () => random.uniform() * 4)];
+  const rows = [
+    row(width, normal),
+    row(width, () => 3 * normal()),
+    row(width, () => random.uniform() * 4),
+    // All but a few about as probable; and none more than another.
+    row(width, (i) => (i % 5000 === 0 ? 3 + i / 5000 : normal() / 1000)),
+    row(width, () => 1),
+  ];
   const model = tableModel(rows);
   const runtime = await backend.open(model, { threads: 2 });
   const reference = await referenceBackend.open(model, { threads: 1 });
@@ -119,6 +126,7 @@ test.each(backends)("%s: a large vocabulary", async (_, backend) => {
     { topP: 0.999 },
     { topK: 1000 },
     { topK: 40, topP: 0.5 },
+    { topK: 20_000, topP: 0.9, minP: 0.01, temperature: 1.3 },
     { minP: 0.5 },
     { temperature: 0 },
   ]) {

@@ -7,6 +7,9 @@ import type { RecordFields } from "./record.js";
 export const choiceSize = 64;
 export const adjustmentSize = 12;
 
+/** Bytes that a thread needs to choose among a vocabulary: weights, those that a cut is looked for among, sums of blocks. */
+export const chooserRoom = (vocabulary: number): number => 4 * (2 * vocabulary + Math.ceil(vocabulary / 1024));
+
 /** The record that makes all choices of a pass. */
 export function chooseRecord(
   vocabulary: number,

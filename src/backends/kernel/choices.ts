@@ -2,7 +2,7 @@
 
 import { chooseToken, type TokenChoice } from "../../sampling/choose-token.js";
 import { choicesOf, type PassSegment } from "../backend.js";
-import { adjustmentSize, choiceSize, chooseRecord, readChosen, writeChoice } from "./choice-records.js";
+import { adjustmentSize, choiceSize, chooseRecord, chooserRoom, readChosen, writeChoice } from "./choice-records.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { writeRecord } from "./record.js";
 
@@ -24,7 +24,7 @@ export class Choices {
     this.#vocabulary = vocabulary;
     this.#choosers = Math.min(maxChoosers, machine.threads);
     this.#table = machine.allocate(rows * choiceSize);
-    this.#room = machine.allocate(this.#choosers * 2 * vocabulary * 4);
+    this.#room = machine.allocate(this.#choosers * chooserRoom(vocabulary));
     this.#adjustments = machine.allocate(1024 * adjustmentSize);
   }
 
