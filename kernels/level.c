@@ -17,6 +17,7 @@
 #include "plan.c"
 #include "probe.c"
 #include "quantize.c"
+#include "quantize_weights.c"
 #include "recurrence.c"
 #include "rows.c"
 #include "wkv.c"

@@ -90,6 +90,8 @@ static inline int any_true(vint mask) {
 #endif
 }
 
+static inline vfloat magnitude_of(vfloat x) { return (vfloat)((vint)x & 0x7fffffff); }
+
 static inline vfloat square_root(vfloat x) {
 #if LANES == 16 && defined(__AVX512F__)
   return (vfloat)_mm512_sqrt_ps((__m512)x);

@@ -105,12 +105,15 @@ interface Block {
   readonly quants: Int8Array;
 }
 
+/** A scale from which on its inverse is a number. */
+const leastScaleOfQ8 = Math.fround(1e-37);
+
 /** As ggml's quantize_row_q8_0: scale = largest magnitude / 127, integers to nearest. */
 function quantizeQ8(w: Float32Array): Block {
   const extreme = extremeOf(w);
   if (Number.isNaN(extreme)) return notFinite;
   const scale = Math.fround(Math.abs(extreme) / 127);
-  const inverse = scale > 0 ? Math.fround(1 / scale) : 0;
+  const inverse = scale >= leastScaleOfQ8 ? Math.fround(1 / scale) : 0;
   return {
     scale: scaleBits(scale),
     quants: Int8Array.from(w, (value) => roundHalfToEven(Math.fround(value * inverse))),
@@ -120,39 +123,35 @@ function quantizeQ8(w: Float32Array): Block {
 const q4Candidates = 8;
 /** Below this a scale is 0 in binary16. */
 const leastExtreme = Math.fround(1e-20);
+const largestWhole = 32767;
 
 /**
  * Of several scales around ggml's (which makes the largest magnitude -8) the one that leaves the least sum of squared errors
- * when the scale is then chosen by least squares, sum of w q / sum of q². For the comparison w is rounded to integers of 16
- * bits, whose sums are exact; the scale is of float64 sums in a fixed order.
+ * when the scale is then chosen by least squares, sum of w q / sum of q². w stands here as integers of 16 bits, of which the
+ * largest magnitude is 32767: sums of them are exact in float32, in which the rest is calculated.
  */
 function quantizeQ4(w: Float32Array): Block {
   const extreme = extremeOf(w);
-  const largest = Math.abs(extreme);
   if (Number.isNaN(extreme)) return notFinite;
-  if (largest < leastExtreme) return { scale: 0, quants: new Int8Array(blockInputs) };
-  const toWhole = Math.fround(32767 / largest);
+  if (Math.abs(extreme) < leastExtreme) return { scale: 0, quants: new Int8Array(blockInputs) };
+  const toWhole = Math.fround(largestWhole / extreme);
   const whole = w.map((value) => roundHalfToEven(Math.fround(value * toWhole)));
-  let best = 0;
-  let quants = new Int8Array(blockInputs);
+  let best = { product: 0, squares: 1, quants: new Int8Array(blockInputs) };
   for (let candidate = 0; candidate < q4Candidates; candidate++) {
-    const steps = Math.fround(6.5 + Math.fround(Math.fround(0.4) * candidate));
-    const inverse = Math.fround(-steps / extreme);
-    const rounded = Int8Array.from(w, (value) => roundHalfToEven(clamp(Math.fround(value * inverse), -8, 7)));
-    const product = sumOf(rounded, (quant, i) => quant * (whole[i] as number));
-    const fit = (product * product) / sumOf(rounded, (quant) => quant * quant);
-    if (fit > best) {
-      best = fit;
-      quants = rounded;
-    }
+    const factor = Math.fround(-(6.5 + 0.375 * candidate) / largestWhole);
+    const quants = Int8Array.from(whole, (value) => roundHalfToEven(clamp(Math.fround(value * factor), -8, 7)));
+    const product = sumOf(quants, (quant, i) => quant * (whole[i] as number));
+    const squares = sumOf(quants, (quant) => quant * quant);
+    if (squareTimes(product, best.squares) > squareTimes(best.product, squares)) best = { product, squares, quants };
   }
-  const partial = new Float64Array(8);
-  quants.forEach((quant, i) => {
-    partial[i % 8] = (partial[i % 8] as number) + (w[i] as number) * quant;
-  });
-  const [a, b, c, d, e, f, g, h] = [...partial] as [number, number, number, number, number, number, number, number];
-  const product = a + b + (c + d) + (e + f + (g + h));
-  return { scale: scaleBits(Math.fround(product / sumOf(quants, (quant) => quant * quant))), quants };
+  const unit = Math.fround(extreme / largestWhole);
+  const scale = Math.fround(Math.fround(best.product / best.squares) * unit);
+  return { scale: scaleBits(scale), quants: best.quants };
+}
+
+/** In float32. */
+function squareTimes(value: number, factor: number): number {
+  return Math.fround(Math.fround(value * value) * factor);
 }
 
 function sumOf(quants: Int8Array, term: (quant: number, i: number) => number): number {
