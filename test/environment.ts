@@ -69,10 +69,18 @@ const singleThread: Backend = {
   open: async (model, options) => openKernelRuntime(await createWasmMachine(1, false), model, options),
 };
 
+/** The levels of instruction sets that are tested and nothing else, where vitest.config.ts says which; all by default. */
+const onlyLevels: readonly string[] | undefined = inBrowser ? undefined : process.env["TESTED_LEVELS"]?.split(",");
+
+async function testedLevels(): Promise<readonly string[]> {
+  const { supportedLevels } = await import("#rwkv/backends/native/native");
+  return onlyLevels ?? supportedLevels();
+}
+
 async function nativeKernels(): Promise<{ label: string; backend: Backend; threads: number }[]> {
   if (inBrowser) return [];
-  const { nativeBackend, nativeBackendAt, supportedLevels } = await import("#rwkv/backends/native/native");
-  const levels = await supportedLevels();
+  const { nativeBackend, nativeBackendAt } = await import("#rwkv/backends/native/native");
+  const levels = await testedLevels();
   return [
     ...levels.map((level) => ({ label: `native (${level})`, backend: nativeBackendAt(level), threads: 1 })),
     { label: "native", backend: nativeBackend, threads: 3 },
@@ -82,15 +90,19 @@ async function nativeKernels(): Promise<{ label: string; backend: Backend; threa
 /** Every kind of kernels that there is here: each level of instruction sets, and each build of WebAssembly. */
 export const kernels: readonly { label: string; backend: Backend; threads: number }[] = [
   ...(await nativeKernels()),
-  { label: "wasm", backend: wasmBackend, threads: 1 },
-  { label: "wasm, two threads", backend: wasmBackend, threads: 2 },
-  { label: "wasm, memory not shared", backend: singleThread, threads: 1 },
+  ...(onlyLevels
+    ? []
+    : [
+        { label: "wasm", backend: wasmBackend, threads: 1 },
+        { label: "wasm, two threads", backend: wasmBackend, threads: 2 },
+        { label: "wasm, memory not shared", backend: singleThread, threads: 1 },
+      ]),
 ];
 
 async function nativeTrainers(): Promise<{ label: string; open: OpenTraining; threads: number }[]> {
   if (inBrowser) return [];
-  const { openNativeTraining, supportedLevels } = await import("#rwkv/backends/native/native");
-  const levels = await supportedLevels();
+  const { openNativeTraining } = await import("#rwkv/backends/native/native");
+  const levels = await testedLevels();
   return [
     ...levels.map((level) => ({
       label: `native (${level})`,
@@ -101,9 +113,7 @@ async function nativeTrainers(): Promise<{ label: string; open: OpenTraining; th
   ];
 }
 
-/** Every kind of kernels that there is here, for training. */
-export const trainers: readonly { label: string; open: OpenTraining; threads: number }[] = [
-  ...(await nativeTrainers()),
+const wasmTrainers: readonly { label: string; open: OpenTraining; threads: number }[] = [
   {
     label: "wasm, two threads",
     open: async (model, options) => openKernelTraining(await createWasmMachine(options.threads), model, options),
@@ -114,4 +124,10 @@ export const trainers: readonly { label: string; open: OpenTraining; threads: nu
     open: async (model, options) => openKernelTraining(await createWasmMachine(1, false), model, options),
     threads: 1,
   },
+];
+
+/** Every kind of kernels that there is here, for training. */
+export const trainers: readonly { label: string; open: OpenTraining; threads: number }[] = [
+  ...(await nativeTrainers()),
+  ...(onlyLevels ? [] : wasmTrainers),
 ];

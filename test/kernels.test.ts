@@ -3,6 +3,7 @@
 import { describe, expect, test } from "vitest";
 import type { Runtime } from "#rwkv/backends/backend";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
+import { wasmBackend } from "#rwkv/backends/wasm/wasm";
 import { bytesSource } from "#rwkv/checkpoints/byte-source";
 import { contiguousStrides, type StoredTensor } from "#rwkv/checkpoints/checkpoint";
 import { elementCount } from "#rwkv/dtypes";
@@ -189,8 +190,7 @@ test("a model past WebAssembly's memory is refused before anything is read, with
     graph: wide,
     tensors,
   };
-  const wasm = kernels.find(({ label }) => label === "wasm")!.backend;
-  await expect(wasm.open(model, { threads: 1 })).rejects.toThrow(
+  await expect(wasmBackend.open(model, { threads: 1 })).rejects.toThrow(
     'the model\'s matrices take 4.5 GiB, and WebAssembly has 4.0 GiB of memory; dtype "f16" (2.2 GiB), dtype "bf16" (2.2 GiB), ' +
       'dtype "q8" (1.2 GiB), dtype "q4" (0.6 GiB) would fit',
   );
