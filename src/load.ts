@@ -3,8 +3,6 @@
 import { defaultThreads, nativeBackend } from "#platform/backends";
 import { embeddedModel } from "#platform/files";
 import type { Backend, BackendName, Runtime } from "./backends/backend.js";
-import { referenceBackend } from "./backends/reference/reference.js";
-import { wasmBackend } from "./backends/wasm/wasm.js";
 import { mainType, matrixTypes } from "./backends/weights.js";
 import type { Checkpoint } from "./checkpoints/checkpoint.js";
 import { openCheckpoint } from "./checkpoints/open-checkpoint.js";
@@ -32,11 +30,11 @@ export interface LoadOptions {
   onWarning?: (message: string) => void;
 }
 
-/** Names of all backends; a page has no native one. */
-const backends: Readonly<Record<BackendName, Backend | undefined>> = {
-  native: nativeBackend,
-  wasm: wasmBackend,
-  reference: referenceBackend,
+/** All backends; a page has no native one. Those that are seldom used are read when they are: modules take time to load. */
+const backends: Readonly<Record<BackendName, () => Promise<Backend | undefined>>> = {
+  native: async () => nativeBackend,
+  wasm: async () => (await import("./backends/wasm/wasm.js")).wasmBackend,
+  reference: async () => (await import("./backends/reference/reference.js")).referenceBackend,
 };
 const maxThreads = 256;
 
@@ -53,7 +51,7 @@ export async function load(
 ): Promise<Model> {
   const started = performance.now();
   checkOptions(options);
-  (options.backend ? backends[options.backend] : nativeBackend)?.prepare?.();
+  if (!options.backend || options.backend === "native") nativeBackend?.prepare?.();
   return loadCheckpoint(await openCheckpoint(input), options, started, typeof input === "string");
 }
 
@@ -111,18 +109,19 @@ async function openRuntime(
   const { dtype, onProgress, onWarning = console.warn } = options;
   const threads = options.threads ?? defaultThreads();
   const openOptions = { threads, onNotice: onWarning, ...(dtype && { dtype }), ...(onProgress && { onProgress }) };
-  if (options.backend) {
-    const backend = backends[options.backend];
-    if (!backend) throw new BackendError(`the ${options.backend} backend cannot run in a page`);
-    return { runtime: await backend.open(bound, openOptions), backend: options.backend };
-  }
-  if (!nativeBackend) return { runtime: await wasmBackend.open(bound, openOptions), backend: "wasm" };
+  const openAs = async (name: BackendName) => {
+    const backend = await backends[name]();
+    if (!backend) throw new BackendError(`the ${name} backend cannot run in a page`);
+    return { runtime: await backend.open(bound, openOptions), backend: name };
+  };
+  if (options.backend) return openAs(options.backend);
+  if (!nativeBackend) return openAs("wasm");
   try {
-    return { runtime: await nativeBackend.open(bound, openOptions), backend: "native" };
+    return await openAs("native");
   } catch (error) {
     if (!(error instanceof BackendError)) throw error;
     onWarning(`${error.message}; using WebAssembly`);
-    return { runtime: await wasmBackend.open(bound, openOptions), backend: "wasm" };
+    return openAs("wasm");
   }
 }
 

@@ -101,15 +101,19 @@ export const kernels: readonly { label: string; backend: Backend; threads: numbe
 
 async function nativeTrainers(): Promise<{ label: string; open: OpenTraining; threads: number }[]> {
   if (inBrowser) return [];
-  const { openNativeTraining } = await import("#rwkv/backends/native/native");
+  const { createNativeMachine } = await import("#rwkv/backends/native/native");
+  const open =
+    (level?: string): OpenTraining =>
+    async (model, options) =>
+      openKernelTraining(await createNativeMachine(options.threads, level), model, options);
   const levels = await testedLevels();
   return [
     ...levels.map((level) => ({
       label: `native (${level})`,
-      open: ((model, options) => openNativeTraining(model, options, level)) as OpenTraining,
+      open: open(level),
       threads: 1,
     })),
-    { label: "native, three threads", open: openNativeTraining as OpenTraining, threads: 3 },
+    { label: "native, three threads", open: open(), threads: 3 },
   ];
 }
 

@@ -2,14 +2,15 @@
 
 import type { BackendName } from "../backends/backend.js";
 import { openKernelTraining } from "../backends/kernel/kernel-training.js";
-import { openNativeTraining } from "../backends/native/native.js";
+import { createNativeMachine } from "../backends/native/native.js";
 import { openReferenceTraining } from "../backends/reference/reference-training.js";
 import type { OpenTraining, TrainableModel, TrainingOptions, TrainingRuntime } from "../backends/training.js";
 import { createWasmMachine } from "../backends/wasm/wasm.js";
 import { BackendError, OptionError } from "../errors.js";
 
 const backends: Readonly<Record<BackendName, OpenTraining>> = {
-  native: (model, options) => openNativeTraining(model, options),
+  native: async (model, options) =>
+    openKernelTraining(await createNativeMachine(options.threads, undefined, options.onNotice), model, options),
   wasm: async (model, options) => openKernelTraining(await createWasmMachine(options.threads), model, options),
   reference: (model, options) => openReferenceTraining(model, options),
 };

@@ -37,10 +37,12 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
   const types = matrixTypes(graph, model.tensors, options.dtype);
   checkCapacity(machine, model, types);
   const matrices = await placeMatrices(machine, model, types, options.onProgress);
-  const vectors = await readVectors(graph, model.tensors);
   const vectorBlocks = new Map<Vector, Block>();
   const quantized = new Set([...types.keys()].filter((weight) => isBlockType(types.get(weight) as WeightDType)));
+  // The plan is made while the vectors, hundreds of small reads, come.
+  const reading = readVectors(graph, model.tensors);
   const plan = planGraph([graph.output], maxTokens, { quantized });
+  const vectors = await reading;
   const layout = stateLayout(graph);
   const arena = machine.allocate(plan.arenaSize);
 

@@ -1,7 +1,6 @@
 // The kernels as a native library: compiled on first use by the machine's C compiler, once for each level of instruction sets,
 // kept in the user's cache folder, loaded through koffi.
 
-import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { homedir } from "node:os";
@@ -67,7 +66,8 @@ async function compileLibrary(): Promise<string> {
   const compiler = process.env["CC"] || "cc";
   const hash = createHash("sha256");
   hash.update(JSON.stringify([compiler, compileFlags, linkFlags, objects, process.platform, process.arch]));
-  for (const name of names) hash.update(name).update(await readFile(join(sourceFolder, name)));
+  const sources = await Promise.all(names.map((name) => readFile(join(sourceFolder, name))));
+  names.forEach((name, i) => void hash.update(name).update(sources[i] as Buffer));
   const folder = join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "rwkv");
   const library = join(folder, `kernels-${hash.digest("hex").slice(0, 16)}.so`);
   if (await stat(library).catch(() => undefined)) return library;
@@ -76,6 +76,7 @@ async function compileLibrary(): Promise<string> {
     for (const tell of listeners) tell("compiling the kernels for this machine, once");
   }, noticeAfter);
   // Several processes may compile at once; each renames its own complete file into place.
+  const { execFile } = await import("node:child_process");
   const run = (args: string[]) => promisify(execFile)(compiler, args, { timeout: 240_000 });
   let temporary: string | undefined;
   try {

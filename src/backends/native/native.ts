@@ -5,8 +5,6 @@ import { BackendError } from "../../errors.js";
 import type { Backend } from "../backend.js";
 import type { Block, KernelMachine } from "../kernel/kernel-machine.js";
 import { openKernelRuntime } from "../kernel/kernel-runtime.js";
-import { openKernelTraining } from "../kernel/kernel-training.js";
-import type { TrainableModel, TrainingOptions, TrainingRuntime } from "../training.js";
 import { instructionLevels } from "./instruction-levels.js";
 import { loadNativeLibrary, type NativeLibrary } from "./native-library.js";
 
@@ -21,15 +19,6 @@ export function nativeBackendAt(level?: string): Backend {
       return openKernelRuntime(await createNativeMachine(options.threads, level, options.onNotice), model, options);
     },
   };
-}
-
-/** Opens a model for training; `level` as above. */
-export async function openNativeTraining(
-  model: TrainableModel,
-  options: TrainingOptions,
-  level?: string,
-): Promise<TrainingRuntime> {
-  return openKernelTraining(await createNativeMachine(options.threads, level, options.onNotice), model, options);
 }
 
 /** The levels that this processor has, lowest first. @throws BackendError as `createNativeMachine` */
