@@ -8,12 +8,14 @@
 
 // The build for one thread: nobody waits.
 static inline void pause_briefly(void) {}
+static inline void yield_processor(void) {}
 static inline void sleep_while(uint32_t* word, uint32_t value) { (void)word, (void)value; }
 static inline void wake_all(uint32_t* word) { (void)word; }
 
 #elif defined(__wasm__)
 
 static inline void pause_briefly(void) {}
+static inline void yield_processor(void) {}
 static inline void sleep_while(uint32_t* word, uint32_t value) { __builtin_wasm_memory_atomic_wait32((int*)word, (int)value, -1); }
 static inline void wake_all(uint32_t* word) { __builtin_wasm_memory_atomic_notify((int*)word, 0xffffffff); }
 
@@ -21,6 +23,7 @@ static inline void wake_all(uint32_t* word) { __builtin_wasm_memory_atomic_notif
 
 #if defined(__linux__)
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 static inline void sleep_while(uint32_t* word, uint32_t value) { syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, 0, 0, 0); }
@@ -30,6 +33,8 @@ static inline void wake_all(uint32_t* word) { syscall(SYS_futex, word, FUTEX_WAK
 static inline void sleep_while(uint32_t* word, uint32_t value) { (void)word, (void)value, sched_yield(); }
 static inline void wake_all(uint32_t* word) { (void)word; }
 #endif
+
+static inline void yield_processor(void) { sched_yield(); }
 
 #if defined(__x86_64__) || defined(__i386__)
 static inline void pause_briefly(void) { __builtin_ia32_pause(); }
@@ -42,15 +47,17 @@ static inline void pause_briefly(void) {}
 #endif
 
 // How often a word is looked at before a thread sleeps. On virtual machines it takes up to 0.3 ms to wake one, so within a pass it
-// is better to wait about that long, and between passes, while the next token is on its way, somewhat longer: one to two
-// milliseconds. Then an idle model takes no time of a processor.
-enum { spins_in_pass = 20000, spins_between_passes = 100000 };
+// is better to wait about that long, and between passes, while the next token is on its way, somewhat longer: a few
+// milliseconds. Then an idle model takes no time of a processor. Meanwhile a waiting thread offers its core now and then: the
+// system may have put the thread that it waits for behind it, for as long as its turn lasts, 3 ms.
+enum { spins_between_yields = 50, spins_in_pass = 20000, spins_between_passes = 100000 };
 
 // Waits until *word is no longer `value`; `sleepers` counts those that need waking.
 static inline void wait_for_change(uint32_t* word, uint32_t value, uint32_t* sleepers, int spins) {
   for (int spin = 0; spin < spins; spin++) {
     if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value) return;
-    pause_briefly();
+    if (spin % spins_between_yields == spins_between_yields - 1) yield_processor();
+    else pause_briefly();
   }
   __atomic_add_fetch(sleepers, 1, __ATOMIC_SEQ_CST);
   while (__atomic_load_n(word, __ATOMIC_SEQ_CST) == value) sleep_while(word, value);
