@@ -225,9 +225,15 @@ static vint first_ties(vint equal, uint32_t* ties) {
   return equal;
 }
 
+// The factor of logits; of a temperature that float32 cannot hold the inverse of, its largest number.
+static float inverse_of(double temperature) {
+  double inverse = 1 / temperature;
+  return inverse < (double)largest_float ? (float)inverse : largest_float;
+}
+
 // Takes what is kept to the power of 1 / temperature, from its logits, and sets the rest to 0; the sum.
 static double keep(const struct choice* choice, const float* logits, float most, float floor, uint32_t ties, struct weights weights) {
-  float inverse = (float)(1 / choice->temperature);
+  float inverse = inverse_of(choice->temperature);
   double total = 0;
   for (uint32_t block = 0; block < weights.count; block += sum_block) {
     uint32_t end = block_end(block, weights.count);
@@ -290,7 +296,7 @@ static int32_t choose_token(const struct choice* choice, const float* logits, st
   if (choice->temperature == 0) return (int32_t)index_of(most, logits, weights.count);
   int limited = choice->top_k > 0 && choice->top_k < weights.count;
   if (!limited && choice->top_p >= 1 && choice->min_p == 0) {
-    double total = exponentials(logits, most, (float)(1 / choice->temperature), weights);
+    double total = exponentials(logits, most, inverse_of(choice->temperature), weights);
     return (int32_t)draw(weights, choice->uniform * total);
   }
   double total = exponentials(logits, most, 1, weights);

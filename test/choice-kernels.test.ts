@@ -36,7 +36,7 @@ const row = (width: number, logit: (i: number) => number) => Float32Array.from({
 const plain = { temperature: 1, topP: 1, topK: 0, minP: 0, uniform: 0.5, adjustments: { tokens: [], amounts: [] } };
 
 const cuts = fc.record({
-  temperature: fc.oneof(fc.constantFrom(0, 1), fc.double({ min: 0.1, max: 5, noNaN: true })),
+  temperature: fc.oneof(fc.constantFrom(0, 1, 1e-40), fc.double({ min: 0.1, max: 5, noNaN: true })),
   topP: fc.oneof(fc.constantFrom(0, 0.5, 0.85, 1), fc.double({ min: 0, max: 1, noNaN: true })),
   topK: fc.oneof(fc.constantFrom(0, 1, 1000), fc.nat(70)),
   minP: fc.oneof(fc.constant(0), fc.double({ min: 0, max: 1, noNaN: true })),
