@@ -22,7 +22,7 @@ struct choice {
   uint64_t adjustments;
   uint32_t adjustment_count;
   int32_t token;  // the result; -1 where no logit is a number, or one is NaN or infinite
-  uint64_t reserved;
+  uint64_t mask;  // a bit for each token: those that may be chosen; 0 where all may
 };
 
 // Sums of a vocabulary are those of its blocks, so that sums of float32 stay short.
@@ -306,8 +306,16 @@ static int32_t choose_token(const struct choice* choice, const float* logits, st
   return (int32_t)draw(weights, choice->uniform * total);
 }
 
-// Floats: the weights, those that a cut is looked for among, and the sums of blocks. choice-records.ts has it too.
-static uint64_t room_of_chooser(uint32_t width) { return 2 * (uint64_t)width + (width + sum_block - 1) / sum_block; }
+// Floats: the weights, those that a cut is looked for among, logits that a mask was applied to, and the sums of blocks.
+// choice-records.ts has it too.
+static uint64_t room_of_chooser(uint32_t width) { return 3 * (uint64_t)width + (width + sum_block - 1) / sum_block; }
+
+// The logits of the tokens that a mask allows; -Infinity for the others.
+static void apply_mask(const uint32_t* mask, const float* logits, float* to, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    to[i] = (mask[i / 32] >> (i % 32)) & 1 ? logits[i] : -__builtin_inff();
+  }
+}
 
 // Chooses a token for every selected row that wants one; logits are left as they were.
 //   address: logits [selected, width], choices [selected], room for count threads [room_of_chooser each]
@@ -316,7 +324,8 @@ static void choose_tokens(const struct pass* pass, const struct record* record, 
   uint32_t choosers = pass->thread_count < record->count ? pass->thread_count : record->count;
   if (thread >= choosers) return;
   float* room = floats(record->address[2]) + thread * room_of_chooser(width);
-  struct weights weights = {room, room + 2 * (uint64_t)width, width};
+  struct weights weights = {room, room + 3 * (uint64_t)width, width};
+  float* allowed = room + 2 * (uint64_t)width;
   for (uint32_t row = thread; row < pass->selected_count; row += choosers) {
     struct choice* choice = (struct choice*)(uintptr_t)record->address[1] + row;
     if (!choice->wanted) continue;
@@ -326,7 +335,12 @@ static void choose_tokens(const struct pass* pass, const struct record* record, 
       adjustments[i].saved = logits[adjustments[i].token];
       logits[adjustments[i].token] += adjustments[i].amount;
     }
-    choice->token = choose_token(choice, logits, weights, room + width);
+    const float* from = logits;
+    if (choice->mask) {
+      apply_mask((const uint32_t*)(uintptr_t)choice->mask, logits, allowed, width);
+      from = allowed;
+    }
+    choice->token = choose_token(choice, from, weights, room + width);
     for (uint32_t i = 0; i < choice->adjustment_count; i++) logits[adjustments[i].token] = adjustments[i].saved;
   }
 }

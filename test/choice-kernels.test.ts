@@ -7,7 +7,7 @@ import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { bytesSource } from "#rwkv/checkpoints/byte-source";
 import { GraphBuilder } from "#rwkv/graph/graph-builder";
 import type { BoundModel } from "#rwkv/models/versions";
-import type { TokenChoice } from "#rwkv/sampling/choose-token";
+import { chooseToken, type TokenChoice } from "#rwkv/sampling/choose-token";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { kernels } from "./environment.js";
 
@@ -150,7 +150,7 @@ describe("a large vocabulary", async () => {
   });
 });
 
-test.each(backends)("%s: logits that are not numbers are an error that names one", async (_, backend) => {
+test.each(backends)("%s: no token is chosen from logits that are not numbers", async (_, backend) => {
   const rows = [
     Float32Array.from([1, Number.NaN, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
     Float32Array.from({ length: 17 }, (_, i) => (i === 16 ? Number.POSITIVE_INFINITY : 0)),
@@ -158,7 +158,34 @@ test.each(backends)("%s: logits that are not numbers are an error that names one
   ];
   const runtime = await backend.open(tableModel(rows), { threads: 1 });
   opened.push(runtime);
-  await expect(choose(runtime, [[0, plain]])).rejects.toThrow("the logit of token 1 is NaN");
-  await expect(choose(runtime, [[1, plain]])).rejects.toThrow("the logit of token 16 is Infinity");
-  await expect(choose(runtime, [[2, plain]])).rejects.toThrow("every logit is -Infinity");
+  for (const [token, row] of rows.entries()) {
+    expect(await choose(runtime, [[token, plain]])).toEqual([-1]);
+    expect(() => chooseToken(row, plain)).toThrow(/token 1 is NaN|token 16 is Infinity|every logit is -Infinity/);
+  }
+});
+
+test.each(backends)("%s: a mask leaves only what it allows, on its row alone", async (_, backend) => {
+  for (const width of [1, 31, 33, 65, 1030]) {
+    const model = tableModel([row(width, normal), row(width, (i) => i / width)]);
+    const runtime = await backend.open(model, { threads: 2 });
+    const reference = await referenceBackend.open(model, { threads: 1 });
+    opened.push(runtime, reference);
+    for (const allowed of [[0], [width - 1], Array.from({ length: width }, (_, i) => i).filter((i) => i % 3 === 0)]) {
+      const mask = new Uint32Array(Math.ceil(width / 32));
+      for (const token of allowed) mask[token >>> 5]! |= 1 << (token & 31);
+      const requests = [0, 0.3, 0.9].flatMap((uniform) => [
+        [0, { ...plain, uniform, mask }] as const,
+        [1, { ...plain, temperature: 0, topP: 0.5, mask }] as const,
+        [1, { ...plain, temperature: 0 }] as const,
+      ]);
+      const chosen = await choose(runtime, requests);
+      expect(chosen).toEqual(await choose(reference, requests));
+      chosen.forEach((token, i) => {
+        if (i % 3 === 2) expect(token).toBe(width - 1);
+        else expect(allowed).toContain(token);
+      });
+    }
+    const none = { ...plain, mask: new Uint32Array(Math.ceil(width / 32)) };
+    expect(await choose(runtime, [[0, none]])).toEqual([-1]);
+  }
 });

@@ -38,7 +38,7 @@ async function outputs(runtime: Runtime): Promise<number[]> {
   await run({ state: a, tokens: [1, 2, 3, 4, 5], logits: "all" }, { state: b, tokens: [6], logits: "last" });
   await run({ state: b, tokens: [0, 1, 2], logits: "none" }, { state: a, tokens: [3, 3], logits: "last" });
   await run({ state: a, tokens: [5], logits: "last" });
-  results.push(...a.values, ...b.values);
+  results.push(...(await runtime.readState(a)), ...(await runtime.readState(b)));
   await runtime.dispose();
   return results;
 }

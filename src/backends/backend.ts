@@ -7,17 +7,21 @@ import type { TokenChoice } from "../sampling/choose-token.js";
 /** Names of the backends. */
 export type BackendName = "reference" | "native" | "wasm";
 
-/** The block of floats that one sequence carries, where the backend keeps it. */
+/** The state that one sequence carries, where the backend keeps it. Only its runtime can read it. */
 export interface RuntimeState {
-  readonly values: Float32Array;
-  /** Returns the memory; the state must not be used afterwards. */
+  /** Returns the memory; the state must not be used afterwards, and no pass may be using it. */
   release(): void;
+}
+
+/** A state in memory that JavaScript can reach. A machine's memory may move, so `values` is a new view each time. */
+export interface ResidentState extends RuntimeState {
+  readonly values: Float32Array;
 }
 
 /** Tokens of one sequence in a pass. A state may stand in only one segment of a pass. */
 export interface PassSegment {
   readonly state: RuntimeState;
-  readonly tokens: readonly number[];
+  readonly tokens: ArrayLike<number>;
   /** For which of the tokens logits are computed. */
   readonly logits: "none" | "last" | "all";
   /** Asks for a token to be chosen from the logits of the last one; goes with logits "last". */
@@ -27,10 +31,11 @@ export interface PassSegment {
 /** What a pass gives. */
 export interface PassResult {
   /**
-   * A row of vocabulary-size floats for each wanted token, in the order of the segments; valid until the next pass.
+   * A row of vocabulary-size floats for each wanted token, in the order of the segments. The memory is the backend's: it is
+   * valid until the next pass or the next allocation, whichever comes first.
    */
   readonly logits: Float32Array;
-  /** For each segment with a choice the token that was chosen. */
+  /** For each segment with a choice the token that was chosen; -1 where its logits are not numbers. */
   readonly tokens: readonly number[];
 }
 
@@ -39,13 +44,19 @@ export interface Runtime {
   readonly threads: number;
   /** Tokens that one pass can take, over all segments. */
   readonly maxTokens: number;
-  /** A state as it is before the first token. */
-  createState(): RuntimeState;
+  /** Floats in a state. */
+  readonly stateLength: number;
   /**
-   * Runs the tokens of all segments and advances their states. One pass at a time.
+   * Makes a state: with the given values, or as it is before the first token.
    *
-   * @throws RwkvError when a token is to be chosen from logits that are not numbers
+   * @throws BackendError when there is not enough memory
    */
+  createState(values?: Float32Array): RuntimeState;
+  /** Copies the values of a state that no pass is using. */
+  readState(state: RuntimeState): Promise<Float32Array>;
+  /** Replaces the values of a state that no pass is using. */
+  writeState(state: RuntimeState, values: Float32Array): void;
+  /** Runs the tokens of all segments and advances their states. One pass at a time. */
   run(segments: readonly PassSegment[]): Promise<PassResult>;
   dispose(): Promise<void>;
 }

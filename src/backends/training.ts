@@ -3,7 +3,7 @@
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import type { TrainingGraph } from "../graph/differentiate.js";
 import type { Graph, RowNode, WeightNode } from "../graph/graph.js";
-import type { RuntimeState } from "./backend.js";
+import type { ResidentState } from "./backend.js";
 
 /** A weight that is learned. */
 export interface LearnedWeight {
@@ -26,9 +26,9 @@ export interface TrainableModel {
 
 /** Consecutive tokens of one sequence, and for each the token that should follow; none where that is negative. */
 export interface TrainingSegment {
-  readonly state: RuntimeState;
+  readonly state: ResidentState;
   /** Where the state after the tokens is left: another one, so that the gradient still finds the first. */
-  readonly nextState: RuntimeState;
+  readonly nextState: ResidentState;
   readonly tokens: ArrayLike<number>;
   readonly targets: ArrayLike<number>;
 }
@@ -71,7 +71,7 @@ export interface TrainingRuntime {
   readonly parameters: readonly Parameter[];
   /** Bytes of weights, gradients, moments and intermediate values. */
   readonly memory: number;
-  createState(): RuntimeState;
+  createState(): ResidentState;
   /** Losses alone: nothing is learned, dropout leaves nothing out. */
   evaluate(segments: readonly TrainingSegment[]): Promise<Float32Array>;
   /** Losses, gradients, and one step of the optimizer. @param seed of dropout */

@@ -1,7 +1,7 @@
 // How costs grow with the length of a text: training, reading a prompt, generating a token, and what a sequence carries along; for
 // each architecture, measured on the same kernels, beside what its paper says.
 
-import type { RuntimeState } from "../backends/backend.js";
+import type { ResidentState } from "../backends/backend.js";
 import type { TrainingRuntime } from "../backends/training.js";
 import { median } from "../bench/median.js";
 import { stateLayout } from "../graph/state-layout.js";
@@ -121,7 +121,7 @@ async function measureLength(setup: ScaleSetup, architecture: Architecture, toke
 }
 
 /** Generating in place: the state after T tokens goes on. */
-async function secondsOfToken(runtime: TrainingRuntime, state: RuntimeState): Promise<number> {
+async function secondsOfToken(runtime: TrainingRuntime, state: ResidentState): Promise<number> {
   const samples: number[] = [];
   for (let i = 0; i < generated; i++) {
     const segment = { state, nextState: state, tokens: [i], targets: [0] };

@@ -15,12 +15,19 @@ export interface TokenChoice {
   readonly uniform: number;
   /** What is added to the logits of some tokens; -Infinity bans them. */
   readonly adjustments: TokenAdjustments;
+  /** A bit for each token, lowest first: those that may be chosen. All may when it is absent. */
+  readonly mask?: Uint32Array;
 }
 
 /** Amounts by token; each token stands there once. */
 export interface TokenAdjustments {
   readonly tokens: readonly number[];
   readonly amounts: readonly number[];
+}
+
+/** Whether a mask has the bit of a token. */
+export function isAllowed(mask: Uint32Array, token: number): boolean {
+  return (((mask[token >>> 5] ?? 0) >>> (token & 31)) & 1) === 1;
 }
 
 /**
@@ -34,6 +41,12 @@ export function chooseToken(logits: Float32Array, choice: TokenChoice): number {
   choice.adjustments.tokens.forEach((token, i) => {
     adjusted[token] = (adjusted[token] as number) + Math.fround(choice.adjustments.amounts[i] as number);
   });
+  const { mask } = choice;
+  if (mask) {
+    for (let token = 0; token < adjusted.length; token++) {
+      if (!isAllowed(mask, token)) adjusted[token] = Number.NEGATIVE_INFINITY;
+    }
+  }
   const best = largest(adjusted);
   if (choice.temperature === 0) return best;
   const max = adjusted[best] as number;
@@ -59,7 +72,8 @@ function largest(logits: Float32Array): number {
       best = i;
     }
   }
-  if (best < 0) throw new RwkvError("every logit is -Infinity; the model's weights are probably damaged");
+  if (best < 0)
+    throw new RwkvError("every logit is -Infinity: no token is allowed, or the model's weights are damaged");
   return best;
 }
 

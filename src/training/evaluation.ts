@@ -1,6 +1,6 @@
 // Measures a model on held-out text: each token is predicted from all before it, the state handed on from piece to piece.
 
-import type { RuntimeState } from "../backends/backend.js";
+import type { ResidentState } from "../backends/backend.js";
 import type { TrainingRuntime, TrainingSegment } from "../backends/training.js";
 import type { HeldOutText } from "./dataset.js";
 
@@ -8,8 +8,8 @@ import type { HeldOutText } from "./dataset.js";
 interface Reading {
   readonly text: HeldOutText;
   readonly end: number;
-  state: RuntimeState;
-  next: RuntimeState;
+  state: ResidentState;
+  next: ResidentState;
   at: number;
 }
 
@@ -27,10 +27,10 @@ export async function bitsPerByte(
     context,
     limit,
     begin,
-  }: { batch: number; context: number; limit: number; begin: (state: RuntimeState) => void },
+  }: { batch: number; context: number; limit: number; begin: (state: ResidentState) => void },
 ): Promise<number> {
   const waiting = [...texts];
-  const free: RuntimeState[] = [];
+  const free: ResidentState[] = [];
   const reading: Reading[] = [];
   let nats = 0;
   let bytes = 0;

@@ -2,7 +2,7 @@
 // to the bit.
 
 import { defaultThreads } from "#platform/backends";
-import type { RuntimeState } from "../backends/backend.js";
+import type { ResidentState } from "../backends/backend.js";
 import type { OptimizerSettings, Parameter, TrainingRuntime, TrainingSegment } from "../backends/training.js";
 import { crc32 } from "../checksum.js";
 import { CheckpointError, OptionError, TrainingError } from "../errors.js";
@@ -94,8 +94,8 @@ async function tokenizerOf(
 
 /** A row of the batch: the state that its sequence has, and room for the next. */
 interface Row {
-  state: RuntimeState;
-  next: RuntimeState;
+  state: ResidentState;
+  next: ResidentState;
 }
 
 class Run {
@@ -111,7 +111,7 @@ class Run {
   readonly #dataChecksum: number;
   readonly #emptyState: Float32Array;
   /** The state that sequences begin with. */
-  readonly #initial: RuntimeState;
+  readonly #initial: ResidentState;
   readonly #rows: readonly Row[];
   #log: LogEntry[] = [];
   #step = 0;
@@ -242,7 +242,7 @@ class Run {
 
   #validate(limit: number): Promise<number> {
     const { batch, context } = this.#recipe;
-    const begin = (state: RuntimeState) => this.#begin(state);
+    const begin = (state: ResidentState) => this.#begin(state);
     return bitsPerByte(this.#runtime, this.#data.heldOut, { batch, context, limit, begin });
   }
 

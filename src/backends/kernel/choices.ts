@@ -1,8 +1,15 @@
 // The choices of tokens that a pass makes where its logits lie: written before it, read after it.
 
-import { chooseToken, type TokenChoice } from "../../sampling/choose-token.js";
-import { choicesOf, type PassSegment } from "../backend.js";
-import { adjustmentSize, choiceSize, chooseRecord, chooserRoom, readChosen, writeChoice } from "./choice-records.js";
+import { choicesOf, type PassSegment, selectedCount } from "../backend.js";
+import {
+  adjustmentSize,
+  choiceSize,
+  chooseRecord,
+  chooserRoom,
+  maskSize,
+  readChosen,
+  writeChoice,
+} from "./choice-records.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { writeRecord } from "./record.js";
 
@@ -16,7 +23,8 @@ export class Choices {
   readonly #table: Block;
   readonly #room: Block;
   readonly #choosers: number;
-  #adjustments: Block;
+  /** Adjustments of all rows, then their masks; replaced by a larger one when a pass needs it. */
+  #operands: Block;
 
   /** @param rows most rows of logits in a pass */
   constructor(machine: KernelMachine, vocabulary: number, rows: number) {
@@ -25,7 +33,7 @@ export class Choices {
     this.#choosers = Math.min(maxChoosers, machine.threads);
     this.#table = machine.allocate(rows * choiceSize);
     this.#room = machine.allocate(this.#choosers * chooserRoom(vocabulary));
-    this.#adjustments = machine.allocate(1024 * adjustmentSize);
+    this.#operands = machine.allocate(1024 * adjustmentSize);
   }
 
   /** Writes the record that makes the choices, after all others. */
@@ -34,40 +42,46 @@ export class Choices {
     writeRecord(chooseRecord(this.#vocabulary, this.#choosers, addresses), target);
   }
 
-  /** Writes what each row of the pass asks for. */
-  write(segments: readonly PassSegment[], rows: number): void {
-    const choices = new Map(choicesOf(segments).map(({ row, choice }) => [row, choice]));
-    const count = [...choices.values()].reduce((sum, { adjustments }) => sum + adjustments.tokens.length, 0);
-    if (count * adjustmentSize > this.#adjustments.bytes.length) {
-      this.#adjustments = this.#machine.allocate(2 * count * adjustmentSize);
+  /** Writes what each row of the pass asks for. May allocate. */
+  write(segments: readonly PassSegment[]): void {
+    const masks = maskSize(this.#vocabulary);
+    let size = 0;
+    for (const { choice } of segments) {
+      if (choice) size += sizeOfAdjustments(choice.adjustments.tokens.length) + (choice.mask ? masks : 0);
     }
+    if (size > this.#operands.bytes.length) this.#operands = this.#machine.allocate(2 * size);
     let at = 0;
-    for (let row = 0; row < rows; row++) {
-      const choice = choices.get(row);
-      const { address, bytes } = this.#adjustments;
-      writeChoice(choice, { address: address + at, bytes: bytes.subarray(at) }, this.#viewOf(row));
-      at += (choice?.adjustments.tokens.length ?? 0) * adjustmentSize;
+    let row = 0;
+    const take = (length: number): Block => {
+      const { address, bytes } = this.#operands;
+      const part = { address: address + at, bytes: bytes.subarray(at, at + length) };
+      at += length;
+      return part;
+    };
+    for (const segment of segments) {
+      const { choice } = segment;
+      for (let i = selectedCount([segment]); i > 0; i--) {
+        const chosen = i === 1 ? choice : undefined;
+        if (chosen) {
+          const adjustments = take(sizeOfAdjustments(chosen.adjustments.tokens.length));
+          writeChoice(chosen, adjustments, chosen.mask ? take(masks) : undefined, this.#viewOf(row));
+        } else this.#viewOf(row).setUint32(0, 0, true);
+        row++;
+      }
     }
   }
 
-  /**
-   * The tokens that were chosen.
-   *
-   * @throws RwkvError where logits are not numbers
-   */
-  read(segments: readonly PassSegment[], logits: Float32Array): number[] {
-    return choicesOf(segments).map(({ row, choice }) => {
-      const token = readChosen(this.#viewOf(row));
-      return token >= 0 ? token : this.#explain(logits, row, choice);
-    });
-  }
-
-  /** The plain form finds out what is wrong, and says so. */
-  #explain(logits: Float32Array, row: number, choice: TokenChoice): number {
-    return chooseToken(logits.subarray(row * this.#vocabulary, (row + 1) * this.#vocabulary), choice);
+  /** The tokens that were chosen; -1 where logits are not numbers. */
+  read(segments: readonly PassSegment[]): number[] {
+    return choicesOf(segments).map(({ row }) => readChosen(this.#viewOf(row)));
   }
 
   #viewOf(row: number): DataView {
     return new DataView(this.#table.bytes.buffer, this.#table.bytes.byteOffset + row * choiceSize, choiceSize);
   }
+}
+
+/** Bytes of a row's adjustments; a multiple of 4, as masks need. */
+function sizeOfAdjustments(count: number): number {
+  return count * adjustmentSize;
 }

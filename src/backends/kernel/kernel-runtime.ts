@@ -81,6 +81,7 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
   const states = new StatePool(machine, layout);
 
   async function run(segments: readonly PassSegment[]): Promise<PassResult> {
+    choices.write(segments); // may allocate, which may move the memory that the views below are of
     const tokenIds = new Int32Array(tokens.bytes.buffer, tokens.bytes.byteOffset, maxTokens);
     const selectedRows = new Int32Array(selected.bytes.buffer, selected.bytes.byteOffset, maxTokens);
     const table = new DataView(segmentTable.bytes.buffer, segmentTable.bytes.byteOffset, maxTokens * segmentSize);
@@ -94,7 +95,6 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
       const rows = logits === "all" ? own.length : logits === "last" ? 1 : 0;
       for (let row = tokenCount - rows; row < tokenCount; row++) selectedRows[wanted++] = row;
     });
-    choices.write(segments, wanted);
     writePass(
       {
         records: records.address,
@@ -115,13 +115,16 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
       arena.bytes.byteOffset + outputOffset,
       wanted * graph.output.width,
     );
-    return { logits, tokens: choices.read(segments, logits) };
+    return { logits, tokens: choices.read(segments) };
   }
 
   return {
     threads: machine.threads,
     maxTokens,
-    createState: () => states.create(),
+    stateLength: layout.length,
+    createState: (values) => states.create(values),
+    readState: async (state) => states.valuesOf(state).slice(),
+    writeState: (state, values) => states.valuesOf(state).set(values),
     run,
     dispose: () => machine.dispose(),
   };

@@ -2,7 +2,7 @@
 
 import { BackendError } from "../../errors.js";
 import type { StateLayout } from "../../graph/state-layout.js";
-import type { RuntimeState } from "../backend.js";
+import type { ResidentState, RuntimeState } from "../backend.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 
 export class StatePool {
@@ -16,10 +16,11 @@ export class StatePool {
     this.#layout = layout;
   }
 
-  create(): RuntimeState {
+  /** @param values by default those before the first token */
+  create(values: Float32Array = this.#layout.initial): ResidentState {
     const block = this.#free.pop() ?? this.#machine.allocate(this.#layout.length * 4);
-    const { length, initial } = this.#layout;
-    const state: RuntimeState = {
+    const { length } = this.#layout;
+    const state: ResidentState = {
       // Made anew each time: a machine's memory may move.
       get values() {
         return new Float32Array(block.bytes.buffer, block.bytes.byteOffset, length);
@@ -28,15 +29,25 @@ export class StatePool {
         if (this.#blocks.delete(state)) this.#free.push(block);
       },
     };
-    state.values.set(initial);
+    state.values.set(values);
     this.#blocks.set(state, block);
     return state;
   }
 
   /** @throws BackendError for a state that was released or is another model's */
   addressOf(state: RuntimeState): number {
+    return this.#blockOf(state).address;
+  }
+
+  /** The values of a state, where they lie. @throws as `addressOf` */
+  valuesOf(state: RuntimeState): Float32Array {
+    const { bytes } = this.#blockOf(state);
+    return new Float32Array(bytes.buffer, bytes.byteOffset, this.#layout.length);
+  }
+
+  #blockOf(state: RuntimeState): Block {
     const block = this.#blocks.get(state);
     if (!block) throw new BackendError("the state was disposed, or belongs to another model");
-    return block.address;
+    return block;
   }
 }

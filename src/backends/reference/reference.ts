@@ -10,11 +10,12 @@ import {
   isBlockType,
   type WeightDType,
 } from "../../dtypes.js";
+import { BackendError } from "../../errors.js";
 import { topologicalOrder, type WeightNode } from "../../graph/graph.js";
 import { stateLayout } from "../../graph/state-layout.js";
 import type { BoundModel } from "../../models/versions.js";
 import { dequantizeGroup, groupOutputs, quantizeGroup } from "../../quantization/blocks.js";
-import { chooseToken } from "../../sampling/choose-token.js";
+import { chooseToken, type TokenChoice } from "../../sampling/choose-token.js";
 import {
   type Backend,
   choicesOf,
@@ -22,6 +23,7 @@ import {
   type PassResult,
   type PassSegment,
   type Runtime,
+  type RuntimeState,
   selectedCount,
 } from "../backend.js";
 import { matrixTypes, readVectors, tensorOf, vectorValues } from "../weights.js";
@@ -51,8 +53,9 @@ async function open(model: BoundModel, options: OpenOptions): Promise<Runtime> {
     const tokens: number[] = [];
     const selected: number[] = [];
     for (const { state, tokens: own, logits } of segments) {
-      ranges.push({ start: tokens.length, count: own.length, state: state.values, nextState: state.values });
-      tokens.push(...own);
+      const values = valuesOf(state);
+      ranges.push({ start: tokens.length, count: own.length, state: values, nextState: values });
+      for (let i = 0; i < own.length; i++) tokens.push(own[i] as number);
       const first = logits === "all" ? own.length : logits === "last" ? 1 : 0;
       for (let i = first; i > 0; i--) selected.push(tokens.length - i);
     }
@@ -60,18 +63,41 @@ async function open(model: BoundModel, options: OpenOptions): Promise<Runtime> {
     const logits = selectedCount(segments) === 0 ? new Float32Array(0) : (of(graph.output).values as Float32Array);
     const { width } = graph.output;
     const chosen = choicesOf(segments).map(({ choice, row }) =>
-      chooseToken(logits.subarray(row * width, (row + 1) * width), choice),
+      tokenOrNone(logits.subarray(row * width, (row + 1) * width), choice),
     );
     return { logits, tokens: chosen };
+  }
+
+  const states = new WeakMap<RuntimeState, Float32Array>();
+  function valuesOf(state: RuntimeState): Float32Array {
+    const values = states.get(state);
+    if (!values) throw new BackendError("the state was disposed, or belongs to another model");
+    return values;
   }
 
   return {
     threads: 1,
     maxTokens,
-    createState: () => ({ values: layout.initial.slice(), release() {} }),
+    stateLength: layout.length,
+    createState(values = layout.initial) {
+      const state: RuntimeState = { release: () => void states.delete(state) };
+      states.set(state, values.slice());
+      return state;
+    },
+    readState: async (state) => valuesOf(state).slice(),
+    writeState: (state, values) => valuesOf(state).set(values),
     run,
     async dispose() {},
   };
+}
+
+/** The token that is chosen, or -1 where logits are not numbers. */
+function tokenOrNone(logits: Float32Array, choice: TokenChoice): number {
+  try {
+    return chooseToken(logits, choice);
+  } catch {
+    return -1;
+  }
 }
 
 /** Reads matrices as float32; where another working type is wanted, rounded to it first. */
