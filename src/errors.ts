@@ -43,6 +43,25 @@ export class StateError extends RwkvError {
   override name = "StateError";
 }
 
+/** More was asked for at once than a limit allows: states, or requests that wait for a pass. Later there may be space again. */
+export class LimitError extends RwkvError {
+  override name = "LimitError";
+  /** Which limit of `LoadOptions.limits` it is. */
+  readonly limit: "states" | "waiting";
+  /** What the limit is set to. */
+  readonly maximum: number;
+
+  constructor(limit: "states" | "waiting", maximum: number) {
+    super(
+      limit === "states"
+        ? `the model has ${maximum} states, as many as its limit allows: dispose of states and sessions that are done with, or raise limits.states`
+        : `${maximum} requests wait for the model, as many as its limit allows: try again later, or raise limits.waiting`,
+    );
+    this.limit = limit;
+    this.maximum = maximum;
+  }
+}
+
 /** A backend cannot run here, cannot hold the model, or was used after `dispose()`. */
 export class BackendError extends RwkvError {
   override name = "BackendError";

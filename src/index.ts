@@ -11,17 +11,24 @@ export type { DType, WeightDType } from "./dtypes.js";
 export {
   BackendError,
   CheckpointError,
+  LimitError,
   OptionError,
   RwkvError,
   StateError,
   TokenizerError,
   TrainingError,
 } from "./errors.js";
-export type { FinishReason, Generation, GenerationOptions, GenerationResult } from "./generation/generation.js";
-export type { Model, ModelInfo, Segment } from "./generation/model.js";
-export type { ReadOptions, Session } from "./generation/session.js";
+export type { Generation, GenerationStep } from "./generation/generation.js";
+export type { Constraint, GenerationOptions } from "./generation/generation-options.js";
+export type { FinishReason, GenerationResult } from "./generation/generation-progress.js";
+export type { Model, ModelInfo, ModelLimits, Segment } from "./generation/model.js";
+export type { ReadOptions } from "./generation/reading.js";
+export type { SchedulerStatistics } from "./generation/scheduler.js";
+export type { Session } from "./generation/session.js";
 export type { State } from "./generation/state.js";
 export { type LoadOptions, load } from "./load.js";
+export type { TokenLogProbability } from "./sampling/log-probability.js";
+export { Sampler } from "./sampling/sampler.js";
 export type { SamplingOptions } from "./sampling/sampling-options.js";
 export { openTokenizer } from "./tokenizers/open-tokenizer.js";
 export type { Tokenizer, TokenStream } from "./tokenizers/tokenizer.js";

@@ -8,7 +8,7 @@ import type { Checkpoint } from "./checkpoints/checkpoint.js";
 import { openCheckpoint } from "./checkpoints/open-checkpoint.js";
 import { elementCount, type WeightDType, weightDTypes } from "./dtypes.js";
 import { BackendError, OptionError, TokenizerError } from "./errors.js";
-import { Model } from "./generation/model.js";
+import { Model, type ModelLimits } from "./generation/model.js";
 import { fingerprintOf } from "./models/fingerprint.js";
 import { type BoundModel, bindModel } from "./models/versions.js";
 import { openTokenizer, tokenizerFor, tokenizerOf } from "./tokenizers/open-tokenizer.js";
@@ -24,6 +24,8 @@ export interface LoadOptions {
   backend?: BackendName;
   /** Compute threads, a whole number >= 1. By default one for each core, at most 16. */
   threads?: number;
+  /** Most states and waiting requests that the model takes at once. */
+  limits?: ModelLimits;
   /** Called as weights are read, with bytes done and bytes in all. */
   onProgress?: (done: number, total: number) => void;
   /** Called with a line that the user should see, such as why the slower backend is used. By default console.warn. */
@@ -96,6 +98,7 @@ export async function loadCheckpoint(
       runtime,
       tokenizer,
       fingerprint,
+      limits: { ...options.limits },
     });
   } finally {
     await checkpoint.close();
@@ -158,7 +161,14 @@ async function findTokenizer(
 }
 
 function checkOptions(options: LoadOptions): void {
-  const { dtype, backend, threads } = options;
+  const { dtype, backend, threads, limits = {} } = options;
+  if (typeof limits !== "object" || limits === null) throw new OptionError("limits", limits, "an object");
+  for (const name of ["states", "waiting"] as const) {
+    const limit = limits[name];
+    if (limit !== undefined && !(Number.isSafeInteger(limit) && limit >= 1)) {
+      throw new OptionError(`limits.${name}`, limit, "a whole number >= 1");
+    }
+  }
   if (dtype !== undefined && !weightDTypes.includes(dtype))
     throw new OptionError("dtype", dtype, weightDTypes.join(", "));
   if (backend !== undefined && !Object.hasOwn(backends, backend)) {

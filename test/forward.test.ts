@@ -17,8 +17,8 @@ async function run(model: Model, chunk: number, ids: readonly number[] = tokens)
     const [rows] = await model.forward([{ state, tokens: ids.slice(at, at + chunk), logits: "all" }]);
     logits.push(...(rows as Float32Array));
   }
-  const values = state.values.slice();
-  state.dispose();
+  const values = await state.values();
+  await state.dispose();
   return { logits, values };
 }
 
@@ -70,10 +70,10 @@ describe.each(loadable)("$backend backend, $threads thread(s)", ({ backend, thre
     const together = await model.forward(
       sequences.map((ids, i) => ({ state: states[i]!, tokens: ids, logits: "all" })),
     );
-    sequences.forEach((_, i) => {
+    for (const i of sequences.keys()) {
       expect(maxDifference(together[i]!, alone[i]!.logits)).toBeLessThan(2e-5);
-      expect(maxDifference(states[i]!.values, alone[i]!.values)).toBeLessThan(2e-4);
-    });
+      expect(maxDifference(await states[i]!.values(), alone[i]!.values)).toBeLessThan(2e-4);
+    }
     await model.dispose();
   });
 });
@@ -149,24 +149,72 @@ test("forward calls wait for each other", async () => {
   await model.dispose();
 });
 
-test("what cannot be run is refused by name", async () => {
+test("what cannot be run is refused by name, by a rejection", async () => {
   const model = await load(fixture("odd.pth"), { backend: fastest });
   const state = model.createState();
-  expect(() => model.forward([{ state, tokens: [33] }])).toThrow(
-    "option tokens: expected token ids from 0 to 32, found 33",
+  const refused = (segments: unknown) => expect(model.forward(segments as never)).rejects;
+  await refused([{ state, tokens: [33] }]).toThrow("option tokens: expected token ids from 0 to 32, found 33");
+  await refused([{ state, tokens: [-1] }]).toThrow("option tokens");
+  await refused([{ state, tokens: [1.5] }]).toThrow("option tokens");
+  await refused([{ state, tokens: ["1"] }]).toThrow("option tokens");
+  await refused([{ state, tokens: "1" }]).toThrow("option tokens: expected an array of token ids");
+  await refused([{ state, tokens: [1], logits: "frist" }]).toThrow(
+    'option logits: expected none, last, all, found "frist"',
   );
-  expect(() => model.forward([{ state, tokens: [-1] }])).toThrow("option tokens");
-  expect(() => model.forward([{ state, tokens: [1.5] }])).toThrow("option tokens");
-  expect(() =>
-    model.forward([
-      { state, tokens: [1] },
-      { state, tokens: [2] },
-    ]),
-  ).toThrow("each state in one segment only");
-  state.dispose();
-  expect(() => state.values).toThrow("the state was disposed");
-  await expect(model.forward([{ state, tokens: [1] }])).rejects.toThrow("disposed");
+  await refused([{ state, tokens: [1, 2], logits: "all", output: new Float32Array(33) }]).toThrow(
+    "option output: expected a Float32Array of 66 floats",
+  );
+  await refused([{ state: {}, tokens: [1] }]).toThrow("option state: expected a state of this model");
+  await refused({ state, tokens: [1] }).toThrow("option segments: expected an array");
+  await refused([
+    { state, tokens: [1] },
+    { state, tokens: [2] },
+  ]).toThrow("each state in one segment only");
+  const other = await load(fixture("odd.pth"), { backend: fastest });
+  await refused([{ state: other.createState(), tokens: [1] }]).toThrow("the state belongs to another model");
+  await other.dispose();
+  // None of these calls has changed the state.
+  expect(await state.values()).toEqual(await model.createState().values());
+  await state.dispose();
+  await expect(state.values()).rejects.toThrow("the state was disposed");
+  await refused([{ state, tokens: [1] }]).toThrow("disposed");
   await model.dispose();
   await model.dispose();
   expect(() => model.createState()).toThrow("the model was disposed");
+  await refused([]).toThrow("the model was disposed");
+});
+
+test("more logits than an array can hold are an error that says how many can be had", async () => {
+  const model = await load(fixture("odd.pth"), { backend: fastest });
+  const tokens = new Uint8Array(40_000_000);
+  await expect(model.forward([{ state: model.createState(), tokens, logits: "all" }])).rejects.toThrow(
+    'at most 32537631 tokens with logits "all"',
+  );
+  await model.dispose();
+});
+
+test("what happens to an array of tokens after the call does not matter", async () => {
+  const model = await load(fixture("odd.pth"), { backend: fastest });
+  const expected = (await model.forward([{ state: model.createState(), tokens: [1, 2, 3] }]))[0];
+  const reused = [1, 2, 3];
+  const running = model.forward([{ state: model.createState(), tokens: reused }]);
+  reused.fill(2 ** 30);
+  reused.length = 1;
+  expect((await running)[0]).toEqual(expected);
+  await model.dispose();
+});
+
+test("logits go into an array that is handed in", async () => {
+  const model = await load(fixture("odd.pth"), { backend: fastest });
+  const expected = await run(model, 1);
+  const state = model.createState();
+  const output = new Float32Array(33);
+  const logits: number[] = [];
+  for (const token of tokens) {
+    const [row] = await model.forward([{ state, tokens: [token], output }]);
+    expect(row).toBe(output);
+    logits.push(...output);
+  }
+  expect(logits).toEqual(expected.logits);
+  await model.dispose();
 });

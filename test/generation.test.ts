@@ -120,17 +120,16 @@ describe("generate", () => {
     const generation = model.generate(prompt, { maxTokens: 10_000 });
     for await (const _ of generation) break;
     expect(await generation.result).toMatchObject({ finishReason: "aborted", generatedTokens: 1 });
-    await expect(generation.text()).rejects.toThrow("iterated once");
+    expect(await generation.text()).toBe((await generation.result).text);
   });
 
   test("progress of a long prompt is told", async () => {
     const seen: number[][] = [];
     await model.generate("x".repeat(600), { maxTokens: 1, onPromptProgress: (...report) => seen.push(report) }).text();
-    expect(seen).toEqual([
-      [256, 600],
-      [512, 600],
-      [600, 600],
-    ]);
+    expect(seen.length).toBeGreaterThan(3);
+    expect(seen.map(([done]) => done)).toEqual(seen.map(([done]) => done!).sort((a, b) => a - b));
+    expect(seen.at(-1)).toEqual([600, 600]);
+    expect(new Set(seen.map(([, total]) => total))).toEqual(new Set([600]));
   });
 
   test.each([
@@ -145,7 +144,7 @@ describe("generate", () => {
 
   test("without a prompt there is nothing to begin with", async () => {
     const generation = model.generate("");
-    await expect(generation.text()).rejects.toThrow("option prompt: expected text to go on from");
+    await expect(generation.text()).rejects.toThrow("option prompt: expected text to continue");
     await expect(generation.result).rejects.toThrow("option prompt");
   });
 });
@@ -189,7 +188,7 @@ describe("sessions", () => {
   test("a fork goes its own way", async () => {
     const session = model.session();
     await session.read(prompt);
-    const fork = session.fork();
+    const fork = await session.fork();
     await fork.read(", far away,");
     expect(await session.generate(greedy).text()).toBe(await model.generate(prompt, greedy).text());
     expect(await fork.generate(greedy).text()).toBe(await model.generate(`${prompt}, far away,`, greedy).text());
@@ -197,9 +196,9 @@ describe("sessions", () => {
 
   test("a saved session goes on where it was, on any backend", async () => {
     const session = model.session();
-    const empty = session.save();
+    const empty = await session.save();
     await session.read(prompt);
-    const saved = session.save();
+    const saved = await session.save();
     expect(saved.length).toBe(empty.length);
     const expected = await session.generate(greedy).text();
     expect(await model.session(saved).generate(greedy).text()).toBe(expected);
@@ -213,7 +212,7 @@ describe("sessions", () => {
   test("saved states that are damaged, of another format or another model are refused", async () => {
     const session = model.session();
     await session.read(prompt);
-    const saved = session.save();
+    const saved = await session.save();
     expect(() => model.session(new Uint8Array(10))).toThrow("not a saved RWKV state");
     expect(() => model.session(saved.subarray(0, -1))).toThrow(StateError);
     const version2 = saved.slice();
@@ -222,7 +221,8 @@ describe("sessions", () => {
     const other = await load(fixture("odd.pth"));
     expect(() => other.session(saved)).toThrow("belongs to another model");
     const similar = await load(fixture("extreme-keys.pth"));
-    expect(() => similar.createState(other.createState().save())).toThrow("belongs to another model");
+    const otherState = await other.createState().save();
+    expect(() => similar.createState(otherState)).toThrow("belongs to another model");
     await other.dispose();
     await similar.dispose();
     fc.assert(
@@ -248,25 +248,28 @@ describe("sessions", () => {
     const controller = new AbortController();
     const reading = session.read("x".repeat(5000), { signal: controller.signal, onProgress: () => controller.abort() });
     await expect(reading).rejects.toThrow("aborted");
-    expect(session.position).toBe(256);
+    expect(session.position).toBeGreaterThan(0);
+    expect(session.position).toBeLessThan(300);
+    // What was read is what the session continues from.
+    const same = await model.generate("x".repeat(session.position), { maxTokens: 5, temperature: 0 }).text();
+    expect(await session.generate({ maxTokens: 5, temperature: 0 }).text()).toBe(same);
   });
 
   test("states copied, and used after dispose", async () => {
     const state = model.createState();
     await model.forward([{ state, tokens: [1, 2, 3] }]);
-    const copy = state.copy();
-    expect(copy.values).toEqual(state.values);
+    const copy = await state.copy();
+    expect(copy.position).toBe(3);
+    expect(await copy.values()).toEqual(await state.values());
     await model.forward([{ state: copy, tokens: [4] }]);
-    expect(maxDifference(copy.values, state.values)).toBeGreaterThan(0);
-    state.dispose();
-    expect(() => state.save()).toThrow(StateError);
-    const fresh = model.createState(); // may get the same memory, as before the first token
-    expect(
-      maxDifference(
-        fresh.values.filter((v) => v > -1e29),
-        fresh.values.filter((v) => v > -1e29).fill(0),
-      ),
-    ).toBe(0);
+    expect(maxDifference(await copy.values(), await state.values())).toBeGreaterThan(0);
+    await state.dispose();
+    await state.dispose();
+    await expect(state.save()).rejects.toThrow(StateError);
+    await expect(state.copy()).rejects.toThrow("the state was disposed");
+    await expect(state.restore(await copy.save())).rejects.toThrow("the state was disposed");
+    const fresh = await model.createState().values(); // may get the same memory, as before the first token
+    expect(fresh.every((value) => value === 0 || value < -1e29)).toBe(true);
   });
 });
 

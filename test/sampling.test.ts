@@ -2,29 +2,19 @@
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { chooseToken } from "#rwkv/sampling/choose-token";
 import { TokenPenalties } from "#rwkv/sampling/penalties";
 import { randomGenerator, xoshiro128 } from "#rwkv/sampling/random";
 import { Sampler } from "#rwkv/sampling/sampler";
 import { resolveSamplingOptions, type SamplingOptions } from "#rwkv/sampling/sampling-options";
 
-/** Chooses token after token, as a generation does. */
-function samplerFor(vocabulary: number, options: SamplingOptions): { choose(logits: Float32Array): number } {
-  const sampler = new Sampler(resolveSamplingOptions(options, vocabulary), randomGenerator(options.seed ?? 1));
-  return {
-    choose(logits) {
-      const token = chooseToken(logits, sampler.next());
-      sampler.chosen(token);
-      return token;
-    },
-  };
-}
+/** Samples token after token, with a seed where none is given. */
+const samplerFor = (options: SamplingOptions) => new Sampler({ seed: 1, ...options });
 
 /** How often each token is chosen. */
 function frequencies(logits: Float32Array, options: SamplingOptions, draws: number): number[] {
-  const sampler = samplerFor(logits.length, options);
+  const sampler = samplerFor(options);
   const counts = new Array<number>(logits.length).fill(0);
-  for (let i = 0; i < draws; i++) counts[sampler.choose(logits)]! += 1 / draws;
+  for (let i = 0; i < draws; i++) counts[sampler.sample(logits)]! += 1 / draws;
   return counts;
 }
 
@@ -89,9 +79,9 @@ test("only tokens that the cuts keep are chosen, and all of them can be", () => 
     fc.property(logitsArbitrary, options, fc.nat(), (logits, cuts, seed) => {
       const kept = keptByDefinition(logits, cuts);
       // A very high temperature makes all kept tokens about equally likely.
-      const sampler = samplerFor(logits.length, { ...cuts, temperature: 100, seed });
+      const sampler = samplerFor({ ...cuts, temperature: 100, seed });
       const seen = new Set<number>();
-      for (let i = 0; i < 40 * kept.size; i++) seen.add(sampler.choose(logits));
+      for (let i = 0; i < 40 * kept.size; i++) seen.add(sampler.sample(logits));
       expect([...seen].filter((token) => !kept.has(token))).toEqual([]);
       expect(seen.size).toBeGreaterThan(kept.size * 0.8);
     }),
@@ -123,14 +113,14 @@ test("top-p of 1 keeps every token; ties with the last kept token are kept", () 
 });
 
 test("temperature 0 is greedy, the first of equals", () => {
-  const sampler = samplerFor(4, { temperature: 0 });
-  expect(sampler.choose(Float32Array.from([1, 5, 5, 2]))).toBe(1);
+  const sampler = samplerFor({ temperature: 0 });
+  expect(sampler.sample(Float32Array.from([1, 5, 5, 2]))).toBe(1);
 });
 
 test("bias and bans", () => {
   const logits = Float32Array.from([0, 10, 0]);
-  expect(samplerFor(3, { temperature: 0, bannedTokens: [1] }).choose(logits)).toBe(0);
-  expect(samplerFor(3, { temperature: 0, logitBias: { 2: 20 } }).choose(logits)).toBe(2);
+  expect(samplerFor({ temperature: 0, bannedTokens: [1] }).sample(logits)).toBe(0);
+  expect(samplerFor({ temperature: 0, logitBias: { 2: 20 } }).sample(logits)).toBe(2);
   expect(frequencies(logits, { topP: 1, bannedTokens: [0, 1] }, 100)).toEqual([0, 0, expect.closeTo(1)]);
   expect([...logits]).toEqual([0, 10, 0]);
 });
@@ -150,8 +140,8 @@ test("penalties: ChatRWKV's counts, decaying by 0.996 a step", () => {
     tokens: [1, 2, 3],
     amounts: [expect.closeTo(-0.5 - countOf1 * 2, 5), expect.closeTo(10 - 0.5 - 2, 5), 1],
   });
-  const sampler = samplerFor(3, { temperature: 0, presencePenalty: 1.5 });
-  const choices = Array.from({ length: 4 }, () => sampler.choose(Float32Array.from([3, 2, 1])));
+  const sampler = samplerFor({ temperature: 0, presencePenalty: 1.5 });
+  const choices = Array.from({ length: 4 }, () => sampler.sample(Float32Array.from([3, 2, 1])));
   expect(choices).toEqual([0, 1, 0, 0]);
 });
 
@@ -160,16 +150,16 @@ test("a large vocabulary with a long tail is cut right", () => {
   const logits = Float32Array.from({ length: 50_277 }, () => random.uniform() * 4);
   for (const options of [{ topP: 0.85 }, { topP: 0.999 }, { topP: 1, topK: 1000 }, { topP: 1, minP: 0.5 }]) {
     const kept = keptByDefinition(logits, options);
-    const sampler = samplerFor(logits.length, options);
-    for (let i = 0; i < 20; i++) expect(kept.has(sampler.choose(logits))).toBe(true);
+    const sampler = samplerFor(options);
+    for (let i = 0; i < 20; i++) expect(kept.has(sampler.sample(logits))).toBe(true);
   }
 });
 
 test("logits that are not numbers are an error, not a token", () => {
-  const sampler = samplerFor(2, {});
-  expect(() => sampler.choose(Float32Array.from([Number.NaN, 1]))).toThrow("the logit of token 0 is NaN");
-  expect(() => sampler.choose(Float32Array.from([1, Number.POSITIVE_INFINITY]))).toThrow("Infinity");
-  expect(() => sampler.choose(Float32Array.from([-Infinity, -Infinity]))).toThrow("every logit is -Infinity");
+  const sampler = samplerFor({});
+  expect(() => sampler.sample(Float32Array.from([Number.NaN, 1]))).toThrow("the logit of token 0 is NaN");
+  expect(() => sampler.sample(Float32Array.from([1, Number.POSITIVE_INFINITY]))).toThrow("Infinity");
+  expect(() => sampler.sample(Float32Array.from([-Infinity, -Infinity]))).toThrow("every logit is -Infinity");
 });
 
 test.each([

@@ -144,7 +144,7 @@ class Conversation {
   async say(message: string): Promise<void> {
     if (this.#separator) await this.#session.read(this.#separator);
     this.#separator = "";
-    this.#history.push({ before: this.#session.save(), message });
+    this.#history.push({ before: await this.#session.save(), message });
     if (this.#history.length > maxHistory) this.#history.shift();
     await this.#session.read(turnText(this.#format, message));
     await this.#answer();
@@ -168,7 +168,8 @@ class Conversation {
     if (!path) throw new RwkvError("/save needs a file name");
     if (this.#separator) await this.#session.read(this.#separator);
     this.#separator = "";
-    await writeFileAtomically(path, (file) => file.append(this.#session.save()));
+    const bytes = await this.#session.save();
+    await writeFileAtomically(path, (file) => file.append(bytes));
   }
 
   async load(path: string): Promise<void> {
@@ -206,7 +207,7 @@ class Conversation {
   }
 
   #replace(session: Session): void {
-    this.#session.dispose();
+    void this.#session.dispose();
     this.#session = session;
     this.#separator = "";
   }

@@ -1,7 +1,7 @@
 // rwkv generate: continues a prompt, several times from one reading of it.
 
 import type { Command } from "commander";
-import type { GenerationResult } from "../generation/generation.js";
+import type { GenerationResult } from "../generation/generation-progress.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
 import { addSamplingOptions, samplingOptions, tokenIds, wholeNumber } from "./option-parsers.js";
@@ -77,14 +77,14 @@ async function generate(prompt: string | undefined, options: GenerateOptions): P
   const ends = { maxTokens, ...(stop && { stop }), ...(stopTokens && { stopTokens }) };
   for (let trial = 0; trial < trials && !interrupt.signal.aborted; trial++) {
     const seed = options.seed === undefined ? {} : { seed: options.seed + trial };
-    const fork = session.fork();
+    const fork = await session.fork();
     const generation = fork.generate({ ...samplingOptions(options), ...ends, ...seed, signal: interrupt.signal });
     if (trials > 1) note(`\n--- ${trial + 1} of ${trials} ---`);
     process.stderr.write(text);
     for await (const piece of generation) process.stdout.write(piece);
     process.stdout.write("\n");
     note(summary(await generation.result, promptTokens, promptSeconds));
-    fork.dispose();
+    await fork.dispose();
   }
   await model.dispose();
   if (interrupt.signal.aborted) process.exitCode = 130;

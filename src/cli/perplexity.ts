@@ -53,12 +53,14 @@ async function perplexity(model: Model, file: string, text: string): Promise<Per
   const state = model.createState();
   const bar = progressBar("reading");
   let nats = 0;
+  const { vocabulary } = model.info;
+  const logits = new Float32Array(Math.min(piece, predicted) * vocabulary);
   for (let at = 0; at < predicted; at += piece) {
     const part = tokens.slice(at, Math.min(at + piece, predicted));
-    const [logits] = await model.forward([{ state, tokens: part, logits: "all" }]);
+    const output = logits.subarray(0, part.length * vocabulary);
+    await model.forward([{ state, tokens: part, logits: "all", output }]);
     part.forEach((_, i) => {
-      const { vocabulary } = model.info;
-      const row = (logits as Float32Array).subarray(i * vocabulary, (i + 1) * vocabulary);
+      const row = output.subarray(i * vocabulary, (i + 1) * vocabulary);
       nats += negativeLogProbability(row, tokens[at + i + 1] as number);
     });
     bar.update(at + part.length, predicted);

@@ -1,252 +1,227 @@
 // One generation: sample, decode, watch for stops, feed the token back, until something ends it. Iterating it streams text.
 
-import { OptionError, RwkvError } from "../errors.js";
-import { freshSeed, randomGenerator } from "../sampling/random.js";
-import { Sampler } from "../sampling/sampler.js";
+import { asyncDispose } from "./async-dispose.js";
 import {
-  type ResolvedSamplingOptions,
-  resolveSamplingOptions,
-  type SamplingOptions,
-} from "../sampling/sampling-options.js";
+  type GenerationOptions,
+  type ResolvedGenerationOptions,
+  resolveGenerationOptions,
+} from "./generation-options.js";
+import { GenerationProgress, type GenerationResult } from "./generation-progress.js";
+import type { ModelContext } from "./model-context.js";
+import { inNextTurn } from "./next-turn.js";
+import { readTokens } from "./reading.js";
 import type { Session } from "./session.js";
-import type { State } from "./state.js";
 import { StopStrings } from "./stop-strings.js";
+import { type SampledToken, TokenSampling } from "./token-sampling.js";
 
-/** How text is generated. */
-export interface GenerationOptions extends SamplingOptions {
-  /** Most tokens to generate, a whole number >= 1. Default 256. */
-  maxTokens?: number;
-  /** Ends the text where one of these would begin; no part of it is given out. */
-  stop?: string | readonly string[];
-  /** Ends the text when one of these ids is chosen. Default: the tokenizer's end-of-text token, if it has one. */
-  stopTokens?: readonly number[];
-  /** Ends the text after the token in progress; the finish reason is then "aborted". */
-  signal?: AbortSignal;
-  /** Called as the prompt is read. */
-  onPromptProgress?: (done: number, total: number) => void;
-}
-
-/** Why a text ended: maxTokens, a stop string or token, the signal (or a loop that was left). */
-export type FinishReason = "length" | "stop" | "aborted";
-
-/** How a generation went. */
-export interface GenerationResult {
-  /** All text that was given out. */
+/** One step of a generation: a token, and the text that it completes. */
+export interface GenerationStep extends Partial<SampledToken> {
+  /**
+   * The text that is emitted with this step. It is empty while a character is not complete, or while the text may be the beginning
+   * of a stop string. The last step may have text alone: what was held back.
+   */
   readonly text: string;
-  readonly finishReason: FinishReason;
-  /** The stop string or token that ended it. */
-  readonly stop?: string | number;
-  /** Tokens read as prompt. */
-  readonly promptTokens: number;
-  /** Tokens generated, a stop token not included. */
-  readonly generatedTokens: number;
-  /** Prompt tokens read per second, the first token's logits included; 0 without a prompt. */
-  readonly prefillTokensPerSecond: number;
-  /** Generated tokens per second, sampling and decoding included. */
-  readonly decodeTokensPerSecond: number;
-  /** The seed that gives this text again. */
-  readonly seed: number;
 }
 
+/** What a generation begins with. */
 interface Start {
-  readonly prompt?: string | readonly number[];
-  readonly disposeSession?: boolean;
+  /** Tokens that are read first. */
+  readonly prompt?: Int32Array;
+  /** Whether the session is the generation's own. */
+  readonly ownsSession?: boolean;
 }
 
-/** A stream of text. Iterate it once, or await `text()`. */
+/**
+ * A stream of text. Nothing happens until it is asked for: by iterating, `text()` or `result`. It goes no faster than it is asked
+ * for, so that its session has read what was emitted, and no more than that. A loop that is left ends it.
+ */
 export class Generation implements AsyncIterable<string> {
-  /** Settles when the generation has ended: with how it went, or with the error that ended it. */
-  readonly result: Promise<GenerationResult>;
-  readonly #session: Session;
-  readonly #options: GenerationOptions;
-  readonly #sampling: ResolvedSamplingOptions;
-  readonly #stops: readonly string[];
-  readonly #stopTokens: ReadonlySet<number>;
+  readonly #context: ModelContext;
+  readonly #openSession: () => Session;
+  readonly #options: ResolvedGenerationOptions;
   readonly #start: Start;
-  readonly #seed: number;
-  #settle!: { resolve: (result: GenerationResult) => void; reject: (error: unknown) => void };
+  readonly #leaving = new AbortController();
+  /** All steps so far: whoever iterates later sees them again. */
+  readonly #steps: GenerationStep[] = [];
+  #producer: AsyncGenerator<GenerationStep, void, void> | undefined;
+  #advancing: Promise<void> | undefined;
   #iterated = false;
+  #progress: GenerationProgress | undefined;
+  #ended: { readonly error?: unknown } | undefined;
+  #result: Promise<GenerationResult> | undefined;
+  #settle: { resolve: (result: GenerationResult) => void; reject: (error: unknown) => void } | undefined;
 
-  constructor(session: Session, options: GenerationOptions, start: Start = {}) {
-    const { vocabulary } = session.model.info;
-    this.#session = session;
-    this.#options = options;
+  /** @internal */
+  constructor(context: ModelContext, openSession: () => Session, options: GenerationOptions, start: Start = {}) {
+    this.#context = context;
+    this.#openSession = openSession;
+    this.#options = resolveGenerationOptions(options, context.vocabulary, context.tokenizer);
     this.#start = start;
-    this.#sampling = resolveSamplingOptions(options, vocabulary);
-    this.#stops = checkStops(options.stop);
-    this.#stopTokens = new Set(checkStopTokens(options.stopTokens, vocabulary) ?? defaultStopTokens(session));
-    this.#seed = options.seed ?? freshSeed();
-    const { maxTokens } = options;
-    if (maxTokens !== undefined && !(Number.isInteger(maxTokens) && maxTokens >= 1)) {
-      throw new OptionError("maxTokens", maxTokens, "a whole number >= 1");
+  }
+
+  /**
+   * How the generation went, once it has ended, or the error that ended it. Where nobody iterates, asking for the result runs the
+   * generation to its end.
+   */
+  get result(): Promise<GenerationResult> {
+    if (!this.#result) {
+      this.#result = new Promise((resolve, reject) => {
+        this.#settle = { resolve, reject };
+      });
+      this.#result.catch(() => {}); // the iterator throws the same error; nobody need look here too
+      if (this.#ended) this.#settleResult();
+      else {
+        // A loop that is about to begin sets the pace.
+        inNextTurn(() => {
+          if (!this.#iterated) this.#runToEnd().catch(() => {}); // the result tells
+        });
+      }
     }
-    this.result = new Promise((resolve, reject) => {
-      this.#settle = { resolve, reject };
-    });
-    this.result.catch(() => {}); // the iterator throws the same error; nobody need look here too
+    return this.#result;
   }
 
   /** Runs to the end and gives the whole text. */
   async text(): Promise<string> {
-    let text = "";
-    for await (const piece of this) text += piece;
-    return text;
+    await this.#runToEnd();
+    return (await this.result).text;
   }
 
+  /** Streams text, in pieces that are not empty. */
   async *[Symbol.asyncIterator](): AsyncGenerator<string, void, void> {
-    if (this.#iterated) throw new RwkvError("a generation can be iterated once");
+    for await (const { text } of this.steps()) if (text) yield text;
+  }
+
+  /** Streams tokens with the text that they complete, and their log-probabilities where they were asked for. */
+  async *steps(): AsyncGenerator<GenerationStep, void, void> {
     this.#iterated = true;
-    const progress = new Progress(this.#seed);
+    let seen = 0;
     try {
-      yield* this.#run(progress);
-      this.#settle.resolve(progress.result());
-    } catch (error) {
-      this.#settle.reject(error);
-      throw error;
-    } finally {
-      this.#settle.resolve(progress.result()); // a loop that was left: no effect after the others
-      if (this.#start.disposeSession) this.#session.dispose();
-    }
-  }
-
-  async *#run(progress: Progress): AsyncGenerator<string, void, void> {
-    const { signal, maxTokens = 256 } = this.#options;
-    await this.#readPrompt(progress);
-    if (signal?.aborted) return;
-    const { model } = this.#session;
-    const { state, release } = this.#session.acquire();
-    try {
-      const sampler = new Sampler(this.#sampling, randomGenerator(this.#seed));
-      const decoder = model.tokenizer.stream();
-      const stops = new StopStrings(this.#stops);
-      while (progress.generatedTokens < maxTokens && !signal?.aborted) {
-        const read = [this.#takePending(state)];
-        const [token] = (await model.chooseNext([{ state, tokens: read, choice: sampler.next() }])) as [number];
-        progress.promptDone();
-        sampler.chosen(token);
-        if (this.#stopTokens.has(token)) {
-          progress.finish("stop", token);
-          break;
-        }
-        state.pendingToken = token;
-        state.position++;
-        progress.generatedTokens++;
-        const { text, stop } = stops.push(decoder.push(token));
-        if (text) yield progress.give(text);
-        if (stop !== undefined) return progress.finish("stop", stop);
+      for (;;) {
+        while (seen < this.#steps.length) yield this.#steps[seen++] as GenerationStep;
+        if (!(await this.#advance(seen))) break;
       }
-      // What was held back as the possible beginning of a stop string is text after all, unless it now completes one.
-      const { text, stop } = stops.push(decoder.end());
-      const rest = stop === undefined ? text + stops.end() : text;
-      if (stop !== undefined) progress.finish("stop", stop);
-      else if (progress.generatedTokens >= maxTokens) progress.finish("length");
-      if (rest) yield progress.give(rest);
     } finally {
-      release();
+      // Left before its end.
+      if (!this.#ended) await this.#leave();
     }
   }
 
-  async #readPrompt(progress: Progress): Promise<void> {
-    const { prompt } = this.#start;
-    if (prompt === undefined) return;
-    const { signal, onPromptProgress } = this.#options;
-    try {
-      progress.promptTokens = await this.#session.read(prompt, {
-        ...(signal && { signal }),
-        ...(onPromptProgress && { onProgress: onPromptProgress }),
+  /** Ends the generation after the token in progress. */
+  async [asyncDispose](): Promise<void> {
+    if (!this.#ended) await this.#leave();
+  }
+
+  async #runToEnd(): Promise<void> {
+    this.#iterated = true;
+    while (await this.#advance(this.#steps.length)) {
+      // Steps are kept for those who iterate.
+    }
+  }
+
+  /** Makes the next step, unless there are more than `seen`. @returns whether there is one; @throws the error that ended it */
+  async #advance(seen: number): Promise<boolean> {
+    if (this.#steps.length > seen) return true;
+    if (!this.#ended) {
+      this.#advancing ??= this.#produce().finally(() => {
+        this.#advancing = undefined;
       });
+      await this.#advancing;
+    }
+    if (this.#steps.length > seen) return true;
+    if (this.#ended && "error" in this.#ended) throw this.#ended.error;
+    return !this.#ended;
+  }
+
+  async #produce(): Promise<void> {
+    try {
+      this.#progress ??= new GenerationProgress(this.#options.sampling.seed);
+      this.#producer ??= this.#run(this.#progress);
+      const { done, value } = await this.#producer.next();
+      if (done) this.#end({});
+      else this.#steps.push(value);
     } catch (error) {
-      if (!signal?.aborted) throw error;
+      this.#end({ error });
     }
   }
 
-  /**
-   * The token whose logits come next: the last one read. Where there is none - at the very beginning, or after a stop token,
-   * which is not kept - a new text begins, as in training: after end-of-text.
-   */
-  #takePending(state: State): number {
-    const { pendingToken } = state;
-    if (pendingToken !== undefined) {
-      state.pendingToken = undefined;
-      return pendingToken;
-    }
-    const { endOfText } = this.#session.model.tokenizer;
-    if (endOfText === undefined) {
-      const expected =
-        "text to go on from (nothing was read yet, or since a stop token; no end-of-text token to begin with)";
-      throw new OptionError("prompt", "", expected);
-    }
-    state.position++;
-    return endOfText;
-  }
-}
-
-/** Counts and clocks of a generation in progress. */
-class Progress {
-  promptTokens = 0;
-  generatedTokens = 0;
-  readonly #seed: number;
-  readonly #started = performance.now();
-  #decodeStarted: number | undefined;
-  #text = "";
-  #finishReason: FinishReason = "aborted";
-  #stop: string | number | undefined;
-
-  constructor(seed: number) {
-    this.#seed = seed;
+  async #leave(): Promise<void> {
+    this.#leaving.abort();
+    await this.#advancing;
+    if (this.#ended) return;
+    await this.#producer?.return().catch(() => {});
+    this.#end({});
   }
 
-  /** The first logits are there: the prompt's time is over. */
-  promptDone(): void {
-    this.#decodeStarted ??= performance.now();
+  #end(how: { readonly error?: unknown }): void {
+    this.#ended ??= how;
+    this.#settleResult();
   }
 
-  give(text: string): string {
-    this.#text += text;
-    return text;
+  #settleResult(): void {
+    if (this.#ended && "error" in this.#ended) this.#settle?.reject(this.#ended.error);
+    else this.#settle?.resolve((this.#progress ?? new GenerationProgress(this.#options.sampling.seed)).result());
   }
 
-  finish(reason: FinishReason, stop?: string | number): void {
-    this.#finishReason = reason;
-    this.#stop = stop;
-  }
-
-  result(): GenerationResult {
-    const now = performance.now();
-    const decodeStarted = this.#decodeStarted ?? now;
-    const perSecond = (tokens: number, milliseconds: number) => (milliseconds > 0 ? (tokens * 1000) / milliseconds : 0);
-    return {
-      text: this.#text,
-      finishReason: this.#finishReason,
-      ...(this.#stop !== undefined && { stop: this.#stop }),
-      promptTokens: this.promptTokens,
-      generatedTokens: this.generatedTokens,
-      prefillTokensPerSecond: perSecond(this.promptTokens, decodeStarted - this.#started),
-      // The first token's logits belong to the prompt, so one token less took this time.
-      decodeTokensPerSecond: perSecond(Math.max(0, this.generatedTokens - 1), now - decodeStarted),
-      seed: this.#seed,
-    };
-  }
-}
-
-function checkStops(stop: string | readonly string[] | undefined): readonly string[] {
-  const stops = stop === undefined ? [] : typeof stop === "string" ? [stop] : stop;
-  for (const text of stops) {
-    if (typeof text !== "string" || text === "") throw new OptionError("stop", text, "strings that are not empty");
-  }
-  return stops;
-}
-
-function checkStopTokens(ids: readonly number[] | undefined, vocabulary: number): readonly number[] | undefined {
-  for (const id of ids ?? []) {
-    if (!Number.isInteger(id) || id < 0 || id >= vocabulary) {
-      throw new OptionError("stopTokens", id, `token ids from 0 to ${vocabulary - 1}`);
+  async *#run(progress: GenerationProgress): AsyncGenerator<GenerationStep, void, void> {
+    const { signal } = this.#options;
+    const leaving = this.#leaving.signal;
+    if (signal?.aborted || leaving.aborted) return;
+    const session = this.#openSession();
+    try {
+      const { sequence, ending, release } = session.acquire();
+      try {
+        const aborts = signal ? [signal, leaving] : [leaving];
+        const { prompt, onPromptProgress } = { ...this.#start, ...this.#options };
+        if (prompt) {
+          await readTokens(this.#context.scheduler, sequence, prompt, [...aborts, ending], onPromptProgress);
+          progress.promptTokens = prompt.length;
+        }
+        const sampling = new TokenSampling(this.#context, this.#options);
+        yield* this.#decode(progress, () => sampling.next(sequence, [...aborts, ending]));
+      } finally {
+        release();
+      }
+    } catch (error) {
+      const aborted = (signal?.aborted && error === signal.reason) || (leaving.aborted && error === leaving.reason);
+      if (!aborted) throw error;
+    } finally {
+      if (this.#start.ownsSession) await session.dispose();
     }
   }
-  return ids;
-}
 
-function defaultStopTokens(session: Session): readonly number[] {
-  const { endOfText } = session.model.tokenizer;
-  return endOfText === undefined ? [] : [endOfText];
+  /** Text from tokens, until one of the stops. */
+  async *#decode(
+    progress: GenerationProgress,
+    nextToken: () => Promise<SampledToken>,
+  ): AsyncGenerator<GenerationStep, void, void> {
+    const { signal, maxTokens, stopTokens } = this.#options;
+    const decoder = this.#context.tokenizer.stream();
+    const stops = new StopStrings(this.#options.stop);
+    while (progress.tokens.length < maxTokens && !signal?.aborted) {
+      const asked = performance.now();
+      const sampled = await nextToken().catch((error) => {
+        if (signal?.aborted && error === signal.reason) return undefined;
+        throw error;
+      });
+      if (!sampled) break;
+      progress.sampled(asked);
+      if (stopTokens.has(sampled.token)) {
+        progress.finish("stop", sampled.token);
+        break;
+      }
+      progress.tokens.push(sampled.token);
+      const { text, stop } = stops.push(decoder.push(sampled.token));
+      progress.emit(text);
+      if (stop !== undefined) progress.finish("stop", stop);
+      yield { ...sampled, text };
+      if (stop !== undefined) return;
+    }
+    // What was held back as the possible beginning of a stop string is text after all, unless it now completes one.
+    const { text, stop } = stops.push(decoder.end());
+    const rest = stop === undefined ? text + stops.end() : text;
+    if (stop !== undefined) progress.finish("stop", stop);
+    else if (progress.tokens.length >= maxTokens) progress.finish("length");
+    progress.emit(rest);
+    if (rest) yield { text: rest };
+  }
 }

@@ -1,14 +1,19 @@
 // A loaded model: what it is, a forward pass over any number of sequences, sessions, generation.
 
-import type { BackendName, Runtime, RuntimeState } from "../backends/backend.js";
+import type { BackendName, Runtime } from "../backends/backend.js";
 import type { WeightDType } from "../dtypes.js";
-import { BackendError, OptionError } from "../errors.js";
-import type { TokenChoice } from "../sampling/choose-token.js";
+import { OptionError } from "../errors.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
-import { Generation, type GenerationOptions } from "./generation.js";
-import { packPasses } from "./passes.js";
+import { asyncDispose } from "./async-dispose.js";
+import { Generation } from "./generation.js";
+import type { GenerationOptions } from "./generation-options.js";
+import type { ModelContext } from "./model-context.js";
+import { Scheduler, type SchedulerStatistics } from "./scheduler.js";
+import type { Sequence } from "./sequence.js";
+import { SequenceStore } from "./sequence-store.js";
 import { Session } from "./session.js";
 import { State } from "./state.js";
+import { copyTokens } from "./tokens.js";
 
 /** What a model is. */
 export interface ModelInfo {
@@ -26,6 +31,8 @@ export interface ModelInfo {
   readonly dtype: WeightDType;
   readonly backend: BackendName;
   readonly threads: number;
+  /** Memory of one state, in bytes. */
+  readonly stateBytes: number;
   /** How long loading took, in milliseconds. */
   readonly loadMilliseconds: number;
 }
@@ -33,35 +40,71 @@ export interface ModelInfo {
 /** Tokens of one sequence for a forward pass. */
 export interface Segment {
   readonly state: State;
-  readonly tokens: readonly number[];
+  readonly tokens: ArrayLike<number>;
   /** After which tokens logits are wanted. Default "last". */
   readonly logits?: "none" | "last" | "all";
+  /**
+   * Where the logits go: an array of exactly as many floats as there will be. Loops that run token after token should give one, and
+   * use it again: else every call makes a new array, and collecting those takes time.
+   */
+  readonly output?: Float32Array;
+}
+
+/** Most of what there may be of a model at once. */
+export interface ModelLimits {
+  /** States and sessions. By default as many as take 2 GiB, at most 65,536. */
+  readonly states?: number;
+  /** Requests that wait for a pass; further ones are refused with a LimitError. Default 16,384. */
+  readonly waiting?: number;
 }
 
 /** What `load` puts together. */
 export interface ModelParts {
-  readonly info: ModelInfo;
+  readonly info: Omit<ModelInfo, "stateBytes">;
   readonly runtime: Runtime;
   readonly tokenizer: () => Tokenizer;
   readonly fingerprint: number;
+  readonly limits: ModelLimits;
 }
 
-/** A loaded model. Made by `load`. */
+const defaultWaiting = 16_384;
+const maxStateBytes = 2 ** 31;
+const maxStates = 65_536;
+/** Bytes of logits that one segment may ask for. */
+const maxLogitsBytes = 2 ** 32;
+const wantedLogits = ["none", "last", "all"] as const;
+
+/**
+ * A loaded model. Made by `load`.
+ *
+ * All that asks it for tokens shares its passes: generations, sessions and calls of `forward` that are made at once are read from the
+ * same weights. What one of them gets does not depend on the others.
+ */
 export class Model {
   readonly info: ModelInfo;
   readonly #runtime: Runtime;
   readonly #tokenizer: () => Tokenizer;
-  readonly #fingerprint: number;
-  /** Returns the memory of states that were dropped without dispose(). */
-  readonly #dropped = new FinalizationRegistry<RuntimeState>((state) => state.release());
-  #queue: Promise<unknown> = Promise.resolve();
-  #disposed = false;
+  readonly #context: ModelContext;
+  #disposing: Promise<void> | undefined;
 
-  constructor(parts: ModelParts) {
-    this.info = parts.info;
-    this.#runtime = parts.runtime;
-    this.#tokenizer = parts.tokenizer;
-    this.#fingerprint = parts.fingerprint;
+  /** @internal */
+  constructor({ info, runtime, tokenizer, fingerprint, limits }: ModelParts) {
+    const { vocabulary } = info;
+    const stateBytes = runtime.stateLength * 4;
+    this.info = { ...info, stateBytes };
+    this.#runtime = runtime;
+    this.#tokenizer = tokenizer;
+    const scheduler = new Scheduler(runtime, vocabulary, limits.waiting ?? defaultWaiting);
+    const states = limits.states ?? Math.max(1, Math.min(maxStates, Math.floor(maxStateBytes / stateBytes)));
+    this.#context = {
+      vocabulary,
+      scheduler,
+      sequences: new SequenceStore(runtime, scheduler, { fingerprint, vocabulary }, states),
+      get tokenizer() {
+        return tokenizer();
+      },
+      tokensOf: (input) => copyTokens(typeof input === "string" ? tokenizer().encode(input) : input, vocabulary),
+    };
   }
 
   /**
@@ -73,128 +116,123 @@ export class Model {
     return this.#tokenizer();
   }
 
+  /** What the model's scheduler is doing, and how many states there are. */
+  get scheduler(): SchedulerStatistics & { readonly states: number } {
+    return { ...this.#context.scheduler.statistics, states: this.#context.sequences.count };
+  }
+
   /**
-   * Generates text after a prompt, streaming.
+   * Generates text after a prompt, streaming. Nothing happens until the text is asked for.
    *
    * @param prompt text, or token ids
    * @returns to be iterated with `for await`; its `result` tells how it went
    * @throws OptionError for options outside their range
    */
-  generate(prompt: string | readonly number[], options: GenerationOptions = {}): Generation {
-    return new Generation(this.session(), options, { prompt, disposeSession: true });
+  generate(prompt: string | ArrayLike<number>, options: GenerationOptions = {}): Generation {
+    this.#context.scheduler.checkAlive();
+    const start = { prompt: this.#context.tokensOf(prompt), ownsSession: true };
+    return new Generation(this.#context, () => this.session(), options, start);
   }
 
   /**
    * A conversation: owns a state, reads text into it, generates from it.
    *
    * @param saved bytes from `session.save()`
-   * @throws StateError when they are damaged or another model's
+   * @throws StateError when they are damaged or another model's; LimitError where there are too many states
    */
   session(saved?: Uint8Array): Session {
-    return new Session(this, this.createState(saved));
+    return new Session(this.#context, this.#context.sequences.create(saved));
   }
 
-  /** A state as before the first token, or as saved. */
+  /**
+   * A state as before the first token, or as saved.
+   *
+   * @throws StateError when the bytes are damaged or another model's; LimitError where there are too many states
+   */
   createState(saved?: Uint8Array): State {
-    this.#checkAlive();
-    const runtimeState = this.#runtime.createState();
-    try {
-      const state = new State(runtimeState, this.#fingerprint, this.info.vocabulary, (values) => {
-        const copy = this.createState();
-        copy.runtimeState.values.set(values);
-        return copy;
-      });
-      if (saved) state.restore(saved);
-      this.#dropped.register(state, runtimeState);
-      return state;
-    } catch (error) {
-      runtimeState.release();
-      throw error;
-    }
+    return new State(this.#context.sequences, this.#context.sequences.create(saved));
   }
 
   /**
    * Runs tokens through the model and advances the states: all segments together, so that each weight is read once for
-   * all of them. Calls wait for each other.
+   * all of them, and for all else that is asked of the model at the time. Calls with the same state wait for each other.
    *
    * @returns for each segment its logits: [wanted tokens, vocabulary], empty for "none"
-   * @throws OptionError for token ids outside the vocabulary, or a state in two segments
+   * @throws OptionError for token ids outside the vocabulary, or a state in two segments; StateError for a state that was disposed
+   *   of, or is another model's; LimitError where too many requests wait
    */
-  forward(segments: readonly Segment[]): Promise<Float32Array[]> {
-    this.#checkSegments(segments);
-    const turn = this.#queue.then(() => this.#forward(segments));
-    this.#queue = turn.catch(() => {});
-    return turn;
-  }
-
-  /**
-   * Runs tokens through the model, advances the states, and chooses the next token of each, where the logits are: they are
-   * not copied.
-   *
-   * @returns for each segment the token that was chosen
-   * @throws as `forward`; RwkvError where logits are not numbers
-   * @internal
-   */
-  chooseNext(segments: readonly (Omit<Segment, "logits"> & { readonly choice: TokenChoice })[]): Promise<number[]> {
-    this.#checkSegments(segments);
-    const turn = this.#queue.then(async () => {
-      const chosen: number[] = [];
-      for (const pass of packPasses(segments, this.#runtime.maxTokens)) {
-        const { tokens } = await this.#runtime.run(pass.map((part) => part.segment));
-        pass
-          .filter((part) => part.segment.choice)
-          .forEach((part, i) => {
-            chosen[part.index] = tokens[i] as number;
-          });
-      }
-      return chosen;
-    });
-    this.#queue = turn.catch(() => {});
-    return turn;
-  }
-
-  /** Waits for the pass in progress, then gives back threads and memory. */
-  async dispose(): Promise<void> {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    await this.#queue;
-    await this.#runtime.dispose();
-  }
-
-  async #forward(segments: readonly Segment[]): Promise<Float32Array[]> {
-    const { vocabulary } = this.info;
-    const rows = (s: Segment) =>
-      s.logits === "all" ? s.tokens.length : s.logits === "none" || s.tokens.length === 0 ? 0 : 1;
-    const results = segments.map((segment) => new Float32Array(rows(segment) * vocabulary));
-    const filled = segments.map(() => 0);
-    for (const pass of packPasses(segments, this.#runtime.maxTokens)) {
-      const { logits } = await this.#runtime.run(pass.map((part) => part.segment));
-      let at = 0;
-      for (const { index, rowCount } of pass) {
-        const size = rowCount * vocabulary;
-        results[index]?.set(logits.subarray(at, at + size), filled[index]);
-        filled[index] = (filled[index] as number) + size;
-        at += size;
-      }
+  async forward(segments: readonly Segment[]): Promise<Float32Array[]> {
+    this.#context.scheduler.checkAlive();
+    if (!Array.isArray(segments)) throw new OptionError("segments", segments, "an array of segments");
+    const copies = segments.map((segment) => this.#copySegment(segment));
+    if (new Set(copies.map(({ sequence }) => sequence)).size < copies.length) {
+      throw new OptionError("segments", segments, "each state in one segment only");
     }
-    return results;
+    // All settle before the call does: nothing writes into an output after that.
+    const runs = await Promise.allSettled(copies.map((copy) => this.#runSegment(copy)));
+    for (const run of runs) if (run.status === "rejected") throw run.reason;
+    return copies.map(({ output }) => output);
   }
 
-  #checkSegments(segments: readonly Segment[]): void {
-    this.#checkAlive();
-    const states = new Set<State>();
-    for (const { state, tokens } of segments) {
-      if (states.has(state)) throw new OptionError("segments", segments, "each state in one segment only");
-      states.add(state);
-      for (const token of tokens) {
-        if (!Number.isInteger(token) || token < 0 || token >= this.info.vocabulary) {
-          throw new OptionError("tokens", token, `token ids from 0 to ${this.info.vocabulary - 1}`);
-        }
-      }
+  /** Rejects what waits, waits for the pass in progress, then returns threads and memory. */
+  dispose(): Promise<void> {
+    this.#disposing ??= this.#context.scheduler.dispose().then(() => this.#runtime.dispose());
+    return this.#disposing;
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  #copySegment({ state, tokens, logits = "last", output }: Segment): SegmentCopy {
+    const { vocabulary, sequences } = this.#context;
+    if (!(state instanceof State)) throw new OptionError("state", state, "a state of this model");
+    const sequence = State.sequenceOf(state, sequences);
+    if (!wantedLogits.includes(logits)) throw new OptionError("logits", logits, wantedLogits.join(", "));
+    const ids = copyTokens(tokens, vocabulary);
+    const hasLast = ids.length > 0 || sequence.pendingToken !== undefined;
+    const length = (logits === "all" ? ids.length : logits === "last" && hasLast ? 1 : 0) * vocabulary;
+    if (length * 4 > maxLogitsBytes) {
+      const most = Math.floor(maxLogitsBytes / 4 / vocabulary);
+      throw new OptionError("tokens", ids, `at most ${most} tokens with logits "all" (run longer texts in pieces)`);
     }
+    if (output !== undefined && !(output instanceof Float32Array && output.length === length)) {
+      throw new OptionError("output", output, `a Float32Array of ${length} floats`);
+    }
+    return { sequence, tokens: ids, logits, output: output ?? new Float32Array(length) };
   }
 
-  #checkAlive(): void {
-    if (this.#disposed) throw new BackendError("the model was disposed");
+  async #runSegment({ sequence, tokens, logits, output }: SegmentCopy): Promise<void> {
+    const { scheduler } = this.#context;
+    let filled = 0;
+    const onLogits = (rows: Float32Array) => {
+      output.set(rows, filled);
+      filled += rows.length;
+    };
+    const { pendingToken } = sequence;
+    const runs: Promise<void>[] = [];
+    if (pendingToken !== undefined) {
+      const onRun = () => {
+        sequence.pendingToken = undefined;
+      };
+      const wanted = tokens.length === 0 && logits === "last" ? "last" : "none";
+      runs.push(scheduler.run({ sequence, tokens: Int32Array.of(pendingToken), logits: wanted, onRun, onLogits }));
+    }
+    let counted = 0;
+    const onRun = (done: number) => {
+      sequence.position += done - counted;
+      counted = done;
+    };
+    runs.push(scheduler.run({ sequence, tokens, logits, onRun, onLogits }));
+    const settled = await Promise.allSettled(runs);
+    for (const run of settled) if (run.status === "rejected") throw run.reason;
   }
+}
+
+/** A segment as it was when the call was made. */
+interface SegmentCopy {
+  readonly sequence: Sequence;
+  readonly tokens: Int32Array;
+  readonly logits: "none" | "last" | "all";
+  readonly output: Float32Array;
 }

@@ -1,56 +1,49 @@
 // A conversation with a model: a state, text read into it, text generated from it.
 
-import { RwkvError } from "../errors.js";
-import { Generation, type GenerationOptions } from "./generation.js";
-import type { Model } from "./model.js";
-import type { State } from "./state.js";
+import { RwkvError, StateError } from "../errors.js";
+import { asyncDispose } from "./async-dispose.js";
+import { Generation } from "./generation.js";
+import { checkFunction, checkSignal, type GenerationOptions } from "./generation-options.js";
+import type { ModelContext } from "./model-context.js";
+import { type ReadOptions, readTokens } from "./reading.js";
+import type { Sequence } from "./sequence.js";
 
-/** Tokens between reports of progress and looks at the signal. */
-const readPiece = 256;
-
-/** Options of `session.read`. */
-export interface ReadOptions {
-  readonly signal?: AbortSignal;
-  /** Called as tokens are read. */
-  readonly onProgress?: (done: number, total: number) => void;
-}
-
-/** Owns a state. Reading and generating take turns; a second call during one is an error. */
+/**
+ * Owns a state. Reading and generating take turns; a second call during one is an error. Saving and forking may be done at any
+ * time: they wait for the pass in progress, and for a text that is being read, and see the session as it is then.
+ */
 export class Session {
-  readonly model: Model;
-  readonly #state: State;
+  readonly #context: ModelContext;
+  readonly #sequence: Sequence;
+  /** Ends what is in progress when the session is disposed of. */
+  readonly #ending = new AbortController();
   #busy = false;
 
-  constructor(model: Model, state: State) {
-    this.model = model;
-    this.#state = state;
+  /** @internal */
+  constructor(context: ModelContext, sequence: Sequence) {
+    this.#context = context;
+    this.#sequence = sequence;
   }
 
   /** How many tokens the session has read, generated ones included. */
   get position(): number {
-    return this.#state.position;
+    return this.#sequence.position;
   }
 
   /**
    * Reads text, or token ids, into the state.
    *
    * @returns the number of tokens read
-   * @throws the signal's reason when aborted; what was read until then stays read
+   * @throws the signal's reason when aborted; what was read until then stays read. RwkvError while the session reads or generates
    */
-  async read(input: string | readonly number[], options: ReadOptions = {}): Promise<number> {
-    const tokens = typeof input === "string" ? this.model.tokenizer.encode(input) : input;
-    const { state, release } = this.acquire();
+  async read(input: string | ArrayLike<number>, options: ReadOptions = {}): Promise<number> {
+    const tokens = this.#context.tokensOf(input);
+    checkSignal(options.signal);
+    checkFunction("onProgress", options.onProgress);
+    const { sequence, ending, release } = this.acquire();
     try {
-      for (let at = 0; at < tokens.length; at += readPiece) {
-        options.signal?.throwIfAborted();
-        const piece = tokens.slice(at, at + readPiece);
-        // The last token waits: when it is run, its logits are wanted too.
-        const ready = state.pendingToken === undefined ? piece : [state.pendingToken, ...piece];
-        await this.model.forward([{ state, tokens: ready.slice(0, -1), logits: "none" }]);
-        state.pendingToken = ready.at(-1);
-        state.position += piece.length;
-        options.onProgress?.(at + piece.length, tokens.length);
-      }
+      const signals = options.signal ? [options.signal, ending] : [ending];
+      await readTokens(this.#context.scheduler, sequence, tokens, signals, options.onProgress);
       return tokens.length;
     } finally {
       release();
@@ -58,41 +51,57 @@ export class Session {
   }
 
   /**
-   * Generates text from what was read, streaming.
+   * Generates text from what was read, streaming. Nothing happens until the text is asked for.
    *
    * @throws OptionError for options outside their range
    */
   generate(options: GenerationOptions = {}): Generation {
-    return new Generation(this, options);
-  }
-
-  /** The state as bytes, the same size whatever was read. `model.session(bytes)` goes on from it. */
-  save(): Uint8Array {
-    return this.#state.save();
-  }
-
-  /** A session of its own that goes on from here. */
-  fork(): Session {
-    return new Session(this.model, this.#state.copy());
-  }
-
-  /** Gives the state's memory back. */
-  dispose(): void {
-    this.#state.dispose();
+    return new Generation(this.#context, () => this, options);
   }
 
   /**
-   * Takes the state for one piece of work, until `release` is called.
+   * The state as bytes, the same size whatever was read. `model.session(bytes)` continues from it.
    *
-   * @throws RwkvError while another has it
+   * @throws StateError after dispose()
+   */
+  save(): Promise<Uint8Array> {
+    return this.#context.sequences.save(this.#sequence);
+  }
+
+  /**
+   * A session of its own that continues from here.
+   *
+   * @throws StateError after dispose(); LimitError where there are too many states
+   */
+  async fork(): Promise<Session> {
+    return new Session(this.#context, await this.#context.sequences.copy(this.#sequence));
+  }
+
+  /** Ends what is in progress, with a StateError, and returns the state's memory. */
+  dispose(): Promise<void> {
+    this.#ending.abort(new StateError("the session was disposed"));
+    return this.#context.sequences.dispose(this.#sequence);
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  /**
+   * Takes the session for one piece of work, until `release` is called.
+   *
+   * @returns the sequence, and a signal that is aborted when the session is disposed of
+   * @throws RwkvError while another has it; StateError after dispose()
    * @internal
    */
-  acquire(): { state: State; release: () => void } {
+  acquire(): { sequence: Sequence; ending: AbortSignal; release: () => void } {
+    const { signal } = this.#ending;
+    signal.throwIfAborted();
     if (this.#busy) throw new RwkvError("the session is reading or generating; wait for that, or fork it");
     this.#busy = true;
     const release = () => {
       this.#busy = false;
     };
-    return { state: this.#state, release };
+    return { sequence: this.#sequence, ending: signal, release };
   }
 }

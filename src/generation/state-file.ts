@@ -41,6 +41,7 @@ export function encodeState(state: SavedState, fingerprint: number): Uint8Array 
  * @throws StateError when the bytes are no state, damaged, of another version, or of another model
  */
 export function decodeState(bytes: Uint8Array, fingerprint: number, length: number, vocabulary: number): SavedState {
+  if (!(bytes instanceof Uint8Array)) throw new StateError("a saved state is a Uint8Array, as save() gives it");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < headerSize + 4 || new TextDecoder().decode(bytes.subarray(0, 8)) !== magic) {
     throw new StateError("not a saved RWKV state");

@@ -1,75 +1,92 @@
 // The state of one sequence: all that the model remembers of the tokens it has read, in a few hundred kilobytes.
 
-import type { RuntimeState } from "../backends/backend.js";
 import { StateError } from "../errors.js";
-import { decodeState, encodeState } from "./state-file.js";
+import { asyncDispose } from "./async-dispose.js";
+import type { Sequence } from "./sequence.js";
+import type { SequenceStore } from "./sequence-store.js";
 
-/** A sequence's state. Made by `model.createState()`, advanced by `model.forward()`. */
+/**
+ * A sequence's state. Made by `model.createState()`, advanced by `model.forward()`.
+ *
+ * Calls on one state are carried out in the order in which they were made: whoever copies or saves it while a pass is running waits
+ * for the pass, and nobody ever sees half of it.
+ */
 export class State {
+  readonly #store: SequenceStore;
+  readonly #sequence: Sequence;
+
+  /** @internal */
+  constructor(store: SequenceStore, sequence: Sequence) {
+    this.#store = store;
+    this.#sequence = sequence;
+  }
+
   /**
-   * The last token read, if it is not in the values yet: sessions keep it back until its logits are wanted. Whoever goes on
-   * from a session's state with `model.forward` gives it this token first.
+   * The sequence behind a state.
+   *
+   * @throws StateError for a state of another model
+   * @internal
    */
-  pendingToken: number | undefined;
-  /** Tokens read in all, the pending one included. */
-  position = 0;
-  readonly #runtimeState: RuntimeState;
-  readonly #fingerprint: number;
-  readonly #vocabulary: number;
-  readonly #create: (values: Float32Array) => State;
-  #disposed = false;
-
-  constructor(
-    runtimeState: RuntimeState,
-    fingerprint: number,
-    vocabulary: number,
-    create: (values: Float32Array) => State,
-  ) {
-    this.#runtimeState = runtimeState;
-    this.#fingerprint = fingerprint;
-    this.#vocabulary = vocabulary;
-    this.#create = create;
+  static sequenceOf(state: State, store: SequenceStore): Sequence {
+    if (state.#store !== store) throw new StateError("the state belongs to another model");
+    return state.#sequence;
   }
 
-  /** The floats: for RWKV-4 five vectors a layer (docs/model.md gives their order). */
-  get values(): Float32Array {
-    return this.runtimeState.values;
+  /**
+   * The last token read, if it has not been run yet: sessions keep it back until its logits are wanted. `model.forward` runs it
+   * before the tokens that it is given.
+   */
+  get pendingToken(): number | undefined {
+    return this.#sequence.pendingToken;
   }
 
-  /** Where the backend keeps it. @throws StateError after dispose() */
-  get runtimeState(): RuntimeState {
-    if (this.#disposed) throw new StateError("the state was disposed");
-    return this.#runtimeState;
+  /** How many tokens have been read in all, the pending one included. */
+  get position(): number {
+    return this.#sequence.position;
   }
 
-  /** A state of its own with the same content. */
-  copy(): State {
-    const copy = this.#create(this.values);
-    copy.pendingToken = this.pendingToken;
-    copy.position = this.position;
-    return copy;
+  /**
+   * A copy of the floats: for RWKV-4 five vectors a layer (docs/model.md gives their order).
+   *
+   * @throws StateError after dispose()
+   */
+  values(): Promise<Float32Array> {
+    return this.#store.values(this.#sequence);
   }
 
-  /** The state as bytes; the same size whatever was read. */
-  save(): Uint8Array {
-    return encodeState(
-      { values: this.values, lastToken: this.pendingToken, position: this.position },
-      this.#fingerprint,
-    );
+  /**
+   * A state of its own with the same content.
+   *
+   * @throws StateError after dispose(); LimitError where there are too many states
+   */
+  async copy(): Promise<State> {
+    return new State(this.#store, await this.#store.copy(this.#sequence));
   }
 
-  /** @throws StateError when the bytes are damaged, of another format, or of another model */
-  restore(bytes: Uint8Array): void {
-    const saved = decodeState(bytes, this.#fingerprint, this.values.length, this.#vocabulary);
-    this.values.set(saved.values);
-    this.pendingToken = saved.lastToken;
-    this.position = saved.position;
+  /**
+   * The state as bytes; the same size whatever was read.
+   *
+   * @throws StateError after dispose()
+   */
+  save(): Promise<Uint8Array> {
+    return this.#store.save(this.#sequence);
   }
 
-  /** Gives the memory back. */
-  dispose(): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.#runtimeState.release();
+  /**
+   * Replaces the state by one that was saved.
+   *
+   * @throws StateError when the bytes are damaged, of another format, or of another model, and after dispose()
+   */
+  restore(bytes: Uint8Array): Promise<void> {
+    return this.#store.restore(this.#sequence, bytes);
+  }
+
+  /** Returns the memory, once what was asked of the state before has been done. */
+  dispose(): Promise<void> {
+    return this.#store.dispose(this.#sequence);
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.dispose();
   }
 }

@@ -1,37 +1,70 @@
-// What one generation asks of the choice of each token: its options, the next random number, and the penalties for what it
-// chose before.
+// Samples the tokens of one text: its options, its random numbers, and the penalties for what it sampled before.
 
-import type { TokenChoice } from "./choose-token.js";
+import { chooseToken, type TokenChoice } from "./choose-token.js";
 import { TokenPenalties } from "./penalties.js";
-import type { RandomGenerator } from "./random.js";
-import type { ResolvedSamplingOptions } from "./sampling-options.js";
+import { type RandomGenerator, randomGenerator } from "./random.js";
+import { type ResolvedSamplingOptions, resolveSamplingOptions, type SamplingOptions } from "./sampling-options.js";
 
-/** Makes the choices of one generation; is told what came of them. */
+/**
+ * Samples one token after another from logits, as `generate` does: for those who run `model.forward` themselves. Use one for each
+ * text, since penalties depend on the tokens before, and a seed on how many there were.
+ */
 export class Sampler {
+  /** The seed that samples the same tokens again. */
+  readonly seed: number;
   readonly #options: ResolvedSamplingOptions;
   readonly #random: RandomGenerator;
   readonly #penalties: TokenPenalties;
   /** Bias, and -Infinity for banned tokens. */
   readonly #fixed: ReadonlyMap<number, number>;
+  /** Length of the logits that the options were checked against. */
+  #vocabulary = 0;
 
-  constructor(options: ResolvedSamplingOptions, random: RandomGenerator) {
-    this.#options = options;
-    this.#random = random;
-    this.#penalties = new TokenPenalties(options);
-    const bias = Object.entries(options.logitBias).map(([id, amount]) => [Number(id), amount] as const);
-    const banned = options.bannedTokens.map((id) => [id, Number.NEGATIVE_INFINITY] as const);
+  /** @throws OptionError for options outside their range */
+  constructor(options: SamplingOptions = {}) {
+    this.#options = resolveSamplingOptions(options, Number.MAX_SAFE_INTEGER);
+    this.seed = this.#options.seed;
+    this.#random = randomGenerator(this.seed);
+    this.#penalties = new TokenPenalties(this.#options);
+    const bias = Object.entries(this.#options.logitBias).map(([id, amount]) => [Number(id), amount] as const);
+    const banned = this.#options.bannedTokens.map((id) => [id, Number.NEGATIVE_INFINITY] as const);
     this.#fixed = new Map([...bias, ...banned]);
   }
 
-  /** How the next token is to be chosen. Takes a random number, but for temperature 0, which needs none. */
-  next(): TokenChoice {
-    const { temperature, topP, topK, minP } = this.#options;
-    const uniform = temperature === 0 ? 0 : this.#random.uniform();
-    return { temperature, topP, topK, minP, uniform, adjustments: this.#penalties.adjustments(this.#fixed) };
+  /**
+   * Samples the next token, and counts it for the penalties.
+   *
+   * @param logits one row, of the whole vocabulary; it is not changed
+   * @throws OptionError where logitBias or bannedTokens name a token that has no logit; RwkvError where logits are not numbers
+   */
+  sample(logits: Float32Array): number {
+    if (logits.length !== this.#vocabulary) {
+      resolveSamplingOptions(this.#options, logits.length);
+      this.#vocabulary = logits.length;
+    }
+    const token = chooseToken(logits, this.next());
+    this.accept(token);
+    return token;
   }
 
-  /** Counts the token that was chosen. */
-  chosen(token: number): void {
+  /**
+   * How the next token is to be chosen. Takes a random number, but for temperature 0, which needs none.
+   *
+   * @internal
+   */
+  next(mask?: Uint32Array): TokenChoice {
+    const { temperature, topP, topK, minP } = this.#options;
+    const uniform = temperature === 0 ? 0 : this.#random.uniform();
+    const adjustments = this.#penalties.adjustments(this.#fixed);
+    return { temperature, topP, topK, minP, uniform, adjustments, ...(mask && { mask }) };
+  }
+
+  /**
+   * Counts the token that was chosen.
+   *
+   * @internal
+   */
+  accept(token: number): void {
     this.#penalties.count(token);
   }
 }

@@ -1,6 +1,7 @@
 // The options of sampling, their defaults and ranges.
 
 import { OptionError } from "../errors.js";
+import { freshSeed } from "./random.js";
 
 /** How the next token is chosen. Cuts are made on the probabilities at temperature 1; see docs/sampling.md. */
 export interface SamplingOptions {
@@ -30,11 +31,12 @@ export interface SamplingOptions {
 }
 
 /** All options with their values. */
-export type ResolvedSamplingOptions = Required<Omit<SamplingOptions, "seed">>;
+export type ResolvedSamplingOptions = Required<SamplingOptions>;
 
 /**
- * Fills in defaults and checks ranges.
+ * Fills in defaults, checks ranges, and copies.
  *
+ * @param vocabulary what token ids have to be below
  * @throws OptionError
  */
 export function resolveSamplingOptions(options: SamplingOptions, vocabulary: number): ResolvedSamplingOptions {
@@ -57,12 +59,13 @@ export function resolveSamplingOptions(options: SamplingOptions, vocabulary: num
     presencePenalty: number("presencePenalty", 0, -100, 100),
     frequencyPenalty: number("frequencyPenalty", 0, -100, 100),
     penaltyDecay: number("penaltyDecay", 0.996, 0, 1),
-    logitBias: options.logitBias ?? {},
-    bannedTokens: options.bannedTokens ?? [],
+    logitBias: { ...options.logitBias },
+    bannedTokens: [...(options.bannedTokens ?? [])],
+    seed: options.seed ?? freshSeed(),
   };
   if (!Number.isInteger(resolved.topK)) throw new OptionError("topK", resolved.topK, "a whole number >= 0");
-  if (options.seed !== undefined && !(Number.isSafeInteger(options.seed) && options.seed >= 0)) {
-    throw new OptionError("seed", options.seed, "a whole number from 0 to 2^53 - 1");
+  if (!(Number.isSafeInteger(resolved.seed) && resolved.seed >= 0)) {
+    throw new OptionError("seed", resolved.seed, "a whole number from 0 to 2^53 - 1");
   }
   const checkTokenId = (name: string, id: number) => {
     if (!Number.isInteger(id) || id < 0 || id >= vocabulary)

@@ -1,0 +1,129 @@
+// The options of a generation: their defaults and ranges. They are checked and copied when the call is made.
+
+import { OptionError } from "../errors.js";
+import {
+  type ResolvedSamplingOptions,
+  resolveSamplingOptions,
+  type SamplingOptions,
+} from "../sampling/sampling-options.js";
+import type { Tokenizer } from "../tokenizers/tokenizer.js";
+import { copyTokens } from "./tokens.js";
+
+/** What may be sampled at each step, as a grammar or a game would say it. Both functions are synchronous. */
+export interface Constraint {
+  /**
+   * Says which tokens may be sampled next: a bit for each token id, bit `id % 32` of word `id / 32`. The array is copied, so the
+   * same one may be used again. Without a result all may.
+   *
+   * @param generated the tokens generated so far
+   */
+  allowedTokens?(generated: readonly number[]): Uint32Array | undefined;
+  /**
+   * Changes the logits that the next token is sampled from, before penalties, biases and cuts. This takes longer than
+   * `allowedTokens`, which the kernels apply: the choice is then made in JavaScript.
+   *
+   * @param logits a copy, of the whole vocabulary; valid until the function returns
+   * @param generated the tokens generated so far
+   */
+  changeLogits?(logits: Float32Array, generated: readonly number[]): void;
+}
+
+/** How text is generated. */
+export interface GenerationOptions extends SamplingOptions {
+  /** Most tokens to generate, a whole number >= 1. Default 256. */
+  maxTokens?: number;
+  /** Ends the text where one of these would begin; no part of it is emitted. */
+  stop?: string | readonly string[];
+  /** Ends the text when one of these ids is chosen. Default: the tokenizer's end-of-text token, if it has one. */
+  stopTokens?: readonly number[];
+  /** Changes or restricts what may be sampled at each step. */
+  constrain?: Constraint;
+  /**
+   * With each token, gives its log-probability and those of so many of the most probable tokens, from 0 to 100. They are those of
+   * the model, before temperature, penalties and cuts. By default none are given.
+   */
+  logProbabilities?: number;
+  /** Ends the text after the token in progress; the finish reason is then "aborted". */
+  signal?: AbortSignal;
+  /** Called as the prompt is read, with the tokens that have been read and their number in all. */
+  onPromptProgress?: (done: number, total: number) => void;
+}
+
+/** All options with their values. */
+export interface ResolvedGenerationOptions {
+  readonly sampling: ResolvedSamplingOptions;
+  readonly maxTokens: number;
+  readonly stop: readonly string[];
+  readonly stopTokens: ReadonlySet<number>;
+  readonly constrain: Constraint;
+  readonly logProbabilities: number | undefined;
+  readonly signal: AbortSignal | undefined;
+  readonly onPromptProgress: ((done: number, total: number) => void) | undefined;
+}
+
+/**
+ * Fills in defaults, checks, and copies.
+ *
+ * @throws OptionError
+ */
+export function resolveGenerationOptions(
+  options: GenerationOptions,
+  vocabulary: number,
+  tokenizer: Tokenizer,
+): ResolvedGenerationOptions {
+  const {
+    maxTokens = 256,
+    stop = [],
+    stopTokens,
+    constrain = {},
+    logProbabilities,
+    signal,
+    onPromptProgress,
+  } = options;
+  if (!(Number.isInteger(maxTokens) && maxTokens >= 1)) {
+    throw new OptionError("maxTokens", maxTokens, "a whole number >= 1");
+  }
+  const stops = typeof stop === "string" ? [stop] : [...stop];
+  for (const text of stops) {
+    if (typeof text !== "string" || text === "") throw new OptionError("stop", text, "strings that are not empty");
+  }
+  if (typeof constrain !== "object" || constrain === null) {
+    throw new OptionError("constrain", constrain, "an object with allowedTokens or changeLogits");
+  }
+  checkFunction("constrain.allowedTokens", constrain.allowedTokens);
+  checkFunction("constrain.changeLogits", constrain.changeLogits);
+  checkFunction("onPromptProgress", onPromptProgress);
+  const isCount = Number.isInteger(logProbabilities) && (logProbabilities as number) >= 0;
+  if (logProbabilities !== undefined && !(isCount && logProbabilities <= 100)) {
+    throw new OptionError("logProbabilities", logProbabilities, "a whole number from 0 to 100");
+  }
+  checkSignal(signal);
+  return {
+    sampling: resolveSamplingOptions(options, vocabulary),
+    maxTokens,
+    stop: stops,
+    stopTokens: new Set(
+      stopTokens ? copyTokens(stopTokens, vocabulary, "stopTokens") : endOfText(tokenizer, vocabulary),
+    ),
+    constrain,
+    logProbabilities,
+    signal,
+    onPromptProgress,
+  };
+}
+
+/** @throws OptionError for what is no AbortSignal */
+export function checkSignal(signal: AbortSignal | undefined): void {
+  if (signal !== undefined && !(typeof signal === "object" && signal !== null && "aborted" in signal)) {
+    throw new OptionError("signal", signal, "an AbortSignal");
+  }
+}
+
+/** @throws OptionError for what is no function, where there is something */
+export function checkFunction(option: string, value: unknown): void {
+  if (value !== undefined && typeof value !== "function") throw new OptionError(option, value, "a function");
+}
+
+function endOfText({ endOfText }: Tokenizer, vocabulary: number): readonly number[] {
+  return endOfText === undefined || endOfText >= vocabulary ? [] : [endOfText];
+}

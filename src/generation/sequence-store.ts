@@ -1,0 +1,108 @@
+// Makes, copies, saves and disposes of a model's sequences, always through the scheduler, so that no pass is using them.
+
+import type { Runtime, RuntimeState } from "../backends/backend.js";
+import { LimitError, StateError } from "../errors.js";
+import type { Scheduler } from "./scheduler.js";
+import { Sequence } from "./sequence.js";
+import { decodeState, encodeState, type SavedState } from "./state-file.js";
+
+/** The sequences of one model. */
+export class SequenceStore {
+  readonly #runtime: Runtime;
+  readonly #scheduler: Scheduler;
+  readonly #fingerprint: number;
+  readonly #vocabulary: number;
+  readonly #maxStates: number;
+  /** Returns the memory of sequences that were dropped without dispose(). */
+  readonly #dropped = new FinalizationRegistry<RuntimeState>((state) => this.#release(state));
+  #count = 0;
+
+  /** @param maxStates how many sequences there may be at once */
+  constructor(
+    runtime: Runtime,
+    scheduler: Scheduler,
+    model: { readonly fingerprint: number; readonly vocabulary: number },
+    maxStates: number,
+  ) {
+    this.#runtime = runtime;
+    this.#scheduler = scheduler;
+    this.#fingerprint = model.fingerprint;
+    this.#vocabulary = model.vocabulary;
+    this.#maxStates = maxStates;
+  }
+
+  /** How many sequences there are. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /**
+   * A sequence before its first token, or as it was saved.
+   *
+   * @throws StateError when the bytes are damaged, of another format, or of another model; LimitError; BackendError
+   */
+  create(saved?: Uint8Array): Sequence {
+    return this.#create(saved && this.#decode(saved));
+  }
+
+  /** A copy of the floats. */
+  values(sequence: Sequence): Promise<Float32Array> {
+    return this.#scheduler.access(sequence, () => this.#runtime.readState(sequence.runtimeState));
+  }
+
+  copy(sequence: Sequence): Promise<Sequence> {
+    return this.#scheduler.access(sequence, async () => this.#create(await this.#snapshot(sequence)));
+  }
+
+  async save(sequence: Sequence): Promise<Uint8Array> {
+    const snapshot = await this.#scheduler.access(sequence, () => this.#snapshot(sequence));
+    return encodeState(snapshot, this.#fingerprint);
+  }
+
+  async restore(sequence: Sequence, bytes: Uint8Array): Promise<void> {
+    const { values, lastToken, position } = this.#decode(bytes);
+    await this.#scheduler.access(sequence, () => {
+      this.#runtime.writeState(sequence.runtimeState, values);
+      sequence.pendingToken = lastToken;
+      sequence.position = position;
+    });
+  }
+
+  /** Ends a sequence when what was asked of it before has been done. What is asked of it afterwards is a StateError. */
+  async dispose(sequence: Sequence): Promise<void> {
+    const release = () => {
+      if (sequence.released) return;
+      sequence.released = true;
+      sequence.unusable = new StateError("the state was disposed");
+      this.#dropped.unregister(sequence);
+      this.#release(sequence.runtimeState);
+    };
+    // Of a sequence that cannot be used any more, and of a disposed model, nothing is in progress.
+    await this.#scheduler.access(sequence, release).catch(release);
+  }
+
+  #create(from?: SavedState): Sequence {
+    if (this.#count >= this.#maxStates) throw new LimitError("states", this.#maxStates);
+    this.#scheduler.checkAlive();
+    const sequence = new Sequence(this.#runtime.createState(from?.values));
+    sequence.pendingToken = from?.lastToken;
+    sequence.position = from?.position ?? 0;
+    this.#count++;
+    this.#dropped.register(sequence, sequence.runtimeState, sequence);
+    return sequence;
+  }
+
+  #release(state: RuntimeState): void {
+    this.#count--;
+    state.release();
+  }
+
+  async #snapshot(sequence: Sequence): Promise<SavedState> {
+    const { pendingToken: lastToken, position } = sequence;
+    return { values: await this.#runtime.readState(sequence.runtimeState), lastToken, position };
+  }
+
+  #decode(bytes: Uint8Array): SavedState {
+    return decodeState(bytes, this.#fingerprint, this.#runtime.stateLength, this.#vocabulary);
+  }
+}
