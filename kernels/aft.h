@@ -47,7 +47,7 @@ static struct aft aft_at(const struct pass* pass, const struct record* record, u
       .slots = record->function,
       .first = first,
       .channels = size - in_head < aft_channels ? size - in_head : aft_channels,
-      .cached = (uint32_t)(floats(segment->state) + record->state[0])[first],
+      .cached = count_in_state((floats(segment->state) + record->state[0])[first], largest_position),
       .head = head,
   };
 }

@@ -3,6 +3,7 @@
 
 #include "plan.h"
 
+#include "indices.h"
 #include "kernels.h"
 #include "simd.h"
 #include "threads.h"
@@ -56,12 +57,19 @@ static void run_record(const struct pass* pass, const struct record* record, uin
 }
 
 void LEVEL_NAME(run_pass)(struct pass* pass, uint32_t thread) {
+  // Every thread looks for itself and finds the same, so none waits for another that has left.
+  uint32_t fault = fault_of(pass);
+  if (fault != PASS_COMPLETE) {
+    __atomic_store_n(&pass->status, fault, __ATOMIC_RELEASE);
+    return;
+  }
   const struct record* records = (const struct record*)(uintptr_t)pass->records;
   for (uint32_t i = 0; i < pass->record_count; i++) {
+    if (__atomic_load_n(&pass->status, __ATOMIC_RELAXED) != PASS_COMPLETE) return;
     run_record(pass, &records[i], thread);
     uint32_t barrier = records[i].barrier_after;
     int few_rows = row_count(pass, &records[i]) < pass->thread_count;
-    if (barrier == BARRIER_ALWAYS || (barrier == BARRIER_FEW_ROWS_APART && !few_rows)) barrier_wait(&pass->barrier, pass->thread_count);
+    if (barrier == BARRIER_ALWAYS || (barrier == BARRIER_FEW_ROWS_APART && !few_rows)) barrier_wait(pass);
   }
 }
 

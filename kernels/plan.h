@@ -100,6 +100,10 @@ struct barrier {
   uint32_t reserved;
 };
 
+// How a pass went. Anything but PASS_COMPLETE makes every thread leave before the next record. The order is that of passStatuses in
+// run-pass.ts.
+enum pass_status { PASS_COMPLETE, PASS_STOPPED, PASS_WRONG_SEGMENT, PASS_WRONG_TOKEN, PASS_WRONG_ROW, PASS_WRONG_TARGET, PASS_WRONG_ADJUSTMENT };
+
 // One walk over the records; 88 bytes.
 struct pass {
   uint64_t records;
@@ -112,8 +116,9 @@ struct pass {
   uint32_t selected_count;
   uint32_t segment_count;
   uint32_t thread_count;
-  uint32_t seed;  // of what dropout leaves out
-  uint32_t reserved[2];
+  uint32_t seed;    // of what dropout leaves out
+  uint32_t status;  // enum pass_status; JavaScript sets it to 0 before a pass and reads it afterwards
+  uint32_t reserved;
   struct barrier barrier;
 };
 
@@ -185,5 +190,14 @@ static inline uint32_t row_count(const struct pass* pass, const struct record* r
 static inline uint32_t input_row_count(const struct pass* pass, const struct record* record) {
   return rows_of(pass, record->input_row_set, 0);
 }
+
+// A count of tokens that a state holds as a float. A state may come from a file, so it need not be one: NaN is taken as 0, and
+// what is past the limit as the limit.
+static inline uint32_t count_in_state(float value, uint32_t limit) {
+  return !(value > 0) ? 0 : value < (float)limit ? (uint32_t)value : limit;
+}
+
+// Positions past this are all alike to whatever takes them.
+enum { largest_position = 1 << 30 };
 
 static inline float* floats(uint64_t address) { return (float*)(uintptr_t)address; }

@@ -6,7 +6,7 @@
 #include "simd.h"
 
 // out[t] = table[token[t]], to float32.
-//   address: table [vocabulary, width] of dtype, out [tokens, width]
+//   address: table [inputs, width] of dtype, out [tokens, width]
 static void embedding_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const int32_t* tokens = (const int32_t*)(uintptr_t)pass->tokens;
   float* out = floats(record->address[1]);
@@ -112,7 +112,7 @@ static void add_position_forward(const struct pass* pass, const struct record* r
   struct range channels = channels_of(width, thread, pass->thread_count);
   if (channels.begin == channels.end) return;
   for (uint32_t s = 0; s < pass->segment_count; s++) {
-    uint32_t first = (uint32_t)(floats(segments[s].state) + record->state[0])[channels.begin];
+    uint32_t first = count_in_state((floats(segments[s].state) + record->state[0])[channels.begin], largest_position);
     for (uint32_t t = 0; t < segments[s].count; t++) {
       uint32_t position = first + t < record->inputs ? first + t : record->inputs - 1;
       uint64_t row = (uint64_t)position * width;
@@ -140,7 +140,7 @@ static void position_gradient(const struct pass* pass, const struct record* reco
     for (uint32_t c = channels.begin; c < channels.end; c++) out[(uint64_t)p * width + c] = 0;
   }
   for (uint32_t s = 0; s < pass->segment_count; s++) {
-    uint32_t first = (uint32_t)(floats(segments[s].state) + record->state[0])[channels.begin];
+    uint32_t first = count_in_state((floats(segments[s].state) + record->state[0])[channels.begin], largest_position);
     for (uint32_t t = 0; t < segments[s].count; t++) {
       uint32_t position = first + t < record->rows ? first + t : record->rows - 1;
       const float* from = floats(record->address[0]) + (uint64_t)(segments[s].start + t) * width;

@@ -21,18 +21,11 @@ static inline void wake_all(uint32_t* word) { __builtin_wasm_memory_atomic_notif
 
 #else
 
-#if defined(__linux__)
-#include <linux/futex.h>
 #include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-static inline void sleep_while(uint32_t* word, uint32_t value) { syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, 0, 0, 0); }
-static inline void wake_all(uint32_t* word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 0x7fffffff, 0, 0, 0); }
-#else
-#include <sched.h>
-static inline void sleep_while(uint32_t* word, uint32_t value) { (void)word, (void)value, sched_yield(); }
-static inline void wake_all(uint32_t* word) { (void)word; }
-#endif
+
+// In waiting.c, once in the library: the threads that sleep and those that wake them may be in different levels of it.
+void sleep_while(uint32_t* word, uint32_t value);
+void wake_all(uint32_t* word);
 
 static inline void yield_processor(void) { sched_yield(); }
 
@@ -69,10 +62,14 @@ static inline void change_and_wake(uint32_t* word, uint32_t* sleepers) {
   if (__atomic_load_n(sleepers, __ATOMIC_SEQ_CST) > 0) wake_all(word);
 }
 
-static inline void barrier_wait(struct barrier* barrier, uint32_t threads) {
-  if (threads == 1) return;
+// Waits for the other threads of a pass; returns at once, or early, when the pass is to end (pool_stop_pass in pool.c).
+static inline void barrier_wait(struct pass* pass) {
+  if (pass->thread_count == 1) return;
+  struct barrier* barrier = &pass->barrier;
   uint32_t generation = __atomic_load_n(&barrier->generation, __ATOMIC_ACQUIRE);
-  if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == threads) {
+  // Whoever stops a pass first says so, then raises the generation; so a thread sees the one here or the other below.
+  if (__atomic_load_n(&pass->status, __ATOMIC_RELAXED) != PASS_COMPLETE) return;
+  if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == pass->thread_count) {
     __atomic_store_n(&barrier->arrived, 0, __ATOMIC_RELAXED);
     change_and_wake(&barrier->generation, &barrier->sleepers);
   } else {

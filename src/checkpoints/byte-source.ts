@@ -9,8 +9,8 @@ export interface ByteSource {
   readonly name: string;
   /** Total length in bytes. */
   readonly size: number;
-  /** The path of a local file that the native backend may map into memory; absent for anything else. */
-  readonly path?: string;
+  /** The descriptor of an open local file that the native backend may map into memory; absent for anything else. */
+  readonly descriptor?: number | undefined;
   /**
    * Reads `target.byteLength` bytes starting at `offset`.
    *

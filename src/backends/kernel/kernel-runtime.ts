@@ -11,8 +11,9 @@ import { matrixTypes, readVectors, vectorValues } from "../weights.js";
 import { Choices } from "./choices.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { checkCapacity, type PlacedMatrix, placeMatrices } from "./matrices.js";
-import { passSize, recordSize, segmentSize, writePass, writeSegment } from "./record.js";
+import { passSize, recordSize, segmentSize, writeSegment } from "./record.js";
 import { recordCount, writeRecords } from "./records.js";
+import { runPass } from "./run-pass.js";
 import { StatePool } from "./state-pool.js";
 
 /** Tokens of one pass: enough that a weight, once read, serves many; few enough that values stay in the cache. */
@@ -95,21 +96,17 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
       const rows = logits === "all" ? own.length : logits === "last" ? 1 : 0;
       for (let row = tokenCount - rows; row < tokenCount; row++) selectedRows[wanted++] = row;
     });
-    writePass(
-      {
-        records: records.address,
-        recordCount: count + 1,
-        tokens: tokens.address,
-        tokenCount,
-        selected: selected.address,
-        selectedCount: wanted,
-        segments: segmentTable.address,
-        segmentCount: segments.length,
-        threads: machine.threads,
-      },
-      pass.bytes,
-    );
-    await machine.run(pass.address);
+    await runPass(machine, pass, {
+      records: records.address,
+      recordCount: count + 1,
+      tokens: tokens.address,
+      tokenCount,
+      selected: selected.address,
+      selectedCount: wanted,
+      segments: segmentTable.address,
+      segmentCount: segments.length,
+      threads: machine.threads,
+    });
     const logits = new Float32Array(
       arena.bytes.buffer,
       arena.bytes.byteOffset + outputOffset,

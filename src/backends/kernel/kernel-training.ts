@@ -20,16 +20,9 @@ import { matrixTypes, readVectors } from "../weights.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { checkCapacity, type PlacedMatrix, placeMatrices } from "./matrices.js";
 import { Optimizer } from "./optimizer.js";
-import {
-  passSize,
-  type RecordFields,
-  recordSize,
-  segmentSize,
-  writePass,
-  writeRecord,
-  writeSegment,
-} from "./record.js";
+import { passSize, type RecordFields, recordSize, segmentSize, writeRecord, writeSegment } from "./record.js";
 import { recordCount, vectorFunctionRecord, writeRecords } from "./records.js";
+import { runPass } from "./run-pass.js";
 import { StatePool } from "./state-pool.js";
 
 /** Opens a model for training on a machine, which the runtime then owns. */
@@ -172,8 +165,7 @@ async function open(machine: KernelMachine, model: TrainableModel, options: Trai
       targets: targets.address,
       seed,
     };
-    writePass(fields, pass.bytes);
-    await machine.run(pass.address);
+    await runPass(machine, pass, fields);
     return chosen.selected.length;
   }
 

@@ -122,6 +122,13 @@ export interface PassFields {
   readonly seed?: number;
 }
 
+const statusOffset = 64;
+
+/** How a pass went (run-pass.ts has the meaning). */
+export function passStatus(pass: Uint8Array): number {
+  return new DataView(pass.buffer, pass.byteOffset, passSize).getUint32(statusOffset, true);
+}
+
 /** Writes the pass record; the barrier behind these fields keeps its state from pass to pass. */
 export function writePass(fields: PassFields, target: Uint8Array): void {
   const view = new DataView(target.buffer, target.byteOffset, passSize);
@@ -136,6 +143,7 @@ export function writePass(fields: PassFields, target: Uint8Array): void {
   view.setUint32(52, fields.segmentCount, true);
   view.setUint32(56, fields.threads, true);
   view.setUint32(60, fields.seed ?? 0, true);
+  view.setUint32(statusOffset, 0, true);
 }
 
 /** Writes one segment: consecutive rows of a sequence, and the addresses of its state before and after them. */

@@ -77,7 +77,14 @@ function recordOf(operation: FusedOperation, addresses: Addresses): RecordFields
   switch (main.op) {
     case "embedding": {
       const { address, dtype } = addresses.matrix(main.table);
-      return { kernel: main.op, rows, width, dtype, addresses: [address, output] };
+      return {
+        kernel: main.op,
+        rows,
+        width,
+        dtype,
+        inputs: main.table.shape[0] as number,
+        addresses: [address, output],
+      };
     }
     case "layerNorm":
       return {

@@ -1,7 +1,8 @@
 // Runs one record by itself, without tokens or sequences: making blocks of a matrix, probing the machine.
 
 import type { Block, KernelMachine } from "./kernel-machine.js";
-import { passSize, type RecordFields, recordSize, writePass, writeRecord } from "./record.js";
+import { passSize, type RecordFields, recordSize, writeRecord } from "./record.js";
+import { runPass } from "./run-pass.js";
 
 /** A record and its pass in a machine's memory, to be run again and again. */
 export class SingleRecord {
@@ -19,7 +20,6 @@ export class SingleRecord {
     writeRecord(record, this.#record.bytes);
     const nothing = { tokens: 0, tokenCount: 0, selected: 0, selectedCount: 0, segments: 0, segmentCount: 0 };
     const { threads } = this.#machine;
-    writePass({ ...nothing, records: this.#record.address, recordCount: 1, threads }, this.#pass.bytes);
-    await this.#machine.run(this.#pass.address);
+    await runPass(this.#machine, this.#pass, { ...nothing, records: this.#record.address, recordCount: 1, threads });
   }
 }

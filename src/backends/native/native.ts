@@ -6,7 +6,7 @@ import type { Backend } from "../backend.js";
 import type { Block, KernelMachine } from "../kernel/kernel-machine.js";
 import { openKernelRuntime } from "../kernel/kernel-runtime.js";
 import { instructionLevels } from "./instruction-levels.js";
-import { loadNativeLibrary, type NativeLibrary } from "./native-library.js";
+import { loadNativeLibrary, type MappingHandle, type NativeLibrary, type PoolHandle } from "./native-library.js";
 
 export const nativeBackend: Backend = nativeBackendAt();
 
@@ -55,52 +55,59 @@ class NativeMachine implements KernelMachine {
   readonly lanes: number;
   readonly capacity: number = Number.POSITIVE_INFINITY;
   readonly #library: NativeLibrary;
-  readonly #pool: number;
-  readonly #maps = new Map<ByteSource, number>();
+  readonly #pool: PoolHandle;
+  readonly #mappings = new Map<ByteSource, MappingHandle | undefined>();
   /** Memory that records point to must live as long as the machine. */
   readonly #blocks: Block[] = [];
 
   constructor(library: NativeLibrary, threads: number, level: number) {
     this.#library = library;
-    this.#pool = library.createPool(threads, level);
-    if (this.#pool === 0) throw new BackendError("native backend: not enough memory for its threads");
+    try {
+      this.#pool = library.createPool(threads, level);
+    } catch (cause) {
+      throw new BackendError(`native backend: ${(cause as Error).message}`, { cause });
+    }
     this.threads = library.poolThreads(this.#pool);
     this.lanes = library.levelLanes(level);
   }
 
   allocate(size: number): Block {
-    let buffer: ArrayBuffer;
+    let memory: Uint8Array<SharedArrayBuffer>;
     try {
-      buffer = new ArrayBuffer(size + alignment);
+      // Shared memory cannot be transferred to another thread, so it stays where kernels find it whatever is done with a view.
+      memory = new Uint8Array(new SharedArrayBuffer(size + alignment));
     } catch (cause) {
       throw new BackendError(`native backend: not enough memory for ${size} bytes`, { cause });
     }
-    const start = this.#library.addressOf(new Uint8Array(buffer));
-    if (size >= hugePage) this.#library.useHugePages(start, buffer.byteLength);
+    if (size >= hugePage) this.#library.useHugePages(memory);
+    const start = this.#library.addressOf(memory);
     const shift = (alignment - (start % alignment)) % alignment;
-    const block = { address: start + shift, bytes: new Uint8Array(buffer, shift, size) };
+    const block = { address: start + shift, bytes: memory.subarray(shift, shift + size) };
     this.#blocks.push(block);
     return block;
   }
 
   map(source: ByteSource): number | undefined {
-    if (source.path === undefined) return undefined;
-    let address = this.#maps.get(source);
-    if (address === undefined) {
-      address = this.#library.mapFile(source.path, source.size);
-      this.#maps.set(source, address);
+    if (!this.#mappings.has(source)) {
+      const { descriptor } = source;
+      this.#mappings.set(source, descriptor === undefined ? undefined : this.#library.mapFile(descriptor, source.size));
     }
-    return address === 0 ? undefined : address;
+    const mapping = this.#mappings.get(source);
+    return mapping && this.#library.mappingAddress(mapping);
   }
 
-  run(address: number): Promise<void> {
-    return this.#library.runPool(this.#pool, address);
+  async run(address: number): Promise<void> {
+    try {
+      await this.#library.runPool(this.#pool, address, this);
+    } catch (cause) {
+      throw new BackendError(`native backend: ${(cause as Error).message}`, { cause });
+    }
   }
 
   async dispose(): Promise<void> {
     this.#library.destroyPool(this.#pool);
-    for (const [source, address] of this.#maps) if (address !== 0) this.#library.unmapFile(address, source.size);
-    this.#maps.clear();
+    for (const mapping of this.#mappings.values()) if (mapping) this.#library.unmapFile(mapping);
+    this.#mappings.clear();
     this.#blocks.length = 0;
   }
 }

@@ -1,5 +1,6 @@
 // Files, as Node has them. src/platform/browser/files.ts has the same functions for pages.
 
+import type { Stats } from "node:fs";
 import { type FileHandle, open, readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -37,15 +38,20 @@ export async function fileSource(path: string): Promise<ByteSource> {
   const handle: FileHandle = await open(path, "r").catch((cause: NodeJS.ErrnoException) => {
     throw new CheckpointError(path, openFailure(cause), { cause });
   });
-  const status = await handle.stat();
-  if (!status.isFile()) {
+  let status: Stats;
+  try {
+    status = await handle.stat();
+    if (!status.isFile()) throw new CheckpointError(path, "expected a regular file");
+  } catch (error) {
     await handle.close();
-    throw new CheckpointError(path, "expected a regular file");
+    throw error;
   }
   const source: ByteSource = {
     name: path,
     size: status.size,
-    path,
+    get descriptor() {
+      return handle.fd < 0 ? undefined : handle.fd; // it was closed
+    },
     async readInto(offset, target) {
       checkRange(source, offset, target.byteLength);
       let done = 0;

@@ -1,0 +1,82 @@
+#include "mapping.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// Of Linux 5.14; headers may be older than the system.
+#if defined(__linux__) && !defined(MADV_POPULATE_READ)
+#define MADV_POPULATE_READ 22
+#endif
+
+// Pages that are brought in at a time: between two of them the thread can be told to end.
+enum { populated_at_once = 1 << 23 };
+
+struct mapping {
+  uint8_t* bytes;
+  uint64_t size;
+  pthread_t reader;
+  int has_reader;
+  uint32_t ending;
+};
+
+static void touch_pages(const volatile uint8_t* bytes, uint64_t size) {
+  const uint64_t page = 4096;
+  for (uint64_t at = 0; at < size; at += page) (void)bytes[at];
+}
+
+// Takes the faults of the whole file ahead of those who compute with it.
+static void* read_ahead(void* argument) {
+  struct mapping* mapping = argument;
+  for (uint64_t at = 0; at < mapping->size; at += populated_at_once) {
+    if (__atomic_load_n(&mapping->ending, __ATOMIC_RELAXED)) return NULL;
+    uint64_t size = mapping->size - at < populated_at_once ? mapping->size - at : populated_at_once;
+#if defined(MADV_POPULATE_READ)
+    if (madvise(mapping->bytes + at, size, MADV_POPULATE_READ) == 0) continue;
+#endif
+    touch_pages(mapping->bytes + at, size);
+  }
+  return NULL;
+}
+
+struct mapping* mapping_create(int file, uint64_t size) {
+  struct stat status;
+  if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || (uint64_t)status.st_size != size || size == 0) return NULL;
+  struct mapping* mapping = calloc(1, sizeof *mapping);
+  if (!mapping) return NULL;
+  mapping->size = size;
+  mapping->bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, file, 0);
+  if (mapping->bytes == MAP_FAILED) {
+    free(mapping);
+    return NULL;
+  }
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
+  mapping->has_reader = pthread_create(&mapping->reader, NULL, read_ahead, mapping) == 0;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return mapping;
+}
+
+const void* mapping_bytes(const struct mapping* mapping) { return mapping->bytes; }
+
+void mapping_destroy(struct mapping* mapping) {
+  __atomic_store_n(&mapping->ending, 1, __ATOMIC_RELAXED);
+  if (mapping->has_reader) pthread_join(mapping->reader, NULL);
+  munmap(mapping->bytes, mapping->size);
+  free(mapping);
+}
+
+void use_huge_pages(void* memory, uint64_t size) {
+#if defined(MADV_HUGEPAGE)
+  const uint64_t page = 4096;
+  uint64_t address = (uint64_t)(uintptr_t)memory;
+  uint64_t begin = (address + page - 1) / page * page, end = (address + size) / page * page;
+  if (begin < end) madvise((void*)(uintptr_t)begin, end - begin, MADV_HUGEPAGE);
+#else
+  (void)memory, (void)size;
+#endif
+}

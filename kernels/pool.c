@@ -1,0 +1,131 @@
+#include "pool.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "threads.h"
+
+// Kernels keep blocks of matrices on the stack, and the default size is 128 KiB on some systems.
+enum { stack_size = 1 << 21 };
+
+struct pool {
+  const struct level* level;
+  void (*completed)(void* context);
+  void* context;
+  uint32_t threads;
+  pthread_t* handles;
+  struct pass* pass;    // in flight, else NULL; under the lock
+  pthread_mutex_t lock;
+  pthread_cond_t idle;  // there is no longer a pass in flight
+  uint32_t generation;  // one more for every pass, and at the end
+  uint32_t sleepers;
+  uint32_t finished;    // threads but the first that are done with this pass
+  uint32_t finish_sleepers;
+  uint32_t ending;
+};
+
+struct worker {
+  struct pool* pool;
+  uint32_t thread;
+};
+
+// The first thread also waits for the others and tells that the pass is done.
+static void complete_pass(struct pool* pool, uint32_t others) {
+  for (uint32_t finished; (finished = __atomic_load_n(&pool->finished, __ATOMIC_ACQUIRE)) != others;) {
+    wait_for_change(&pool->finished, finished, &pool->finish_sleepers, spins_in_pass);
+  }
+  pthread_mutex_lock(&pool->lock);
+  pool->pass = NULL;
+  pthread_cond_signal(&pool->idle);
+  pthread_mutex_unlock(&pool->lock);
+  pool->completed(pool->context);
+}
+
+static void* work(void* argument) {
+  struct worker worker = *(struct worker*)argument;
+  struct pool* pool = worker.pool;
+  free(argument);
+  for (uint32_t generation = 0;; generation++) {
+    // Between passes the first thread leaves its core to the caller, who then has something to do.
+    wait_for_change(&pool->generation, generation, &pool->sleepers, worker.thread == 0 ? 0 : spins_between_passes);
+    if (__atomic_load_n(&pool->ending, __ATOMIC_ACQUIRE)) return NULL;
+    struct pass* pass = pool->pass;
+    uint32_t others = pass->thread_count - 1;
+    pool->level->run_pass(pass, worker.thread);
+    if (worker.thread == 0) complete_pass(pool, others);
+    else change_and_wake(&pool->finished, &pool->finish_sleepers);
+  }
+}
+
+static int start_thread(struct pool* pool, uint32_t thread, const pthread_attr_t* attributes) {
+  struct worker* worker = malloc(sizeof *worker);
+  if (!worker) return 0;
+  *worker = (struct worker){pool, thread};
+  if (pthread_create(&pool->handles[thread], attributes, work, worker) == 0) return 1;
+  free(worker);
+  return 0;
+}
+
+struct pool* pool_create(uint32_t threads, const struct level* level, void (*completed)(void* context), void* context) {
+  struct pool* pool = calloc(1, sizeof *pool);
+  pthread_t* handles = calloc(threads, sizeof *handles);
+  pthread_attr_t attributes;
+  if (!pool || !handles || pthread_attr_init(&attributes) != 0) {
+    free(pool);
+    free(handles);
+    return NULL;
+  }
+  pool->level = level;
+  pool->completed = completed;
+  pool->context = context;
+  pool->handles = handles;
+  pthread_mutex_init(&pool->lock, NULL);
+  pthread_cond_init(&pool->idle, NULL);
+  pthread_attr_setstacksize(&attributes, stack_size);
+  // Signals are for the threads of the program that this is part of; a new thread inherits the mask.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
+  while (pool->threads < threads && start_thread(pool, pool->threads, &attributes)) pool->threads++;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&attributes);
+  if (pool->threads > 0) return pool;
+  pool_destroy(pool);
+  return NULL;
+}
+
+uint32_t pool_threads(const struct pool* pool) { return pool->threads; }
+
+int pool_run(struct pool* pool, struct pass* pass) {
+  pthread_mutex_lock(&pool->lock);
+  int idle = pool->pass == NULL;
+  if (idle) pool->pass = pass;
+  pthread_mutex_unlock(&pool->lock);
+  if (!idle) return 0;
+  pass->thread_count = pool->threads;
+  __atomic_store_n(&pool->finished, 0, __ATOMIC_RELEASE);
+  change_and_wake(&pool->generation, &pool->sleepers);
+  return 1;
+}
+
+// The threads may be anywhere in the pass: those at a barrier are let go, the others see the status before their next record.
+static void stop_pass(struct pass* pass) {
+  uint32_t running = PASS_COMPLETE;
+  __atomic_compare_exchange_n(&pass->status, &running, PASS_STOPPED, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+  change_and_wake(&pass->barrier.generation, &pass->barrier.sleepers);
+}
+
+void pool_destroy(struct pool* pool) {
+  pthread_mutex_lock(&pool->lock);
+  if (pool->pass) stop_pass(pool->pass);
+  while (pool->pass) pthread_cond_wait(&pool->idle, &pool->lock);
+  pthread_mutex_unlock(&pool->lock);
+  __atomic_store_n(&pool->ending, 1, __ATOMIC_RELEASE);
+  change_and_wake(&pool->generation, &pool->sleepers);
+  for (uint32_t thread = 0; thread < pool->threads; thread++) pthread_join(pool->handles[thread], NULL);
+  pthread_cond_destroy(&pool->idle);
+  pthread_mutex_destroy(&pool->lock);
+  free(pool->handles);
+  free(pool);
+}

@@ -1,0 +1,53 @@
+// The machine's C compiler: where it is, and what it failed at before, so that each process need not fail at it anew.
+
+import { readFile, stat, writeFile } from "node:fs/promises";
+import { delimiter, isAbsolute, join } from "node:path";
+
+/** A compiler that is there. */
+export interface Compiler {
+  readonly path: string;
+  /** What it is given before all other arguments, such as the compiler that ccache is to call. */
+  readonly arguments: readonly string[];
+  /** Changes with the file. */
+  readonly version: string;
+}
+
+/** How long a failure is believed, in milliseconds: headers may be installed meanwhile. */
+const believedFor = 24 * 60 * 60 * 1000;
+
+/**
+ * Finds the compiler of a command as in the variable CC: a path or a name, and perhaps arguments. Undefined where there is none.
+ */
+export async function findCompiler(command: string): Promise<Compiler | undefined> {
+  // A path may have spaces in it; then it is no command with arguments.
+  for (const [name = "", ...rest] of [[command], command.trim().split(/\s+/)]) {
+    for (const path of candidates(name)) {
+      const status = await stat(path).catch(() => undefined);
+      if (!status?.isFile()) continue;
+      return { path, arguments: rest, version: `${path} ${status.size} ${status.mtimeMs}` };
+    }
+  }
+  return undefined;
+}
+
+function candidates(name: string): string[] {
+  if (isAbsolute(name) || /[/\\]/.test(name)) return [name];
+  const folders = (process.env["PATH"] ?? "").split(delimiter).filter((folder) => folder !== "");
+  return folders.map((folder) => join(folder, name));
+}
+
+/** Why this compiler failed lately, if it did. */
+export async function recalledFailure(file: string, { version }: Compiler): Promise<string | undefined> {
+  try {
+    const failure = JSON.parse(await readFile(file, "utf8")) as { compiler: string; reason: string; time: number };
+    const age = Date.now() - failure.time;
+    return failure.compiler === version && age >= 0 && age < believedFor ? String(failure.reason) : undefined;
+  } catch {
+    return undefined; // none, or none that can be read
+  }
+}
+
+/** Notes a failure, where notes can be kept. */
+export async function rememberFailure(file: string, { version }: Compiler, reason: string): Promise<void> {
+  await writeFile(file, JSON.stringify({ compiler: version, reason, time: Date.now() })).catch(() => {});
+}
