@@ -1,0 +1,185 @@
+// The native library by itself: handles that are stale, arguments that are wrong, threads that end, compilers of all kinds.
+
+import { chmod, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { load } from "rwkv";
+import { afterEach, expect, it } from "vitest";
+import { createNativeMachine } from "#rwkv/backends/native/native";
+import { loadNativeLibrary, type NativeLibrary } from "#rwkv/backends/native/native-library";
+import { runScript } from "./node-process.js";
+
+const folders: string[] = [];
+afterEach(async () => {
+  for (const folder of folders.splice(0)) await rm(folder, { recursive: true, force: true });
+});
+
+async function temporaryFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "rwkv-"));
+  folders.push(folder);
+  return folder;
+}
+
+it("refuses stale handles, and lets them be destroyed twice", async () => {
+  const library = await loadNativeLibrary();
+  const pool = library.createPool(2, library.findLevel(""));
+  expect(library.poolThreads(pool)).toBe(2);
+  library.destroyPool(pool);
+  library.destroyPool(pool);
+  expect(() => library.poolThreads(pool)).toThrow("the pool has ended");
+  expect(() => library.runPool(pool, 64, {})).toThrow("the pool has ended");
+});
+
+it("refuses arguments of a wrong kind", async () => {
+  const library = (await loadNativeLibrary()) as unknown as Record<
+    keyof NativeLibrary,
+    (...args: unknown[]) => unknown
+  >;
+  const pool = library.createPool(1, library.findLevel(""));
+  for (const [level, threads] of [[0, 0], [99, 1], [-1, 1], [0, Number.NaN], [0, 1e9], ["a", "b"], []]) {
+    expect(() => library.createPool(threads, level)).toThrow("expected a number of threads and a level");
+  }
+  for (const address of [-1, 0, 1.5, Number.NaN, Number.POSITIVE_INFINITY, "64", undefined]) {
+    expect(() => library.runPool(pool, address, {})).toThrow("expected the address of a pass");
+  }
+  for (const wrong of [undefined, {}, 5, library]) {
+    expect(() => library.runPool(wrong, 64, {})).toThrow("the pool has ended");
+    expect(() => library.mappingAddress(wrong)).toThrow("no longer mapped");
+    expect(library.destroyPool(wrong)).toBeUndefined();
+    expect(() => library.addressOf(wrong)).toThrow("expected bytes");
+  }
+  expect(() => library.mappingAddress(pool)).toThrow("no longer mapped");
+  expect(library.mapFile(-1, 5)).toBeUndefined();
+  expect(library.mapFile(1e6, 5)).toBeUndefined();
+  library.destroyPool(pool);
+});
+
+it("refuses to run passes after the end", async () => {
+  const machine = await createNativeMachine(2);
+  await machine.dispose();
+  await machine.dispose();
+  await expect(machine.run(64)).rejects.toThrow("the pool has ended");
+});
+
+it("keeps kernel memory where it is, whatever is done with a view of it", async () => {
+  const machine = await createNativeMachine(1);
+  const { bytes } = machine.allocate(64);
+  expect(() => structuredClone(bytes, { transfer: [bytes.buffer as ArrayBuffer] })).toThrow();
+  expect(bytes.length).toBe(64);
+  await machine.dispose();
+});
+
+it("ends a pass in flight when the machine is disposed of, and says so", async () => {
+  const model = await load(undefined, { backend: "native", threads: 2 });
+  const state = model.createState();
+  const { runtime } = await openEmbedded();
+  const segment = { state: runtime.createState(), tokens: new Array(128).fill(1), logits: "all" as const };
+  const pass = runtime.run([segment]);
+  await runtime.dispose();
+  // It may have come to its end first.
+  await pass.catch((error) => expect(error.message).toBe("the model was disposed while a pass was running"));
+  await expect(runtime.run([segment])).rejects.toThrow("the pool has ended");
+  await model.forward([{ state, tokens: [1] }]); // other models are not concerned
+  await model.dispose();
+});
+
+async function openEmbedded() {
+  const { openCheckpoint } = await import("#rwkv/checkpoints/open-checkpoint");
+  const { bindModel } = await import("#rwkv/models/versions");
+  const { nativeBackend } = await import("#rwkv/backends/native/native");
+  const { embeddedModel } = await import("#rwkv/platform/node/files");
+  const checkpoint = await openCheckpoint(embeddedModel);
+  const runtime = await nativeBackend.open(bindModel(checkpoint), { threads: 2 });
+  await checkpoint.close();
+  return { runtime };
+}
+
+it.runIf(process.platform === "linux")("gives back threads and memory of models that are dropped", async () => {
+  const ending = await runScript(
+    `
+      import { readdirSync, readFileSync } from "node:fs";
+      const { load } = await import(new URL("index.js", dist));
+      const threads = () => readdirSync("/proc/self/task").length;
+      const maps = () => readFileSync("/proc/self/maps", "utf8").split(".safetensors").length - 1;
+      const use = async () => {
+        const model = await load(undefined, { backend: "native", threads: 3 });
+        await model.generate("Once", { maxTokens: 3 }).text();
+      };
+      await use();
+      await use();
+      const before = threads();
+      for (let i = 0; i < 50 && (threads() > before - 6 || maps() > 0); i++) {
+        globalThis.gc();
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      console.log(before - threads(), maps());
+    `,
+    { flags: ["--expose-gc"] },
+  );
+  expect(ending).toEqual({ code: 0, signal: null, output: "6 0\n", errors: "" });
+});
+
+it.runIf(process.platform === "linux")("leaves nothing behind after many models", async () => {
+  const ending = await runScript(`
+    import { readdirSync } from "node:fs";
+    const { load } = await import(new URL("index.js", dist));
+    const use = async () => {
+      const model = await load(undefined, { backend: "native", threads: 2 });
+      await model.generate("Once", { maxTokens: 2 }).text();
+      await model.dispose();
+    };
+    await use();
+    const count = () => readdirSync("/proc/self/task").length + readdirSync("/proc/self/fd").length;
+    const before = count();
+    for (let i = 0; i < 30; i++) await use();
+    console.log(count() - before);
+  `);
+  expect(ending).toEqual({ code: 0, signal: null, output: "0\n", errors: "" });
+});
+
+/** A script that stands for a compiler, counts its calls, and fails with a message where one is given. */
+async function fakeCompiler(folder: string, failure?: string): Promise<string> {
+  const path = join(folder, "compiler");
+  const log = `echo called >> ${join(folder, "calls")}\n`;
+  await writeFile(path, `#!/bin/sh\n${log}${failure ? `echo "${failure}" >&2; exit 1` : 'exec "$@"'}\n`);
+  await chmod(path, 0o755);
+  return path;
+}
+
+const calls = async (folder: string) => (await readdir(folder)).includes("calls");
+
+const report = `
+  const { loadNativeLibrary } = await import(new URL("backends/native/native-library.js", dist));
+  await loadNativeLibrary().then(() => console.log("loaded"), (error) => console.log(error.message));
+`;
+
+it.runIf(process.platform !== "win32")("remembers that a compiler failed, until it changes", async () => {
+  const folder = await temporaryFolder();
+  const compiler = await fakeCompiler(folder, "x.c:1: fatal error: stdint.h: No such file");
+  const env = { CC: `${compiler} --option`, XDG_CACHE_HOME: folder };
+  const first = await runScript(report, { env });
+  expect(first.output).toBe(
+    `native kernels cannot be compiled with ${compiler} --option: x.c:1: fatal error: stdint.h: No such file\n`,
+  );
+  expect(await calls(folder)).toBe(true);
+  await rm(join(folder, "calls"));
+  const second = await runScript(report, { env });
+  expect(second.output).toContain("fatal error: stdint.h: No such file (remembered for a day in ");
+  expect(await calls(folder)).toBe(false);
+  await fakeCompiler(folder, "another error, of a new version");
+  expect((await runScript(report, { env })).output).toContain("another error, of a new version\n");
+  expect(await calls(folder)).toBe(true);
+});
+
+it("says that there is no compiler, and tries again when asked again", async () => {
+  const folder = await temporaryFolder();
+  const ending = await runScript(
+    `${report} process.env.CC = "also-missing gcc"; await loadNativeLibrary().catch((error) => console.log(error.message));`,
+    { env: { CC: "no-such-compiler -m64", XDG_CACHE_HOME: folder } },
+  );
+  expect(ending.output.split("\n")).toEqual([
+    "native kernels cannot be compiled with no-such-compiler -m64: no such compiler on this machine",
+    "native kernels cannot be compiled with also-missing gcc: no such compiler on this machine",
+    "",
+  ]);
+});
