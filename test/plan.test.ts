@@ -119,6 +119,8 @@ test("a graph with wrong shapes fails where it is built", () => {
   expect(() => g.layerNorm(x, g.vector("a", 4), g.vector("b", 3), 1e-5)).toThrow("layerNorm: rows of 4, a vector of 3");
   expect(() => g.binary("add", x, g.selectRows(x))).toThrow("add");
   expect(() => g.tokenShift(g.selectRows(x), g.state(4, 0), [g.vector("m", 4)])).toThrow("walks along time");
+  const five = ["m1", "m2", "m3", "m4", "m5"].map((name) => g.vector(name, 4));
+  expect(() => g.tokenShift(x, g.state(4, 0), five)).toThrow("at most 4 factors, found 5");
   expect(() => g.vector("a", 4)).toThrow("weight a is used twice");
 });
 

@@ -1,7 +1,7 @@
 // rwkv convert: rewrites a checkpoint in another format or element type.
 
-import { availableParallelism } from "node:os";
 import type { Command } from "commander";
+import { defaultThreads } from "#platform/backends";
 import type { KernelMachine } from "../backends/kernel/kernel-machine.js";
 import { Quantizer } from "../backends/kernel/quantizer.js";
 import { createNativeMachine } from "../backends/native/native.js";
@@ -116,7 +116,7 @@ class QuantizingMachine {
 }
 
 async function startQuantizer() {
-  const threads = Math.min(16, availableParallelism());
+  const threads = defaultThreads();
   const machine = await createNativeMachine(threads).catch((error) => {
     if (!(error instanceof BackendError)) throw error;
     return createWasmMachine(threads);

@@ -14,6 +14,9 @@ import {
   type WkvState,
 } from "./graph.js";
 
+/** Factors of one token shift: the kernel and its records have places for no more. */
+const mostFactors = 4;
+
 /** Builds a graph. Every method checks shapes, so that a mistake in a model fails where it is made. */
 export class GraphBuilder {
   readonly #weights = new Map<string, WeightNode>();
@@ -65,6 +68,9 @@ export class GraphBuilder {
   ): { [K in keyof Factors]: RowNode } {
     requireLength("tokenShift", x.width, ...factors);
     requireTokens("tokenShift", x);
+    if (factors.length > mostFactors) {
+      throw new RangeError(`tokenShift: expected at most ${mostFactors} factors, found ${factors.length}`);
+    }
     const group = Symbol("tokenShift");
     const outputs = factors.map((_, output): RowNode => {
       return { op: "tokenShift", x, previous, factors, output, group, rows: "tokens", width: x.width };

@@ -1,10 +1,10 @@
 // How much memory a run will take, found out before anything is allocated.
 
-import { totalmem } from "node:os";
 import type { TrainableModel } from "../backends/training.js";
 import { elementCount } from "../dtypes.js";
 import { TrainingError } from "../errors.js";
 import { planGraph } from "../graph/plan.js";
+import { availableMemory } from "../platform/node/limits.js";
 
 /** Share of the machine's memory that a run may take. */
 const usable = 0.9;
@@ -23,7 +23,7 @@ function weightsAndMoments({ graph, learned }: TrainableModel): number {
 }
 
 /** @throws TrainingError when the machine has less memory than a run needs */
-export function checkMemory(model: TrainableModel, maxTokens: number, available: number = totalmem()): void {
+export function checkMemory(model: TrainableModel, maxTokens: number, available: number = availableMemory()): void {
   // Planning a model that could never fit would itself take long.
   const least = weightsAndMoments(model);
   const needed = least > available ? least : memoryOf(model, maxTokens);
