@@ -19,8 +19,16 @@ if (!chromium) {
   );
 }
 
-const pageTests = ["kernels", "choice-kernels", "forward", "gradients", "page"].map((name) => `test/${name}.test.ts`);
-const emulatedTests = ["kernels", "quantization", "pytorch-operations"].map((name) => `test/${name}.test.ts`);
+const testFiles = (...names: string[]) => names.map((name) => `test/${name}.test.ts`);
+const pageTests = testFiles("kernels", "choice-kernels", "forward", "gradients", "growing-memory", "page");
+const plainPageTests = testFiles("growing-memory", "page-not-isolated");
+const emulatedTests = testFiles("kernels", "quantization", "pytorch-operations");
+
+// Only isolated pages may share memory with workers.
+const isolationHeaders = {
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
+};
 
 export default defineConfig({
   test: {
@@ -34,11 +42,16 @@ export default defineConfig({
         test: {
           name: "node",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/page.test.ts"],
+          exclude: ["test/page*.test.ts", "test/long/**"],
           server: { deps: { external: [/\/dist\//] } },
         },
       },
-      ...(chromium ? [pages(chromium)] : []),
+      ...(chromium
+        ? [
+            pages("chromium", chromium, pageTests, isolationHeaders),
+            pages("chromium, not isolated", chromium, plainPageTests, {}),
+          ]
+        : []),
       ...(lacksAvx512() ? [emulatedLevels()] : []),
     ],
   },
@@ -73,17 +86,15 @@ function emulatedLevels() {
   };
 }
 
-function pages(executablePath: string) {
+/** Tests in pages that are served with these headers. */
+function pages(name: string, executablePath: string, include: string[], headers: Record<string, string>) {
   return {
     extends: true as const,
-    // Only isolated pages may share memory with workers.
-    server: {
-      headers: { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" },
-    },
+    server: { headers },
     optimizeDeps: { include: ["@huggingface/tokenizers", "fast-check"] },
     test: {
-      name: "chromium",
-      include: pageTests,
+      name,
+      include,
       fileParallelism: false,
       browser: {
         enabled: true,

@@ -32,7 +32,7 @@ export interface PassSegment {
 export interface PassResult {
   /**
    * A row of vocabulary-size floats for each wanted token, in the order of the segments. The memory is the backend's: it is
-   * valid until the next pass or the next allocation, whichever comes first.
+   * valid until the next pass, and may move when a state is created, so that it has to be asked for anew after that.
    */
   readonly logits: Float32Array;
   /** For each segment with a choice the token that was chosen; -1 where its logits are not numbers. */

@@ -2,7 +2,7 @@
 // pass takes one row for every sequence that decodes, then fills up with pieces of prompts, oldest first, so that the weights are
 // read once for all. What a sequence's rows give does not depend on which others are in the pass.
 
-import type { PassSegment, Runtime } from "../backends/backend.js";
+import type { PassResult, PassSegment, Runtime } from "../backends/backend.js";
 import { BackendError, LimitError, StateError } from "../errors.js";
 import { chooseToken, type TokenChoice } from "../sampling/choose-token.js";
 import { inNextTurn } from "./next-turn.js";
@@ -239,7 +239,7 @@ export class Scheduler {
     // A runtime that throws before its first await must not stop the queue.
     const running = (async () => this.#runtime.run(pieces.map(({ segment }) => segment)))();
     running.then(
-      ({ logits, tokens }) => this.#endPass(pieces, logits, tokens),
+      (result) => this.#endPass(pieces, result),
       (error) => this.#failPass(pieces, error),
     );
   }
@@ -265,13 +265,14 @@ export class Scheduler {
     return pieces;
   }
 
-  #endPass(pieces: readonly Piece[], logits: Float32Array, chosen: readonly number[]): void {
+  #endPass(pieces: readonly Piece[], result: PassResult): void {
     let row = 0;
     let choices = 0;
     const ended = new Set<Request>();
     for (const { request, count, segment, rows } of pieces) {
-      const choice = segment.choice ? (chosen[choices++] as number) : undefined;
-      const own = logits.subarray(row * this.#vocabulary, (row + rows) * this.#vocabulary);
+      const choice = segment.choice ? (result.tokens[choices++] as number) : undefined;
+      // Asked for anew, because callbacks may create states.
+      const own = result.logits.subarray(row * this.#vocabulary, (row + rows) * this.#vocabulary);
       row += rows;
       request.done += count;
       try {

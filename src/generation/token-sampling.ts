@@ -64,10 +64,12 @@ export class TokenSampling {
         if (begins) sequence.position++;
       },
       onLogits: (logits, chosen) => {
+        // A constraint may create states, and then the memory of the logits moves.
+        const kept = changeLogits && this.#options.logProbabilities !== undefined ? logits.slice() : logits;
         const token = chosen ?? chooseToken(this.#changed(logits), choice);
         this.#sampler.accept(token);
         this.#generated.push(token);
-        sampled = { token, ...this.#logProbabilities(logits, token) };
+        sampled = { token, ...this.#logProbabilities(kept, token) };
         if (this.#stopTokens.has(token)) return;
         sequence.pendingToken = token;
         sequence.position++;

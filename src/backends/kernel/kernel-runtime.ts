@@ -62,8 +62,9 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
   const outputOffset = plan.buffers.get(graph.output)?.offset as number;
   const choices = new Choices(machine, graph.output.width, maxTokens);
   const count = recordCount(plan);
-  const records = machine.allocate((count + 1) * recordSize);
-  choices.writeRecord(arena.address + outputOffset, records.bytes.subarray(count * recordSize));
+  // Written aside, then placed: writing them allocates vectors, and memory that is not shared moves when it grows.
+  const written = new Uint8Array((count + 1) * recordSize);
+  choices.writeRecord(arena.address + outputOffset, written.subarray(count * recordSize));
   writeRecords(
     plan,
     {
@@ -72,8 +73,10 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
       matrix: (weight) => matrices.get(weight) as PlacedMatrix,
       state: (state) => layout.offsets[state.index] as number,
     },
-    records.bytes,
+    written,
   );
+  const records = machine.allocate(written.byteLength);
+  records.bytes.set(written);
 
   const pass = machine.allocate(passSize);
   const tokens = machine.allocate(maxTokens * 4);
@@ -107,12 +110,14 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
       segmentCount: segments.length,
       threads: machine.threads,
     });
-    const logits = new Float32Array(
-      arena.bytes.buffer,
-      arena.bytes.byteOffset + outputOffset,
-      wanted * graph.output.width,
-    );
-    return { logits, tokens: choices.read(segments) };
+    return {
+      // Made anew each time, as a state's values are: the memory moves when somebody creates a state before looking.
+      get logits() {
+        const { buffer, byteOffset } = arena.bytes;
+        return new Float32Array(buffer, byteOffset + outputOffset, wanted * graph.output.width);
+      },
+      tokens: choices.read(segments),
+    };
   }
 
   return {

@@ -1,0 +1,65 @@
+// Memory of WebAssembly that is not shared moves each time it grows. Models large enough to make it grow many times, in Node and
+// in pages, isolated or not.
+
+import { expect, test } from "vitest";
+import { openKernelRuntime } from "#rwkv/backends/kernel/kernel-runtime";
+import { referenceBackend } from "#rwkv/backends/reference/reference";
+import { createWasmMachine } from "#rwkv/backends/wasm/wasm";
+import { syntheticCheckpoint } from "#rwkv/bench/synthetic-checkpoint";
+import { bindModel } from "#rwkv/models/versions";
+import { maxDifference } from "./environment.js";
+
+const sizes = [
+  { layers: 24, width: 64, hidden: 256, vocabulary: 100 },
+  { layers: 12, width: 512, hidden: 2048, vocabulary: 500 },
+];
+const tokens = [1, 99, 3, 3, 42];
+
+async function openSingleThread(size: (typeof sizes)[number]) {
+  const model = bindModel(syntheticCheckpoint(size, "bf16"));
+  return { model, runtime: await openKernelRuntime(await createWasmMachine(1, false), model, { threads: 1 }) };
+}
+
+test.each(sizes)("$layers layers of $width: loads and computes what the reference computes", async (size) => {
+  const { model, runtime } = await openSingleThread(size);
+  const reference = await referenceBackend.open(model, { threads: 1 });
+  const [found, exact] = await Promise.all(
+    [runtime, reference].map(async (each) => {
+      const { logits } = await each.run([{ state: each.createState(), tokens, logits: "all" }]);
+      return logits.slice();
+    }),
+  );
+  expect(found).toHaveLength(tokens.length * size.vocabulary);
+  expect(maxDifference(found!, exact!)).toBeLessThan(1e-3);
+  await runtime.dispose();
+});
+
+test("what a pass gave can be read after the memory has moved", async () => {
+  const { runtime } = await openSingleThread(sizes[0]!);
+  const state = runtime.createState();
+  const result = await runtime.run([{ state, tokens, logits: "last" }]);
+  const before = result.logits.slice();
+  const states = Array.from({ length: 500 }, () => runtime.createState());
+  expect(result.logits).toEqual(before);
+  expect(states.every(({ values }) => values.length === state.values.length)).toBe(true);
+  const again = await runtime.run([{ state: states[499]!, tokens, logits: "last" }]);
+  expect(again.logits).toEqual(before);
+  expect(states[499]!.values).toEqual(state.values);
+  await runtime.dispose();
+});
+
+test("a choice with more adjustments than there was memory for", async () => {
+  const { runtime } = await openSingleThread({ ...sizes[0]!, vocabulary: 20_000 });
+  const all = Array.from({ length: 19_999 }, (_, token) => token);
+  const choice = {
+    temperature: 1,
+    topP: 1,
+    topK: 20_000,
+    minP: 0,
+    uniform: 0.5,
+    adjustments: { tokens: all, amounts: all.map(() => -1000) },
+  };
+  const result = await runtime.run([{ state: runtime.createState(), tokens, logits: "last", choice }]);
+  expect(result.tokens).toEqual([19_999]);
+  await runtime.dispose();
+});

@@ -1,0 +1,37 @@
+// The package in a page that is served without COOP and COEP headers, which may not share memory with workers: kernels run on
+// the page's own thread. Run by vitest's browser project without isolation, in Chromium.
+
+import { load } from "rwkv";
+import { expect, test } from "vitest";
+import { syntheticCheckpoint } from "#rwkv/bench/synthetic-checkpoint";
+import { loadCheckpoint } from "#rwkv/load";
+import { fixture, maxDifference, readFloats, readJson } from "./environment.js";
+
+test("the page is not isolated", () => {
+  expect(globalThis.crossOriginIsolated).toBe(false);
+});
+
+test("the embedded model loads and writes words, on one thread", async () => {
+  const model = await load(undefined, { threads: 4 });
+  expect(model.info).toMatchObject({ backend: "wasm", threads: 1, vocabulary: 2048 });
+  const text = await model.generate("Once upon a time there was a", { maxTokens: 40, seed: 7 }).text();
+  expect(text).toMatch(/ (the|and|was|had|to) /);
+  await model.dispose();
+});
+
+test("a checkpoint gives the logits of PyTorch", async () => {
+  const { tokens } = await readJson<{ tokens: number[] }>(fixture("tokens.json"));
+  const model = await load(fixture("odd.pth"));
+  const [logits] = await model.forward([{ state: model.createState(), tokens, logits: "all" }]);
+  expect(maxDifference(logits!, await readFloats(fixture("odd.logits.f32")))).toBeLessThan(2e-5);
+  await model.dispose();
+});
+
+test("a model of 12 layers of 512 loads and computes", async () => {
+  const size = { layers: 12, width: 512, hidden: 2048, vocabulary: 500 };
+  const model = await loadCheckpoint(syntheticCheckpoint(size, "bf16"), {}, undefined, false);
+  const [logits] = await model.forward([{ state: model.createState(), tokens: [1, 2, 3], logits: "all" }]);
+  expect(logits).toHaveLength(3 * 500);
+  expect(logits!.every(Number.isFinite)).toBe(true);
+  await model.dispose();
+});
