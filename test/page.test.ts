@@ -3,7 +3,7 @@
 import { load, openCheckpoint, openTokenizer, writePth } from "rwkv";
 import { expect, test } from "vitest";
 import { fileSource } from "#platform/files";
-import { hasRelaxedSimd } from "#rwkv/backends/wasm/wasm";
+import { hasRelaxedSimd } from "#rwkv/backends/wasm/compiled-kernels";
 import { fixture, maxDifference, readFloats, readJson } from "./environment.js";
 
 const { tokens } = await readJson<{ tokens: number[] }>(fixture("tokens.json"));

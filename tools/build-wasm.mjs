@@ -39,6 +39,9 @@ for (const [target, flags] of Object.entries(builds)) {
       "-mmutable-globals",
       "-Wall",
       "-Wextra",
+      // The guard below each stack catches frames of at most this size (src/backends/wasm/kernel-stack.ts).
+      "-Wframe-larger-than=163840",
+      "-Werror=frame-larger-than=",
       "-Wl,--no-entry",
       "-Wl,--import-memory",
       ...flags,

@@ -1,5 +1,7 @@
 // How the wasm backend and its workers talk: through a few integers in shared memory, and one message when a pass is done.
 
+import type { KernelStack } from "./kernel-stack.js";
+
 /** What a worker is started with. */
 export interface WorkerStart {
   readonly module: WebAssembly.Module;
@@ -8,11 +10,10 @@ export interface WorkerStart {
   readonly control: Int32Array;
   readonly thread: number;
   readonly threads: number;
-  /** Where this worker's stack begins; it grows downwards. */
-  readonly stackTop: number;
+  readonly stack: KernelStack;
 }
 
-/** What a worker says: ready to work, all threads have done the pass, or this thread failed in it. */
+/** What a worker says: ready to work, all threads have done the pass, or this thread failed, at its start or in a pass. */
 export type WorkerMessage =
   | { readonly kind: "ready" }
   | { readonly kind: "done" }

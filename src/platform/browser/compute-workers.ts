@@ -1,7 +1,6 @@
 // Workers and the kernels' WebAssembly in a page. src/platform/node/compute-workers.ts has the same for Node.
 
 import type { WorkerMessage, WorkerStart } from "../../backends/wasm/worker-protocol.js";
-import { BackendError } from "../../errors.js";
 import type { ComputeWorker } from "../node/compute-workers.js";
 
 export type { ComputeWorker };
@@ -9,8 +8,8 @@ export type { ComputeWorker };
 /** Pages that are not isolated by COOP and COEP headers may not share memory with workers. */
 export const canShareMemory: boolean = globalThis.crossOriginIsolated === true;
 
-/** A file of the package's dist folder. */
-export async function readKernels(name: string): Promise<Uint8Array<ArrayBuffer>> {
+/** A file of the package's dist folder, and where it is. */
+export async function readKernels(name: string): Promise<{ bytes: Uint8Array<ArrayBuffer>; location: string }> {
   // Written out, so that bundlers find the files.
   const urls: Record<string, URL> = {
     "kernels.wasm": new URL("../../kernels.wasm", import.meta.url),
@@ -18,11 +17,13 @@ export async function readKernels(name: string): Promise<Uint8Array<ArrayBuffer>
     "kernels-single.wasm": new URL("../../kernels-single.wasm", import.meta.url),
     "kernels-single-relaxed.wasm": new URL("../../kernels-single-relaxed.wasm", import.meta.url),
   };
-  const response = await fetch(urls[name] as URL);
-  if (!response.ok) throw new BackendError(`wasm backend: ${name} cannot be fetched (${response.status})`);
-  return new Uint8Array(await response.arrayBuffer());
+  const url = urls[name] as URL;
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url.href} is answered with status ${response.status}`);
+  return { bytes: new Uint8Array(await response.arrayBuffer()), location: url.href };
 }
 
+/** Starts a compute thread. `onError` is called when it cannot be started or fails outside a pass. */
 export function startWorker(
   start: WorkerStart,
   onMessage: (message: WorkerMessage) => void,
@@ -31,6 +32,7 @@ export function startWorker(
   const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => onMessage(data as WorkerMessage);
   worker.onerror = ({ message }) => onError(new Error(message || "its script cannot be loaded"));
+  worker.onmessageerror = () => onError(new Error("a message of it cannot be read"));
   worker.postMessage(start);
   return { keepAlive: () => {}, terminate: async () => worker.terminate() };
 }

@@ -14,21 +14,32 @@ export interface ComputeWorker {
 /** Whether memory can be shared with workers. */
 export const canShareMemory: boolean = true;
 
-/** A file of the package's dist folder. */
-export function readKernels(name: string): Promise<Uint8Array<ArrayBuffer>> {
-  return readFile(new URL(`../../${name}`, import.meta.url)) as Promise<Uint8Array<ArrayBuffer>>;
+/** A file of the package's dist folder, and where it is. */
+export async function readKernels(name: string): Promise<{ bytes: Uint8Array<ArrayBuffer>; location: string }> {
+  const url = new URL(`../../${name}`, import.meta.url);
+  return { bytes: (await readFile(url)) as Uint8Array<ArrayBuffer>, location: url.href };
 }
 
+/** Starts a compute thread. `onError` is called when it cannot be started, fails outside a pass, or ends unasked. */
 export function startWorker(
   start: WorkerStart,
   onMessage: (message: WorkerMessage) => void,
   onError: (error: Error) => void,
 ): ComputeWorker {
-  const worker = new Worker(new URL("./worker.js", import.meta.url), { workerData: start });
+  const worker = new Worker(new URL("./worker.js", import.meta.url), {
+    workerData: start,
+    // The process's own flags are for its own script: with --input-type or --eval no worker starts.
+    execArgv: [],
+  });
+  let ending = false;
   worker.on("message", onMessage);
   worker.on("error", onError);
+  worker.on("exit", (code) => ending || onError(new Error(`it ended with exit code ${code}`)));
   return {
     keepAlive: (yes) => (yes ? worker.ref() : worker.unref()),
-    terminate: async () => void (await worker.terminate()),
+    terminate: async () => {
+      ending = true;
+      await worker.terminate();
+    },
   };
 }

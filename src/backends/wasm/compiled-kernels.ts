@@ -1,0 +1,46 @@
+// Compiles the kernels' WebAssembly: for threads over shared memory or for one thread, with or without relaxed SIMD.
+
+import { readKernels } from "#platform/compute-workers";
+import { BackendError } from "../../errors.js";
+
+/** A module of one function with one instruction of relaxed SIMD, f32x4.relaxed_madd. */
+const relaxedSimdProbe = Uint8Array.from([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 61, 1, 59, 0, 253, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+  0, 0, 0, 0, 0, 0, 0, 253, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 253, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+  0, 0, 0, 0, 0, 0, 253, 133, 2, 11,
+]);
+
+/** Whether this engine has the instructions of relaxed SIMD (https://github.com/WebAssembly/relaxed-simd). */
+export function hasRelaxedSimd(): boolean {
+  return WebAssembly.validate(relaxedSimdProbe);
+}
+
+const compiling = new Map<string, Promise<WebAssembly.Module>>();
+
+/**
+ * The compiled kernels; compiled once, whoever asks.
+ *
+ * @param shared whether their memory is shared between threads
+ * @throws BackendError when they cannot be read or compiled here
+ */
+export async function compiledKernels(shared: boolean): Promise<WebAssembly.Module> {
+  const name = `kernels${shared ? "" : "-single"}${hasRelaxedSimd() ? "-relaxed" : ""}.wasm`;
+  let loading = compiling.get(name);
+  if (!loading) {
+    loading = compile(name);
+    loading.catch(() => compiling.delete(name));
+    compiling.set(name, loading);
+  }
+  return loading;
+}
+
+async function compile(name: string): Promise<WebAssembly.Module> {
+  const { bytes, location } = await readKernels(name).catch((cause) => {
+    throw new BackendError(`wasm backend: ${name} cannot be read (${(cause as Error).message})`, { cause });
+  });
+  return WebAssembly.compile(bytes).catch((cause) => {
+    // Servers of single-page applications answer any name with their page.
+    const found = bytes[0] === 0x3c ? "a web page was found there" : (cause as Error).message;
+    throw new BackendError(`wasm backend: ${location} cannot be compiled (${found})`, { cause });
+  });
+}
