@@ -9,6 +9,7 @@ import { openCheckpoint } from "./checkpoints/open-checkpoint.js";
 import { elementCount, type WeightDType, weightDTypes } from "./dtypes.js";
 import { BackendError, OptionError, TokenizerError } from "./errors.js";
 import { Model, type ModelLimits } from "./generation/model.js";
+import { LoadingProgress } from "./loading-progress.js";
 import { fingerprintOf } from "./models/fingerprint.js";
 import { type BoundModel, bindModel } from "./models/versions.js";
 import { openTokenizer, tokenizerFor, tokenizerOf } from "./tokenizers/open-tokenizer.js";
@@ -26,7 +27,7 @@ export interface LoadOptions {
   threads?: number;
   /** Most states and waiting requests that the model takes at once. */
   limits?: ModelLimits;
-  /** Called as weights are read, with bytes done and bytes in all. */
+  /** Called as weights are read, with bytes done and bytes in all; of a file on a web server also as it is downloaded. */
   onProgress?: (done: number, total: number) => void;
   /** Called with a line that the user should see, such as why the slower backend is used. By default console.warn. */
   onWarning?: (message: string) => void;
@@ -54,7 +55,10 @@ export async function load(
   const started = performance.now();
   checkOptions(options);
   if (!options.backend || options.backend === "native") nativeBackend?.prepare?.();
-  return loadCheckpoint(await openCheckpoint(input), options, started, typeof input === "string");
+  const progress = options.onProgress && new LoadingProgress(options.onProgress);
+  const checkpoint = await openCheckpoint(input, (file, done, total) => progress?.downloaded(file, done, total));
+  const ownOptions = progress ? { ...options, onProgress: progress.placed.bind(progress) } : options;
+  return loadCheckpoint(checkpoint, ownOptions, started, typeof input === "string");
 }
 
 /**

@@ -1,7 +1,7 @@
 // Opens a checkpoint, whatever it is: a file of any supported format (told by its content, not its name), an index of
 // shards, or a folder that holds one of these. Only directories are read.
 
-import { basename, dirname, fileSize, fileSource, join, listFolder, readText } from "#platform/files";
+import { basename, dirname, embeddedModel, fileSize, fileSource, join, listFolder, readText } from "#platform/files";
 import { CheckpointError } from "../errors.js";
 import { type ByteSource, blobSource, bytesSource, readRange } from "./byte-source.js";
 import type { Checkpoint, CheckpointFormat, StoredTensor } from "./checkpoint.js";
@@ -35,24 +35,28 @@ const maxJsonSize = 2 ** 20;
  * Opens a checkpoint file, an index of shards (`model.safetensors.index.json`) or a folder with either.
  *
  * @param input a path (in a page a URL; a folder's ends in a slash), or the file itself
+ * @param onDownload told of what has come of a file from a web server
  * @throws CheckpointError
  */
-export async function openCheckpoint(input: string | Blob | Uint8Array): Promise<Checkpoint> {
-  if (typeof input === "string") return openPath(input);
+export async function openCheckpoint(
+  input: string | Blob | Uint8Array,
+  onDownload?: (file: string, done: number, total: number) => void,
+): Promise<Checkpoint> {
+  if (typeof input === "string") return openPath(input, onDownload);
   const source = input instanceof Uint8Array ? bytesSource("bytes", input) : blobSource(input);
   return { name: source.name, ...(await readDirectory(source)), close: () => source.close() };
 }
 
-async function openPath(path: string): Promise<Checkpoint> {
+async function openPath(path: string, onDownload?: Parameters<typeof openCheckpoint>[1]): Promise<Checkpoint> {
   const file = await checkpointFile(path);
-  const shards = file.endsWith(".index.json") ? await shardsOf(file) : [file];
+  const shards = basename(file).endsWith(".index.json") ? await shardsOf(file) : [file];
   const sources: ByteSource[] = [];
   const close = async () => void (await Promise.all(sources.map((source) => source.close())));
   try {
     const tensors = new Map<string, StoredTensor>();
     let format: CheckpointFormat = "safetensors";
     for (const shard of shards) {
-      const source = await fileSource(shard);
+      const source = await fileSource(shard, (done, total) => onDownload?.(shard, done, total));
       sources.push(source);
       const directory = await readDirectory(source);
       format = directory.format;
@@ -61,7 +65,7 @@ async function openPath(path: string): Promise<Checkpoint> {
         tensors.set(name, tensor);
       }
     }
-    const config = await readJson(join(dirname(file), "config.json"));
+    const config = file === embeddedModel ? undefined : await readJson(join(dirname(file), "config.json"));
     return { name: path, format, tensors, close, ...(config ? { config } : {}) };
   } catch (error) {
     await close();

@@ -1,6 +1,6 @@
 // Opens a tokenizer file, whose kind is told by its content, and finds the one that belongs to a checkpoint.
 
-import { dirname, fileSize, join, listFolder, readText } from "#platform/files";
+import { dirname, embeddedModel, embeddedTokenizer, fileSize, join, listFolder, readText } from "#platform/files";
 import { TokenizerError } from "../errors.js";
 import { byteTokenizer } from "./bytes.js";
 import type { Tokenizer } from "./tokenizer.js";
@@ -55,6 +55,7 @@ export async function tokenizerFor(checkpointPath: string, vocabulary: number): 
 
 /** The tokenizer file beside a checkpoint, or in its folder; undefined where there is none. */
 export async function tokenizerFileFor(checkpointPath: string, vocabulary: number): Promise<string | undefined> {
+  if (checkpointPath === embeddedModel) return embeddedTokenizer; // bundlers rename and move the two
   const inside = await listFolder(checkpointPath, tokenizerFiles);
   const folder = inside ? checkpointPath : dirname(checkpointPath);
   return tokenizerFileIn(folder, inside ?? (await listFolder(folder, tokenizerFiles)) ?? [], vocabulary);

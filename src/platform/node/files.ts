@@ -2,39 +2,62 @@
 
 import type { Stats } from "node:fs";
 import { type FileHandle, open, readdir, readFile, stat } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import * as paths from "node:path";
 import { fileURLToPath } from "node:url";
 import { type ByteSource, checkRange } from "../../checkpoints/byte-source.js";
 import { CheckpointError } from "../../errors.js";
-
-export { basename, dirname, join };
+import type { OnDownload } from "../../http/download.js";
+import { fileUrlIn, folderUrl, isHttpUrl, lastNameOf } from "../../http/urls.js";
 
 /** The model in the package. */
 export const embeddedModel: string = fileURLToPath(new URL("../../../embedded/", import.meta.url));
 
+/** Its tokenizer. */
+export const embeddedTokenizer: string = paths.join(embeddedModel, "tokenizer.json");
+
+/** Reads what is named by a URL, as a page does; seldom, so it is loaded then. */
+const web = () => import("../../http/http-source.js");
+
+export function join(folder: string, name: string): string {
+  return isHttpUrl(folder) ? fileUrlIn(folder, name) : paths.join(folder, name);
+}
+
+export function dirname(path: string): string {
+  return isHttpUrl(path) ? folderUrl(path) : paths.dirname(path);
+}
+
+export function basename(path: string): string {
+  return isHttpUrl(path) ? lastNameOf(path) : paths.basename(path);
+}
+
 /** The names in a folder; undefined for what is none. Pages, which cannot list one, are told names to try. */
-export async function listFolder(path: string, _tried: readonly string[] = []): Promise<string[] | undefined> {
+export async function listFolder(path: string, tried: readonly string[] = []): Promise<string[] | undefined> {
+  if (isHttpUrl(path)) return (await web()).httpFolder(path, tried);
   const status = await stat(path).catch(() => undefined);
   return status?.isDirectory() ? readdir(path) : undefined;
 }
 
 /** Bytes of a file; undefined where there is none. */
 export async function fileSize(path: string): Promise<number | undefined> {
+  if (isHttpUrl(path)) return (await web()).httpFileSize(path);
   const status = await stat(path).catch(() => undefined);
   return status?.isFile() ? status.size : undefined;
 }
 
 /** A whole file as text. */
-export function readText(path: string): Promise<string> {
+export async function readText(path: string): Promise<string> {
+  if (isHttpUrl(path)) return new TextDecoder().decode(await (await web()).httpBytes(path));
   return readFile(path, "utf8");
 }
 
 /**
- * Opens a file for reading by range.
+ * Opens a file, or a URL on a web server, for reading by range.
  *
+ * @param onDownload told of bytes that have come from a web server
  * @throws CheckpointError when the file does not exist, is not a regular file, or cannot be read
  */
-export async function fileSource(path: string): Promise<ByteSource> {
+export async function fileSource(path: string, onDownload?: OnDownload): Promise<ByteSource> {
+  if (isHttpUrl(path)) return (await web()).httpSource(path, onDownload);
   const handle: FileHandle = await open(path, "r").catch((cause: NodeJS.ErrnoException) => {
     throw new CheckpointError(path, openFailure(cause), { cause });
   });

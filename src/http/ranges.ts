@@ -1,0 +1,228 @@
+// A file on a server that serves parts of files. Reading a checkpoint asks for a thousand small ranges, and then for all of its
+// bytes, mostly in order; a request for each would take longer than the bytes. So the file is fetched in large pieces, several
+// at once and ahead of what is read. Of a large file they are kept until others take their place; small reads, which go all
+// over it before the weights are read in order, fetch small pieces.
+
+import { type ByteSource, checkRange } from "../checkpoints/byte-source.js";
+import { CheckpointError } from "../errors.js";
+import type { OnDownload } from "./download.js";
+import { checkStatus, exchange, isEncoded, TransientError, withRetries } from "./exchange.js";
+
+/** Bytes that are fetched at once. */
+export const pieceSize: number = 2 ** 23;
+/** The same for small reads from a large file. */
+const smallPieceSize = 2 ** 16;
+/** A file of at most this size is kept whole while it is read. */
+const maxKept = 2 ** 27;
+/** Bytes of large pieces, and of small ones, that are kept of a larger file. */
+const cacheSize = 2 ** 26;
+const requestsAtOnce = 6;
+const piecesAhead = 2;
+
+/** What the answer to a request for a range says of the file. */
+export interface RangeAnswer {
+  readonly total: number;
+  /** What changes when the file does; undefined where the server does not tell. */
+  readonly version: string | undefined;
+}
+
+/**
+ * The size and the version of the file in an answer that holds just the range; undefined where it does not tell them.
+ *
+ * @throws CheckpointError when it is another range than the one asked for
+ */
+export function rangeAnswerOf(url: string, response: Response, start: number, end: number): RangeAnswer | undefined {
+  const text = response.headers.get("content-range");
+  const [, first, last, all] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(text ?? "") ?? [];
+  if (all === undefined || isEncoded(response)) return undefined;
+  const total = Number(all);
+  if (Number(first) !== start || Number(last) !== Math.min(end, total) - 1 || !Number.isSafeInteger(total)) {
+    throw new CheckpointError(url, `asked for bytes ${start} to ${end - 1}, the server answered with "${text}"`);
+  }
+  const version = response.headers.get("etag") ?? response.headers.get("last-modified") ?? undefined;
+  return { total, version };
+}
+
+/** The header that asks for bytes from `start` to `end`, `end` not included. */
+export function rangeHeader(start: number, end: number): { range: string } {
+  return { range: `bytes=${start}-${end - 1}` };
+}
+
+/** Reads exactly `size` bytes of a body. */
+export async function readExactly(
+  url: string,
+  body: AsyncIterable<Uint8Array>,
+  size: number,
+  onBytes?: (count: number) => void,
+): Promise<Uint8Array> {
+  const bytes = new Uint8Array(size);
+  let filled = 0;
+  for await (const part of body) {
+    if (filled + part.length > size) throw new CheckpointError(url, `expected ${size} bytes of a range, found more`);
+    bytes.set(part, filled);
+    filled += part.length;
+    onBytes?.(filled);
+  }
+  if (filled < size) {
+    throw new TransientError(url, `the connection was cut: expected ${size} bytes of a range, received ${filled}`);
+  }
+  return bytes;
+}
+
+/**
+ * A source over a file of which the server serves parts.
+ *
+ * @param start its first bytes, as many as fit in a piece
+ */
+export function rangesSource(
+  url: string,
+  file: RangeAnswer,
+  start: Uint8Array,
+  { onDownload, patience }: { onDownload?: OnDownload | undefined; patience?: number | undefined },
+): ByteSource {
+  const { total } = file;
+  const closing = new AbortController();
+  const takeTurn = turns(requestsAtOnce);
+  const received = new Map<number, number>([[0, start.length]]);
+  let done = start.length;
+  const count = (piece: number, bytes: number) => {
+    const before = received.get(piece) ?? 0;
+    if (bytes <= before) return; // fetched a second time
+    received.set(piece, bytes);
+    done += bytes - before;
+    onDownload?.(done, total);
+  };
+  onDownload?.(done, total);
+
+  const fetchRange = (from: number, to: number, onBytes?: (count: number) => void): Promise<Uint8Array> =>
+    takeTurn(() =>
+      withRetries(() => {
+        // Past the cache of the browser, which would have requests for one file wait for each other.
+        const options = {
+          headers: rangeHeader(from, to),
+          cache: "no-store",
+          signal: closing.signal,
+          patience,
+        } as const;
+        return exchange(url, options, async (response, body) => {
+          checkStatus(url, response);
+          const answer = rangeAnswerOf(url, response, from, to);
+          if (response.status !== 206 || answer?.total !== total || answer.version !== file.version) {
+            throw new CheckpointError(url, "the file changed on the server while it was read");
+          }
+          return readExactly(url, body, to - from, onBytes);
+        });
+      }),
+    );
+
+  const large = new PieceCache(total <= maxKept ? maxKept / pieceSize : cacheSize / pieceSize, (piece) => {
+    const from = piece * pieceSize;
+    return fetchRange(from, Math.min(total, from + pieceSize), (bytes) => count(piece, bytes));
+  });
+  large.put(0, start);
+  const small = new PieceCache(cacheSize / smallPieceSize, (piece) => {
+    const from = piece * smallPieceSize;
+    return fetchRange(from, Math.min(total, from + smallPieceSize));
+  });
+  const lastPiece = Math.ceil(total / pieceSize) - 1;
+  let lastRead = 0;
+
+  async function readBy(cache: PieceCache, size: number, offset: number, target: Uint8Array): Promise<void> {
+    const first = Math.floor(offset / size);
+    const last = Math.floor((offset + target.byteLength - 1) / size);
+    for (let piece = first; piece <= last; piece++) {
+      for (let next = piece + 1; next <= Math.min(last, piece + requestsAtOnce - 1); next++) cache.prepare(next);
+      const bytes = await cache.get(piece);
+      const from = Math.max(offset, piece * size);
+      const part = bytes.subarray(from - piece * size, offset + target.byteLength - piece * size);
+      target.set(part, from - offset);
+    }
+  }
+
+  const source: ByteSource = {
+    name: url,
+    size: total,
+    async readInto(offset, target) {
+      checkRange(source, offset, target.byteLength);
+      if (target.byteLength === 0) return;
+      const piece = Math.floor(offset / pieceSize);
+      const last = Math.floor((offset + target.byteLength - 1) / pieceSize);
+      if (total > maxKept && target.byteLength <= smallPieceSize) {
+        const has = piece === last && large.has(piece);
+        return has ? readBy(large, pieceSize, offset, target) : readBy(small, smallPieceSize, offset, target);
+      }
+      const inOrder = piece === lastRead || piece === lastRead + 1;
+      lastRead = last;
+      const reading = readBy(large, pieceSize, offset, target);
+      if (inOrder) for (let i = 1; i <= piecesAhead && last + i <= lastPiece; i++) large.prepare(last + i);
+      await reading;
+    },
+    async close() {
+      closing.abort();
+      large.clear();
+      small.clear();
+    },
+  };
+  return source;
+}
+
+/** Pieces of a file by number, the least recently used of which are given up. */
+class PieceCache {
+  readonly #pieces = new Map<number, Promise<Uint8Array>>();
+  readonly #capacity: number;
+  readonly #fetch: (piece: number) => Promise<Uint8Array>;
+
+  constructor(capacity: number, fetch: (piece: number) => Promise<Uint8Array>) {
+    this.#capacity = capacity;
+    this.#fetch = fetch;
+  }
+
+  has(piece: number): boolean {
+    return this.#pieces.has(piece);
+  }
+
+  put(piece: number, bytes: Uint8Array): void {
+    this.#pieces.set(piece, Promise.resolve(bytes));
+  }
+
+  /** Begins to fetch a piece; whether that fails is seen by whoever gets it. */
+  prepare(piece: number): void {
+    if (!this.has(piece)) this.get(piece).catch(() => {});
+  }
+
+  get(piece: number): Promise<Uint8Array> {
+    const found = this.#pieces.get(piece);
+    const bytes = found ?? this.#fetch(piece);
+    this.#pieces.delete(piece);
+    this.#pieces.set(piece, bytes); // the last one is the most recently used
+    if (!found) {
+      bytes.catch(() => {
+        if (this.#pieces.get(piece) === bytes) this.#pieces.delete(piece);
+      });
+      const oldest = this.#pieces.keys().next().value;
+      if (this.#pieces.size > this.#capacity && oldest !== undefined) this.#pieces.delete(oldest);
+    }
+    return bytes;
+  }
+
+  clear(): void {
+    this.#pieces.clear();
+  }
+}
+
+/** Lets so many tasks run at once; the others wait for their turn. */
+function turns(limit: number): <T>(task: () => Promise<T>) => Promise<T> {
+  let running = 0;
+  const waiting: (() => void)[] = [];
+  return async (task) => {
+    if (running >= limit) await new Promise<void>((resolve) => waiting.push(resolve));
+    else running++;
+    try {
+      return await task();
+    } finally {
+      const next = waiting.shift();
+      if (next) next();
+      else running--;
+    }
+  };
+}

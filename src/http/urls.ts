@@ -1,0 +1,53 @@
+// Names of files on web servers: which file lies beside which, as the URL API understands it.
+
+/** Whether a name is a URL on a web server. */
+export function isHttpUrl(name: string): boolean {
+  return /^https?:\/\//i.test(name);
+}
+
+/**
+ * The URL of a file, absolute. In a page a name is relative to the page; in a worker, to the worker's script. A percent sign
+ * in the path that begins no escape stands for itself: files are called `..-Eng99%-Other1%.pth`, and servers refuse `%-O`.
+ */
+export function resolveUrl(name: string): string {
+  const path = /^[^?#]*/.exec(name)?.[0] as string;
+  const escaped = path.replace(/%(?![0-9a-f]{2})/gi, "%25") + name.slice(path.length);
+  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+  return URL.canParse(escaped, base) ? new URL(escaped, base).href : escaped;
+}
+
+/** Whether a URL is a folder's: its path ends in a slash. */
+export function isFolderUrl(url: string): boolean {
+  return parse(url)?.pathname.endsWith("/") ?? false;
+}
+
+/**
+ * The folder of a file's URL; empty for what has none, as `blob:` and `data:`. The query stays, so that what lies beside the
+ * file is asked for in the same way: it may hold a key or a version.
+ */
+export function folderUrl(url: string): string {
+  const folder = parse(url);
+  if (!folder || !/^(https?|file):$/.test(folder.protocol)) return "";
+  folder.pathname = folder.pathname.slice(0, folder.pathname.lastIndexOf("/") + 1);
+  folder.hash = "";
+  return folder.href;
+}
+
+/** The URL of the file of this name in a folder; empty where there is no folder. */
+export function fileUrlIn(folder: string, name: string): string {
+  const url = parse(folder);
+  if (!url) return "";
+  url.pathname += (url.pathname.endsWith("/") ? "" : "/") + encodeURIComponent(name);
+  return url.href;
+}
+
+/** The last part of a URL's path, without the query. */
+export function lastNameOf(url: string): string {
+  const { pathname } = parse(url) ?? { pathname: url };
+  return pathname.slice(pathname.lastIndexOf("/") + 1);
+}
+
+function parse(name: string): URL | undefined {
+  const url = resolveUrl(name);
+  return name !== "" && URL.canParse(url) ? new URL(url) : undefined;
+}
