@@ -89,13 +89,38 @@ export function float16Value(half: number): number {
   return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
 }
 
+/** What a conversion could not hold: finite values that became infinite. */
+export interface Overflow {
+  count: number;
+  /** The largest magnitude among them. */
+  largest: number;
+}
+
+export function noOverflow(): Overflow {
+  return { count: 0, largest: 0 };
+}
+
+/** The largest finite value of each type that floats are converted to. */
+export const largestValue: Readonly<Record<FloatType, number>> = {
+  f32: (2 - 2 ** -23) * 2 ** 127,
+  f16: 65504,
+  bf16: (2 - 2 ** -7) * 2 ** 127,
+};
+
 /**
  * Converts elements to another type.
  *
  * @param source bytes of whole elements of type `from`, little-endian, at any alignment
  * @param target receives as many elements of type `to` (the same type, or f32, f16, bf16), at any alignment
+ * @param overflow is told of finite values that became infinite
  */
-export function convertElements(source: Uint8Array, from: ElementType, target: Uint8Array, to: ElementType): void {
+export function convertElements(
+  source: Uint8Array,
+  from: ElementType,
+  target: Uint8Array,
+  to: ElementType,
+  overflow?: Overflow,
+): void {
   if (from === to) {
     target.set(source);
     return;
@@ -107,6 +132,19 @@ export function convertElements(source: Uint8Array, from: ElementType, target: U
   if (to === "f32") for (let i = 0; i < count; i++) output.setFloat32(i * 4, read(i), true);
   else if (to === "bf16") for (let i = 0; i < count; i++) output.setUint16(i * 2, bfloat16Bits(read(i)), true);
   else for (let i = 0; i < count; i++) output.setUint16(i * 2, float16Bits(read(i)), true);
+  if (overflow && from !== "f16" && !(from === "bf16" && to === "f32")) countOverflow(overflow, read, count, to);
+}
+
+/** A pass of its own, so that the loops above stay as fast as they are. */
+function countOverflow(overflow: Overflow, read: (index: number) => number, count: number, to: FloatType): void {
+  // Half a unit in the last place above the largest value, rounding gives infinity.
+  const limit = { f32: 2 ** 128 - 2 ** 103, f16: 65520, bf16: 2 ** 128 - 2 ** 119 }[to];
+  for (let i = 0; i < count; i++) {
+    const magnitude = Math.abs(read(i));
+    if (magnitude < limit || !Number.isFinite(magnitude)) continue;
+    overflow.count++;
+    overflow.largest = Math.max(overflow.largest, magnitude);
+  }
 }
 
 function reader(source: Uint8Array, dtype: ElementType): (index: number) => number {

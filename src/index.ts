@@ -1,12 +1,13 @@
 // The public API of the package.
 
 export type { BackendName } from "./backends/backend.js";
-export type { Checkpoint, CheckpointFormat, StoredTensor } from "./checkpoints/checkpoint.js";
+export type { Checkpoint, CheckpointFormat, Metadata, StoredTensor } from "./checkpoints/checkpoint.js";
+export type { CheckpointInput } from "./checkpoints/checkpoint-input.js";
 export { openCheckpoint } from "./checkpoints/open-checkpoint.js";
 export { readFloat32 } from "./checkpoints/read-tensor.js";
 export { writePth } from "./checkpoints/write-pth.js";
 export { writeSafetensors } from "./checkpoints/write-safetensors.js";
-export type { WritableTensor } from "./checkpoints/writer.js";
+export type { WritableTensor, WriteOptions } from "./checkpoints/writer.js";
 export type { DType, WeightDType } from "./dtypes.js";
 export {
   BackendError,

@@ -5,6 +5,7 @@ import { embeddedModel } from "#platform/files";
 import type { Backend, BackendName, Runtime } from "./backends/backend.js";
 import { mainType, matrixTypes } from "./backends/weights.js";
 import type { Checkpoint } from "./checkpoints/checkpoint.js";
+import { type CheckpointInput, isPath } from "./checkpoints/checkpoint-input.js";
 import { openCheckpoint } from "./checkpoints/open-checkpoint.js";
 import { elementCount, type WeightDType, weightDTypes } from "./dtypes.js";
 import { BackendError, OptionError, TokenizerError } from "./errors.js";
@@ -45,20 +46,18 @@ const maxThreads = 256;
  * Loads a model.
  *
  * @param input the path of a .pth or .safetensors file, an index of shards, or a folder with one (in a page a URL; a folder's
- *   ends in a slash); or the file itself; the embedded model by default
+ *   ends in a slash), also as a URL object; or the file itself, as a Blob, a buffer or a view of one, which must stay as it is
+ *   until the model is loaded; the embedded model by default
  * @throws CheckpointError, TokenizerError, BackendError, OptionError
  */
-export async function load(
-  input: string | Blob | Uint8Array = embeddedModel,
-  options: LoadOptions = {},
-): Promise<Model> {
+export async function load(input: CheckpointInput = embeddedModel, options: LoadOptions = {}): Promise<Model> {
   const started = performance.now();
   checkOptions(options);
   if (!options.backend || options.backend === "native") nativeBackend?.prepare?.();
   const progress = options.onProgress && new LoadingProgress(options.onProgress);
   const checkpoint = await openCheckpoint(input, (file, done, total) => progress?.downloaded(file, done, total));
   const ownOptions = progress ? { ...options, onProgress: progress.placed.bind(progress) } : options;
-  return loadCheckpoint(checkpoint, ownOptions, started, typeof input === "string");
+  return loadCheckpoint(checkpoint, ownOptions, started, isPath(input));
 }
 
 /**

@@ -23,7 +23,7 @@ export function syntheticCheckpoint(size: ModelSize, dtype: FloatType): Checkpoi
     tensors.set(name, { name, dtype, shape, strides: contiguousStrides(shape), source, offset: 0 });
   }
   const name = `${size.layers}x${size.width}x${size.vocabulary}`;
-  return { name, format: "safetensors", tensors, async close() {} };
+  return { name, format: "safetensors", tensors, metadata: {}, async close() {} };
 }
 
 function repeatedPattern(name: string, pattern: Uint8Array, size: number): ByteSource {

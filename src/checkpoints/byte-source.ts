@@ -46,6 +46,9 @@ export function bytesSource(name: string, bytes: Uint8Array): ByteSource {
     size: bytes.byteLength,
     async readInto(offset, target) {
       checkRange(source, offset, target.byteLength);
+      if (bytes.byteLength !== source.size) {
+        throw new CheckpointError(name, "the buffer was transferred or resized while it was read");
+      }
       target.set(bytes.subarray(offset, offset + target.byteLength));
     },
     async close() {},

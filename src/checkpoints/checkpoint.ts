@@ -5,6 +5,13 @@ import { CheckpointError } from "../errors.js";
 import { blockMatrixSize } from "../quantization/blocks.js";
 import type { ByteSource } from "./byte-source.js";
 
+/** A run of a file's bytes whose CRC-32 the file tells: the storage of a .pth that one or several tensors are views of. */
+export interface ChecksummedRange {
+  readonly offset: number;
+  readonly size: number;
+  readonly crc32: number;
+}
+
 /** A tensor in a file: where its elements lie. Nothing has been read yet. */
 export interface StoredTensor {
   readonly name: string;
@@ -15,6 +22,17 @@ export interface StoredTensor {
   readonly source: ByteSource;
   /** Position of the first element in the source, in bytes. */
   readonly offset: number;
+  /** What its elements lie in, where the file tells a checksum of that. */
+  readonly checksum?: ChecksummedRange;
+}
+
+/** What a file holds beside its tensors, by name; all of it short texts. */
+export type Metadata = Readonly<Record<string, string>>;
+
+/** What one file holds. */
+export interface Directory {
+  readonly tensors: Map<string, StoredTensor>;
+  readonly metadata: Metadata;
 }
 
 /** Formats that can be read. */
@@ -26,7 +44,9 @@ export interface Checkpoint {
   readonly name: string;
   readonly format: CheckpointFormat;
   readonly tensors: ReadonlyMap<string, StoredTensor>;
-  /** The parsed config.json found beside the file, if there is one. */
+  /** What the file says beside its tensors: __metadata__ of safetensors, entries of a .pth that are text or numbers. */
+  readonly metadata: Metadata;
+  /** The parsed config.json of a model that is laid out as Hugging Face does. */
   readonly config?: Readonly<Record<string, unknown>>;
   /** Closes the files. Tensors can no longer be read; memory-mapped weights stay valid. */
   close(): Promise<void>;

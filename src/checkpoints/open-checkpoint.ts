@@ -3,8 +3,10 @@
 
 import { basename, dirname, embeddedModel, fileSize, fileSource, join, listFolder, readText } from "#platform/files";
 import { CheckpointError } from "../errors.js";
-import { type ByteSource, blobSource, bytesSource, readRange } from "./byte-source.js";
-import type { Checkpoint, CheckpointFormat, StoredTensor } from "./checkpoint.js";
+import { describedBytes, describeForeignFile } from "../foreign-file.js";
+import { type ByteSource, readRange } from "./byte-source.js";
+import type { Checkpoint, CheckpointFormat, Directory, StoredTensor } from "./checkpoint.js";
+import { type CheckpointInput, resolveInput } from "./checkpoint-input.js";
 import { readPth } from "./pth.js";
 import { looksLikeLegacyPth, readLegacyPth } from "./pth-legacy.js";
 import { looksLikeSafetensors, readSafetensors } from "./safetensors.js";
@@ -14,7 +16,7 @@ import { looksLikeZip } from "./zip-directory.js";
 const formats: readonly {
   format: CheckpointFormat;
   matches(start: Uint8Array): boolean;
-  read(source: ByteSource): Promise<Map<string, StoredTensor>>;
+  read(source: ByteSource): Promise<Directory>;
 }[] = [
   { format: "pth", matches: looksLikeZip, read: readPth },
   { format: "pth (legacy)", matches: looksLikeLegacyPth, read: readLegacyPth },
@@ -29,6 +31,10 @@ const folderFiles = [
   "pytorch_model.bin.index.json",
 ];
 const endings = /\.(pth|safetensors|pt|bin)$/i;
+/** Hidden files, which macOS leaves beside others, and what Hugging Face's Trainer keeps beside a model. */
+const passedOver = /^(\.|(optimizer|scheduler|scaler)\.pt$|training_args\.bin$|rng_state.*\.pth$)/;
+/** The names that Hugging Face gives to a model's files. A config.json beside one of these is the model's own. */
+const huggingFaceNames = /^(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?$/;
 const maxJsonSize = 2 ** 20;
 
 /**
@@ -36,15 +42,15 @@ const maxJsonSize = 2 ** 20;
  *
  * @param input a path (in a page a URL; a folder's ends in a slash), or the file itself
  * @param onDownload told of what has come of a file from a web server
- * @throws CheckpointError
+ * @throws CheckpointError, OptionError
  */
 export async function openCheckpoint(
-  input: string | Blob | Uint8Array,
+  input: CheckpointInput,
   onDownload?: (file: string, done: number, total: number) => void,
 ): Promise<Checkpoint> {
-  if (typeof input === "string") return openPath(input, onDownload);
-  const source = input instanceof Uint8Array ? bytesSource("bytes", input) : blobSource(input);
-  return { name: source.name, ...(await readDirectory(source)), close: () => source.close() };
+  const resolved = resolveInput(input);
+  if (typeof resolved === "string") return openPath(resolved, onDownload);
+  return { name: resolved.name, ...(await readDirectory(resolved)), close: () => resolved.close() };
 }
 
 async function openPath(path: string, onDownload?: Parameters<typeof openCheckpoint>[1]): Promise<Checkpoint> {
@@ -54,19 +60,21 @@ async function openPath(path: string, onDownload?: Parameters<typeof openCheckpo
   const close = async () => void (await Promise.all(sources.map((source) => source.close())));
   try {
     const tensors = new Map<string, StoredTensor>();
+    const metadata: Record<string, string> = {};
     let format: CheckpointFormat = "safetensors";
     for (const shard of shards) {
       const source = await fileSource(shard, (done, total) => onDownload?.(shard, done, total));
       sources.push(source);
       const directory = await readDirectory(source);
       format = directory.format;
+      Object.assign(metadata, directory.metadata);
       for (const [name, tensor] of directory.tensors) {
-        if (tensors.has(name)) throw new CheckpointError(shard, `tensor ${name} stands in two shards`);
+        if (tensors.has(name)) throw new CheckpointError(shard, `tensor ${name} is in another shard too`);
         tensors.set(name, tensor);
       }
     }
-    const config = file === embeddedModel ? undefined : await readJson(join(dirname(file), "config.json"));
-    return { name: path, format, tensors, close, ...(config ? { config } : {}) };
+    const config = file === embeddedModel ? undefined : await configBeside(file);
+    return { name: path, format, tensors, metadata, close, ...(config ? { config } : {}) };
   } catch (error) {
     await close();
     throw error;
@@ -78,18 +86,18 @@ async function openPath(path: string, onDownload?: Parameters<typeof openCheckpo
  *
  * @throws CheckpointError
  */
-export async function readDirectory(
-  source: ByteSource,
-): Promise<{ format: CheckpointFormat; tensors: Map<string, StoredTensor> }> {
-  const start = await readRange(source, 0, Math.min(16, source.size));
+export async function readDirectory(source: ByteSource): Promise<Directory & { format: CheckpointFormat }> {
+  const start = await readRange(source, 0, Math.min(describedBytes, source.size));
   const found = formats.find((candidate) => candidate.matches(start));
-  if (!found) {
-    throw new CheckpointError(
-      source.name,
-      source.size === 0 ? "the file is empty" : "neither a PyTorch (.pth) nor a safetensors checkpoint",
-    );
+  // safetensors begin with a length, not with bytes of their own, so those of another format may look like one; but no header
+  // that is read is so long that its upper four bytes are used.
+  const certain = found && (found.format !== "safetensors" || start.subarray(4, 8).every((byte) => byte === 0));
+  const foreign = certain ? undefined : describeForeignFile(start);
+  if (!found || foreign) {
+    const reason = source.size === 0 ? "the file is empty" : "neither a PyTorch (.pth) nor a safetensors checkpoint";
+    throw new CheckpointError(source.name, foreign ? `this is ${foreign}` : reason);
   }
-  return { format: found.format, tensors: await found.read(source) };
+  return { format: found.format, ...(await found.read(source)) };
 }
 
 /** The file that a path stands for: itself, or the checkpoint in that folder. */
@@ -98,7 +106,7 @@ async function checkpointFile(path: string): Promise<string> {
   if (!names) return path;
   const known = folderFiles.find((name) => names.includes(name));
   if (known) return join(path, known);
-  const candidates = names.filter((name) => endings.test(name));
+  const candidates = names.filter((name) => endings.test(name) && !passedOver.test(name));
   if (candidates.length === 1) return join(path, candidates[0] as string);
   throw new CheckpointError(
     path,
@@ -126,16 +134,29 @@ async function shardsOf(index: string): Promise<string[]> {
   return [...names].sort().map((name) => join(dirname(index), name));
 }
 
+/**
+ * The config.json of a model. Only beside Hugging Face's own names can it be known to be of that model: a .pth in a folder of
+ * downloads may have any other program's config.json for a neighbour.
+ */
+async function configBeside(file: string): Promise<Record<string, unknown> | undefined> {
+  if (!huggingFaceNames.test(basename(file))) return undefined;
+  const config = await readJson(join(dirname(file), "config.json"));
+  const type = config?.["model_type"];
+  return typeof type === "string" && !/^rwkv/i.test(type) ? undefined : config;
+}
+
 async function readJson(path: string): Promise<Record<string, unknown> | undefined> {
   const size = await fileSize(path);
   if (size === undefined) return undefined;
   if (size > maxJsonSize) throw new CheckpointError(path, `expected at most ${maxJsonSize} bytes of JSON`);
   let value: unknown;
   try {
-    value = JSON.parse(await readText(path));
+    value = JSON.parse((await readText(path)).replace(/^\uFEFF/, ""));
   } catch (cause) {
     throw new CheckpointError(path, "not valid JSON", { cause });
   }
-  if (typeof value !== "object" || value === null) throw new CheckpointError(path, "expected a JSON object");
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new CheckpointError(path, "expected a JSON object");
+  }
   return value as Record<string, unknown>;
 }

@@ -5,8 +5,9 @@
 import { bytesPerElement } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { type ByteSource, readRange } from "./byte-source.js";
-import type { StoredTensor } from "./checkpoint.js";
-import { type Storage, stateDictTensors, storageOf, torchGlobals } from "./torch-objects.js";
+import type { Directory } from "./checkpoint.js";
+import { readStateDict } from "./state-dict.js";
+import { type Storage, storageOf, torchGlobals } from "./torch-objects.js";
 import { maxPickleSize, PickleTruncated, type PickleValue, type PickleVocabulary, unpickle } from "./unpickler.js";
 
 /** The pickle of the number 0x1950a86a20f9469cfc6c, which starts every legacy file. */
@@ -24,7 +25,7 @@ export function looksLikeLegacyPth(start: Uint8Array): boolean {
  *
  * @throws CheckpointError
  */
-export async function readLegacyPth(source: ByteSource): Promise<Map<string, StoredTensor>> {
+export async function readLegacyPth(source: ByteSource): Promise<Directory> {
   const storages = new Map<string, Storage>();
   const vocabulary: PickleVocabulary = {
     globals: torchGlobals(source.name),
@@ -51,7 +52,7 @@ export async function readLegacyPth(source: ByteSource): Promise<Map<string, Sto
     throw new CheckpointError(source.name, "expected little-endian data");
   }
   await placeStorages(source, storages, keys, end);
-  return stateDictTensors(source, root);
+  return readStateDict(source, root);
 }
 
 /** Reads `count` pickles that follow each other, through a window that grows only while a pickle goes past its end. */
@@ -84,7 +85,7 @@ async function placeStorages(source: ByteSource, storages: Map<string, Storage>,
   for (const key of keys) {
     const storage = storages.get(key as string);
     if (!storage || placed.has(key)) {
-      throw new CheckpointError(source.name, `storage ${String(key)} is unknown or stands there twice`);
+      throw new CheckpointError(source.name, `storage ${String(key)} is unknown or listed twice`);
     }
     placed.add(key);
     const header = await readRange(source, at, 8);

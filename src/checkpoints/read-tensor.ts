@@ -8,9 +8,13 @@ import {
   type ElementType,
   elementCount,
   isBlockType,
+  isFloatType,
+  largestValue,
+  type Overflow,
 } from "../dtypes.js";
 import { dequantizeGroup, groupOutputs, groupSize } from "../quantization/blocks.js";
 import { byteLengthOf, contiguousStrides, isContiguous, type StoredTensor } from "./checkpoint.js";
+import { runningChecksum } from "./checksums.js";
 
 const pieceSize = 2 ** 20;
 
@@ -18,15 +22,27 @@ const pieceSize = 2 ** 20;
  * Reads all elements, row-major, converted to `dtype`.
  *
  * @param target exactly as many bytes as the elements take in `dtype`
- * @throws CheckpointError when the file ends early
+ * @param overflow is told of finite values that are infinite in `dtype`
+ * @throws CheckpointError when the file ends early, or the bytes do not match their checksum
  */
-export async function readTensorInto(tensor: StoredTensor, dtype: ElementType, target: Uint8Array): Promise<void> {
+export async function readTensorInto(
+  tensor: StoredTensor,
+  dtype: ElementType,
+  target: Uint8Array,
+  overflow?: Overflow,
+): Promise<void> {
   const expected = elementCount(tensor.shape) * bytesPerElement[dtype];
   if (target.byteLength !== expected) throw new RangeError(`target has ${target.byteLength} bytes, not ${expected}`);
-  if (!isBlockType(tensor.dtype) && !isContiguous(tensor)) return gather(tensor, tensor.dtype, dtype, target);
-  if (tensor.dtype === dtype) return tensor.source.readInto(tensor.offset, target);
+  if (!isBlockType(tensor.dtype) && !isContiguous(tensor))
+    return gatherAs(tensor, tensor.dtype, dtype, target, overflow);
+  if (tensor.dtype === dtype) {
+    await tensor.source.readInto(tensor.offset, target);
+    const checksum = runningChecksum(tensor);
+    checksum?.add(target);
+    return checksum?.finish();
+  }
   let at = 0;
-  for await (const piece of tensorPieces(tensor, dtype)) {
+  for await (const piece of tensorPieces(tensor, dtype, overflow)) {
     target.set(piece, at);
     at += piece.byteLength;
   }
@@ -37,14 +53,18 @@ export async function readTensorInto(tensor: StoredTensor, dtype: ElementType, t
  * A tensor that does not lie in row-major order comes as one piece. A matrix in blocks comes as it is stored, group by group,
  * where that is the type wanted; making blocks is a backend's work (quantizer.ts).
  */
-export async function* tensorPieces(tensor: StoredTensor, dtype: DType): AsyncGenerator<Uint8Array, void, void> {
+export async function* tensorPieces(
+  tensor: StoredTensor,
+  dtype: DType,
+  overflow?: Overflow,
+): AsyncGenerator<Uint8Array, void, void> {
   const stored = tensor.dtype;
   if (isBlockType(stored) && stored === dtype) return yield* storedPieces(tensor, new Uint8Array(pieceSize));
   if (isBlockType(dtype)) throw new RangeError(`no conversion from ${stored} to ${dtype}`);
-  if (isBlockType(stored)) return yield* dequantizedPieces(tensor, dtype);
+  if (isBlockType(stored)) return yield* dequantizedPieces(tensor, dtype, overflow);
   if (!isContiguous(tensor)) {
     const whole = new Uint8Array(elementCount(tensor.shape) * bytesPerElement[dtype]);
-    await gather(tensor, stored, dtype, whole);
+    await gatherAs(tensor, stored, dtype, whole, overflow);
     yield whole;
     return;
   }
@@ -53,7 +73,7 @@ export async function* tensorPieces(tensor: StoredTensor, dtype: DType): AsyncGe
     for await (const piece of storedPieces(tensor, scratch.stored)) {
       const size = (piece.length / bytesPerElement[stored]) * bytesPerElement[dtype];
       const converted = scratch.converted.subarray(0, size);
-      if (stored !== dtype) convertElements(piece, stored, converted, dtype);
+      if (stored !== dtype) convertElements(piece, stored, converted, dtype, overflow);
       yield stored === dtype ? piece : converted;
     }
   } finally {
@@ -64,15 +84,22 @@ export async function* tensorPieces(tensor: StoredTensor, dtype: DType): AsyncGe
 /** The bytes of a tensor that lies in one piece, as they are. */
 async function* storedPieces(tensor: StoredTensor, scratch: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
   const size = byteLengthOf(tensor);
+  const checksum = runningChecksum(tensor);
   for (let at = 0; at < size; at += scratch.length) {
     const piece = scratch.subarray(0, Math.min(scratch.length, size - at));
     await tensor.source.readInto(tensor.offset + at, piece);
+    checksum?.add(piece);
     yield piece;
   }
+  checksum?.finish();
 }
 
 /** A matrix in blocks, a group of rows at a time. */
-async function* dequantizedPieces(tensor: StoredTensor, dtype: ElementType): AsyncGenerator<Uint8Array, void, void> {
+async function* dequantizedPieces(
+  tensor: StoredTensor,
+  dtype: ElementType,
+  overflow?: Overflow,
+): AsyncGenerator<Uint8Array, void, void> {
   if (!isBlockType(tensor.dtype)) return;
   const [outputs, inputs] = tensor.shape as [number, number];
   const group = new Uint8Array(groupSize(tensor.dtype, inputs));
@@ -81,7 +108,7 @@ async function* dequantizedPieces(tensor: StoredTensor, dtype: ElementType): Asy
     const values = new Float32Array(Math.min(groupOutputs, outputs - row) * inputs);
     dequantizeGroup(group, inputs, tensor.dtype, values);
     const piece = new Uint8Array(values.length * bytesPerElement[dtype]);
-    convertElements(new Uint8Array(values.buffer), "f32", piece, dtype);
+    convertElements(new Uint8Array(values.buffer), "f32", piece, dtype, overflow);
     yield piece;
   }
 }
@@ -105,6 +132,15 @@ function takeScratch(size: number): Scratch {
   return scratch;
 }
 
+/** A line about values that a type cannot hold. */
+export function describeOverflow(tensor: StoredTensor, dtype: ElementType, { count, largest }: Overflow): string {
+  const limit = isFloatType(dtype) ? `, whose largest is ${largestValue[dtype]}` : "";
+  return (
+    `tensor ${tensor.name}: ${count} value${count === 1 ? "" : "s"} up to ${largest} become infinite in ${dtype}${limit}; ` +
+    `${dtype === "f16" ? "bf16 or f32 hold" : "f32 holds"} them`
+  );
+}
+
 /** Reads all elements as float32. */
 export async function readFloat32(tensor: StoredTensor): Promise<Float32Array> {
   const values = new Float32Array(elementCount(tensor.shape));
@@ -112,41 +148,47 @@ export async function readFloat32(tensor: StoredTensor): Promise<Float32Array> {
   return values;
 }
 
-/**
- * Reads a strided view: walks its storage once, in the order in which it lies in the file, and scatters to the row-major
- * target. A transposed matrix is thus read in a few large pieces rather than element by element.
- */
-async function gather(
+/** Reads a strided view, in another type where that is wanted. */
+async function gatherAs(
   tensor: StoredTensor,
   stored: ElementType,
   dtype: ElementType,
   target: Uint8Array,
+  overflow?: Overflow,
 ): Promise<void> {
+  if (stored === dtype) return gather(tensor, stored, target);
+  const elements = new Uint8Array(elementCount(tensor.shape) * bytesPerElement[stored]);
+  await gather(tensor, stored, elements);
+  convertElements(elements, stored, target, dtype, overflow);
+}
+
+/**
+ * Walks the storage of a strided view once, in the order in which it lies in the file, and scatters to the row-major target.
+ * A transposed matrix is thus read in a few large pieces rather than element by element.
+ */
+async function gather(tensor: StoredTensor, stored: ElementType, target: Uint8Array): Promise<void> {
   if (elementCount(tensor.shape) === 0) return;
   const targetStrides = contiguousStrides(tensor.shape);
   const order = tensor.shape
     .map((size, i) => ({ size, stride: tensor.strides[i] as number, targetStride: targetStrides[i] as number }))
     .sort((a, b) => b.stride - a.stride);
-  const from = bytesPerElement[stored];
-  const to = bytesPerElement[dtype];
+  const bytes = bytesPerElement[stored];
   // The innermost dimensions that span at most one piece are read together.
   let inner = order.length;
   let span = 1;
   while (inner > 0) {
     const { size, stride } = order[inner - 1] as (typeof order)[number];
     const wider = span + (size - 1) * stride;
-    if (wider * from > pieceSize) break;
+    if (wider * bytes > pieceSize) break;
     span = wider;
     inner--;
   }
-  const piece = new Uint8Array(span * from);
-  const converted = new Uint8Array(span * to);
-  const values = new DataView(converted.buffer);
+  const piece = new Uint8Array(span * bytes);
+  const values = new DataView(piece.buffer);
   const output = new DataView(target.buffer, target.byteOffset, target.byteLength);
   const walk = async (depth: number, source: number, destination: number): Promise<void> => {
     if (depth === inner) {
-      await tensor.source.readInto(tensor.offset + source * from, piece);
-      convertElements(piece, stored, converted, dtype);
+      await tensor.source.readInto(tensor.offset + source * bytes, piece);
       scatter(depth, 0, destination);
       return;
     }
@@ -155,9 +197,9 @@ async function gather(
   };
   const scatter = (depth: number, source: number, destination: number): void => {
     if (depth === order.length) {
-      if (to === 8) output.setBigUint64(destination * 8, values.getBigUint64(source * 8));
-      else if (to === 4) output.setUint32(destination * 4, values.getUint32(source * 4));
-      else if (to === 2) output.setUint16(destination * 2, values.getUint16(source * 2));
+      if (bytes === 8) output.setBigUint64(destination * 8, values.getBigUint64(source * 8));
+      else if (bytes === 4) output.setUint32(destination * 4, values.getUint32(source * 4));
+      else if (bytes === 2) output.setUint16(destination * 2, values.getUint16(source * 2));
       else output.setUint8(destination, values.getUint8(source));
       return;
     }

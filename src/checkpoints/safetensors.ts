@@ -2,13 +2,21 @@
 // Format: https://github.com/huggingface/safetensors#format
 //
 // The format has no type for matrices in blocks. They are stored as bytes, U8 [groups, bytes of a group], and the header's
-// __metadata__, which takes strings only, says what they are: "blocks/<tensor>": "q4 <outputs> <inputs>".
+// __metadata__, which takes strings only, says what they are: "blocks/<tensor>": "q4 <outputs> <inputs>", and in which order
+// their bytes are: "blocks.layout": "1".
 
 import { type BlockType, bytesPerElement, type ElementType, elementCount } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
-import { groupOutputs, groupSize } from "../quantization/blocks.js";
+import { blockLayout, groupOutputs, groupSize } from "../quantization/blocks.js";
 import { type ByteSource, readRange } from "./byte-source.js";
-import { checkShape, contiguousStrides, describeNumbers, type StoredTensor } from "./checkpoint.js";
+import {
+  checkShape,
+  contiguousStrides,
+  type Directory,
+  describeNumbers,
+  type Metadata,
+  type StoredTensor,
+} from "./checkpoint.js";
 import { parseHeader } from "./json-header.js";
 
 /** safetensors' names of element types. */
@@ -26,7 +34,7 @@ export const safetensorsTypes: Readonly<Record<string, ElementType>> = {
 };
 
 // Room for about 10,000 tensors, ten times what the largest RWKV models have; parsed, it stays under 50 MiB.
-const maxHeaderSize = 2 ** 20;
+export const maxHeaderSize = 2 ** 20;
 
 interface HeaderEntry {
   dtype?: unknown;
@@ -44,14 +52,15 @@ export function looksLikeSafetensors(start: Uint8Array): boolean {
  *
  * @throws CheckpointError
  */
-export async function readSafetensors(source: ByteSource): Promise<Map<string, StoredTensor>> {
+export async function readSafetensors(source: ByteSource): Promise<Directory> {
   const { header, dataStart } = await readHeader(source);
+  const metadata = textsOf(header["__metadata__"]);
   const tensors = new Map<string, StoredTensor>();
   const ranges: { name: string; begin: number; end: number }[] = [];
   for (const [name, entry] of Object.entries(header)) {
     if (name === "__metadata__") continue;
     const { tensor, begin, end } = storedTensor(source, name, entry as HeaderEntry, dataStart);
-    tensors.set(name, inBlocks(source, tensor, header["__metadata__"]));
+    tensors.set(name, inBlocks(source, tensor, metadata));
     ranges.push({ name, begin, end });
   }
   ranges.sort((a, b) => a.begin - b.begin || a.end - b.end);
@@ -61,7 +70,18 @@ export async function readSafetensors(source: ByteSource): Promise<Map<string, S
       throw new CheckpointError(source.name, `tensors ${before.name} and ${range.name} overlap`);
     }
   });
-  return tensors;
+  return { tensors, metadata: Object.fromEntries(Object.entries(metadata).filter(([key]) => !isOfFormat(key))) };
+}
+
+/** What __metadata__ holds; anything but texts, which the format does not allow, is passed over. */
+function textsOf(value: unknown): Metadata {
+  if (typeof value !== "object" || value === null) return {};
+  return Object.fromEntries(Object.entries(value).filter(([, text]) => typeof text === "string"));
+}
+
+/** Whether a key of __metadata__ tells of the file itself rather than of the model in it. */
+export function isOfFormat(key: string): boolean {
+  return key === "format" || key === layoutKey || key.startsWith(blocksPrefix);
 }
 
 async function readHeader(source: ByteSource) {
@@ -107,7 +127,8 @@ function storedTensor(source: ByteSource, name: string, entry: HeaderEntry, data
   if (!inside || end - begin !== expected) {
     throw new CheckpointError(
       source.name,
-      `tensor ${name}: expected ${expected} bytes inside the file's ${source.size - dataStart}, found range ${begin} to ${end}`,
+      `tensor ${name}: expected ${expected} bytes inside the file's ${source.size - dataStart}, found range ${begin} to ${end}` +
+        (end - begin === expected && begin >= 0 ? " (the file is truncated)" : ""),
     );
   }
   const tensor: StoredTensor = {
@@ -121,9 +142,12 @@ function storedTensor(source: ByteSource, name: string, entry: HeaderEntry, data
   return { tensor, begin, end };
 }
 
-/** The key and the value of __metadata__ that say that a tensor's bytes are a matrix in blocks. */
-export function blockMetadata(name: string, dtype: BlockType, [outputs, inputs]: readonly number[]): [string, string] {
-  return [`blocks/${name}`, `${dtype} ${outputs} ${inputs}`];
+const blocksPrefix = "blocks/";
+const layoutKey = "blocks.layout";
+
+/** What __metadata__ says of a matrix whose bytes are blocks. */
+export function blockMetadata(name: string, dtype: BlockType, [outputs, inputs]: readonly number[]): Metadata {
+  return { [layoutKey]: String(blockLayout), [blocksPrefix + name]: `${dtype} ${outputs} ${inputs}` };
 }
 
 /** The shape that a matrix in blocks is stored with. */
@@ -132,10 +156,18 @@ export function blockStorageShape(dtype: BlockType, [outputs, inputs]: readonly 
 }
 
 /** The tensor, as the matrix in blocks that the metadata declare it to be, if they do. */
-function inBlocks(source: ByteSource, tensor: StoredTensor, metadata: unknown): StoredTensor {
-  const key = `blocks/${tensor.name}`;
-  if (typeof metadata !== "object" || metadata === null || !Object.hasOwn(metadata, key)) return tensor;
-  const text = String((metadata as Record<string, unknown>)[key]);
+function inBlocks(source: ByteSource, tensor: StoredTensor, metadata: Metadata): StoredTensor {
+  const text = Object.hasOwn(metadata, blocksPrefix + tensor.name) ? metadata[blocksPrefix + tensor.name] : undefined;
+  if (text === undefined) return tensor;
+  // Files from before layouts had numbers are of layout 1.
+  const layout = Object.hasOwn(metadata, layoutKey) ? (metadata[layoutKey] as string) : "1";
+  if (layout !== String(blockLayout)) {
+    throw new CheckpointError(
+      source.name,
+      `tensor ${tensor.name}: expected blocks of layout ${blockLayout}, found layout ${JSON.stringify(layout.slice(0, 20))}, ` +
+        "of another version of this package; convert the original checkpoint again",
+    );
+  }
   const [, type, outputs, inputs] = /^(q8|q4) (\d{1,9}) (\d{1,9})$/.exec(text) ?? [];
   const dtype = type as BlockType;
   const shape = [Number(outputs), Number(inputs)];

@@ -1,10 +1,10 @@
-// The Python objects that a torch.save'd state dict is made of: storages, tensors as views of them, ordered dicts. This is
-// the whole vocabulary that the unpickler is given. Sources: torch/_utils.py (_rebuild_tensor_v2), torch/serialization.py.
+// The Python objects that a torch.save'd state dict is made of - storages, tensors as views of them, ordered dicts - and those
+// that training programs often keep beside it, of which nothing but the name is kept. This is the whole vocabulary that the
+// unpickler is given. Sources: torch/_utils.py (_rebuild_tensor_v2), torch/serialization.py.
 
-import { bytesPerElement, type ElementType } from "../dtypes.js";
+import type { ElementType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
-import type { ByteSource } from "./byte-source.js";
-import { checkShape, describeNumbers, type StoredTensor } from "./checkpoint.js";
+import type { ChecksummedRange } from "./checkpoint.js";
 import type { PickleGlobal, PickleValue } from "./unpickler.js";
 
 /** A run of elements in the file that one or several tensors view. */
@@ -15,6 +15,7 @@ export interface Storage {
   readonly length: number;
   /** Position in the file, in bytes; a legacy file tells it only after the pickle, so it is filled in then. */
   offset: number;
+  checksum?: ChecksummedRange;
 }
 
 /** A tensor as the pickle describes it: a strided view of a storage. */
@@ -33,6 +34,19 @@ export class PickledTensor {
   }
 }
 
+/** A tensor whose elements cannot be read; only an error if it is among the weights. */
+export class UnreadableTensor {
+  /** Why, as a phrase. */
+  readonly reason: string;
+
+  constructor(reason: string) {
+    this.reason = reason;
+  }
+}
+
+/** A value of a class that is known to be harmless and of no use here. */
+export class PassedOver {}
+
 /** Storage classes of PyTorch and their element types. */
 export const storageClasses: Readonly<Record<string, ElementType>> = {
   FloatStorage: "f32",
@@ -47,6 +61,60 @@ export const storageClasses: Readonly<Record<string, ElementType>> = {
   BoolStorage: "bool",
 };
 
+/** torch's element types, which stand in a pickle as values; those of the last line have no storage class and are not read. */
+const elementTypes = [
+  ...["float64", "float32", "float16", "bfloat16", "float", "double", "half", "complex64", "complex128"],
+  ...["int64", "int32", "int16", "int8", "uint8", "long", "int", "short", "bool"],
+  ...["float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "uint16", "uint32", "uint64"],
+];
+
+/** Calls that build tensors of kinds that are not read. */
+const unreadableTensors: readonly (readonly [name: string, reason: string])[] = [
+  ["torch._utils _rebuild_sparse_tensor", "it is sparse"],
+  ["torch._utils _rebuild_nested_tensor", "it is nested"],
+  ["torch._utils _rebuild_qtensor", "it is quantized by PyTorch"],
+  ["torch._utils _rebuild_meta_tensor_no_storage", "it was saved from the meta device, without its values"],
+  ["torch._utils _rebuild_device_tensor_from_numpy", "it is stored as a NumPy array"],
+  ["torch._utils _rebuild_device_tensor_from_cpu_tensor", "it is of a device that PyTorch stores apart"],
+  ["torch._utils _rebuild_wrapper_subclass", "it is of a class of its own"],
+];
+
+/**
+ * What training programs keep beside a state dict: options, numbers, devices. Values of these are never built; they stand in
+ * the result as `PassedOver`. Nothing here could do harm in Python either: a file that names anything else is refused, since
+ * what it would do there is unknown.
+ */
+const passedOver = [
+  "argparse Namespace",
+  "types SimpleNamespace",
+  "collections Counter",
+  "collections deque",
+  "builtins set",
+  "builtins frozenset",
+  "builtins slice",
+  "builtins complex",
+  "builtins bytearray",
+  "__builtin__ set",
+  "__builtin__ frozenset",
+  "_codecs encode",
+  "datetime datetime",
+  "datetime timedelta",
+  "pathlib PosixPath",
+  "pathlib PurePosixPath",
+  "pathlib WindowsPath",
+  ...["numpy.core.multiarray", "numpy._core.multiarray"].flatMap((module) => [
+    `${module} scalar`,
+    `${module} _reconstruct`,
+  ]),
+  "numpy dtype",
+  "numpy ndarray",
+  "torch Size",
+  "torch device",
+  "torch Tensor",
+  "torch.nn.parameter Parameter",
+  "torch.serialization _get_layout",
+];
+
 /** The names that a state dict's pickle may use. */
 export function torchGlobals(file: string): Map<string, PickleGlobal> {
   const rebuildTensor: PickleGlobal = ([storage, start, shape, strides]) => {
@@ -59,32 +127,58 @@ export function torchGlobals(file: string): Map<string, PickleGlobal> {
     return new PickledTensor(storage, start as number, shape, strides);
   };
   const rebuildParameter: PickleGlobal = ([tensor]) => {
-    if (!(tensor instanceof PickledTensor)) throw new CheckpointError(file, "pickle: a parameter that is not a tensor");
-    return tensor;
+    if (tensor instanceof PickledTensor || tensor instanceof UnreadableTensor) return tensor;
+    throw new CheckpointError(file, "pickle: a parameter that is not a tensor");
   };
   const orderedDict: PickleGlobal = ([items]) => {
     const dict = new Map<PickleValue, PickleValue>();
     if (Array.isArray(items)) for (const pair of items) if (Array.isArray(pair)) dict.set(pair[0], pair[1]);
     return dict;
   };
+  // A tensor of a subclass, or one with attributes: the call that rebuilds it, its type, the arguments.
+  const rebuildFromType: PickleGlobal = ([rebuild, , args]) => {
+    if (typeof rebuild !== "function" || rebuild === rebuildFromType || !Array.isArray(args)) {
+      throw new CheckpointError(file, "pickle: a tensor that is not built by a call");
+    }
+    return (rebuild as PickleGlobal)(args);
+  };
   const globals = new Map<string, PickleGlobal>([
     ["collections OrderedDict", orderedDict],
+    ["collections defaultdict", () => new Map()],
     ["torch._utils _rebuild_tensor", rebuildTensor],
     ["torch._utils _rebuild_tensor_v2", rebuildTensor],
+    [
+      "torch._utils _rebuild_tensor_v3",
+      ([, , , , , , type]) => new UnreadableTensor(`its elements are ${nameOf(type)}`),
+    ],
     ["torch._utils _rebuild_parameter", rebuildParameter],
+    ["torch._utils _rebuild_parameter_with_state", rebuildParameter],
+    ["torch._tensor _rebuild_from_type_v2", rebuildFromType],
   ]);
-  for (const name of Object.keys(storageClasses)) globals.set(`torch ${name}`, storageClass(file, name));
+  for (const [name, reason] of unreadableTensors) globals.set(name, () => new UnreadableTensor(reason));
+  for (const name of passedOver) globals.set(name, () => new PassedOver());
+  const types = new Map<unknown, string>();
+  const nameOf = (type: unknown) => types.get(type) ?? "of an unknown type";
+  for (const name of elementTypes) {
+    const type: PickleGlobal = () => new PassedOver();
+    types.set(type, name);
+    globals.set(`torch ${name}`, type);
+  }
+  for (const [name, dtype] of Object.entries(storageClasses)) {
+    globals.set(`torch ${name}`, storageClass(file, name, dtype));
+  }
+  globals.set("torch.storage UntypedStorage", storageClass(file, "UntypedStorage", "u8"));
   return globals;
 }
 
 const dtypeOfClass = new WeakMap<object, ElementType>();
 
 /** A storage class stands in persistent ids as a value; a state dict never calls it. */
-function storageClass(file: string, name: string): PickleGlobal {
+function storageClass(file: string, name: string, dtype: ElementType): PickleGlobal {
   const global: PickleGlobal = () => {
     throw new CheckpointError(file, `pickle: torch.${name} is called, which no state dict needs`);
   };
-  dtypeOfClass.set(global, storageClasses[name] as ElementType);
+  dtypeOfClass.set(global, dtype);
   return global;
 }
 
@@ -106,63 +200,4 @@ export function storageOf(file: string, id: PickleValue): Storage {
 
 function isStorage(value: unknown): value is Storage {
   return typeof value === "object" && value !== null && "dtype" in value && "key" in value && "length" in value;
-}
-
-/**
- * Finds the state dict in what a file holds - at the top, or under `state_dict` or `model` - and turns its tensors into
- * directory entries. Values that are not tensors are passed over.
- *
- * @throws CheckpointError when there is none, or a tensor reaches outside its storage
- */
-export function stateDictTensors(source: ByteSource, root: PickleValue): Map<string, StoredTensor> {
-  const candidates = [root];
-  if (root instanceof Map) candidates.push(root.get("state_dict"), root.get("model"));
-  for (const candidate of candidates) {
-    if (!(candidate instanceof Map)) continue;
-    const tensors = new Map<string, StoredTensor>();
-    for (const [name, value] of candidate) {
-      if (typeof name === "string" && value instanceof PickledTensor)
-        tensors.set(name, storedTensor(source, name, value));
-    }
-    if (tensors.size > 0) return tensors;
-  }
-  const found =
-    root instanceof Map ? `a dict with ${root.size} other keys` : `a ${root === null ? "None" : typeof root}`;
-  throw new CheckpointError(
-    source.name,
-    `expected a state dict (tensors by name) at the top or under state_dict or model, found ${found}`,
-  );
-}
-
-function storedTensor(source: ByteSource, name: string, tensor: PickledTensor): StoredTensor {
-  const { storage, start, shape, strides } = tensor;
-  checkShape(source.name, name, shape);
-  if (strides.length !== shape.length || !strides.every((s) => Number.isSafeInteger(s) && (s as number) >= 0)) {
-    throw new CheckpointError(
-      source.name,
-      `tensor ${name}: expected ${shape.length} strides >= 0, found ${describeNumbers(strides)}`,
-    );
-  }
-  const last = shape.reduce((sum, dimension, i) => sum + (dimension - 1) * (strides[i] as number), start);
-  const empty = shape.includes(0);
-  if (start < 0 || !Number.isSafeInteger(last) || (!empty && last >= storage.length)) {
-    throw new CheckpointError(
-      source.name,
-      `tensor ${name}: shape ${describeNumbers(shape)}, strides ${describeNumbers(strides)}, offset ${start} reach outside the ` +
-        `storage of ${storage.length} elements`,
-    );
-  }
-  const size = bytesPerElement[storage.dtype];
-  const elements = shape.reduce((product, dimension) => product * dimension, 1);
-  if (elements * size > source.size) {
-    throw new CheckpointError(source.name, `tensor ${name}: ${elements} elements are more than the whole file holds`);
-  }
-  return {
-    name,
-    dtype: storage.dtype,
-    shape,
-    strides: strides as number[],
-    source,
-    offset: storage.offset + start * size,
-  };
 }

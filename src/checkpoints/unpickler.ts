@@ -45,6 +45,11 @@ export function unpickle(
   return new Unpickler(file, bytes, vocabulary).run();
 }
 
+/** Whether a value came from a PickleGlobal. Such values have no items of their own; those they are given are dropped. */
+function isObject(value: PickleValue): boolean {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Map);
+}
+
 class Unpickler {
   readonly #file: string;
   readonly #bytes: Uint8Array;
@@ -109,12 +114,17 @@ class Unpickler {
       case 0x8c: // SHORT_BINUNICODE
       case 0x55: // SHORT_BINSTRING
         return this.#push(this.#text(this.#byte()));
+      case 0x8d: // BINUNICODE8
+        return this.#push(this.#text(this.#length()));
       case 0x54: // BINSTRING
         return this.#push(this.#text(this.#view.getInt32(this.#take(4), true)));
       case 0x43: // SHORT_BINBYTES
         return this.#push(this.#slice(this.#byte()));
       case 0x42: // BINBYTES
         return this.#push(this.#slice(this.#view.getUint32(this.#take(4), true)));
+      case 0x8e: // BINBYTES8
+      case 0x96: // BYTEARRAY8
+        return this.#push(this.#slice(this.#length()));
       case 0x5d: // EMPTY_LIST
       case 0x29: // EMPTY_TUPLE
         return this.#push(this.#container([]));
@@ -159,12 +169,23 @@ class Unpickler {
         const [callable, args] = this.#popMany(2);
         return this.#push(this.#call(callable, args));
       }
+      case 0x81: {
+        // NEWOBJ
+        const [callable, args] = this.#popMany(2);
+        return this.#push(this.#call(callable, args));
+      }
       case 0x62: {
         // BUILD: attributes such as a state dict's _metadata; no value here has any, so they are dropped.
         this.#pop();
         this.#top();
         return;
       }
+      case 0x8f: // EMPTY_SET
+        return this.#push(this.#container([]));
+      case 0x90: // ADDITEMS
+        return this.#append(this.#popToMark());
+      case 0x91: // FROZENSET
+        return this.#push(this.#container(this.#popToMark()));
       case 0x51: // BINPERSID
         return this.#push(this.#vocabulary.persistentLoad(this.#pop()));
       default:
@@ -182,7 +203,8 @@ class Unpickler {
     const found = this.#vocabulary.globals.get(qualified);
     if (!found) {
       throw this.#error(
-        `the pickle asks for ${qualified.replace(" ", ".")}, which no state dict needs; refused, nothing was executed`,
+        `the pickle asks for ${qualified.replace(" ", ".")}, which no state dict needs; refused, nothing was executed. ` +
+          "Where you trust the file, save its weights alone in Python: torch.save(model.state_dict(), path)",
       );
     }
     return found;
@@ -195,12 +217,14 @@ class Unpickler {
 
   #append(items: readonly PickleValue[]): void {
     const list = this.#top();
+    if (isObject(list)) return;
     if (!Array.isArray(list)) throw this.#error("expected a list to append to");
     for (const item of items) list.push(item);
   }
 
   #setItemsOfTop(items: readonly PickleValue[]): void {
     const dict = this.#top();
+    if (isObject(dict)) return;
     if (!(dict instanceof Map)) throw this.#error("expected a dict to set items of");
     this.#setItems(dict, items);
   }
@@ -260,6 +284,11 @@ class Unpickler {
     if (length > 0 && (this.#bytes[start + length - 1] as number) & 0x80) value -= 1n << BigInt(8 * length);
     const number = Number(value);
     return Number.isSafeInteger(number) ? number : value;
+  }
+
+  /** A length of eight bytes, which may be more than there can be. */
+  #length(): number {
+    return Number(this.#view.getBigUint64(this.#take(8), true));
   }
 
   #text(length: number): string {

@@ -5,8 +5,11 @@ import { type FileAppender, writeFileAtomically } from "#platform/file-writer";
 import { crc32 } from "../checksum.js";
 import { isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
+import { byteLengthOf } from "./checkpoint.js";
 import { PickleWriter } from "./pickle-writer.js";
-import { type WritableTensor, writtenSize } from "./writer.js";
+import { metadataEntry } from "./pth.js";
+import { maxPickleSize } from "./unpickler.js";
+import { checkWritable, type WritableTensor, type WriteOptions, writtenBytes } from "./writer.js";
 
 interface WrittenEntry {
   name: Uint8Array;
@@ -22,21 +25,31 @@ const uint32Max = 0xffffffff;
 /**
  * Writes a .pth file, by rename.
  *
- * @throws CheckpointError when it cannot be written, two tensors have one name, or one is in blocks, for which PyTorch has no
- *   type
+ * @throws CheckpointError when it cannot be written, tensors are not what they claim to be, or one is in blocks, for which
+ *   PyTorch has no type
  */
-export async function writePth(path: string, tensors: readonly WritableTensor[]): Promise<void> {
-  const names = new Set(tensors.map((tensor) => tensor.name));
-  if (names.size !== tensors.length) throw new CheckpointError(path, "two tensors have the same name");
+export async function writePth(
+  path: string,
+  tensors: readonly WritableTensor[],
+  options: WriteOptions = {},
+): Promise<void> {
+  checkWritable(path, tensors);
+  const pickle = stateDictPickle(path, tensors);
+  if (pickle.length > maxPickleSize) {
+    throw new CheckpointError(path, `names and shapes take ${pickle.length} bytes; expected at most ${maxPickleSize}`);
+  }
+  const metadata = Object.keys(options.metadata ?? {}).length > 0 ? options.metadata : undefined;
   await writeFileAtomically(path, async (file) => {
     const entries: WrittenEntry[] = [];
-    const pickle = stateDictPickle(path, tensors);
-    entries.push(await writeEntry(file, "archive/data.pkl", pickle.length, [pickle]));
+    const writeBytes = async (name: string, bytes: Uint8Array) => {
+      entries.push(await writeEntry(file, `archive/${name}`, bytes.length, [bytes]));
+    };
+    await writeBytes("data.pkl", pickle);
     for (const [index, tensor] of tensors.entries()) {
-      entries.push(await writeEntry(file, `archive/data/${index}`, writtenSize(tensor), tensor.bytes()));
+      entries.push(await writeEntry(file, `archive/data/${index}`, byteLengthOf(tensor), writtenBytes(path, tensor)));
     }
-    const version = new TextEncoder().encode("3\n");
-    entries.push(await writeEntry(file, "archive/version", version.length, [version]));
+    if (metadata) await writeBytes(metadataEntry, new TextEncoder().encode(JSON.stringify(metadata)));
+    await writeBytes("version", new TextEncoder().encode("3\n"));
     await writeDirectory(file, entries);
   });
 }
@@ -64,13 +77,10 @@ async function writeEntry(
 ): Promise<WrittenEntry> {
   const entry: WrittenEntry = { name: new TextEncoder().encode(name), size, crc32: 0, localOffset: file.position };
   await file.append(localRecord(entry));
-  let written = 0;
   for await (const piece of pieces) {
     entry.crc32 = crc32(piece, entry.crc32);
-    written += piece.byteLength;
     await file.append(piece);
   }
-  if (written !== size) throw new RangeError(`entry ${name} gave ${written} bytes, not ${size}`);
   const checksum = new Uint8Array(4);
   new DataView(checksum.buffer).setUint32(0, entry.crc32, true);
   await file.patch(entry.localOffset + 14, checksum);

@@ -4,44 +4,56 @@
 import { writeFileAtomically } from "#platform/file-writer";
 import { isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
-import { blockMetadata, blockStorageShape, safetensorsTypes } from "./safetensors.js";
-import { type WritableTensor, writtenSize } from "./writer.js";
+import { byteLengthOf } from "./checkpoint.js";
+import { blockMetadata, blockStorageShape, isOfFormat, maxHeaderSize, safetensorsTypes } from "./safetensors.js";
+import { checkWritable, type WritableTensor, type WriteOptions, writtenBytes } from "./writer.js";
 
 /**
  * Writes a safetensors file, by rename.
  *
- * @throws CheckpointError when it cannot be written or two tensors have one name
+ * @throws CheckpointError when it cannot be written, or tensors are not what they claim to be
  */
-export async function writeSafetensors(path: string, tensors: readonly WritableTensor[]): Promise<void> {
+export async function writeSafetensors(
+  path: string,
+  tensors: readonly WritableTensor[],
+  options: WriteOptions = {},
+): Promise<void> {
+  checkWritable(path, tensors);
   const typeNames = new Map(Object.entries(safetensorsTypes).map(([name, dtype]) => [dtype, name]));
-  const metadata: [string, string][] = [["format", "pt"]];
+  const given = Object.entries(options.metadata ?? {}).filter(([key]) => !isOfFormat(key));
+  const metadata: Record<string, string> = { format: "pt", ...Object.fromEntries(given) };
   const header: [string, unknown][] = [];
-  const names = new Set<string>();
   const ordered = [
     ...tensors.filter(({ dtype }) => isBlockType(dtype)),
     ...tensors.filter(({ dtype }) => !isBlockType(dtype)),
   ];
   let end = 0;
   for (const tensor of ordered) {
-    if (names.has(tensor.name)) throw new CheckpointError(path, `tensor ${tensor.name} is given twice`);
-    names.add(tensor.name);
-    const begin = end;
-    end += writtenSize(tensor);
     const { name, dtype, shape } = tensor;
+    if (name === "__metadata__")
+      throw new CheckpointError(path, `tensor ${name}: safetensors keep this name for themselves`);
+    const begin = end;
+    end += byteLengthOf(tensor);
     const stored = isBlockType(dtype)
       ? { dtype: "U8", shape: blockStorageShape(dtype, shape) }
       : { dtype: typeNames.get(dtype), shape };
-    if (isBlockType(dtype)) metadata.push(blockMetadata(name, dtype, shape));
+    if (isBlockType(dtype)) Object.assign(metadata, blockMetadata(name, dtype, shape));
     header.push([name, { ...stored, data_offsets: [begin, end] }]);
   }
-  const entries = Object.fromEntries([["__metadata__", Object.fromEntries(metadata)], ...header]);
+  const entries = Object.fromEntries([["__metadata__", metadata], ...header]);
   const json = new TextEncoder().encode(JSON.stringify(entries));
   const padded = new Uint8Array(Math.ceil((8 + json.length) / 64) * 64).fill(0x20);
+  if (padded.length - 8 > maxHeaderSize) {
+    throw new CheckpointError(
+      path,
+      `names and metadata take ${padded.length - 8} bytes; expected at most ${maxHeaderSize}`,
+    );
+  }
   padded.set(json, 8);
   new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true);
 
   await writeFileAtomically(path, async (file) => {
     await file.append(padded);
-    for (const tensor of ordered) for await (const bytes of tensor.bytes()) await file.append(bytes);
+    for (const tensor of ordered) for await (const bytes of writtenBytes(path, tensor)) await file.append(bytes);
   });
 }

@@ -1,7 +1,9 @@
-// What the checkpoint writers share: tensors that yield their bytes in pieces.
+// What the checkpoint writers share: tensors that yield their bytes in pieces, and checks that these are what they claim to be,
+// so that a caller's mistake is an error rather than a damaged file.
 
-import type { DType } from "../dtypes.js";
-import { byteLengthOf } from "./checkpoint.js";
+import { bytesPerElement, type DType, isBlockType } from "../dtypes.js";
+import { CheckpointError } from "../errors.js";
+import { byteLengthOf, checkShape, type Metadata } from "./checkpoint.js";
 
 /** A tensor to be written: its bytes come in pieces, row-major, little-endian; matrices in blocks group by group. */
 export interface WritableTensor {
@@ -11,7 +13,58 @@ export interface WritableTensor {
   bytes(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
 
-/** Bytes of a tensor's elements. */
-export function writtenSize(tensor: WritableTensor): number {
-  return byteLengthOf(tensor);
+/** Options of the writers. */
+export interface WriteOptions {
+  /** Texts that the file holds beside its tensors, such as those of a checkpoint that was read. */
+  readonly metadata?: Metadata;
+}
+
+/**
+ * Checks names, types and shapes before anything is written.
+ *
+ * @throws CheckpointError
+ */
+export function checkWritable(path: string, tensors: readonly WritableTensor[]): void {
+  const names = new Set<string>();
+  for (const { name, dtype, shape } of tensors) {
+    if (typeof name !== "string") {
+      throw new CheckpointError(path, `expected tensors with names, found one whose name is ${typeof name}`);
+    }
+    if (names.has(name)) throw new CheckpointError(path, `two tensors have the same name, ${name}`);
+    names.add(name);
+    if (!isBlockType(dtype) && !Object.hasOwn(bytesPerElement, dtype)) {
+      throw new CheckpointError(
+        path,
+        `tensor ${name}: expected an element type of ${Object.keys(bytesPerElement).join(", ")}, found ${String(dtype)}`,
+      );
+    }
+    checkShape(path, name, shape);
+    if (isBlockType(dtype) && shape.length !== 2) {
+      throw new CheckpointError(
+        path,
+        `tensor ${name}: expected a matrix for ${dtype}, found ${shape.length} dimensions`,
+      );
+    }
+  }
+}
+
+/**
+ * A tensor's bytes, as many as its type and shape take.
+ *
+ * @throws CheckpointError when they are more, fewer, or not bytes
+ */
+export async function* writtenBytes(path: string, tensor: WritableTensor): AsyncGenerator<Uint8Array, void, void> {
+  const expected = byteLengthOf(tensor);
+  let written = 0;
+  const fail = (found: string) => {
+    const shape = `${tensor.dtype} [${tensor.shape.join(", ")}]`;
+    return new CheckpointError(path, `tensor ${tensor.name}: expected ${expected} bytes for ${shape}, found ${found}`);
+  };
+  for await (const piece of tensor.bytes()) {
+    if (!ArrayBuffer.isView(piece)) throw fail("a piece that is no typed array");
+    written += piece.byteLength;
+    if (written > expected) throw fail(`${written} or more`);
+    yield new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength);
+  }
+  if (written !== expected) throw fail(String(written));
 }

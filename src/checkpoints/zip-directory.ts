@@ -1,5 +1,6 @@
 // The directory of a zip archive: where each stored entry's bytes lie. torch.save writes such archives with stored
-// (uncompressed) entries, aligned to 64 bytes, so tensors can be mapped in place; that is why no entry is ever inflated.
+// (uncompressed) entries, aligned to 64 bytes, so tensors can be mapped in place; that is why no entry is ever inflated, and
+// a compressed one is only named.
 // Format: PKWARE APPNOTE 6.3.10, sections 4.3 (records) and 4.5.3 (zip64).
 
 import { CheckpointError } from "../errors.js";
@@ -11,13 +12,13 @@ export interface ZipEntry {
   /** Position of the entry's first byte in the archive. */
   readonly offset: number;
   readonly size: number;
+  /** 0 where it was not computed: PyTorch can be told to leave it out. */
   readonly crc32: number;
+  /** Why the entry's bytes are not what they stand for; undefined for a stored one. */
+  readonly packed?: "a compressed" | "an encrypted";
 }
 
-interface CentralRecord {
-  name: string;
-  size: number;
-  crc32: number;
+interface CentralRecord extends Omit<ZipEntry, "offset"> {
   localOffset: number;
 }
 
@@ -33,7 +34,7 @@ export function looksLikeZip(start: Uint8Array): boolean {
 }
 
 /**
- * Reads the directory of a zip archive and checks it: entries are stored, lie inside the file and do not overlap.
+ * Reads the directory of a zip archive and checks it: entries lie inside the file and do not overlap.
  *
  * @throws CheckpointError
  */
@@ -50,7 +51,7 @@ export async function readZipDirectory(source: ByteSource): Promise<Map<string, 
 
   const entries = new Map<string, ZipEntry>();
   const starts = await dataOffsets(source, records);
-  records.forEach((record, i) => {
+  records.forEach(({ localOffset: _, ...record }, i) => {
     const start = starts[i] as number;
     const limit = records[i + 1]?.localOffset ?? offset;
     if (start + record.size > limit) {
@@ -59,8 +60,8 @@ export async function readZipDirectory(source: ByteSource): Promise<Map<string, 
         `zip entry ${record.name} of ${record.size} bytes at ${start} overlaps what follows at ${limit}`,
       );
     }
-    if (entries.has(record.name)) throw new CheckpointError(source.name, `zip entry ${record.name} stands there twice`);
-    entries.set(record.name, { name: record.name, offset: start, size: record.size, crc32: record.crc32 });
+    if (entries.has(record.name)) throw new CheckpointError(source.name, `there are two zip entries ${record.name}`);
+    entries.set(record.name, { ...record, offset: start });
   });
   return entries;
 }
@@ -80,7 +81,10 @@ async function findDirectory(source: ByteSource): Promise<{ offset: number; size
     if (count !== 0xffff && size !== 0xffffffff && offset !== 0xffffffff) return { offset, size, count };
     return readZip64End(source, tailOffset + at);
   }
-  throw new CheckpointError(source.name, "zip archive without its end record (the file is truncated or damaged)");
+  throw new CheckpointError(
+    source.name,
+    "zip archive without its end record (the file is truncated, damaged, or has something appended)",
+  );
 }
 
 async function readZip64End(source: ByteSource, endRecord: number) {
@@ -113,27 +117,26 @@ function parseDirectory(source: ByteSource, bytes: Uint8Array, count: number): C
     const end = nameStart + nameLength + extraLength + commentLength;
     if (end > bytes.length) throw new CheckpointError(source.name, `zip directory ends inside entry ${i} of ${count}`);
     const name = decoder.decode(bytes.subarray(nameStart, nameStart + nameLength));
-    const method = view.getUint16(at + 10, true);
-    if (method !== 0 || view.getUint16(at + 8, true) & 1) {
-      throw new CheckpointError(
-        source.name,
-        `zip entry ${name}: expected a stored entry as torch.save writes them, found ${method ? "a compressed" : "an encrypted"} one`,
-      );
-    }
+    const encrypted = view.getUint16(at + 8, true) & 1 ? ("an encrypted" as const) : undefined;
+    const packed = view.getUint16(at + 10, true) !== 0 ? ("a compressed" as const) : encrypted;
     const sizes = {
       uncompressed: view.getUint32(at + 24, true),
       compressed: view.getUint32(at + 20, true),
       localOffset: view.getUint32(at + 42, true),
     };
     applyZip64Extra(source, name, view, nameStart + nameLength, extraLength, sizes);
-    if (sizes.compressed !== sizes.uncompressed) {
-      throw new CheckpointError(source.name, `zip entry ${name}: stored, yet of two sizes`);
+    if (!packed && sizes.compressed !== sizes.uncompressed) {
+      throw new CheckpointError(
+        source.name,
+        `zip entry ${name}: expected one size for a stored entry, found ${sizes.compressed} and ${sizes.uncompressed} bytes`,
+      );
     }
     records.push({
       name,
-      size: sizes.uncompressed,
+      size: sizes.compressed,
       crc32: view.getUint32(at + 16, true),
       localOffset: sizes.localOffset,
+      ...(packed && { packed }),
     });
     at = end;
   }

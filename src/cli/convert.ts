@@ -9,13 +9,14 @@ import { createWasmMachine } from "../backends/wasm/wasm.js";
 import { matrixTypes } from "../backends/weights.js";
 import { byteLengthOf, type Checkpoint, type StoredTensor } from "../checkpoints/checkpoint.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
-import { tensorPieces } from "../checkpoints/read-tensor.js";
+import { describeOverflow, tensorPieces } from "../checkpoints/read-tensor.js";
 import { writePth } from "../checkpoints/write-pth.js";
 import { writeSafetensors } from "../checkpoints/write-safetensors.js";
 import type { WritableTensor } from "../checkpoints/writer.js";
-import { type BlockType, type DType, isBlockType, type WeightDType } from "../dtypes.js";
-import { BackendError, RwkvError } from "../errors.js";
-import { bindModel } from "../models/versions.js";
+import { type BlockType, type DType, isBlockType, noOverflow, type WeightDType } from "../dtypes.js";
+import { BackendError, CheckpointError, RwkvError } from "../errors.js";
+import { bindModel, type RecognisedModel } from "../models/versions.js";
+import { clampedBlocks } from "../quantization/blocks.js";
 import { dtypeOption } from "./option-parsers.js";
 import { formatBytes, note, progressBar } from "./terminal.js";
 
@@ -39,7 +40,11 @@ Examples:
     .action((input: string, output: string, options: { dtype?: WeightDType }) => convert(input, output, options));
 }
 
-/** @throws RwkvError, CheckpointError */
+/**
+ * Writes all of a checkpoint's tensors to a file, and what its config.json says of the model, since that stays behind.
+ *
+ * @throws RwkvError, CheckpointError; also where values are too large for the type that was asked for
+ */
 export async function convert(input: string, output: string, options: { dtype?: WeightDType } = {}): Promise<void> {
   const write = output.endsWith(".safetensors")
     ? writeSafetensors
@@ -52,21 +57,30 @@ export async function convert(input: string, output: string, options: { dtype?: 
   const quantizing = new QuantizingMachine();
   let done = 0;
   try {
-    const types = writtenTypes(checkpoint, options.dtype);
-    const tensors = [...checkpoint.tensors.values()].map((tensor): WritableTensor => {
-      const dtype = types.get(tensor) as DType;
-      return { name: tensor.name, dtype, shape: tensor.shape, bytes: () => counted(tensor, dtype) };
-    });
+    const model = recognise(checkpoint, options.dtype);
+    const tensors = outputsOf(checkpoint, model, options.dtype).map(
+      ({ name, tensor, dtype }): WritableTensor => ({
+        name,
+        dtype,
+        shape: tensor.shape,
+        bytes: () => counted(tensor, dtype),
+      }),
+    );
     const total = tensors.reduce((sum, tensor) => sum + byteLengthOf(tensor), 0);
-    await write(output, tensors);
+    await write(output, tensors, { metadata: { ...checkpoint.metadata, ...model?.metadata } });
     note(`${output}: ${tensors.length} tensors, ${formatBytes(total)}`);
 
     async function* counted(tensor: StoredTensor, dtype: DType) {
+      const overflow = noOverflow();
       const made = isBlockType(dtype) && tensor.dtype !== dtype;
-      for await (const piece of made ? quantizing.blocksOf(tensor, dtype) : tensorPieces(tensor, dtype)) {
+      for await (const piece of made ? quantizing.blocksOf(tensor, dtype) : tensorPieces(tensor, dtype, overflow)) {
         yield piece;
         done += piece.byteLength;
         bar.update(done, total);
+      }
+      // A file outlives the warning that was printed when it was made, so this is an error, not a warning as it is for load.
+      if (overflow.count > 0 && !isBlockType(dtype)) {
+        throw new CheckpointError(checkpoint.name, describeOverflow(tensor, dtype, overflow));
       }
     }
   } finally {
@@ -76,24 +90,53 @@ export async function convert(input: string, output: string, options: { dtype?: 
   }
 }
 
-/** The type to write each tensor with: blocks for the matrices of a model's products, other types for whatever is floating. */
-function writtenTypes(checkpoint: Checkpoint, wanted: WeightDType | undefined): Map<StoredTensor, DType> {
-  const tensors = [...checkpoint.tensors.values()];
-  if (!wanted) return new Map(tensors.map((tensor) => [tensor, tensor.dtype]));
-  if (!isBlockType(wanted)) {
-    return new Map(
-      tensors.map((tensor) => [
-        tensor,
-        floating.has(tensor.dtype) || isBlockType(tensor.dtype) ? wanted : tensor.dtype,
-      ]),
-    );
+/** The model in a checkpoint; any other checkpoint is rewritten too, but blocks are made of a model's matrices only. */
+function recognise(checkpoint: Checkpoint, wanted: WeightDType | undefined): RecognisedModel | undefined {
+  try {
+    return bindModel(checkpoint);
+  } catch (error) {
+    if (!(error instanceof CheckpointError) || (wanted && isBlockType(wanted))) throw error;
+    note(`${error.message}\nits tensors are written as they are`);
+    return undefined;
   }
-  const types = new Map<StoredTensor, DType>(tensors.map((tensor) => [tensor, tensor.dtype]));
-  const { graph, tensors: bound } = bindModel(checkpoint);
-  for (const [weight, type] of matrixTypes(graph, bound, wanted)) {
-    if (isBlockType(type)) types.set(checkpoint.tensors.get(bound.get(weight.name)?.name ?? "") as StoredTensor, type);
+}
+
+/** A tensor to be written, under a name that need not be the one it was read under. */
+interface Output {
+  readonly name: string;
+  readonly tensor: StoredTensor;
+  readonly dtype: DType;
+}
+
+/**
+ * What to write, and with which types: blocks for the matrices of a model's products, other types for whatever is floating. A
+ * head that config.json ties to the embedding becomes a tensor of its own.
+ */
+function outputsOf(
+  checkpoint: Checkpoint,
+  model: RecognisedModel | undefined,
+  wanted: WeightDType | undefined,
+): Output[] {
+  const asWanted = ({ dtype }: StoredTensor): DType =>
+    wanted && !isBlockType(wanted) && (floating.has(dtype) || isBlockType(dtype)) ? wanted : dtype;
+  const stored = [...checkpoint.tensors.values()].map((tensor) => ({
+    name: tensor.name,
+    tensor,
+    dtype: asWanted(tensor),
+  }));
+  if (!model) return stored;
+  const embedding = model.tensors.get("emb.weight");
+  const head = model.tensors.get("head.weight");
+  const outputs =
+    head && head === embedding ? [...stored, { name: "head.weight", tensor: head, dtype: asWanted(head) }] : stored;
+  if (!wanted || !isBlockType(wanted)) return outputs;
+  const types = matrixTypes(model.graph, model.tensors, wanted);
+  const blocks = new Map<string, BlockType>();
+  for (const [{ name }, type] of types) {
+    const own = head === embedding && name === "head.weight" ? name : model.tensors.get(name)?.name;
+    if (own !== undefined && isBlockType(type)) blocks.set(own, type);
   }
-  return types;
+  return outputs.map((output) => ({ ...output, dtype: blocks.get(output.name) ?? output.dtype }));
 }
 
 /** A machine to quantize on, started when it is first needed: native, or WebAssembly where there is no compiler. */
@@ -107,7 +150,15 @@ class QuantizingMachine {
     if (!room || room.bytes.length < size) room = this.#started.machine.allocate(size);
     this.#started.room = room;
     await this.#started.quantizer.quantize(tensor, dtype, room.address);
-    yield room.bytes.subarray(0, size);
+    const blocks = room.bytes.subarray(0, size);
+    const clamped = clampedBlocks(blocks, dtype);
+    if (clamped > 0) {
+      throw new CheckpointError(
+        tensor.source.name,
+        `tensor ${tensor.name}: ${clamped} block${clamped === 1 ? " has a weight" : "s have weights"} too large for the scale of ${dtype}, which is at most 65504; bf16 or f32 hold them`,
+      );
+    }
+    yield blocks;
   }
 
   async dispose(): Promise<void> {

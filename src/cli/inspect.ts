@@ -1,8 +1,9 @@
-// rwkv inspect: what a checkpoint holds. Tensors are passed through once, a few MiB at a time, to warn of values that are
-// not numbers; nothing is loaded.
+// rwkv inspect: what a checkpoint holds. Its bytes are read, a few MiB at a time, to compare them with the checksums of the file
+// and to warn of values that are not numbers or all zeros; nothing is loaded.
 
 import type { Command } from "commander";
-import { byteLengthOf, type Checkpoint, type StoredTensor } from "../checkpoints/checkpoint.js";
+import { byteLengthOf, type Checkpoint, type Metadata, type StoredTensor } from "../checkpoints/checkpoint.js";
+import { checksummedRanges, matchesChecksum } from "../checkpoints/checksums.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { tensorPieces } from "../checkpoints/read-tensor.js";
 import { type DType, elementCount } from "../dtypes.js";
@@ -11,7 +12,7 @@ import type { ModelSize } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
 import { formatBytes, note, progressBar } from "./terminal.js";
 
-/** Above this size only the beginning of every tensor is looked at. */
+/** Above this size checksums are not compared, and only the beginning of every tensor is looked at. */
 const fullCheckLimit = 2 ** 30;
 const sampledElements = 2 ** 18;
 
@@ -29,6 +30,10 @@ interface Inspection {
   parameters: number;
   bytes: number;
   dtypes: Partial<Record<DType, number>>;
+  /** Whether the bytes are those that were written; null where the file has no checksums, or is too large to compare them. */
+  intact: boolean | null;
+  /** What the file says beside its tensors. */
+  metadata: Metadata;
   warnings: string[];
   tensors: { name: string; dtype: DType; shape: readonly number[] }[];
 }
@@ -52,10 +57,8 @@ Examples:
         const inspection = await inspect(checkpoint);
         process.stdout.write(options.json ? `${JSON.stringify(inspection, null, 2)}\n` : report(inspection));
         for (const warning of inspection.warnings) note(`warning: ${warning}`);
-        if (inspection.problem) {
-          note(`error: ${inspection.problem}`);
-          process.exitCode = 1;
-        }
+        if (inspection.problem) note(`error: ${inspection.problem}`);
+        if (inspection.problem || inspection.intact === false) process.exitCode = 1;
       } finally {
         await checkpoint.close();
       }
@@ -66,16 +69,42 @@ async function inspect(checkpoint: Checkpoint): Promise<Inspection> {
   const tensors = [...checkpoint.tensors.values()];
   const dtypes: Partial<Record<DType, number>> = {};
   for (const { dtype } of tensors) dtypes[dtype] = (dtypes[dtype] ?? 0) + 1;
+  const bytes = tensors.reduce((sum, tensor) => sum + byteLengthOf(tensor), 0);
+  const damaged = bytes > fullCheckLimit ? undefined : await damagedTensors(tensors);
   return {
     file: checkpoint.name,
     format: checkpoint.format,
     ...recognise(checkpoint),
     parameters: tensors.reduce((sum, tensor) => sum + elementCount(tensor.shape), 0),
-    bytes: tensors.reduce((sum, tensor) => sum + byteLengthOf(tensor), 0),
+    bytes,
     dtypes,
-    warnings: await invalidValues(tensors),
+    intact: damaged ? damaged.length === 0 : null,
+    metadata: checkpoint.metadata,
+    warnings: [
+      ...(damaged ?? []).map((names) => `${names}: the bytes do not match their checksum; the file is damaged`),
+      ...(await suspiciousValues(tensors, bytes)),
+    ],
     tensors: tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape })),
   };
+}
+
+/** The names of tensors whose bytes are not those that were written; undefined where the file has no checksums. */
+async function damagedTensors(tensors: readonly StoredTensor[]): Promise<string[] | undefined> {
+  const ranges = checksummedRanges(tensors);
+  if (ranges.length === 0) return undefined;
+  const total = ranges.reduce((sum, { size }) => sum + size, 0);
+  const bar = progressBar("comparing checksums");
+  const damaged: string[] = [];
+  let done = 0;
+  for (const range of ranges) {
+    const matches = await matchesChecksum(range, (read) => {
+      done += read;
+      bar.update(done, total);
+    });
+    if (!matches) damaged.push(`tensor ${range.tensors.join(", ")}`);
+  }
+  bar.stop();
+  return damaged;
 }
 
 function recognise(checkpoint: Checkpoint): ({ version: string } & ModelSize) | { version: null; problem: string } {
@@ -88,50 +117,92 @@ function recognise(checkpoint: Checkpoint): ({ version: string } & ModelSize) | 
   }
 }
 
-/** A line for each tensor with NaN or infinite values. */
-async function invalidValues(tensors: readonly StoredTensor[]): Promise<string[]> {
+/** A line for each tensor with NaN or infinite values, and one about matrices of nothing but zeros. */
+async function suspiciousValues(tensors: readonly StoredTensor[], total: number): Promise<string[]> {
   const warnings: string[] = [];
-  const total = tensors.reduce((sum, tensor) => sum + byteLengthOf(tensor), 0);
+  const zeros: string[] = [];
   const bar = progressBar("checking values");
   let done = 0;
   for (const tensor of tensors) {
-    const part = total > fullCheckLimit ? beginningOf(tensor) : tensor;
-    let invalid = 0;
-    for await (const piece of tensorPieces(part, tensor.dtype)) invalid += countInvalid(piece, tensor.dtype);
+    const part = total > fullCheckLimit ? beginningOf(tensor) : withoutChecksum(tensor);
+    const { invalid, firstInvalid, allZero } = await examine(part);
     if (invalid > 0) {
+      const row = tensor.shape.length === 2 ? Math.floor(firstInvalid / (tensor.shape[1] as number)) : undefined;
       warnings.push(
-        `tensor ${tensor.name} has ${part === tensor ? "" : "at least "}${invalid} values that are NaN or infinite`,
+        `tensor ${tensor.name} has ${total > fullCheckLimit ? "at least " : ""}${invalid} value${invalid === 1 ? "" : "s"} ` +
+          `that ${invalid === 1 ? "is" : "are"} NaN or infinite, the first ${row === undefined ? `at ${firstInvalid}` : `in row ${row}`}`,
       );
     }
+    if (allZero && tensor.shape.length === 2) zeros.push(tensor.name);
     done += byteLengthOf(tensor);
     bar.update(done, total);
   }
   bar.stop();
+  if (zeros.length > 0) {
+    const shown = zeros.slice(0, 5).join(", ");
+    warnings.push(
+      `${zeros.length} matri${zeros.length === 1 ? "x holds" : "ces hold"} nothing but zeros (${shown}${zeros.length > 5 ? ", ..." : ""}): ` +
+        "an untrained model, or a download that was not finished",
+    );
+  }
   return warnings;
+}
+
+/** So that damage, which is reported by itself, does not end the examination of values. */
+function withoutChecksum({ checksum: _, ...tensor }: StoredTensor): StoredTensor {
+  return tensor;
 }
 
 function beginningOf(tensor: StoredTensor): StoredTensor {
   const width = tensor.shape.at(-1) ?? 1;
-  return { ...tensor, shape: [Math.min(width, sampledElements)], strides: [tensor.strides.at(-1) ?? 1] };
+  return {
+    ...withoutChecksum(tensor),
+    shape: [Math.min(width, sampledElements)],
+    strides: [tensor.strides.at(-1) ?? 1],
+  };
 }
 
-/** Floats whose exponent bits are all set. */
-function countInvalid(bytes: Uint8Array, dtype: DType): number {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  let count = 0;
-  if (dtype === "f32") {
-    for (let at = 0; at < bytes.length; at += 4) if ((view.getUint32(at, true) & 0x7f800000) === 0x7f800000) count++;
-  } else if (dtype === "f16" || dtype === "bf16") {
-    const exponent = dtype === "f16" ? 0x7c00 : 0x7f80;
-    for (let at = 0; at < bytes.length; at += 2) if ((view.getUint16(at, true) & exponent) === exponent) count++;
-  } else if (dtype === "f64") {
-    for (let at = 0; at < bytes.length; at += 8) if (!Number.isFinite(view.getFloat64(at, true))) count++;
+async function examine(tensor: StoredTensor): Promise<{ invalid: number; firstInvalid: number; allZero: boolean }> {
+  const result = { invalid: 0, firstInvalid: -1, allZero: byteLengthOf(tensor) > 0 };
+  const isInvalid = invalidTest(tensor.dtype);
+  let before = 0;
+  for await (const piece of tensorPieces(tensor, tensor.dtype)) {
+    result.allZero &&= piece.every((byte) => byte === 0);
+    if (!isInvalid) continue;
+    const view = new DataView(piece.buffer, piece.byteOffset, piece.byteLength);
+    const count = piece.byteLength / isInvalid.size;
+    for (let i = 0; i < count; i++) {
+      if (!isInvalid.test(view, i * isInvalid.size)) continue;
+      if (result.invalid++ === 0) result.firstInvalid = before + i;
+    }
+    before += count;
   }
-  return count;
+  return result;
+}
+
+/** How to tell a value that is NaN or infinite: all bits of its exponent are set. */
+function invalidTest(dtype: DType): { size: number; test: (view: DataView, at: number) => boolean } | undefined {
+  switch (dtype) {
+    case "f64":
+      return { size: 8, test: (view, at) => !Number.isFinite(view.getFloat64(at, true)) };
+    case "f32":
+      return { size: 4, test: (view, at) => (view.getUint32(at, true) & 0x7f800000) === 0x7f800000 };
+    case "f16":
+      return { size: 2, test: (view, at) => (view.getUint16(at, true) & 0x7c00) === 0x7c00 };
+    case "bf16":
+      return { size: 2, test: (view, at) => (view.getUint16(at, true) & 0x7f80) === 0x7f80 };
+    default:
+      return undefined;
+  }
+}
+
+/** Text from a file, without characters that would steer the terminal. */
+function printable(text: string): string {
+  return text.replace(/\p{Cc}+/gu, " ");
 }
 
 function report(inspection: Inspection): string {
-  const { version, layers, width, hidden, vocabulary, parameters, bytes, dtypes } = inspection;
+  const { version, layers, width, hidden, vocabulary, parameters, bytes, dtypes, intact, metadata } = inspection;
   const types = Object.entries(dtypes).map(([dtype, count]) => `${dtype} (${count} tensors)`);
   const lines = [
     `file        ${inspection.file}`,
@@ -142,11 +213,13 @@ function report(inspection: Inspection): string {
       : [`size        ${layers} layers, width ${width}, hidden ${hidden}, vocabulary ${vocabulary}`]),
     `parameters  ${parameters.toLocaleString("en-US")}`,
     `weights     ${formatBytes(bytes)}, ${types.join(", ")}`,
+    ...(intact === null ? [] : [`checksums   ${intact ? "match" : "do not match: the file is damaged"}`]),
+    ...Object.entries(metadata).map(([key, text]) => `${printable(key)}  ${printable(text).slice(0, 100)}`),
     "",
   ];
-  const longest = Math.max(0, ...inspection.tensors.map(({ name }) => name.length));
+  const longest = inspection.tensors.reduce((most, { name }) => Math.max(most, name.length), 0);
   for (const { name, dtype, shape } of inspection.tensors) {
-    lines.push(`${name.padEnd(longest)}  ${dtype.padEnd(4)}  [${shape.join(", ")}]`);
+    lines.push(`${printable(name).padEnd(longest)}  ${dtype.padEnd(4)}  [${shape.join(", ")}]`);
   }
   return `${lines.join("\n")}\n`;
 }

@@ -30,8 +30,10 @@ export interface ModelDefinition {
   readonly version: string;
   /** Whether tensors of these canonical names are a model of this version. */
   matches(names: ReadonlySet<string>): boolean;
-  /** The canonical name of a tensor that another library stores under `name`. */
+  /** The canonical name of a tensor that another library stores under `name`, once the names of wrappers are taken off. */
   canonicalName(name: string): string;
+  /** Parts that models of this version may have and that are not built here, by their tensors' canonical names. */
+  readonly unsupportedParts: readonly (readonly [description: string, mark: RegExp])[];
   /** Reads the dimensions; undefined if a tensor that they are read from is missing or has too few dimensions. */
   sizeOf(tensors: ReadonlyMap<string, NamedShape>): ModelSize | undefined;
   build(size: ModelSize, options: BuildOptions): Graph;

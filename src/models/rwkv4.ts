@@ -66,7 +66,6 @@ function build(size: ModelSize, { layerNormEpsilon, dropout = 0 }: BuildOptions)
 
 /** Hugging Face's RwkvModel and the names of RWKV-LM, part by part. */
 const huggingFaceParts: readonly (readonly [RegExp, string])[] = [
-  [/^rwkv\./, ""],
   [/^embeddings\./, "emb."],
   [/\.pre_ln\./, ".ln0."],
   [/\.attention\./, ".att."],
@@ -80,12 +79,22 @@ export const rwkv4: ModelDefinition = {
   version: "4",
 
   matches(names) {
+    const has = (mark: RegExp) => [...names].some((name) => mark.test(name));
     return (
-      names.has("blocks.0.att.time_first") &&
-      names.has("blocks.0.att.time_mix_k") &&
-      !names.has("blocks.0.att.ln_x.weight")
+      has(/^blocks\.\d+\.att\.time_first$/) &&
+      has(/^blocks\.\d+\.att\.time_mix_k$/) &&
+      !has(/^blocks\.\d+\.att\.ln_x\.weight$/)
     );
   },
+
+  // RWKV-LM's model.py has them behind options (pre_ffn, tiny_att_dim, head_qk, my_pos_emb).
+  unsupportedParts: [
+    ["channel mixing in place of the first time mixing (pre_ffn)", /^blocks\.\d+\.ffnPre\./],
+    ["tiny attention (RWKV-4a and 4b)", /^blocks\.\d+\.tiny_\w+/],
+    ["attention in the head (head_qk)", /^(head_[qk]\.weight|copy_mask)$/],
+    ["position embeddings (my_pos_emb)", /(^|\.)pos_emb_[xy]$/],
+    ["low-rank additions (LoRA), which must be merged into the weights first", /\.(lora_[AB]|base_layer)\b/],
+  ],
 
   canonicalName(name) {
     return huggingFaceParts.reduce((result, [pattern, replacement]) => result.replace(pattern, replacement), name);

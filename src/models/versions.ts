@@ -1,21 +1,16 @@
 // Finds out which RWKV version a checkpoint is, and binds its tensors to that version's graph.
 
-import type { Checkpoint, StoredTensor } from "../checkpoints/checkpoint.js";
+import type { Checkpoint, Metadata, StoredTensor } from "../checkpoints/checkpoint.js";
 import { isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import type { Graph } from "../graph/graph.js";
+import { describeConverted, describeShard, describeUnknown } from "./explain-checkpoint.js";
 import type { ModelDefinition, ModelSize } from "./model-definition.js";
 import { rwkv4 } from "./rwkv4.js";
+import { nameInModel } from "./tensor-names.js";
 
 /** Every version that can be run. */
 const definitions: readonly ModelDefinition[] = [rwkv4];
-
-/** Versions that are known by their tensors, but cannot be run yet. */
-const unsupported: readonly (readonly [version: string, mark: string])[] = [
-  ["7", "blocks.0.att.x_r"],
-  ["6", "blocks.0.att.time_maa_x"],
-  ["5", "blocks.0.att.ln_x.weight"],
-];
 
 /** A checkpoint understood: version, size, graph, and the stored tensor of every weight. */
 export interface BoundModel {
@@ -24,6 +19,11 @@ export interface BoundModel {
   readonly graph: Graph;
   /** By canonical name. */
   readonly tensors: ReadonlyMap<string, StoredTensor>;
+}
+
+/** A checkpoint understood, and what a file with the same tensors must say so that it means the same. */
+export interface RecognisedModel extends BoundModel {
+  readonly metadata: Metadata;
 }
 
 const floating = new Set(["f64", "f32", "f16", "bf16"]);
@@ -37,32 +37,36 @@ const maxProblemsShown = 40;
  * @throws CheckpointError when it is no RWKV model, of a version that cannot be run, or has tensors missing, extra or of
  *   wrong shape or type (all of them listed)
  */
-export function bindModel(checkpoint: Checkpoint, { dropout = 0 }: { dropout?: number } = {}): BoundModel {
-  const definition = definitions.find((d) => d.matches(canonicalNames(checkpoint, d)));
-  if (!definition) throw unknownModel(checkpoint);
+export function bindModel(checkpoint: Checkpoint, { dropout = 0 }: { dropout?: number } = {}): RecognisedModel {
+  const names = [...checkpoint.tensors.keys()].map(nameInModel);
+  const converted = describeConverted(checkpoint, names);
+  if (converted) throw new CheckpointError(checkpoint.name, `this holds ${converted}`);
+  const definition = definitions.find((d) => d.matches(new Set(names.map((name) => d.canonicalName(name)))));
+  if (!definition) {
+    const runnable = definitions.map(({ version }) => version);
+    throw new CheckpointError(checkpoint.name, describeUnknown(names, runnable) + describeShard(checkpoint.name));
+  }
   const tensors = canonicalTensors(checkpoint, definition);
+  checkParts(checkpoint, definition, tensors);
   const size = definition.sizeOf(tensors);
   if (!size || size.layers > maxLayers) {
     throw new CheckpointError(
       checkpoint.name,
       `RWKV-${definition.version}: expected matrices emb.weight and blocks.0.ffn.key.weight and at most ${maxLayers} layers, ` +
-        `found ${size ? `${size.layers} layers` : "no such matrices"}`,
+        `found ${size ? `${size.layers} layers` : "no such matrices"}${describeShard(checkpoint.name)}`,
     );
   }
-  const graph = definition.build(size, { layerNormEpsilon: layerNormEpsilon(checkpoint), dropout });
+  const epsilon = layerNormEpsilon(checkpoint);
+  const graph = definition.build(size, { layerNormEpsilon: epsilon, dropout });
   checkTensors(checkpoint, definition, graph, tensors);
   checkConfig(checkpoint, size);
-  return { version: definition.version, size, graph, tensors };
-}
-
-function canonicalNames(checkpoint: Checkpoint, definition: ModelDefinition): Set<string> {
-  return new Set([...checkpoint.tensors.keys()].map((name) => definition.canonicalName(name)));
+  return { version: definition.version, size, graph, tensors, metadata: epsilonMetadata(epsilon) };
 }
 
 function canonicalTensors(checkpoint: Checkpoint, definition: ModelDefinition): Map<string, StoredTensor> {
   const tensors = new Map<string, StoredTensor>();
   for (const [name, tensor] of checkpoint.tensors) {
-    const canonical = definition.canonicalName(name);
+    const canonical = definition.canonicalName(nameInModel(name));
     if (tensors.has(canonical)) throw new CheckpointError(checkpoint.name, `two tensors stand for ${canonical}`);
     tensors.set(canonical, tensor);
   }
@@ -71,6 +75,19 @@ function canonicalTensors(checkpoint: Checkpoint, definition: ModelDefinition): 
     tensors.set("head.weight", embedding);
   }
   return tensors;
+}
+
+/** @throws CheckpointError for a model with parts that are not built here, which would be wrong without them */
+function checkParts(checkpoint: Checkpoint, definition: ModelDefinition, tensors: ReadonlyMap<string, StoredTensor>) {
+  for (const [description, mark] of definition.unsupportedParts) {
+    const found = [...tensors.keys()].find((name) => mark.test(name));
+    if (found === undefined) continue;
+    throw new CheckpointError(
+      checkpoint.name,
+      `an RWKV-${definition.version} model with ${description}, which this version of the package does not run ` +
+        `(tensor ${tensors.get(found)?.name})`,
+    );
+  }
 }
 
 function checkTensors(
@@ -85,7 +102,7 @@ function checkTensors(
     const tensor = tensors.get(weight.name);
     const found = tensor && (weight.op === "vector" ? withoutOnes(tensor.shape) : tensor.shape);
     const shape = weight.op === "vector" ? withoutOnes(weight.shape) : weight.shape;
-    if (!tensor || !found) problems.push(`missing ${weight.name} [${weight.shape.join(", ")}]`);
+    if (!tensor || !found) problems.push(`missing ${weight.name} [${weight.shape.join(", ")}]${remarkOn(weight.name)}`);
     else if (found.join() !== shape.join()) {
       problems.push(`${tensor.name}: expected shape [${weight.shape.join(", ")}], found [${tensor.shape.join(", ")}]`);
     } else if (!floating.has(tensor.dtype) && !(weight.op === "matrix" && isBlockType(tensor.dtype)))
@@ -97,8 +114,14 @@ function checkTensors(
   if (problems.length > shown.length) shown.push(`\n  and ${problems.length - shown.length} more`);
   throw new CheckpointError(
     checkpoint.name,
-    `not a whole RWKV-${definition.version} model, ${problems.length} tensor(s) are wrong:${shown.join("")}`,
+    `not a whole RWKV-${definition.version} model, ${problems.length} tensor(s) are wrong${describeShard(checkpoint.name)}:${shown.join("")}`,
   );
+}
+
+function remarkOn(missing: string): string {
+  return missing === "head.weight"
+    ? ' (where it is the same as emb.weight, a config.json beside model.safetensors must say "tie_word_embeddings": true)'
+    : "";
 }
 
 /** RWKV-LM stores vectors as [D] or [1, 1, D]; dimensions of 1 do not matter to them. */
@@ -106,33 +129,40 @@ function withoutOnes(shape: readonly number[]): number[] {
   return shape.filter((dimension) => dimension !== 1);
 }
 
-/** A config.json beside the file must agree with the tensors; they decide what is loaded. */
+/** A config.json that is the model's must agree with the tensors; they decide what is loaded. */
 function checkConfig(checkpoint: Checkpoint, size: ModelSize): void {
   const claims: readonly (readonly [string, number])[] = [
     ["num_hidden_layers", size.layers],
     ["hidden_size", size.width],
     ["vocab_size", size.vocabulary],
   ];
-  if (checkpoint.config?.["model_type"] !== "rwkv") return;
   const wrong = claims.filter(([key, value]) => (checkpoint.config?.[key] ?? value) !== value);
   if (wrong.length === 0) return;
-  const list = wrong.map(([key, value]) => `${key} ${String(checkpoint.config?.[key])}, the tensors say ${value}`);
+  const list = wrong.map(([key, value]) => {
+    const claim = JSON.stringify(checkpoint.config?.[key]).slice(0, 60);
+    return `${key} ${claim}, the tensors say ${value}`;
+  });
   throw new CheckpointError(checkpoint.name, `config.json beside it says ${list.join("; ")}`);
 }
 
-function layerNormEpsilon(checkpoint: Checkpoint): number {
-  const epsilon = checkpoint.config?.["layer_norm_epsilon"];
-  return typeof epsilon === "number" && epsilon > 0 ? epsilon : 1e-5;
+/** The key of a file's metadata under which its epsilon is kept where it is not the usual one. */
+const epsilonKey = "rwkv.layer_norm_epsilon";
+const usualEpsilon = 1e-5;
+
+/** From the file itself, else from its config.json. */
+function layerNormEpsilon({ name, metadata, config }: Checkpoint): number {
+  const [where, value] = Object.hasOwn(metadata, epsilonKey)
+    ? [`metadata ${epsilonKey}`, metadata[epsilonKey]]
+    : ["config.json beside it: layer_norm_epsilon", config?.["layer_norm_epsilon"] ?? usualEpsilon];
+  const epsilon = where.startsWith("metadata") ? Number(value) : value;
+  if (typeof epsilon === "number" && epsilon > 0 && epsilon < 1) return epsilon;
+  throw new CheckpointError(
+    name,
+    `${where}: expected a number between 0 and 1, found ${JSON.stringify(value).slice(0, 60)}`,
+  );
 }
 
-function unknownModel(checkpoint: Checkpoint): CheckpointError {
-  const known = unsupported.find(([, mark]) => checkpoint.tensors.has(mark));
-  if (known) {
-    return new CheckpointError(checkpoint.name, `an RWKV-${known[0]} model; this version of the package runs RWKV-4`);
-  }
-  const sample = [...checkpoint.tensors.keys()].slice(0, 3).join(", ");
-  return new CheckpointError(
-    checkpoint.name,
-    `not an RWKV model: expected tensors such as blocks.0.att.time_first, found ${sample || "none"}`,
-  );
+/** So that a written file keeps its epsilon without the config.json. */
+function epsilonMetadata(epsilon: number): Metadata {
+  return epsilon === usualEpsilon ? {} : { [epsilonKey]: String(epsilon) };
 }

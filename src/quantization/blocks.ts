@@ -3,6 +3,9 @@
 
 import { type BlockType, float16Bits, float16Value } from "../dtypes.js";
 
+/** The number of the layout, which files state. A change of the order of bytes takes the next, so that no file is misread. */
+export const blockLayout = 1;
+
 /** Inputs of a block, which share a scale. */
 export const blockInputs = 32;
 /** Outputs whose bytes lie side by side. */
@@ -176,6 +179,21 @@ function extremeOf(w: Float32Array): number {
 function scaleBits(scale: number): number {
   const bits = float16Bits(scale);
   return (bits & 0x7fff) === 0x7c00 ? (bits & 0x8000) | 0x7bff : bits;
+}
+
+/**
+ * How many blocks of a matrix have the largest scale that there is: their weights were too large, and are not what they were.
+ *
+ * @param bytes of whole groups
+ */
+export function clampedBlocks(bytes: Uint8Array, dtype: BlockType): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const pairBytes = scaleBytes + 2 * blockBytes[dtype];
+  let count = 0;
+  for (let pair = 0; pair < bytes.length; pair += pairBytes) {
+    for (let at = pair; at < pair + scaleBytes; at += 2) if ((view.getUint16(at, true) & 0x7fff) === 0x7bff) count++;
+  }
+  return count;
 }
 
 /** What a row of x is multiplied as: quantized in blocks of 8 bits, and back. */

@@ -2,7 +2,7 @@
 // the result is written as a model that anyone can load.
 
 import type { Parameter, TrainableModel } from "../backends/training.js";
-import type { Checkpoint, StoredTensor } from "../checkpoints/checkpoint.js";
+import type { Checkpoint, Metadata, StoredTensor } from "../checkpoints/checkpoint.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { readFloat32, tensorPieces } from "../checkpoints/read-tensor.js";
 import type { WritableTensor } from "../checkpoints/writer.js";
@@ -24,6 +24,8 @@ import { trainableModel } from "./trainable-model.js";
 export interface ModelSetup {
   readonly size: ModelSize;
   readonly model: TrainableModel;
+  /** What its files say beside the tensors. */
+  readonly metadata: Metadata;
   /** For runs that learn the first state. */
   readonly state?: TunedState & { readonly fingerprint: number };
   /** All weights of the model as they are now, additions merged. */
@@ -58,6 +60,7 @@ function newModel(recipe: Recipe, vocabulary: number): ModelSetup {
   const tensors = initializeRwkv4(graph.weights, { size, embeddingRange: learningRate, random });
   return {
     size,
+    metadata: {},
     model: { ...model, tensors },
     weights: (parameters, dtype) => learnedTensors(graph, tensors, parameters, [], dtype),
     async close() {},
@@ -67,7 +70,7 @@ function newModel(recipe: Recipe, vocabulary: number): ModelSetup {
 async function checkpointModel(recipe: Recipe, checkpoint: Checkpoint, vocabulary: number): Promise<ModelSetup> {
   const { dropout, lora, tuneState, seed } = recipe;
   const bound = bindModel(checkpoint, { dropout });
-  const { graph, size, tensors } = bound;
+  const { graph, size, tensors, metadata } = bound;
   if (vocabulary > size.vocabulary) {
     throw new TrainingError(
       `the tokenizer has ${vocabulary} tokens, the model ${checkpoint.name} only ${size.vocabulary}: they do not belong together`,
@@ -79,6 +82,7 @@ async function checkpointModel(recipe: Recipe, checkpoint: Checkpoint, vocabular
     const all = new Map([...tensors, ...state.tensors]);
     return {
       size,
+      metadata,
       model: trainableModel(graph, all, { ...recipe, weights: [], states: state.weights }),
       state: { ...state, fingerprint: await fingerprintOf(bound) },
       weights: (_, dtype) => learnedTensors(graph, tensors, [], [], dtype),
@@ -91,6 +95,7 @@ async function checkpointModel(recipe: Recipe, checkpoint: Checkpoint, vocabular
     const weights = adapted.additions.flatMap(({ down, up }) => [down, up]);
     return {
       size,
+      metadata,
       model: trainableModel(adapted.graph, all, { ...recipe, weights }),
       weights: (parameters, dtype) => learnedTensors(graph, tensors, parameters, adapted.additions, dtype),
       close,
@@ -98,6 +103,7 @@ async function checkpointModel(recipe: Recipe, checkpoint: Checkpoint, vocabular
   }
   return {
     size,
+    metadata,
     model: trainableModel(graph, tensors, { ...recipe, weights: graph.weights }),
     weights: (parameters, dtype) => learnedTensors(graph, tensors, parameters, [], dtype),
     close,

@@ -10,6 +10,7 @@ import { appendFile, mkdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomically } from "#platform/file-writer";
 import type { Parameter } from "../backends/training.js";
+import type { Metadata } from "../checkpoints/checkpoint.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { readTensorInto } from "../checkpoints/read-tensor.js";
 import { writeSafetensors } from "../checkpoints/write-safetensors.js";
@@ -111,8 +112,8 @@ export class RunFolder {
     await appendFile(this.file("log.jsonl"), `${JSON.stringify(entry)}\n`);
   }
 
-  async saveModel(tensors: readonly WritableTensor[]): Promise<void> {
-    await writeSafetensors(this.file("model.safetensors"), tensors);
+  async saveModel(tensors: readonly WritableTensor[], metadata: Metadata): Promise<void> {
+    await writeSafetensors(this.file("model.safetensors"), tensors, { metadata });
   }
 
   async saveCheckpoint(

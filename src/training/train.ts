@@ -287,7 +287,7 @@ class Run {
   async #writeFiles(): Promise<void> {
     const { parameters } = this.#runtime;
     const { state } = this.#setup;
-    await this.#folder.saveModel(this.#setup.weights(parameters, this.#recipe.dtype));
+    await this.#folder.saveModel(this.#setup.weights(parameters, this.#recipe.dtype), this.#setup.metadata);
     if (state) {
       const values = new Float32Array(this.#emptyState.length);
       this.#begin({ values });

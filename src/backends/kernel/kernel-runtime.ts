@@ -37,7 +37,7 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
   const { graph } = model;
   const types = matrixTypes(graph, model.tensors, options.dtype);
   checkCapacity(machine, model, types);
-  const matrices = await placeMatrices(machine, model, types, options.onProgress);
+  const matrices = await placeMatrices(machine, model, types, options.onProgress, undefined, options.onNotice);
   const vectorBlocks = new Map<Vector, Block>();
   const quantized = new Set([...types.keys()].filter((weight) => isBlockType(types.get(weight) as WeightDType)));
   // The plan is made while the vectors, hundreds of small reads, come.

@@ -1,8 +1,8 @@
 // Brings the weight matrices of a model into a kernel machine's memory.
 
 import { byteLengthOf, type StoredTensor } from "../../checkpoints/checkpoint.js";
-import { readTensorInto } from "../../checkpoints/read-tensor.js";
-import { isBlockType, type WeightDType, weightDTypes } from "../../dtypes.js";
+import { describeOverflow, readTensorInto } from "../../checkpoints/read-tensor.js";
+import { isBlockType, noOverflow, type WeightDType, weightDTypes } from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
 import type { Graph, WeightNode } from "../../graph/graph.js";
 import { matrixTypes, tensorOf } from "../weights.js";
@@ -59,6 +59,7 @@ export async function placeMatrices(
   types: ReadonlyMap<WeightNode, WeightDType>,
   onProgress?: (done: number, total: number) => void,
   changing: ReadonlySet<WeightNode> = new Set(),
+  onNotice?: (message: string) => void,
 ): Promise<Map<WeightNode, PlacedMatrix>> {
   const matrices = new Map<WeightNode, PlacedMatrix>();
   const quantizer = new Quantizer(machine);
@@ -71,8 +72,11 @@ export async function placeMatrices(
       matrices.set(weight, { address: mapped, dtype });
     } else {
       const block = machine.allocate(byteLengthOf({ dtype, shape: weight.shape }));
-      if (!isBlockType(dtype)) await readTensorInto(tensor, dtype, block.bytes);
-      else if (tensor.dtype === dtype) await tensor.source.readInto(tensor.offset, block.bytes);
+      if (!isBlockType(dtype)) {
+        const overflow = noOverflow();
+        await readTensorInto(tensor, dtype, block.bytes, overflow);
+        if (overflow.count > 0) onNotice?.(describeOverflow(tensor, dtype, overflow));
+      } else if (tensor.dtype === dtype) await tensor.source.readInto(tensor.offset, block.bytes);
       else await quantizer.quantize(tensor, dtype, block.address);
       matrices.set(weight, { address: block.address, dtype, bytes: () => block.bytes });
     }

@@ -1,13 +1,14 @@
 // The reference backend: walks the graph node by node in plain TypeScript, float32 weights, one thread. It is the truth
 // that tests hold the kernels against, and slow on purpose.
 
-import { tensorPieces } from "../../checkpoints/read-tensor.js";
+import { describeOverflow, tensorPieces } from "../../checkpoints/read-tensor.js";
 import {
   type BlockType,
   bytesPerElement,
   convertElements,
   elementCount,
   isBlockType,
+  noOverflow,
   type WeightDType,
 } from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
@@ -116,11 +117,13 @@ async function readMatrices(
     const bytes = new Uint8Array(values.buffer);
     const dtype = isBlockType(type) ? "f32" : type;
     let at = 0;
-    for await (const piece of tensorPieces(tensor, dtype)) {
+    const overflow = noOverflow();
+    for await (const piece of tensorPieces(tensor, dtype, overflow)) {
       const target = bytes.subarray(at, at + (piece.byteLength / bytesPerElement[dtype]) * 4);
       convertElements(piece, dtype, target, "f32");
       at += target.byteLength;
     }
+    if (overflow.count > 0) options.onNotice?.(describeOverflow(tensor, dtype, overflow));
     // What is stored in blocks of that type already has its values.
     if (isBlockType(type) && tensor.dtype !== type) roundToBlocks(values, width, type);
     matrices.set(weight, { rows, width, values });

@@ -15,6 +15,11 @@ export const embeddedModel: string = new URL("../../../embedded/model.safetensor
 /** Its tokenizer, which bundlers rename, too. */
 export const embeddedTokenizer: string = new URL("../../../embedded/tokenizer.json", import.meta.url).href;
 
+/** A URL as text. */
+export function resolvePath(url: string | URL): string {
+  return String(url);
+}
+
 /** A whole file as text. */
 export async function readText(url: string): Promise<string> {
   return new TextDecoder().decode(await httpBytes(url));

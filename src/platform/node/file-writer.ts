@@ -1,7 +1,8 @@
 // A file that appears under its name only when it is complete. src/platform/browser/file-writer.ts stands for it in pages.
 
+import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { CheckpointError } from "../../errors.js";
 
 /** Appends to a file and knows its position. */
@@ -12,30 +13,47 @@ export interface FileAppender {
   patch(position: number, bytes: Uint8Array): Promise<void>;
 }
 
+/** Temporary files of writes that have not ended, which are removed when the process exits. */
+const unfinished = new Set<string>();
+const removeUnfinished = () => {
+  for (const path of unfinished) rmSync(path, { force: true });
+};
+
 /**
- * Writes a file through a temporary one beside it, which is renamed when `write` has finished and removed when it fails.
+ * Writes a file through a temporary one beside it, which is renamed when `write` has finished and removed when it fails or
+ * the process exits. A process that a signal ends, without a handler that exits, leaves it behind. Writes to one path at the
+ * same time each have their own; the last to finish stays.
  *
- * @throws CheckpointError when the file cannot be written (no such folder, no permission, disk full)
+ * @throws CheckpointError when the file cannot be written (no such folder, no permission, disk full, not a regular file)
  */
 export async function writeFileAtomically(path: string, write: (file: FileAppender) => Promise<void>): Promise<void> {
-  const temporary = `${path}.${process.pid}.part`;
-  const removeOnExit = () => rmSync(temporary, { force: true });
+  const target = await realpath(path).catch(() => path); // what a symbolic link points to is replaced, not the link
+  const status = await stat(target).catch(() => undefined);
+  if (status && !status.isFile()) {
+    throw new CheckpointError(
+      path,
+      `cannot be written: expected a regular file, found ${status.isDirectory() ? "a folder" : "a device"}`,
+    );
+  }
+  const temporary = `${target}.${randomBytes(6).toString("hex")}.part`;
   let handle: FileHandle | undefined;
-  process.once("exit", removeOnExit);
+  if (unfinished.size === 0) process.on("exit", removeUnfinished);
+  unfinished.add(temporary);
   try {
-    handle = await open(temporary, "w");
+    handle = await open(temporary, "wx");
     await write(appender(handle));
     await handle.sync();
     await handle.close();
     handle = undefined;
-    await rename(temporary, path);
+    await rename(temporary, target);
   } catch (cause) {
     await handle?.close().catch(() => {});
-    await rm(temporary, { force: true });
+    await rm(temporary, { force: true }).catch(() => {});
     if ((cause as NodeJS.ErrnoException).syscall === undefined) throw cause;
     throw new CheckpointError(path, `cannot be written (${(cause as NodeJS.ErrnoException).code})`, { cause });
   } finally {
-    process.off("exit", removeOnExit);
+    unfinished.delete(temporary);
+    if (unfinished.size === 0) process.off("exit", removeUnfinished);
   }
 }
 

@@ -5,7 +5,7 @@ import { type FileHandle, open, readdir, readFile, stat } from "node:fs/promises
 import * as paths from "node:path";
 import { fileURLToPath } from "node:url";
 import { type ByteSource, checkRange } from "../../checkpoints/byte-source.js";
-import { CheckpointError } from "../../errors.js";
+import { CheckpointError, OptionError } from "../../errors.js";
 import type { OnDownload } from "../../http/download.js";
 import { fileUrlIn, folderUrl, isHttpUrl, lastNameOf } from "../../http/urls.js";
 
@@ -28,6 +28,19 @@ export function dirname(path: string): string {
 
 export function basename(path: string): string {
   return isHttpUrl(path) ? lastNameOf(path) : paths.basename(path);
+}
+
+/**
+ * The path that a path or a file: URL names; what is on the web keeps its URL.
+ *
+ * @throws OptionError for a URL of another kind
+ */
+export function resolvePath(path: string | URL): string {
+  const scheme = /^([a-z][a-z0-9+.-]+):\/\//i.exec(String(path))?.[1]?.toLowerCase();
+  if (typeof path === "string" && scheme === undefined) return path;
+  if (scheme === "file") return fileURLToPath(path);
+  if (isHttpUrl(String(path))) return String(path);
+  throw new OptionError("input", String(path), "a path, or a URL that begins with file:, http: or https:");
 }
 
 /** The names in a folder; undefined for what is none. Pages, which cannot list one, are told names to try. */
@@ -59,7 +72,7 @@ export async function readText(path: string): Promise<string> {
 export async function fileSource(path: string, onDownload?: OnDownload): Promise<ByteSource> {
   if (isHttpUrl(path)) return (await web()).httpSource(path, onDownload);
   const handle: FileHandle = await open(path, "r").catch((cause: NodeJS.ErrnoException) => {
-    throw new CheckpointError(path, openFailure(cause), { cause });
+    throw new CheckpointError(path, openFailure(path, cause), { cause });
   });
   let status: Stats;
   try {
@@ -91,8 +104,12 @@ export async function fileSource(path: string, onDownload?: OnDownload): Promise
   return source;
 }
 
-function openFailure(cause: NodeJS.ErrnoException): string {
-  if (cause.code === "ENOENT") return "no such file";
+function openFailure(path: string, cause: NodeJS.ErrnoException): string {
+  if (cause.code === "ENOENT") {
+    return path.startsWith("~/")
+      ? "no such file (~ was not expanded by the shell; write the whole path)"
+      : "no such file";
+  }
   if (cause.code === "EACCES") return "permission denied";
   return `cannot be opened (${cause.code ?? cause.message})`;
 }

@@ -1,0 +1,45 @@
+// What `load` and `openCheckpoint` take: a path or URL, or the bytes of a file in one of the forms that JavaScript has them in.
+
+import { resolvePath } from "#platform/files";
+import { OptionError } from "../errors.js";
+import { type ByteSource, blobSource, bytesSource } from "./byte-source.js";
+
+/**
+ * A checkpoint: a path (in a page a URL), a URL object, or the file itself as a Blob, a buffer or a view of one. Bytes are
+ * read where they are, not copied, so they must stay as they are while they are read.
+ */
+export type CheckpointInput = string | URL | Blob | ArrayBuffer | SharedArrayBuffer | ArrayBufferView;
+
+/**
+ * The path or URL that an input names, or a source of its bytes.
+ *
+ * @throws OptionError for anything else, such as a promise that was not awaited
+ */
+export function resolveInput(input: CheckpointInput): string | ByteSource {
+  if (isPath(input)) {
+    if (String(input) !== "") return resolvePath(input);
+  } else if (isBlob(input)) return blobSource(input);
+  else if (isBuffer(input)) return bytesSource("bytes", new Uint8Array(input));
+  else if (ArrayBuffer.isView(input)) {
+    return bytesSource("bytes", new Uint8Array(input.buffer, input.byteOffset, input.byteLength));
+  }
+  throw new OptionError(
+    "input",
+    input,
+    "the path or URL of a checkpoint, or its bytes (a Blob, an ArrayBuffer or a typed array)",
+  );
+}
+
+/** Whether an input names a file, beside which others may lie, rather than being its bytes. */
+export function isPath(input: CheckpointInput): input is string | URL {
+  return typeof input === "string" || input instanceof URL;
+}
+
+// By their names, since a buffer or Blob may come from another realm (an iframe, a test runner), where instanceof fails.
+function isBuffer(input: object): input is ArrayBuffer | SharedArrayBuffer {
+  return ["[object ArrayBuffer]", "[object SharedArrayBuffer]"].includes(Object.prototype.toString.call(input));
+}
+
+function isBlob(input: object): input is Blob {
+  return ["[object Blob]", "[object File]"].includes(Object.prototype.toString.call(input));
+}

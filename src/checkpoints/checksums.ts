@@ -1,0 +1,66 @@
+// Comparing what was read with the checksums that a file tells. Tensors that are mapped into memory are not read first, so
+// theirs are compared by `rwkv inspect` only.
+
+import { crc32 } from "../checksum.js";
+import { CheckpointError } from "../errors.js";
+import type { ByteSource } from "./byte-source.js";
+import { byteLengthOf, type ChecksummedRange, isContiguous, type StoredTensor } from "./checkpoint.js";
+
+/** Computes the checksum of a tensor whose bytes are read in order. */
+export interface RunningChecksum {
+  add(bytes: Uint8Array): void;
+  /** @throws CheckpointError when the bytes are not those that were written */
+  finish(): void;
+}
+
+/** For a tensor that is all of what its file has a checksum of; undefined for any other. */
+export function runningChecksum(tensor: StoredTensor): RunningChecksum | undefined {
+  const { checksum } = tensor;
+  if (!checksum || checksum.size !== byteLengthOf(tensor) || !isContiguous(tensor)) return undefined;
+  let crc = 0;
+  return {
+    add(bytes) {
+      crc = crc32(bytes, crc);
+    },
+    finish() {
+      if (crc === checksum.crc32) return;
+      throw new CheckpointError(
+        tensor.source.name,
+        `tensor ${tensor.name}: its bytes do not match their checksum: the file was damaged when it was copied or downloaded`,
+      );
+    },
+  };
+}
+
+/** A range that one or several tensors lie in. */
+export interface TensorRange extends ChecksummedRange {
+  readonly source: ByteSource;
+  readonly tensors: readonly string[];
+}
+
+/** The ranges with checksums that tensors lie in, each once. */
+export function checksummedRanges(tensors: Iterable<StoredTensor>): TensorRange[] {
+  const ranges = new Map<ChecksummedRange, TensorRange & { tensors: string[] }>();
+  for (const { name, source, checksum } of tensors) {
+    if (!checksum) continue;
+    const known = ranges.get(checksum);
+    if (known) known.tensors.push(name);
+    else ranges.set(checksum, { ...checksum, source, tensors: [name] });
+  }
+  return [...ranges.values()];
+}
+
+const pieceSize = 2 ** 20;
+
+/** Reads a range, and says whether its bytes are those that were written. */
+export async function matchesChecksum(range: TensorRange, onRead?: (bytes: number) => void): Promise<boolean> {
+  const piece = new Uint8Array(Math.min(pieceSize, range.size));
+  let crc = 0;
+  for (let at = 0; at < range.size; at += piece.length) {
+    const part = piece.subarray(0, Math.min(piece.length, range.size - at));
+    await range.source.readInto(range.offset + at, part);
+    crc = crc32(part, crc);
+    onRead?.(part.length);
+  }
+  return crc === range.crc32;
+}

@@ -1,0 +1,60 @@
+// Says what a checkpoint is that is no model that can be run: another RWKV version, one that was converted for another program,
+// a part of a model, or something else altogether.
+
+import type { Checkpoint } from "../checkpoints/checkpoint.js";
+
+/** Versions that are known by their tensors, but cannot be run yet; the first that fits. */
+const versions: readonly (readonly [version: string, mark: RegExp])[] = [
+  ["7", /(^|\.)(att|attn|attention)\.(x_r|r_k)$/],
+  ["6", /(^|\.)(att|attn|attention)\.time_maa_\w+$/],
+  ["5", /(^|\.)(att|attn|attention)\.ln_x\.weight$/],
+];
+
+/** Other things that are named like tensors of a model. */
+const others: readonly (readonly [description: string, mark: RegExp])[] = [
+  [
+    "a checkpoint to resume training from, of rwkv train; the model is model.safetensors in the same folder",
+    /^(weight|first|second)\/.*\bemb\.weight$/,
+  ],
+  [
+    "low-rank additions (LoRA) without the model that they belong to; merge the two and load the result",
+    /\.lora_[AB]\b/,
+  ],
+  ["a state that was tuned for another model, not a model", /\.att\.time_state$/],
+];
+
+/**
+ * Why a checkpoint must not be run although its tensors look like a model's: ChatRWKV's convert_model.py folds, scales and
+ * transposes them. It leaves its settings in the file, and integer weights have four vectors each.
+ */
+export function describeConverted(checkpoint: Checkpoint, names: Iterable<string>): string | undefined {
+  const strategy = Object.hasOwn(checkpoint.metadata, "_strategy") ? checkpoint.metadata["_strategy"] : undefined;
+  const integers = [...names].some((name) => /\.weight_[mr][xy]$/.test(name));
+  if (strategy === undefined && !integers) return undefined;
+  return (
+    `weights that ChatRWKV's convert_model.py made for its strategy ${strategy === undefined ? "of integers" : JSON.stringify(strategy)}, ` +
+    "which are folded, scaled and transposed; use the original .pth"
+  );
+}
+
+/** What a checkpoint is, of which no version that can be run has such tensors. */
+export function describeUnknown(names: readonly string[], runnable: readonly string[]): string {
+  const version = versions.find(([, mark]) => names.some((name) => mark.test(name)))?.[0];
+  if (version) {
+    return `an RWKV-${version} model; this version of the package runs ${runnable.map((v) => `RWKV-${v}`).join(", ")}`;
+  }
+  const other = others.find(([, mark]) => names.some((name) => mark.test(name)));
+  if (other) return `this is ${other[0]}`;
+  const sample = names
+    .slice(0, 3)
+    .map((name) => name.slice(0, 100))
+    .join(", ");
+  return `not an RWKV model: expected tensors such as blocks.0.att.time_first, found ${sample || "none"}`;
+}
+
+/** A remark for errors about a file whose name says that it is one of several. */
+export function describeShard(path: string): string {
+  const [, number, count] = /-(\d+)-of-(\d+)\.\w+$/.exec(path) ?? [];
+  if (!number || Number(count) < 2) return "";
+  return `; by its name it is shard ${Number(number)} of ${Number(count)}: open their index (.index.json) or their folder`;
+}
