@@ -109,8 +109,17 @@ describe("inspect", () => {
     bytes.writeFloatLE(Number.NaN, checkpoint.tensors.get("emb.weight")!.offset);
     await checkpoint.close();
     await writeFile(path, bytes);
-    const { stderr, code } = await rwkv(["inspect", path]);
-    expect([code, stderr]).toEqual([0, "warning: tensor emb.weight has 1 values that are NaN or infinite\n"]);
+    // The edit shows in the checksum, too, and is no reason not to look at the values.
+    const { stdout, stderr, code } = await rwkv(["inspect", path]);
+    expect(stdout).toContain("checksums   do not match");
+    expect([code, stderr.split("\n")]).toEqual([
+      1,
+      [
+        "warning: tensor emb.weight: the bytes do not match their checksum; the file is damaged",
+        "warning: tensor emb.weight has 1 value that is NaN or infinite, the first in row 0",
+        "",
+      ],
+    ]);
   });
 
   test("what is no model is shown all the same", async () => {
@@ -276,7 +285,7 @@ describe("mistakes", () => {
     [["generate", "--threads", "x"], "expected a whole number from 1 to 256"],
     [["generate", "--backend", "cuda"], "Allowed choices are native, wasm, reference"],
     [["generate", "--file", "/nowhere.txt"], "error: /nowhere.txt: cannot be read (ENOENT)\n"],
-    [["inspect", "package.json"], "error: package.json: neither a PyTorch (.pth) nor a safetensors checkpoint\n"],
+    [["inspect", "package.json"], "error: package.json: this is JSON text, such as a configuration"],
     [["perplexity", "/nowhere.txt"], "error: /nowhere.txt: cannot be read (ENOENT)\n"],
     [["tokenize", "--tokenizer", "/nowhere.json"], "error: /nowhere.json: no such file"],
     [["nonsense"], "unknown command 'nonsense'"],

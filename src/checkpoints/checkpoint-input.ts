@@ -32,14 +32,18 @@ export function resolveInput(input: CheckpointInput): string | ByteSource {
 
 /** Whether an input names a file, beside which others may lie, rather than being its bytes. */
 export function isPath(input: CheckpointInput): input is string | URL {
-  return typeof input === "string" || input instanceof URL;
+  return typeof input === "string" || isOfClass(input, "URL");
 }
 
-// By their names, since a buffer or Blob may come from another realm (an iframe, a test runner), where instanceof fails.
-function isBuffer(input: object): input is ArrayBuffer | SharedArrayBuffer {
-  return ["[object ArrayBuffer]", "[object SharedArrayBuffer]"].includes(Object.prototype.toString.call(input));
+function isBuffer(input: CheckpointInput): input is ArrayBuffer | SharedArrayBuffer {
+  return isOfClass(input, "ArrayBuffer") || isOfClass(input, "SharedArrayBuffer");
 }
 
-function isBlob(input: object): input is Blob {
-  return ["[object Blob]", "[object File]"].includes(Object.prototype.toString.call(input));
+function isBlob(input: CheckpointInput): input is Blob {
+  return isOfClass(input, "Blob") || isOfClass(input, "File");
+}
+
+/** By the class's name, since a value may come from another realm (an iframe, a test runner), where instanceof fails. */
+function isOfClass(input: unknown, name: string): boolean {
+  return Object.prototype.toString.call(input) === `[object ${name}]`;
 }

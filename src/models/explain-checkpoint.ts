@@ -52,9 +52,10 @@ export function describeUnknown(names: readonly string[], runnable: readonly str
   return `not an RWKV model: expected tensors such as blocks.0.att.time_first, found ${sample || "none"}`;
 }
 
-/** A remark for errors about a file whose name says that it is one of several. */
-export function describeShard(path: string): string {
-  const [, number, count] = /-(\d+)-of-(\d+)\.\w+$/.exec(path) ?? [];
-  if (!number || Number(count) < 2) return "";
-  return `; by its name it is shard ${Number(number)} of ${Number(count)}: open their index (.index.json) or their folder`;
+/** A remark for errors about a file that is, by its name, one of several. */
+export function describeShard(checkpoint: Checkpoint): string {
+  const files = new Set([...checkpoint.tensors.values()].map(({ source }) => source.name));
+  const [, number, count] = /-(\d+)-of-(\d+)\.\w+$/.exec([...files][0] ?? "") ?? [];
+  if (files.size !== 1 || Number(count ?? 1) < 2) return "";
+  return ` (by its name the file is shard ${Number(number)} of ${Number(count)}; open the index of all, which ends in .index.json)`;
 }

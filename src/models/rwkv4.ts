@@ -93,7 +93,7 @@ export const rwkv4: ModelDefinition = {
     ["tiny attention (RWKV-4a and 4b)", /^blocks\.\d+\.tiny_\w+/],
     ["attention in the head (head_qk)", /^(head_[qk]\.weight|copy_mask)$/],
     ["position embeddings (my_pos_emb)", /(^|\.)pos_emb_[xy]$/],
-    ["low-rank additions (LoRA), which must be merged into the weights first", /\.(lora_[AB]|base_layer)\b/],
+    ["low-rank additions (LoRA) that are not merged into its weights", /\.(lora_[AB]|base_layer)\b/],
   ],
 
   canonicalName(name) {

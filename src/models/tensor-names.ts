@@ -4,11 +4,11 @@
 /** Wrappers that may be around the whole model, one around the other. */
 const around = /^(?:_forward_module|_orig_mod|module|model|base_model\.model|rwkv)\./;
 /** Wrappers that may be around any part of it. */
-const between = /(^|\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\./g;
+const between = /(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\./g;
 
 /** A tensor's name in the model itself. */
 export function nameInModel(name: string): string {
-  let result = name.replace(between, "$1");
+  let result = name.replace(between, "");
   while (around.test(result)) result = result.replace(around, "");
   return result;
 }

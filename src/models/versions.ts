@@ -44,7 +44,7 @@ export function bindModel(checkpoint: Checkpoint, { dropout = 0 }: { dropout?: n
   const definition = definitions.find((d) => d.matches(new Set(names.map((name) => d.canonicalName(name)))));
   if (!definition) {
     const runnable = definitions.map(({ version }) => version);
-    throw new CheckpointError(checkpoint.name, describeUnknown(names, runnable) + describeShard(checkpoint.name));
+    throw new CheckpointError(checkpoint.name, describeUnknown(names, runnable) + describeShard(checkpoint));
   }
   const tensors = canonicalTensors(checkpoint, definition);
   checkParts(checkpoint, definition, tensors);
@@ -53,7 +53,7 @@ export function bindModel(checkpoint: Checkpoint, { dropout = 0 }: { dropout?: n
     throw new CheckpointError(
       checkpoint.name,
       `RWKV-${definition.version}: expected matrices emb.weight and blocks.0.ffn.key.weight and at most ${maxLayers} layers, ` +
-        `found ${size ? `${size.layers} layers` : "no such matrices"}${describeShard(checkpoint.name)}`,
+        `found ${size ? `${size.layers} layers` : "no such matrices"}${describeShard(checkpoint)}`,
     );
   }
   const epsilon = layerNormEpsilon(checkpoint);
@@ -114,7 +114,7 @@ function checkTensors(
   if (problems.length > shown.length) shown.push(`\n  and ${problems.length - shown.length} more`);
   throw new CheckpointError(
     checkpoint.name,
-    `not a whole RWKV-${definition.version} model, ${problems.length} tensor(s) are wrong${describeShard(checkpoint.name)}:${shown.join("")}`,
+    `not a whole RWKV-${definition.version} model, ${problems.length} tensor(s) are wrong${describeShard(checkpoint)}:${shown.join("")}`,
   );
 }
 
