@@ -134,7 +134,7 @@ async function openRuntime(
 /**
  * The tokenizer, or a function that says why there is none: tokens can be run without one.
  *
- * @throws TokenizerError when the one that was named cannot be opened, or has more tokens than the model
+ * @throws TokenizerError when the one that was named cannot be opened, or does not belong to the model by its size
  */
 async function findTokenizer(
   path: string | undefined,
@@ -150,15 +150,13 @@ async function findTokenizer(
         throw error;
       };
     }
-  } else tokenizer = typeof wanted === "string" ? await openTokenizer(wanted) : wanted;
+  } else if (typeof wanted === "string") tokenizer = await openTokenizer(wanted, vocabulary);
+  else tokenizer = wanted;
+  // One that was made by the caller may leave tokens unused, as one for notes of music does; it cannot have more than there are.
   if (tokenizer.vocabularySize > vocabulary) {
-    const error = new TokenizerError(
+    throw new TokenizerError(
       `the tokenizer has ${tokenizer.vocabularySize} tokens, the model ${path ?? ""} only ${vocabulary}: they do not belong together`,
     );
-    if (wanted !== undefined) throw error;
-    return () => {
-      throw error;
-    };
   }
   return () => tokenizer;
 }

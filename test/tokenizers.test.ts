@@ -1,14 +1,15 @@
 // Tokenizers: every text survives, streams never cut a character, vocabularies are data.
 
-import { writeFile } from "node:fs/promises";
+import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
-import { openTokenizer, type Tokenizer, TokenizerError } from "rwkv";
+import { load, openTokenizer, type Tokenizer, TokenizerError } from "rwkv";
 import { describe, expect, test } from "vitest";
+import { bytePairMerges } from "#rwkv/tokenizers/byte-pair-merges";
 import { huggingFaceTokenizer } from "#rwkv/tokenizers/hugging-face";
 import { pythonLiteralBytes } from "#rwkv/tokenizers/python-literal";
 import { worldTokenizer } from "#rwkv/tokenizers/world";
-import { hasSharedData, sharedData, temporaryFolder } from "./fixture-files.js";
+import { fixture, hasSharedData, sharedData, temporaryFolder } from "./fixture-files.js";
 
 /** A World vocabulary: all bytes, and some longer tokens, one of them half a character. */
 function worldVocabulary(): string {
@@ -125,6 +126,50 @@ describe.each(Object.keys(tokenizers))("%s tokenizer", (name) => {
     expect(tokenizer.decode(ids)).toBe("a\ufffd");
   });
 
+  test("spaces before quotes and marks, broken halves and line ends stay", async () => {
+    const tokenizer = await tokenizers[name]!();
+    const texts = [
+      " there is this someone 'you' who has the ability of 'sensing things",
+      " n't 's . , ? ! 've",
+      "\0",
+      "\r\n\r\n",
+      "\u2028",
+      " \n\n",
+      "안녕하세요",
+      "😀😀👨‍👩‍👧",
+      "🇩🇪",
+    ];
+    for (const text of texts) {
+      const ids = tokenizer.encode(text);
+      expect(tokenizer.decode(ids)).toBe(text);
+      expect(streamed(tokenizer, ids).join("")).toBe(text);
+    }
+    expect(tokenizer.decode(tokenizer.encode("a\ud800b"))).toBe("a\ufffdb");
+  });
+
+  test("an unfinished character before another is one U+FFFD, and so is a byte that begins none", async () => {
+    const tokenizer = await tokenizers[name]!();
+    const shift = tokenizer.kind === "bytes" ? 0 : 1;
+    const ids = (bytes: number[]) => bytes.map((byte) => byte + shift);
+    expect(streamed(tokenizer, ids([0xf0, 0x9f, 0x98, 0x41]))).toEqual(["", "", "", "\ufffdA", ""]);
+    expect(streamed(tokenizer, ids([0xff, 0x41]))).toEqual(["\ufffd", "A", ""]);
+  });
+
+  test("every byte has a token", async () => {
+    const tokenizer = await tokenizers[name]!();
+    const shift = tokenizer.kind === "bytes" ? 0 : 1;
+    for (let byte = 0; byte < 128; byte++) {
+      expect(tokenizer.encode(String.fromCharCode(byte))).toEqual([byte + shift]);
+    }
+  });
+
+  test("a long text without spaces", async () => {
+    const tokenizer = await tokenizers[name]!();
+    for (const text of ["a".repeat(200_000), "世".repeat(100_000), " ".repeat(200_000), "\n".repeat(200_000)]) {
+      expect(tokenizer.decode(tokenizer.encode(text))).toBe(text);
+    }
+  });
+
   test("what is no id is refused; ids without text have none", async () => {
     const tokenizer = await tokenizers[name]!();
     expect(() => tokenizer.decode([-1])).toThrow(TokenizerError);
@@ -138,6 +183,32 @@ test("byte-pair merges and added tokens", () => {
   expect(tokenizer.encode("the the<|endoftext|>")).toEqual([258, 259, 0]);
   expect(tokenizer.endOfText).toBe(0);
   expect(tokenizer.vocabularySize).toBe(260);
+});
+
+test("merges: the pair of the lowest rank first, of equals the leftmost", () => {
+  /** As the algorithm is told: look for the best pair, merge it, begin anew. */
+  const plain = (merges: string[][], piece: string) => {
+    const word = Array.from(piece);
+    for (;;) {
+      let best = { rank: merges.length, at: -1 };
+      for (let at = 0; at + 1 < word.length; at++) {
+        const rank = merges.findLastIndex(([left, right]) => left === word[at] && right === word[at + 1]);
+        if (rank >= 0 && rank < best.rank) best = { rank, at };
+      }
+      if (best.at < 0) return word;
+      word.splice(best.at, 2, word.slice(best.at, best.at + 2).join(""));
+    }
+  };
+  const text = fc.string({ unit: fc.constantFrom("a", "b", "c", "😀"), maxLength: 40 });
+  const part = fc.string({ unit: fc.constantFrom("a", "b", "c"), minLength: 1, maxLength: 4 });
+  fc.assert(
+    fc.property(fc.array(fc.tuple(part, part), { maxLength: 40 }), text, (merges, piece) => {
+      const merge = bytePairMerges(merges);
+      expect(merge(piece)).toEqual(plain(merges, piece));
+      expect(merge(piece)).toEqual(plain(merges, piece)); // as remembered
+    }),
+    { numRuns: 1000 },
+  );
 });
 
 test("tokens that are not byte strings stream through a window", () => {
@@ -199,7 +270,9 @@ describe("files", () => {
   });
 
   test.each([
-    ["not JSON at all", "neither a tokenizer.json nor a World vocabulary"],
+    ["not JSON at all", "expected a tokenizer.json or a World vocabulary, found neither"],
+    ["version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"],
+    ["\ufeff\n<HTML lang=en>", "/resolve/ rather than /blob/"],
     ["{}", "with a model and its vocab"],
     ["null", "with a model and its vocab"],
     ['{"model":{"type":"Nonsense","vocab":{}}}', "not a usable tokenizer.json"],
@@ -213,8 +286,92 @@ describe("files", () => {
     await expect(openTokenizer(path)).rejects.toThrow(message);
   });
 
+  test.each([
+    [{ th: 2 ** 32 - 1 }, "expected an id from 0 to 1048576, found 4294967295"],
+    [{ th: -1 }, "expected an id"],
+    [{ th: "257" }, "expected an id"],
+  ])("impossible ids %j are refused, whatever memory they claim", (vocab, message) => {
+    const json = bytePairJson() as { model: { vocab: object }; added_tokens: object[] };
+    const added = { ...json, added_tokens: [{ ...json.added_tokens[0], id: vocab.th }] };
+    const model = { ...json, model: { ...json.model, vocab: { ...json.model.vocab, ...vocab } } };
+    for (const one of [model, added]) expect(() => huggingFaceTokenizer("t.json", one)).toThrow(message);
+  });
+
+  test("a byte order mark, CRLF or a missing last newline change nothing", async () => {
+    const folder = await temporaryFolder();
+    const path = join(folder, "vocabulary");
+    const plain = worldTokenizer("plain", worldVocabulary()).encode("the the it's\n\n世界");
+    for (const text of [
+      `\ufeff${worldVocabulary()}`,
+      worldVocabulary().replaceAll("\n", "\r\n"),
+      worldVocabulary().trimEnd(),
+    ]) {
+      await writeFile(path, text);
+      expect((await openTokenizer(path)).encode("the the it's\n\n世界")).toEqual(plain);
+    }
+    await writeFile(path, `\ufeff${JSON.stringify(bytePairJson())}`);
+    expect((await openTokenizer(path)).encode("the the")).toEqual([258, 259]);
+  });
+
+  test("a vocabulary that was cut off is an error", async () => {
+    const path = join(await temporaryFolder(), "vocabulary");
+    await writeFile(path, worldVocabulary().slice(0, -4));
+    await expect(openTokenizer(path)).rejects.toThrow("line 262: expected a new id");
+  });
+
+  test.each([
+    ["version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "found a pointer of Git LFS"],
+    ["<!DOCTYPE html><html></html>", "found a web page"],
+    [Buffer.from("{}", "utf16le"), "found UTF-16 LE"],
+    [Buffer.from("1 'a' 1\n2 '\xff' 1\n", "latin1"), "found the byte 0xff at offset 11"],
+  ])("%#: what is no tokenizer is named", async (content, message) => {
+    const path = join(await temporaryFolder(), "tokenizer.json");
+    await writeFile(path, content);
+    const error = await openTokenizer(path).catch((e: Error) => e);
+    expect(error).toBeInstanceOf(TokenizerError);
+    expect((error as Error).message).toContain(`${path}: `);
+    expect((error as Error).message).toContain(message);
+  });
+
   test("missing", async () => {
     await expect(openTokenizer("/nowhere/tokenizer.json")).rejects.toThrow("no such file");
+  });
+});
+
+describe("a tokenizer that cannot be the model's", () => {
+  // The model has 33 tokens; bytes are 256, and a vocabulary of 3 might be padded to 33.
+  test("named and too large: an error with both sizes", async () => {
+    await expect(load(fixture("odd.pth"), { tokenizer: "bytes" })).rejects.toThrow(
+      "bytes: this tokenizer has 256 tokens, the model 33: they do not belong together",
+    );
+  });
+
+  test("named and much too small: an error, unless it was made in code", async () => {
+    const tokenizer = load(undefined, { tokenizer: "bytes" });
+    await expect(tokenizer).rejects.toThrow("bytes: this tokenizer has 256 tokens, the model 2048");
+    const model = await load(undefined, { tokenizer: await openTokenizer("bytes") });
+    expect(model.tokenizer.kind).toBe("bytes");
+    await model.dispose();
+  });
+
+  test("beside the model: not used, and the reason told when a tokenizer is needed", async () => {
+    const folder = await temporaryFolder();
+    await copyFile(fixture("odd.pth"), join(folder, "model.pth"));
+    await writeFile(join(folder, "20B_tokenizer.json"), JSON.stringify(bytePairJson()));
+    const model = await load(join(folder, "model.pth"));
+    expect(() => model.tokenizer).toThrow("20B_tokenizer.json: this tokenizer has 260 tokens, the model 33");
+    await model.dispose();
+    // Another one that fits is found beside it, or in a folder that is named.
+    const small = { ...wordPieceJson, added_tokens: [] };
+    await writeFile(join(folder, "small-tokenizer.json"), JSON.stringify(small));
+    const fitting = await load(join(folder, "model.pth"));
+    expect(fitting.tokenizer.vocabularySize).toBe(5);
+    await fitting.dispose();
+    const named = await load(fixture("odd.pth"), { tokenizer: folder });
+    expect(named.tokenizer.vocabularySize).toBe(5);
+    await named.dispose();
+    await mkdir(join(folder, "empty"));
+    await expect(load(fixture("odd.pth"), { tokenizer: join(folder, "empty") })).rejects.toThrow("no tokenizer file");
   });
 });
 

@@ -1,12 +1,18 @@
-// Tokenizers of Hugging Face's tokenizer.json format, through @huggingface/tokenizers; this file adds decoding by bytes.
+// Tokenizers of Hugging Face's tokenizer.json format, through @huggingface/tokenizers; this file adds decoding by bytes, and
+// merges that take no longer for a long text without spaces.
 
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { TokenizerError } from "../errors.js";
 import { byteLevelCharacters } from "./byte-level.js";
+import { bytePairMerges } from "./byte-pair-merges.js";
 import { byteTokenDecoding, checkId, type Tokenizer, type TokenStream } from "./tokenizer.js";
+
+/** Ids up to this are read: the library makes an array with a place for each. */
+const maxId = 2 ** 20;
 
 interface TokenizerJson {
   model?: { type?: unknown; vocab?: unknown };
+  added_tokens?: { id?: unknown; content?: unknown }[];
   decoder?: { type?: unknown; decoders?: { type?: unknown }[] } | null;
 }
 
@@ -21,12 +27,14 @@ export function huggingFaceTokenizer(name: string, json: unknown): Tokenizer {
   if (typeof model !== "object" || model === null || typeof model.vocab !== "object") {
     throw new TokenizerError(`${name}: expected a tokenizer.json with a model and its vocab`);
   }
+  checkIds(name, json as TokenizerJson);
   let tokenizer: HuggingFaceTokenizer;
   try {
     tokenizer = new HuggingFaceTokenizer(json as object, { clean_up_tokenization_spaces: false });
   } catch (cause) {
     throw new TokenizerError(`${name}: not a usable tokenizer.json (${(cause as Error).message})`, { cause });
   }
+  mergeFaster(tokenizer.model as Partial<BytePairModel> | null);
   const vocabulary = tokenizer.get_vocab(true);
   const added = tokenizer.get_added_tokens_decoder();
   let vocabularySize = 0;
@@ -44,6 +52,32 @@ export function huggingFaceTokenizer(name: string, json: unknown): Tokenizer {
     encode: (text) => (text === "" ? [] : tokenizer.encode(text, { add_special_tokens: false }).ids),
     ...(byteLevel ? byteLevelDecoding(tokenizer) : windowDecoding(tokenizer)),
   };
+}
+
+function checkIds(name: string, { model, added_tokens: added }: TokenizerJson): void {
+  // Unigram's vocabulary is a list, whose ids are its places.
+  const vocab = Array.isArray(model?.vocab) ? [] : Object.entries((model?.vocab ?? {}) as Record<string, unknown>);
+  const more = Array.isArray(added) ? added.map((token) => [String(token?.content), token?.id] as const) : [];
+  for (const [token, id] of [...vocab, ...more]) {
+    if (!(Number.isInteger(id) && (id as number) >= 0 && (id as number) <= maxId)) {
+      throw new TokenizerError(
+        `${name}: token ${JSON.stringify(token.slice(0, 60))}: expected an id from 0 to ${maxId}, found ${String(id).slice(0, 60)}`,
+      );
+    }
+  }
+}
+
+/** What is used of the library's class `BPE`, whose types it does not export to ECMAScript modules. */
+interface BytePairModel {
+  readonly merges: string[][];
+  readonly end_of_word_suffix?: string | null;
+  readonly continuing_subword_suffix?: string | null;
+  bpe(piece: string): string[];
+}
+
+function mergeFaster(model: Partial<BytePairModel> | null): void {
+  if (!model?.bpe || !model.merges || model.end_of_word_suffix || model.continuing_subword_suffix) return;
+  model.bpe = bytePairMerges(model.merges);
 }
 
 /** Byte-level vocabularies write each byte as a character (GPT-2's table); added tokens stand there as they are. */
@@ -66,20 +100,20 @@ function byteLevelDecoding(tokenizer: HuggingFaceTokenizer): Pick<Tokenizer, "de
 
 /**
  * Decoding for other kinds, where a token's text depends on its neighbours: decodes a window of the last tokens with and
- * without the new one, and gives out the difference once it ends in a whole character.
+ * without the new one, and emits the difference once it ends in a whole character.
  */
 function windowDecoding(tokenizer: HuggingFaceTokenizer): Pick<Tokenizer, "decode" | "stream"> {
   const decode = (ids: readonly number[]) =>
     ids.length === 0 ? "" : tokenizer.decode(ids.map(checkId), { clean_up_tokenization_spaces: false });
   const stream = (): TokenStream => {
     let window: number[] = [];
-    let given = 0; // how many of the window's tokens have been given out
+    let emitted = 0; // how many of the window's tokens have been emitted
     const emit = (ending: boolean) => {
-      const before = decode(window.slice(0, given));
+      const before = decode(window.slice(0, emitted));
       const text = decode(window);
       if (!ending && (text.length <= before.length || text.endsWith("\ufffd"))) return "";
-      window = window.slice(given);
-      given = window.length;
+      window = window.slice(emitted);
+      emitted = window.length;
       return text.slice(before.length);
     };
     return {
@@ -87,7 +121,7 @@ function windowDecoding(tokenizer: HuggingFaceTokenizer): Pick<Tokenizer, "decod
         window.push(checkId(id));
         return emit(false);
       },
-      end: () => (window.length > given ? emit(true) : ""),
+      end: () => (window.length > emitted ? emit(true) : ""),
     };
   };
   return { decode, stream };

@@ -1,7 +1,8 @@
 // Opens a tokenizer file, whose kind is told by its content, and finds the one that belongs to a checkpoint.
 
 import { dirname, embeddedModel, embeddedTokenizer, fileSize, join, listFolder, readText } from "#platform/files";
-import { TokenizerError } from "../errors.js";
+import { RwkvError, TokenizerError } from "../errors.js";
+import { describedBytes, describeForeignFile } from "../foreign-file.js";
 import { byteTokenizer } from "./bytes.js";
 import type { Tokenizer } from "./tokenizer.js";
 import { looksLikeWorldVocabulary, worldTokenizer } from "./world.js";
@@ -11,54 +12,49 @@ const maxFileSize = 64 * 2 ** 20;
 /** Where a folder cannot be listed, these are looked for. */
 const tokenizerFiles = ["tokenizer.json", "20B_tokenizer.json", "rwkv_vocab_v20230424.txt"];
 
+/** Vocabularies are padded to a multiple of at most this: 50277 tokens to 50304 rows of the embedding, 65530 to 65536. */
+const largestMultiple = 512;
+
 /**
  * Opens a tokenizer.
  *
  * @param path a tokenizer.json, a World vocabulary, a folder with either, or "bytes"
+ * @param vocabulary the vocabulary of the model it is for; then it must fit, and of several in a folder the first that fits is
+ *   opened
  * @throws TokenizerError
  */
-export async function openTokenizer(path: string): Promise<Tokenizer> {
-  if (path === "bytes") return byteTokenizer();
-  const names = await listFolder(path, tokenizerFiles);
-  if (names) {
-    const found = tokenizerFileIn(path, names);
-    if (!found) throw new TokenizerError(`${path}: no tokenizer file in this folder`);
-    return openTokenizer(found);
+export async function openTokenizer(path: string, vocabulary?: number): Promise<Tokenizer> {
+  const names = path === "bytes" ? undefined : await listFolder(path, tokenizerFiles);
+  if (!names) {
+    const tokenizer = path === "bytes" ? byteTokenizer() : await openTokenizerFile(path);
+    const mismatch = vocabulary !== undefined && sizeMismatch(tokenizer, vocabulary);
+    if (mismatch) throw new TokenizerError(`${path}: ${mismatch}`);
+    return tokenizer;
   }
-  const size = await fileSize(path);
-  if (size === undefined) {
-    throw new TokenizerError(`${path}: no such file (a tokenizer.json, a World vocabulary, or "bytes")`);
-  }
-  if (size > maxFileSize) throw new TokenizerError(`${path}: expected at most ${maxFileSize} bytes, found ${size}`);
-  const text = await readText(path);
-  if (looksLikeWorldVocabulary(text)) return worldTokenizer(path, text);
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw new TokenizerError(`${path}: neither a tokenizer.json nor a World vocabulary`, { cause });
-  }
-  // The library takes a while to load, and models without such a file do without it.
-  const { huggingFaceTokenizer } = await import("./hugging-face.js");
-  return huggingFaceTokenizer(path, json);
+  const files = tokenizerFilesIn(path, names, vocabulary);
+  if (files.length === 0) throw new TokenizerError(`${path}: no tokenizer file in this folder`);
+  if (vocabulary === undefined) return openTokenizerFile(files[0] as string);
+  const { found, reasons } = await firstThatFits(files, vocabulary);
+  if (!found) throw new TokenizerError(reasons.join("; "));
+  return found.tokenizer;
 }
 
 /**
- * Finds the tokenizer of a checkpoint: a tokenizer file beside it; bytes for a vocabulary of 256.
+ * Finds the tokenizer of a checkpoint: a tokenizer file beside it that fits; bytes for a vocabulary of 256.
  *
  * @throws TokenizerError when there is none
  */
 export async function tokenizerFor(checkpointPath: string, vocabulary: number): Promise<Tokenizer> {
-  const found = await tokenizerFileFor(checkpointPath, vocabulary);
-  return found ? openTokenizer(found) : tokenizerOf(vocabulary, checkpointPath);
+  return (await tokenizerBeside(checkpointPath, vocabulary))?.tokenizer ?? tokenizerOf(vocabulary, checkpointPath);
 }
 
-/** The tokenizer file beside a checkpoint, or in its folder; undefined where there is none. */
+/**
+ * The tokenizer file beside a checkpoint, or in its folder; undefined where there is none.
+ *
+ * @throws TokenizerError when there are some and none fits
+ */
 export async function tokenizerFileFor(checkpointPath: string, vocabulary: number): Promise<string | undefined> {
-  if (checkpointPath === embeddedModel) return embeddedTokenizer; // bundlers rename and move the two
-  const inside = await listFolder(checkpointPath, tokenizerFiles);
-  const folder = inside ? checkpointPath : dirname(checkpointPath);
-  return tokenizerFileIn(folder, inside ?? (await listFolder(folder, tokenizerFiles)) ?? [], vocabulary);
+  return (await tokenizerBeside(checkpointPath, vocabulary))?.path;
 }
 
 /**
@@ -74,14 +70,88 @@ export function tokenizerOf(vocabulary: number, name = "the model"): Tokenizer {
 }
 
 /**
- * The tokenizer file of a folder. RWKV's two vocabularies are often kept side by side; the size of the model's embedding
- * tells them apart: Pile models have 50277 words, World models 65536.
+ * Why a tokenizer cannot be that of a model with this vocabulary; undefined where it may be. Either has too many tokens, or so
+ * few that padding does not explain it: such a pair runs, and gives nonsense.
  */
-function tokenizerFileIn(folder: string, all: readonly string[], vocabulary?: number): string | undefined {
+export function sizeMismatch({ vocabularySize }: Tokenizer, vocabulary: number): string | undefined {
+  if (vocabularySize <= vocabulary && vocabulary - vocabularySize < largestMultiple) return undefined;
+  return `this tokenizer has ${vocabularySize} tokens, the model ${vocabulary}: they do not belong together`;
+}
+
+interface FoundTokenizer {
+  readonly path: string;
+  readonly tokenizer: Tokenizer;
+}
+
+async function openTokenizerFile(path: string): Promise<Tokenizer> {
+  const size = await fileSize(path);
+  if (size === undefined) {
+    throw new TokenizerError(`${path}: no such file (a tokenizer.json, a World vocabulary, or "bytes")`);
+  }
+  if (size > maxFileSize) throw new TokenizerError(`${path}: expected at most ${maxFileSize} bytes, found ${size}`);
+  const text = await readText(path).catch((error: unknown) => {
+    throw error instanceof RwkvError ? new TokenizerError(error.message, { cause: error }) : error;
+  });
+  if (looksLikeWorldVocabulary(text)) return worldTokenizer(path, text);
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    const found = describeForeignFile(new TextEncoder().encode(text.slice(0, describedBytes)));
+    throw new TokenizerError(`${path}: expected a tokenizer.json or a World vocabulary, found ${found ?? "neither"}`, {
+      cause,
+    });
+  }
+  // The library takes a while to load, and models without such a file do without it.
+  const { huggingFaceTokenizer } = await import("./hugging-face.js");
+  return huggingFaceTokenizer(path, json);
+}
+
+/** The tokenizer beside a checkpoint; undefined where there is no file, or where the model's tokens are bytes. */
+async function tokenizerBeside(checkpointPath: string, vocabulary: number): Promise<FoundTokenizer | undefined> {
+  // Bundlers rename and move the two files in the package.
+  if (checkpointPath === embeddedModel) {
+    return { path: embeddedTokenizer, tokenizer: await openTokenizerFile(embeddedTokenizer) };
+  }
+  const inside = await listFolder(checkpointPath, tokenizerFiles);
+  const folder = inside ? checkpointPath : dirname(checkpointPath);
+  const names = inside ?? (await listFolder(folder, tokenizerFiles)) ?? [];
+  const { found, reasons } = await firstThatFits(tokenizerFilesIn(folder, names, vocabulary), vocabulary);
+  if (found || reasons.length === 0 || vocabulary === 256) return found;
+  throw new TokenizerError(
+    `${checkpointPath}: no tokenizer beside it that fits; name one with the option tokenizer (${reasons.join("; ")})`,
+  );
+}
+
+/** The first of the files that can be opened and fits, and why those before it are not used. */
+async function firstThatFits(
+  files: readonly string[],
+  vocabulary: number,
+): Promise<{ found?: FoundTokenizer; reasons: string[] }> {
+  const reasons: string[] = [];
+  for (const path of files) {
+    try {
+      const tokenizer = await openTokenizerFile(path);
+      const mismatch = sizeMismatch(tokenizer, vocabulary);
+      if (!mismatch) return { found: { path, tokenizer }, reasons };
+      reasons.push(`${path}: ${mismatch}`);
+    } catch (error) {
+      if (!(error instanceof TokenizerError)) throw error;
+      reasons.push(error.message);
+    }
+  }
+  return { reasons };
+}
+
+/**
+ * The tokenizer files of a folder, the likeliest first. RWKV's two vocabularies are often kept side by side: Pile models have
+ * 50277 tokens, World models 65536.
+ */
+function tokenizerFilesIn(folder: string, all: readonly string[], vocabulary?: number): string[] {
   const names = all.toSorted();
-  const json = names.find((name) => name === "tokenizer.json") ?? names.find((name) => /tokenizer\.json$/i.test(name));
-  const world = names.find((name) => /^rwkv_vocab_.*\.txt$/i.test(name));
-  if (vocabulary === 256) return names.includes("tokenizer.json") ? join(folder, "tokenizer.json") : undefined;
-  const name = json && world ? (vocabulary === 65536 ? world : json) : (json ?? world);
-  return name && join(folder, name);
+  const exact = names.filter((name) => name === "tokenizer.json");
+  const json = names.filter((name) => name !== "tokenizer.json" && /tokenizer\.json$/i.test(name));
+  const world = names.filter((name) => /^rwkv_vocab_.*\.txt$/i.test(name));
+  const ordered = vocabulary === 65536 ? [...world, ...exact, ...json] : [...exact, ...json, ...world];
+  return ordered.map((name) => join(folder, name));
 }

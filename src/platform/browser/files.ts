@@ -1,6 +1,8 @@
 // Files of a page: what it can fetch by URL, relative to the page. src/platform/node/files.ts has the same functions for Node.
 
+import { RwkvError } from "../../errors.js";
 import { httpBytes } from "../../http/http-source.js";
+import { decodeText } from "../../text-files.js";
 
 export {
   httpFileSize as fileSize,
@@ -20,7 +22,11 @@ export function resolvePath(url: string | URL): string {
   return String(url);
 }
 
-/** A whole file as text. */
+/**
+ * A whole file as text, without a byte order mark.
+ *
+ * @throws RwkvError when it cannot be fetched or is not UTF-8
+ */
 export async function readText(url: string): Promise<string> {
-  return new TextDecoder().decode(await httpBytes(url));
+  return decodeText(await httpBytes(url), (reason) => new RwkvError(`${url}: ${reason}`));
 }

@@ -5,9 +5,10 @@ import { type FileHandle, open, readdir, readFile, stat } from "node:fs/promises
 import * as paths from "node:path";
 import { fileURLToPath } from "node:url";
 import { type ByteSource, checkRange } from "../../checkpoints/byte-source.js";
-import { CheckpointError, OptionError } from "../../errors.js";
+import { CheckpointError, OptionError, RwkvError } from "../../errors.js";
 import type { OnDownload } from "../../http/download.js";
 import { fileUrlIn, folderUrl, isHttpUrl, lastNameOf } from "../../http/urls.js";
+import { decodeText } from "../../text-files.js";
 
 /** The model in the package. */
 export const embeddedModel: string = fileURLToPath(new URL("../../../embedded/", import.meta.url));
@@ -57,10 +58,18 @@ export async function fileSize(path: string): Promise<number | undefined> {
   return status?.isFile() ? status.size : undefined;
 }
 
-/** A whole file as text. */
+/**
+ * A whole file as text, without a byte order mark.
+ *
+ * @throws RwkvError when it cannot be read or is not UTF-8
+ */
 export async function readText(path: string): Promise<string> {
-  if (isHttpUrl(path)) return new TextDecoder().decode(await (await web()).httpBytes(path));
-  return readFile(path, "utf8");
+  const bytes = isHttpUrl(path)
+    ? await (await web()).httpBytes(path)
+    : await readFile(path).catch((cause: NodeJS.ErrnoException) => {
+        throw new RwkvError(`${path}: ${openFailure(path, cause)}`, { cause });
+      });
+  return decodeText(bytes, (reason) => new RwkvError(`${path}: ${reason}`));
 }
 
 /**
