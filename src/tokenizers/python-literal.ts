@@ -22,8 +22,9 @@ export function pythonLiteralBytes(literal: string): Uint8Array | undefined {
   if ((quote !== "'" && quote !== '"') || literal.length < (isBytes ? 3 : 2) || !literal.endsWith(quote))
     return undefined;
 
-  const bytes: number[] = [];
   const encoder = new TextEncoder();
+  if (!body.includes("\\") && !body.includes(quote) && !isBytes) return encoder.encode(body); // nearly all of a vocabulary
+  const bytes: number[] = [];
   const emit = (codePoint: number) => {
     if (isBytes) bytes.push(codePoint);
     else bytes.push(...encoder.encode(String.fromCodePoint(codePoint)));
