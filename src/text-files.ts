@@ -29,8 +29,8 @@ function invalidity(bytes: Uint8Array): string {
   }
   const byte = (bytes[at] as number).toString(16).padStart(2, "0");
   return (
-    `expected UTF-8 text, found the byte 0x${byte} at offset ${at}, where no character begins with it; ` +
-    `if this is Latin-1 or Windows-1252, ${conversion("WINDOWS-1252")}`
+    `expected UTF-8 text, found the invalid byte 0x${byte} at offset ${at}; ` +
+    `if the text is Latin-1 or Windows-1252, ${conversion("WINDOWS-1252")}`
   );
 }
 

@@ -21,11 +21,11 @@ test("any text comes back, without the mark at its beginning", () => {
 });
 
 test.each([
-  [Buffer.from("Gr\xfc\xdfe", "latin1"), "found the byte 0xfc at offset 2"],
-  [Buffer.from("\x80", "latin1"), "found the byte 0x80 at offset 0"],
-  [Buffer.from([0x61, 0xe4, 0xb8]), "found the byte 0xe4 at offset 1"],
-  [Buffer.from([0x61, 0xed, 0xa0, 0x80]), "found the byte 0xed at offset 1"],
-  [Buffer.concat([Buffer.from("é".repeat(2 ** 20)), Buffer.from([0xff])]), `found the byte 0xff at offset ${2 ** 21}`],
+  [Buffer.from("Gr\xfc\xdfe", "latin1"), "found the invalid byte 0xfc at offset 2"],
+  [Buffer.from("\x80", "latin1"), "found the invalid byte 0x80 at offset 0"],
+  [Buffer.from([0x61, 0xe4, 0xb8]), "found the invalid byte 0xe4 at offset 1"],
+  [Buffer.from([0x61, 0xed, 0xa0, 0x80]), "found the invalid byte 0xed at offset 1"],
+  [Buffer.concat([Buffer.from("é".repeat(2 ** 20)), Buffer.from([0xff])]), `found the invalid byte 0xff at offset ${2 ** 21}`],
   [
     Buffer.concat([Buffer.from("a".repeat(2 ** 20 - 1)), Buffer.from([0xc3]), Buffer.from("aé")]),
     `0xc3 at offset ${2 ** 20 - 1}`,
@@ -36,7 +36,7 @@ test.each([
   [utf16("The king said no.").swap16(), "found UTF-16 BE (every second byte is zero)"],
 ])("%#: another encoding is named, with the place", (bytes, message) => {
   expect(() => decode(bytes)).toThrow(
-    `file: expected UTF-8 text, ${message.startsWith("0x") ? "found the byte " : ""}${message}`,
+    `file: expected UTF-8 text, ${message.startsWith("0x") ? "found the invalid byte " : ""}${message}`,
   );
 });
 
@@ -47,7 +47,7 @@ test("the place of the first invalid byte is exact", () => {
       const start = Buffer.from(before);
       const bytes = Buffer.concat([start, Buffer.from([0xff]), Buffer.from(after)]);
       fc.pre(bytes[1] !== 0xfe);
-      expect(() => decode(bytes)).toThrow(`at offset ${start.length},`);
+      expect(() => decode(bytes)).toThrow(`at offset ${start.length};`);
     }),
   );
 });

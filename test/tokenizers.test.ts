@@ -323,7 +323,7 @@ describe("files", () => {
     ["version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "found a pointer of Git LFS"],
     ["<!DOCTYPE html><html></html>", "found a web page"],
     [Buffer.from("{}", "utf16le"), "found UTF-16 LE"],
-    [Buffer.from("1 'a' 1\n2 '\xff' 1\n", "latin1"), "found the byte 0xff at offset 11"],
+    [Buffer.from("1 'a' 1\n2 '\xff' 1\n", "latin1"), "found the invalid byte 0xff at offset 11"],
   ])("%#: what is no tokenizer is named", async (content, message) => {
     const path = join(await temporaryFolder(), "tokenizer.json");
     await writeFile(path, content);

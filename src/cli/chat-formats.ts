@@ -1,5 +1,6 @@
 // How conversations were written in the training data of each family of models.
 
+import { basename } from "node:path";
 import type { Model } from "../generation/model.js";
 
 /** Names and opening of a conversation. Turns are "<name>: <text>", separated by a blank line. */
@@ -29,10 +30,15 @@ export const chatFormats = {
 
 export type ChatFormatName = keyof typeof chatFormats;
 
-/** The format that suits a model, by its file name and tokenizer. */
-export function chatFormatFor(model: Model): ChatFormatName {
-  if (/raven/i.test(model.info.source)) return "raven";
-  return model.tokenizer.kind === "world" ? "world" : "pile";
+/** The format that suits a model, by its tokenizer and its own name: that of a folder it lies in says nothing. */
+export function chatFormatFor({ info, tokenizer }: Pick<Model, "info" | "tokenizer">): ChatFormatName {
+  if (tokenizer.kind === "world") return "world";
+  return /raven/i.test(basename(info.source)) ? "raven" : "pile";
+}
+
+/** What ends an answer: a blank line, or the user's next turn where the model leaves that line out. */
+export function turnEnds(format: ChatFormat): readonly [blankLine: string, nextTurn: string] {
+  return ["\n\n", `\n${format.user}:`];
 }
 
 /** The text of a user's turn, up to where the assistant's begins. */

@@ -1,17 +1,24 @@
 // rwkv chat: a conversation in the terminal.
 
-import { readFile } from "node:fs/promises";
-import { createInterface } from "node:readline";
 import { type Command, Option } from "commander";
 import { RwkvError } from "../errors.js";
 import type { Model } from "../generation/model.js";
 import type { Session } from "../generation/session.js";
 import { writeFileAtomically } from "../platform/node/file-writer.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
-import { type ChatFormat, type ChatFormatName, chatFormatFor, chatFormats, turnText } from "./chat-formats.js";
+import {
+  type ChatFormat,
+  type ChatFormatName,
+  chatFormatFor,
+  chatFormats,
+  turnEnds,
+  turnText,
+} from "./chat-formats.js";
+import type { ChatInput } from "./chat-input.js";
+import { chatInputs } from "./chat-terminal.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
 import { addSamplingOptions, samplingOptions, wholeNumber } from "./option-parsers.js";
-import { note } from "./terminal.js";
+import { note, readBytes } from "./terminal.js";
 
 interface ChatOptions extends ModelOptions, SamplingOptions {
   format?: ChatFormatName;
@@ -23,7 +30,10 @@ const help = `/reset        forget everything
 /undo         forget the last message and its answer
 /save FILE    save the conversation's state
 /load FILE    go on from a saved state
-/quit         leave (so does Ctrl-D); Ctrl-C stops an answer`;
+/quit         leave (so does Ctrl-D); Ctrl-C stops an answer
+
+Anything else is a message; //text sends /text. A message of several lines stands between """ and """, or has a
+backslash at the end of each line but the last, or is pasted.`;
 
 /** How many turns /undo can go back. */
 const maxHistory = 100;
@@ -50,46 +60,35 @@ Examples:
 
 async function chat(options: ChatOptions): Promise<void> {
   const model = await loadModel(options);
+  try {
+    await converse(model, options);
+  } finally {
+    await model.dispose();
+  }
+}
+
+async function converse(model: Model, options: ChatOptions): Promise<void> {
   note(describeModel(model));
   const conversation = new Conversation(model, chatFormats[options.format ?? chatFormatFor(model)], options);
   await conversation.reset();
   note("/help lists the commands; Ctrl-D leaves.");
-
-  const terminal = createInterface({ input: process.stdin, output: process.stderr, prompt: "> " });
-  const lines = terminal[Symbol.asyncIterator]();
-  const interrupt = () => {
-    if (!conversation.stop()) {
-      note("\n(/quit or Ctrl-D leaves)");
-      terminal.prompt();
-    }
-  };
-  terminal.on("SIGINT", interrupt);
-  process.on("SIGINT", interrupt);
-  terminal.prompt();
-  for (let line = await lines.next(); !line.done; line = await lines.next()) {
-    const text = line.value.trim();
-    if (text === "/quit") break;
+  for await (const input of chatInputs(() => conversation.stop())) {
+    if (input.kind === "command" && input.name === "quit") break;
     try {
-      if (text !== "") await handle(conversation, text);
+      await handle(conversation, input);
     } catch (error) {
       if (!(error instanceof RwkvError)) throw error;
       note(`error: ${error.message}`);
     }
-    terminal.prompt();
   }
-  if (process.stdin.isTTY) note(""); // the shell's prompt begins on a line of its own
-  terminal.close();
-  process.off("SIGINT", interrupt);
-  await model.dispose();
 }
 
-async function handle(conversation: Conversation, text: string): Promise<void> {
-  const [, command, argument = ""] = /^\/(\S+)\s*(.*)$/.exec(text) ?? [];
-  switch (command) {
-    case undefined:
-      return conversation.say(text);
-    case "help":
-      return note(help);
+async function handle(conversation: Conversation, input: ChatInput): Promise<void> {
+  if (input.kind === "message") {
+    if (/^\/\w+$/.test(input.text)) note("(sent as a message; /help lists the commands)");
+    return conversation.say(input.text);
+  }
+  switch (input.name) {
     case "reset":
       await conversation.reset();
       return note("(forgotten)");
@@ -98,13 +97,13 @@ async function handle(conversation: Conversation, text: string): Promise<void> {
     case "undo":
       return note(conversation.undo() ? "(undone)" : "(nothing to undo)");
     case "save":
-      await conversation.save(argument);
-      return note(`(saved to ${argument})`);
+      await conversation.save(input.argument);
+      return note(`(saved to ${input.argument})`);
     case "load":
-      await conversation.load(argument);
-      return note(`(loaded ${argument})`);
+      await conversation.load(input.argument);
+      return note(`(loaded ${input.argument})`);
     default:
-      return note(`unknown command /${command}\n${help}`);
+      return note(help);
   }
 }
 
@@ -134,7 +133,7 @@ class Conversation {
     if (this.#format.opening) await this.#session.read(this.#format.opening);
   }
 
-  /** Stops the answer in progress; false if there is none. */
+  /** Stops the message or answer in progress; false if there is none. */
   stop(): boolean {
     if (!this.#reply) return false;
     this.#reply.abort();
@@ -146,8 +145,18 @@ class Conversation {
     this.#separator = "";
     this.#history.push({ before: await this.#session.save(), message });
     if (this.#history.length > maxHistory) this.#history.shift();
-    await this.#session.read(turnText(this.#format, message));
-    await this.#answer();
+    this.#reply = new AbortController();
+    const { signal } = this.#reply;
+    try {
+      await this.#session.read(turnText(this.#format, message), { signal });
+      await this.#answer(signal);
+    } catch (error) {
+      this.undo(); // a turn that was read in part must not stay
+      if (!signal.aborted) throw error;
+      note("(stopped before the message was read; it is forgotten)");
+    } finally {
+      this.#reply = undefined;
+    }
   }
 
   async retry(): Promise<void> {
@@ -174,35 +183,36 @@ class Conversation {
 
   async load(path: string): Promise<void> {
     if (!path) throw new RwkvError("/load needs a file name");
-    const bytes = await readFile(path).catch((cause: NodeJS.ErrnoException) => {
-      throw new RwkvError(`${path}: cannot be read (${cause.code})`, { cause });
-    });
-    this.#replace(this.#model.session(bytes));
+    this.#replace(this.#model.session(await readBytes(path)));
     this.#history = [];
   }
 
-  async #answer(): Promise<void> {
-    this.#reply = new AbortController();
+  async #answer(signal: AbortSignal): Promise<void> {
+    const asked = this.#session.save();
     const { seed, maxTokens } = this.#options;
+    const [blankLine, nextTurn] = turnEnds(this.#format);
     const generation = this.#session.generate({
       ...samplingOptions(this.#options),
       // Another seed for every answer, so that /retry gives another one.
       ...(seed !== undefined && { seed: seed + this.#replies++ }),
       maxTokens,
-      stop: "\n\n",
-      signal: this.#reply.signal,
+      stop: [blankLine, nextTurn],
+      signal,
     });
-    try {
-      let first = true;
-      for await (const piece of generation) {
-        process.stdout.write(first ? piece.trimStart() : piece);
-        first = false;
-      }
-      process.stdout.write("\n");
-      const { finishReason, stop } = await generation.result;
-      this.#separator = finishReason === "stop" && typeof stop === "string" ? "" : "\n\n";
-    } finally {
-      this.#reply = undefined;
+    let begun = false;
+    for await (const piece of generation) {
+      const shown: string = begun ? piece : piece.trimStart();
+      begun ||= shown !== "";
+      process.stdout.write(shown);
+    }
+    process.stdout.write("\n");
+    const { finishReason, stop, text } = await generation.result;
+    if (!begun && finishReason !== "aborted") note("(the model gave an empty answer; /retry asks again)");
+    this.#separator = finishReason === "stop" && stop === blankLine ? "" : "\n\n";
+    if (stop === nextTurn) {
+      // The beginning of a turn that the user has not taken was read too.
+      this.#replace(this.#model.session(asked));
+      await this.#session.read(`${text}${blankLine}`);
     }
   }
 

@@ -2,7 +2,9 @@
 
 import type { Command } from "commander";
 import type { GenerationResult } from "../generation/generation-progress.js";
+import type { Model } from "../generation/model.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
+import { readEscapes } from "./escapes.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
 import { addSamplingOptions, samplingOptions, tokenIds, wholeNumber } from "./option-parsers.js";
 import { note, progressBar, readBytes, readStdin, readTextFile, stdinHasText } from "./terminal.js";
@@ -19,6 +21,7 @@ interface GenerateOptions extends ModelOptions, SamplingOptions {
   trials: number;
   state?: string;
   maxTokens?: number;
+  escape?: boolean;
   stop?: string[];
   stopTokens?: number[];
 }
@@ -29,6 +32,7 @@ export function addGenerate(program: Command): void {
     .description("continue a prompt; text goes to stdout, everything else to stderr")
     .argument("[prompt]", 'the text to continue; "-" reads stdin (default: a demonstration prompt)')
     .option("-f, --file <path>", "read the prompt from a file")
+    .option("-e, --escape", "read \\n, \\r, \\t, \\', \\\", \\\\ and \\xHH in the prompt argument and in --stop")
     .option("--state <path>", "begin with a saved state, such as one that rwkv train --tune-state made")
     .option("--trials <n>", "how many texts to generate from the prompt", wholeNumber(1), 3)
     .option(
@@ -46,11 +50,16 @@ export function addGenerate(program: Command): void {
     .addHelpText(
       "after",
       `
+A prompt from a file or from stdin is UTF-8 text. The line end at its end is dropped, which editors and echo add, and only one:
+for a prompt that ends in a new line, leave an empty line at the end. Windows line ends are read as \\n. An argument is taken
+as it is.
+
 Examples:
   $ rwkv generate
   $ rwkv generate "The cat sat on" --trials 1 --seed 42
   $ rwkv generate --model RWKV-4-Pile-430M-20220808-8066.pth --tokenizer 20B_tokenizer.json --dtype bf16
   $ rwkv generate --file chapter.txt --max-tokens 300 --temperature 0.8 --top-p 0.5 > continuation.txt
+  $ rwkv generate -e "Bob: Hello\\n\\nAlice:" --stop "\\n\\n"
   $ cat chapter.txt | rwkv generate -`,
     )
     .action(generate);
@@ -59,6 +68,14 @@ Examples:
 async function generate(prompt: string | undefined, options: GenerateOptions): Promise<void> {
   const text = await promptText(prompt, options);
   const model = await loadModel(options);
+  try {
+    await generateTrials(model, text, options);
+  } finally {
+    await model.dispose();
+  }
+}
+
+async function generateTrials(model: Model, text: string, options: GenerateOptions): Promise<void> {
   note(describeModel(model));
   const interrupt = new AbortController();
   process.once("SIGINT", () => interrupt.abort());
@@ -73,7 +90,10 @@ async function generate(prompt: string | undefined, options: GenerateOptions): P
   bar.stop();
   const promptSeconds = (performance.now() - started) / 1000;
 
-  const { trials, stop, stopTokens, maxTokens = options.model === undefined ? 200 : 100 } = options;
+  const { trials, stopTokens, maxTokens = options.model === undefined ? 200 : 100 } = options;
+  const stop = options.escape ? options.stop?.map(readEscapes) : options.stop;
+  if (stop?.some((one) => /\\[nrt]/.test(one)))
+    note("(--stop is taken as it is; with --escape, \\n in it is a new line)");
   const ends = { maxTokens, ...(stop && { stop }), ...(stopTokens && { stopTokens }) };
   for (let trial = 0; trial < trials && !interrupt.signal.aborted; trial++) {
     const seed = options.seed === undefined ? {} : { seed: options.seed + trial };
@@ -86,16 +106,20 @@ async function generate(prompt: string | undefined, options: GenerateOptions): P
     note(summary(await generation.result, promptTokens, promptSeconds));
     await fork.dispose();
   }
-  await model.dispose();
   if (interrupt.signal.aborted) process.exitCode = 130;
 }
 
 async function promptText(prompt: string | undefined, options: GenerateOptions): Promise<string> {
-  if (options.file !== undefined) return readTextFile(options.file);
-  if (prompt === "-") return readStdin();
-  if (prompt !== undefined) return prompt;
-  const piped = stdinHasText() ? await readStdin() : "";
+  if (options.file !== undefined) return promptOf(await readTextFile(options.file));
+  if (prompt === "-") return promptOf(await readStdin());
+  if (prompt !== undefined) return options.escape ? readEscapes(prompt) : prompt;
+  const piped = stdinHasText() ? promptOf(await readStdin()) : "";
   return piped || (options.model === undefined ? talePrompt : dragonPrompt);
+}
+
+/** A text file as a prompt: with the line ends of models' training data, and without that of its last line. */
+function promptOf(text: string): string {
+  return text.replaceAll("\r\n", "\n").replace(/\n$/, "");
 }
 
 function summary(result: GenerationResult, promptTokens: number, promptSeconds: number): string {

@@ -12,6 +12,7 @@ import { addInspect } from "./inspect.js";
 import { addLab } from "./lab.js";
 import { addLogits } from "./logits.js";
 import { addPerplexity } from "./perplexity.js";
+import { note } from "./terminal.js";
 import { addTokenize } from "./tokenize.js";
 import { addTrain } from "./train.js";
 
@@ -41,7 +42,13 @@ for (const command of program.commands) {
 }
 
 // A reader such as `head` that closes the pipe ends the program, not an error.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(0);
+    if (stream === process.stdout) note(`error: standard output cannot be written (${error.code})`);
+    process.exit(1);
+  });
+}
 // Commands that can stop gently add their own handler; for the others, exit handlers remove unfinished files.
 process.on("SIGINT", () => {
   if (process.listenerCount("SIGINT") === 1) process.exit(130);
@@ -51,7 +58,7 @@ try {
   await program.parseAsync();
 } catch (error) {
   if (process.argv.includes("--verbose")) console.error(error);
-  else if (error instanceof RwkvError) process.stderr.write(`error: ${error.message}\n`);
-  else process.stderr.write(`error: ${(error as Error).message} (--verbose shows more)\n`);
+  else if (error instanceof RwkvError) note(`error: ${error.message}`);
+  else note(`error: ${(error as Error).message} (--verbose shows more)`);
   process.exitCode = 1;
 }

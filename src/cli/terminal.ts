@@ -1,9 +1,10 @@
 // What commands share of the terminal: a progress bar on stderr, notes on stderr, text from stdin or a file.
 
-import { fstatSync } from "node:fs";
+import { fstatSync, type Stats } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { SingleBar } from "cli-progress";
 import { RwkvError } from "../errors.js";
+import { decodeText } from "../text-files.js";
 
 /** Prints a line to stderr. */
 export function note(line: string): void {
@@ -44,24 +45,58 @@ export function progressBar(label: string): ProgressBar {
 
 /** Whether text is piped or redirected into stdin. */
 export function stdinHasText(): boolean {
+  const status = stdinStatus();
+  return status !== undefined && (status.isFIFO() || status.isFile());
+}
+
+function stdinStatus(): Stats | undefined {
   try {
-    const status = fstatSync(0);
-    return status.isFIFO() || status.isFile();
+    return fstatSync(0);
   } catch {
-    return false;
+    return undefined;
   }
 }
 
-/** All of stdin as text. */
+/** All of stdin as text. @throws RwkvError when it cannot be read or is not UTF-8 */
 export async function readStdin(): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString("utf8");
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of stdinChunks()) chunks.push(chunk);
+  return decodeText(Buffer.concat(chunks), (reason) => new RwkvError(`standard input: ${reason}`));
 }
 
-/** @throws RwkvError when the file cannot be read */
+/** The lines of stdin as they come. @throws RwkvError when it cannot be read or is not UTF-8 */
+export async function* stdinLines(): AsyncGenerator<string, void, void> {
+  let count = 0;
+  const decode = (line: Uint8Array) => {
+    count++;
+    return decodeText(line, (reason) => new RwkvError(`standard input, line ${count}: ${reason}`)).replace(/\r$/, "");
+  };
+  let begun: Uint8Array[] = [];
+  for await (const chunk of stdinChunks()) {
+    let at = 0;
+    for (let end = chunk.indexOf(0x0a); end >= 0; end = chunk.indexOf(0x0a, at)) {
+      yield decode(Buffer.concat([...begun, chunk.subarray(at, end)]));
+      begun = [];
+      at = end + 1;
+    }
+    begun.push(chunk.subarray(at));
+  }
+  const last = Buffer.concat(begun);
+  if (last.length > 0) yield decode(last);
+}
+
+async function* stdinChunks(): AsyncGenerator<Uint8Array, void, void> {
+  if (stdinStatus()?.isDirectory()) throw new RwkvError("standard input: cannot be read, it is a folder");
+  try {
+    for await (const chunk of process.stdin) yield chunk as Buffer;
+  } catch (cause) {
+    throw new RwkvError(`standard input: cannot be read (${(cause as NodeJS.ErrnoException).code})`, { cause });
+  }
+}
+
+/** A text file, without a byte order mark. @throws RwkvError when it cannot be read or is not UTF-8 */
 export async function readTextFile(path: string): Promise<string> {
-  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(await readBytes(path));
+  return decodeText(await readBytes(path), (reason) => new RwkvError(`${path}: ${reason}`));
 }
 
 /** @throws RwkvError when the file cannot be read */
