@@ -4,27 +4,10 @@ import { execFile, spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { load, openCheckpoint } from "rwkv";
 import { describe, expect, test } from "vitest";
+import { type Outcome, program, rwkv } from "./command.js";
 import { fixture, maxDifference, readFloats, readJson, temporaryFolder } from "./fixture-files.js";
-
-const program = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
-
-interface Outcome {
-  code: number;
-  stdout: string;
-  stderr: string;
-}
-
-function rwkv(args: readonly string[], input = ""): Promise<Outcome> {
-  return new Promise((resolve) => {
-    const child = execFile(process.execPath, [program, ...args], { maxBuffer: 2 ** 26 }, (error, stdout, stderr) => {
-      resolve({ code: error ? Number(error.code ?? 1) : 0, stdout, stderr });
-    });
-    child.stdin?.end(input);
-  });
-}
 
 describe("generate", () => {
   test("without arguments tells three tales with the model in the package", async () => {
@@ -232,46 +215,6 @@ describe("convert", () => {
   test("an unknown ending is refused", async () => {
     const { code, stderr } = await rwkv(["convert", fixture("odd.pth"), "out.onnx"]);
     expect([code, stderr]).toEqual([1, "error: out.onnx: expected a file name that ends in .pth or .safetensors\n"]);
-  });
-});
-
-describe("chat", () => {
-  test("answers, forgets, saves and loads", async () => {
-    const saved = join(await temporaryFolder(), "conversation.state");
-    const lines = [
-      "Hello",
-      "/retry",
-      "/undo",
-      "/undo",
-      `/save ${saved}`,
-      "/reset",
-      `/load ${saved}`,
-      "Who are you?",
-      "/load /nowhere",
-      "/nonsense",
-      "/help",
-      "/quit",
-    ];
-    const { code, stdout, stderr } = await rwkv(["chat", "-n", "20", "--seed", "3"], `${lines.join("\n")}\n`);
-    expect(code).toBe(0);
-    expect(stdout.trim().split("\n").length).toBeGreaterThanOrEqual(3);
-    for (const said of [
-      "(undone)",
-      "(nothing to undo)",
-      "(saved to ",
-      "(forgotten)",
-      "(loaded ",
-      "error: /nowhere: cannot be read (ENOENT)",
-      "unknown command /nonsense",
-      "forget the last message",
-    ]) {
-      expect(stderr).toContain(said);
-    }
-    expect(existsSync(saved)).toBe(true);
-  });
-
-  test("leaves at the end of input", async () => {
-    expect((await rwkv(["chat", "-n", "5"], "Hi\n")).code).toBe(0);
   });
 });
 

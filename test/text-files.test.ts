@@ -25,7 +25,10 @@ test.each([
   [Buffer.from("\x80", "latin1"), "found the invalid byte 0x80 at offset 0"],
   [Buffer.from([0x61, 0xe4, 0xb8]), "found the invalid byte 0xe4 at offset 1"],
   [Buffer.from([0x61, 0xed, 0xa0, 0x80]), "found the invalid byte 0xed at offset 1"],
-  [Buffer.concat([Buffer.from("é".repeat(2 ** 20)), Buffer.from([0xff])]), `found the invalid byte 0xff at offset ${2 ** 21}`],
+  [
+    Buffer.concat([Buffer.from("é".repeat(2 ** 20)), Buffer.from([0xff])]),
+    `found the invalid byte 0xff at offset ${2 ** 21}`,
+  ],
   [
     Buffer.concat([Buffer.from("a".repeat(2 ** 20 - 1)), Buffer.from([0xc3]), Buffer.from("aé")]),
     `0xc3 at offset ${2 ** 20 - 1}`,

@@ -1,0 +1,198 @@
+// The conversation in a terminal or pipe: what is a command, what is a message, how turns are written.
+
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { openTokenizer } from "rwkv";
+import { describe, expect, test } from "vitest";
+import { chatFormatFor } from "#rwkv/cli/chat-formats";
+import { ChatLines } from "#rwkv/cli/chat-input";
+import { program, rwkv } from "./command.js";
+import { temporaryFolder } from "./fixture-files.js";
+
+/** What lines become, in a few letters. */
+function read(lines: readonly (string | { pasted: string })[]): string[] {
+  const reader = new ChatLines();
+  const inputs = lines.map((line) => (typeof line === "string" ? reader.push(line) : reader.push(line.pasted, true)));
+  return [...inputs, reader.end()].flatMap((input) => {
+    if (!input) return [];
+    return input.kind === "message" ? [input.text] : [`<${input.name} ${input.argument}>`];
+  });
+}
+
+/** Options under which an answer does not end by itself: without new lines and the end of a text. */
+async function withoutEnd(): Promise<string[]> {
+  const tokenizer = await openTokenizer("embedded/");
+  const ids = Array.from({ length: tokenizer.vocabularySize }, (_, id) => id);
+  return ["--banned-tokens", ids.filter((id) => id === 0 || tokenizer.decode([id]).includes("\n")).join()];
+}
+
+describe("lines", () => {
+  test("only what is exactly a command is one", () => {
+    expect(read(["/reset", " /undo ", "/save my file.state", "/load", "/help"])).toEqual([
+      "<reset >",
+      "<undo >",
+      "<save my file.state>",
+      "<load >",
+      "<help >",
+    ]);
+    const messages = [
+      "/api/chat returns null, why?",
+      "/etc/passwd is what?",
+      "/undo the last change",
+      "/constructor",
+      "/",
+      "help",
+    ];
+    expect(read(messages)).toEqual(messages);
+    expect(read(["//reset", "//"])).toEqual(["/reset", "/"]);
+    expect(read(["", "  "])).toEqual([]);
+  });
+
+  test("a message of several lines stands between triple quotes", () => {
+    expect(read(['"""', "a", "", "/reset", "  b \\", '"""', "c"])).toEqual(["a\n\n/reset\n  b \\", "c"]);
+    expect(read(['"""one', 'two"""', '"""three"""', "four"])).toEqual(["one\ntwo", "three", "four"]);
+    expect(read(['"""', '"""', '""""""', "x"])).toEqual(["x"]);
+    expect(read(['a """', "b"])).toEqual(['a """', "b"]);
+  });
+
+  test("a line that ends in a backslash goes on", () => {
+    expect(read(["a\\", "/reset", "b\\", "c"])).toEqual(["a\n/reset", "b\nc"]);
+    expect(read(["C:\\dir\\\\", "b"])).toEqual(["C:\\dir\\\\", "b"]);
+  });
+
+  test("what is pasted is one message, with what is typed after it", () => {
+    expect(read([{ pasted: "Please correct:" }, { pasted: "/reset" }, { pasted: '"""' }, "He are\\"])).toEqual([
+      'Please correct:\n/reset\n"""\nHe are\\',
+    ]);
+    expect(read(['"""', { pasted: 'a"""' }, "b", '"""', "c"])).toEqual(['a"""\nb', "c"]);
+  });
+
+  test("the end of the input ends a message", () => {
+    expect(read(['"""', "a", "b"])).toEqual(["a\nb"]);
+    expect(read(["a\\"])).toEqual(["a"]);
+    expect(read([{ pasted: "a" }])).toEqual(["a"]);
+  });
+});
+
+test("the format is told by the model's own name and tokenizer", () => {
+  const format = (source: string, kind: "huggingface" | "world" = "huggingface") =>
+    chatFormatFor({ info: { source }, tokenizer: { kind } } as Parameters<typeof chatFormatFor>[0]);
+  expect(format("/models/RWKV-4-Raven-3B-v12-Eng49%-Chn49%-Jpn1%-Other1%-20230527-ctx4096.pth")).toBe("raven");
+  expect(format("rwkv-raven-1b5/")).toBe("raven");
+  expect(format("/models/raven/RWKV-4-Pile-430M.pth")).toBe("pile");
+  expect(format("/models/raven/RWKV-4-World-0.4B.pth", "world")).toBe("world");
+  expect(format("/models/raven", "world")).toBe("world");
+});
+
+describe("the command", () => {
+  test("answers, forgets, saves and loads", async () => {
+    const saved = join(await temporaryFolder(), "conversation.state");
+    const lines = [
+      "Hello",
+      "/retry",
+      "/undo",
+      "/undo",
+      `/save ${saved}`,
+      "/reset",
+      `/load ${saved}`,
+      "Who are you?",
+      "/load /nowhere",
+      "/help",
+      "/quit",
+      "not read",
+    ];
+    const { code, stdout, stderr } = await rwkv(["chat", "-n", "20", "--seed", "3"], `${lines.join("\n")}\n`);
+    expect(code).toBe(0);
+    expect(stdout.trim().split("\n").length).toBeGreaterThanOrEqual(3);
+    for (const said of [
+      "(undone)",
+      "(nothing to undo)",
+      "(saved to ",
+      "(forgotten)",
+      "(loaded ",
+      "error: /nowhere: cannot be read (ENOENT)",
+      "forget the last message",
+    ]) {
+      expect(stderr).toContain(said);
+    }
+    expect(existsSync(saved)).toBe(true);
+  });
+
+  test("goes on after what cannot be written or read", async () => {
+    const folder = await temporaryFolder();
+    await mkdir(join(folder, "a"));
+    const lines = [
+      "/save",
+      "/load",
+      `/save ${join(folder, "a")}`,
+      `/save ${join(folder, "b/c")}`,
+      `/load ${folder}`,
+      "Hi",
+    ];
+    const { code, stdout, stderr } = await rwkv(["chat", "-n", "5", "--seed", "1"], lines.join("\n"));
+    expect(code).toBe(0);
+    expect(stderr.match(/^error: /gm)?.length).toBe(5);
+    expect(stdout).not.toBe("");
+  });
+
+  test("several lines are one message, to the end of the input", async () => {
+    const count = async (input: string) => {
+      const { code, stdout } = await rwkv(["chat", "-n", "1", "--temperature", "0"], input);
+      expect(code).toBe(0);
+      return stdout.split("\n").length - 1; // an answer of one token is a line
+    };
+    expect(await count("a\\\nb\\\nc\n")).toBe(1);
+    expect(await count('"""\na\n\nb\n')).toBe(1);
+    expect(await count("a\nb\nc")).toBe(3);
+  });
+
+  test.each([
+    [
+      Buffer.from("Hello\nGr\xfc\xdfe\n", "latin1"),
+      "standard input, line 2: expected UTF-8 text, found the invalid byte 0xfc at offset 2",
+    ],
+    [Buffer.from("\ufeffHello\n", "utf16le"), "standard input, line 1: expected UTF-8 text, found UTF-16 LE"],
+  ])("%#: what is not UTF-8 ends it with an error", async (input, message) => {
+    const { code, stderr } = await rwkv(["chat", "-n", "1"], input);
+    expect(code).toBe(1);
+    expect(stderr).toContain(`error: ${message}`);
+  });
+
+  test("Ctrl-C stops an answer, and then the program", async () => {
+    const child = spawn(process.execPath, [program, "chat", "-n", "10000000", ...(await withoutEnd())]);
+    const ended = new Promise<number | null>((resolve) => child.on("exit", resolve));
+    const said = (text: string) =>
+      new Promise<void>((resolve) => {
+        let all = "";
+        child.stderr.on("data", (chunk) => {
+          all += chunk;
+          if (all.includes(text)) resolve();
+        });
+      });
+    await said("/help lists");
+    const asked = new Promise<void>((resolve) => child.stdout.once("data", () => resolve()));
+    child.stdin.write("Hello\n");
+    await asked;
+    child.kill("SIGINT");
+    const undone = said("(undone)");
+    child.stdin.write("/undo\n");
+    await undone;
+    child.kill("SIGINT");
+    expect(await ended).toBe(130);
+  });
+
+  test("a reader that goes away ends it quietly", async () => {
+    const child = spawn(process.execPath, [program, "chat", "-n", "10000000", ...(await withoutEnd())]);
+    let stderr = "";
+    child.stderr.on("data", (chunk) => {
+      stderr += chunk;
+    });
+    const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
+    child.stdout.once("data", () => child.stdout.destroy());
+    child.stdin.write(`${"Hello\n".repeat(100)}`);
+    expect(await ended).toBe(0);
+    expect(stderr).not.toMatch(/^\s+at /m);
+  });
+});
