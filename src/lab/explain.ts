@@ -3,11 +3,11 @@
 
 import type { Rows } from "../backends/reference/operations.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
-import { RwkvError } from "../errors.js";
+import { RwkvError, TokenizerError } from "../errors.js";
 import { type ForwardNode, type RowNode, topologicalOrder } from "../graph/graph.js";
 import { bindModel } from "../models/versions.js";
 import { negativeLogProbability } from "../sampling/log-probability.js";
-import { tokenizerFor } from "../tokenizers/open-tokenizer.js";
+import { sizeMismatch, tokenizerFor } from "../tokenizers/open-tokenizer.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { modelValues } from "./model-values.js";
 
@@ -59,6 +59,8 @@ export async function explain(path: string, prompt: string, tokenizerOf?: Tokeni
   try {
     const bound = bindModel(checkpoint);
     const tokenizer = tokenizerOf ?? (await tokenizerFor(path, bound.size.vocabulary));
+    const mismatch = sizeMismatch(tokenizer, bound.size.vocabulary);
+    if (mismatch) throw new TokenizerError(`${path}: ${mismatch}`);
     const tokens = tokenizer.encode(prompt);
     if (tokens.length === 0 || tokens.length > maxTokens) {
       throw new RwkvError(`prompt: expected 1 to ${maxTokens} tokens, found ${tokens.length}`);

@@ -12,6 +12,9 @@ const maxFileSize = 64 * 2 ** 20;
 /** Where a folder cannot be listed, these are looked for. */
 const tokenizerFiles = ["tokenizer.json", "20B_tokenizer.json", "rwkv_vocab_v20230424.txt"];
 
+/** RWKV's two vocabularies are often kept side by side: Pile models have 50277 tokens, World models 65536, nearly all in use. */
+const worldVocabulary = 65_000;
+
 /** Vocabularies are padded to a multiple of at most this: 50277 tokens to 50304 rows of the embedding, 65530 to 65536. */
 const largestMultiple = 512;
 
@@ -143,15 +146,14 @@ async function firstThatFits(
   return { reasons };
 }
 
-/**
- * The tokenizer files of a folder, the likeliest first. RWKV's two vocabularies are often kept side by side: Pile models have
- * 50277 tokens, World models 65536.
- */
+/** The tokenizer files of a folder, the likeliest first. */
 function tokenizerFilesIn(folder: string, all: readonly string[], vocabulary?: number): string[] {
   const names = all.toSorted();
   const exact = names.filter((name) => name === "tokenizer.json");
   const json = names.filter((name) => name !== "tokenizer.json" && /tokenizer\.json$/i.test(name));
   const world = names.filter((name) => /^rwkv_vocab_.*\.txt$/i.test(name));
-  const ordered = vocabulary === 65536 ? [...world, ...exact, ...json] : [...exact, ...json, ...world];
-  return ordered.map((name) => join(folder, name));
+  const worldFirst = vocabulary !== undefined && vocabulary >= worldVocabulary;
+  return [...(worldFirst ? world : []), ...exact, ...json, ...(worldFirst ? [] : world)].map((name) =>
+    join(folder, name),
+  );
 }
