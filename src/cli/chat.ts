@@ -2,6 +2,7 @@
 
 import { type Command, Option } from "commander";
 import { RwkvError } from "../errors.js";
+import type { GenerationResult } from "../generation/generation.js";
 import type { Model } from "../generation/model.js";
 import type { Session } from "../generation/session.js";
 import { writeFileAtomically } from "../platform/node/file-writer.js";
@@ -35,6 +36,8 @@ const help = `/reset        forget everything
 Anything else is a message; //text sends /text. A message of several lines stands between """ and """, or has a
 backslash at the end of each line but the last, or is pasted.`;
 
+/** How often an answer is asked for while it is empty: some models like to end one before it has begun. */
+const mostAttempts = 3;
 /** How many turns /undo can go back. */
 const maxHistory = 100;
 
@@ -189,14 +192,32 @@ class Conversation {
 
   async #answer(signal: AbortSignal): Promise<void> {
     const asked = this.#session.save();
-    const { seed, maxTokens } = this.#options;
+    let { text, finishReason, stop } = await this.#stream(signal);
+    const isEmpty = () => text.trim() === "" && finishReason === "stop";
+    for (let attempt = 1; isEmpty() && attempt < mostAttempts; attempt++) {
+      this.#replace(this.#model.session(asked));
+      ({ text, finishReason, stop } = await this.#stream(signal));
+    }
+    process.stdout.write("\n");
+    if (isEmpty()) note("(the model gives an empty answer; /retry asks again)");
     const [blankLine, nextTurn] = turnEnds(this.#format);
+    this.#separator = finishReason === "stop" && stop === blankLine ? "" : "\n\n";
+    if (stop === nextTurn) {
+      // The beginning of a turn that the user has not taken was read too.
+      this.#replace(this.#model.session(asked));
+      await this.#session.read(`${text}${blankLine}`);
+    }
+  }
+
+  /** Generates an answer, and prints it without white space at its beginning. */
+  async #stream(signal: AbortSignal): Promise<GenerationResult> {
+    const { seed, maxTokens } = this.#options;
     const generation = this.#session.generate({
       ...samplingOptions(this.#options),
       // Another seed for every answer, so that /retry gives another one.
       ...(seed !== undefined && { seed: seed + this.#replies++ }),
       maxTokens,
-      stop: [blankLine, nextTurn],
+      stop: turnEnds(this.#format),
       signal,
     });
     let begun = false;
@@ -205,15 +226,7 @@ class Conversation {
       begun ||= shown !== "";
       process.stdout.write(shown);
     }
-    process.stdout.write("\n");
-    const { finishReason, stop, text } = await generation.result;
-    if (!begun && finishReason !== "aborted") note("(the model gave an empty answer; /retry asks again)");
-    this.#separator = finishReason === "stop" && stop === blankLine ? "" : "\n\n";
-    if (stop === nextTurn) {
-      // The beginning of a turn that the user has not taken was read too.
-      this.#replace(this.#model.session(asked));
-      await this.#session.read(`${text}${blankLine}`);
-    }
+    return generation.result;
   }
 
   #replace(session: Session): void {
