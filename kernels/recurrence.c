@@ -74,7 +74,8 @@ static void elman_gradient(const struct pass* pass, const struct record* record,
 
 // The gated recurrent unit (Cho et al., arXiv 1406.1078, equations 5 to 8), with z how much of the state is kept:
 //   z = sigmoid(xz + Uz h'), r = sigmoid(xr + Ur h'), n = tanh(xn + Un (r h')), h = z h' + (1 - z) n, where h' = h[t-1]
-//   address: xz, xr, xn [tokens, width], Uz, Ur, Un [width, width], h [tokens, width]; then z, r, n and r h' [tokens, width], or 0
+//   address: xz, xr, xn [tokens, width], Uz, Ur, Un [width, width], h [tokens, width]; then z, r, n and r h' [tokens, width], each 0
+//     where it is not wanted
 //   state: h [width]
 static void gru_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
@@ -104,7 +105,8 @@ static void gru_forward(const struct pass* pass, const struct record* record, ui
         out[at + c] = z[c] * before[c] + (1 - z[c]) * n[c];
       }
       const float* gates[] = {z, r, n, kept};
-      for (uint32_t i = 0; i < 4 && record->address[7]; i++) {
+      for (uint32_t i = 0; i < 4; i++) {
+        if (!record->address[7 + i]) continue;
         for (uint32_t c = 0; c < width; c++) floats(record->address[7 + i])[at + c] = gates[i][c];
       }
     }

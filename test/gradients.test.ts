@@ -182,6 +182,29 @@ describe.each(Object.keys(graphs))("the gradient of %s", (name) => {
   });
 });
 
+describe.each(Object.keys(mixingGraphs))("where only one weight around %s is learned", (name) => {
+  test("its gradient is that of learning all, on every backend", async () => {
+    const graph = graphOf(name, 6);
+    const tensors = randomTensors(graph.weights, 6);
+    const learning = (weights: readonly WeightNode[]) => trainableModel(graph, tensors, { weights, logitPenalty: 0 });
+    const gradientsOf = async (runtime: TrainingRuntime) => {
+      await runtime.step(batchOf(runtime, graph), nothing, 9);
+      const gradients = new Map(runtime.parameters.map((p) => [p.name, p.gradient.slice()]));
+      await runtime.dispose();
+      return gradients;
+    };
+    const all = await gradientsOf(await openReferenceTraining(learning(graph.weights), limits));
+    for (const weight of graph.weights) {
+      for (const { open, label, threads } of trainers) {
+        const found = await gradientsOf(await open(learning([weight]), { ...limits, threads }));
+        expect([...found.keys()]).toEqual([weight.name]);
+        const difference = maxDifference(found.get(weight.name)!, all.get(weight.name)!);
+        expect(difference, `${weight.name}, ${label}`).toBeLessThan(4e-6);
+      }
+    }
+  });
+});
+
 /** Losses, norm, gradients, and the next states, in one list. */
 async function stepOf(runtime: TrainingRuntime, graph: Graph): Promise<number[]> {
   const segments = batchOf(runtime, graph);

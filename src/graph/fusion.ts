@@ -3,7 +3,7 @@
 // of a token shift, are one operation's.
 
 import { quantizedRowWidth } from "../quantization/blocks.js";
-import { type GradientNode, roomOf } from "./gradient-nodes.js";
+import { alwaysWritten } from "./gradient-nodes.js";
 import { inputsOf, type RowNode, type RowSet, topologicalOrder, type WeightNode } from "./graph.js";
 
 /** Functions that a matrix product can end with. */
@@ -59,9 +59,9 @@ export function fuse(roots: readonly RowNode[], quantized: ReadonlySet<WeightNod
       const outputs = groups.get(node.group) as RowNode[];
       for (const output of outputs) absorbed.add(output);
       if (node.op === "tokenShift") outputs.sort((a, b) => outputIndex(a) - outputIndex(b));
-      const room = roomOf(node as GradientNode);
-      if (room && !outputs.some((other) => "output" in other && other.output === room.output)) {
-        outputs.push({ ...node, ...room, rows: "tokens" } as RowNode);
+      for (const written of alwaysWritten(node)) {
+        if (outputs.some((other) => "output" in other && other.output === written.output)) continue;
+        outputs.push({ ...node, ...written, rows: "tokens" } as RowNode);
       }
       operations.push({ main: node, inputs: valuesIn(inputsOf(node)), outputs, activation: "none" });
     } else {

@@ -140,10 +140,27 @@ export type GradientNode =
 /** Parts of a wkv gradient's totals, in their order. */
 export const wkvTotals = ["decay", "first", "numerator", "denominator", "maxExponent"] as const;
 
-/** A value that a kernel needs room for whether or not anyone reads it. */
-export function roomOf(node: GradientNode): { readonly output: string; readonly width: number } | undefined {
-  if (node.op === "wkvGradient") return { output: "totals", width: wkvTotals.length * node.key.width };
-  if (node.op === "aftGradient") return { output: "moments", width: 2 * node.key.width };
-  if (node.op === "linearAttentionGradient") return { output: "shares", width: node.heads };
-  return undefined;
+/** A value that a kernel writes whether or not anyone reads it. */
+export interface WrittenOutput {
+  readonly output: string;
+  readonly width: number;
+}
+
+/** The values that a node's kernel always writes; others of its group it leaves out where nobody reads them. */
+export function alwaysWritten(node: RowNode): readonly WrittenOutput[] {
+  const each = (width: number, ...names: string[]) => names.map((output) => ({ output, width }));
+  switch (node.op) {
+    case "wkvGradient":
+      return each(wkvTotals.length * node.key.width, "totals");
+    case "aftGradient":
+      return [...each(2 * node.key.width, "moments"), ...each(node.key.width, "key", "value")];
+    case "linearAttentionGradient":
+      return [...each(node.heads, "shares"), ...each(node.key.width, "query", "key", "value")];
+    case "attentionGradient":
+      return each(node.key.width, "query", "key", "value");
+    case "gruGradient":
+      return each(node.width, "update", "reset", "candidate");
+    default:
+      return [];
+  }
 }
