@@ -150,6 +150,7 @@ class Differentiation {
         break;
       }
       case "gru":
+        if (node.output !== "state") throw noRule(`gru, ${node.output}`);
         this.#gru(node, gradient);
         break;
       case "addPosition": {
@@ -183,6 +184,8 @@ class Differentiation {
       case "vectorRow":
         this.#addVector(node.vector, () => gradient);
         break;
+      default:
+        throw noRule((node satisfies never as ForwardNode).op);
     }
   }
 
@@ -308,8 +311,16 @@ class Differentiation {
       }
       case "vectorRow":
         return learned(node.vector);
-      default:
+      case "attention":
+      case "linearAttention":
+      case "unary":
+      case "binary":
+      case "scale":
+      case "dropout":
+      case "selectRows":
         return false;
+      default:
+        throw noRule((node satisfies never as ForwardNode).op);
     }
   }
 
@@ -366,5 +377,5 @@ function weightOf(vector: Vector): WeightNode {
 }
 
 function noRule(name: string): RangeError {
-  return new RangeError(`${name}: gradients of gradients are not built`);
+  return new RangeError(`${name}: there is no rule for the gradient of this operation`);
 }

@@ -218,6 +218,28 @@ function workingTypes({ graph, tensors, learned }: TrainableModel): Map<WeightNo
   return types;
 }
 
+/** The operations that take vectors, by the types of their fields. */
+type VectorOperation<Node = RowNode> = Node extends RowNode
+  ? true extends {
+      [Field in keyof Node]: Vector extends Node[Field] ? true : readonly Vector[] extends Node[Field] ? true : false;
+    }[keyof Node]
+    ? Node["op"]
+    : never
+  : never;
+
+/** The vectors that each of them takes; one that is missing here is a type error. */
+const vectorsOf: {
+  readonly [Op in VectorOperation]: (node: Extract<RowNode, { op: Op }>) => readonly Vector[];
+} = {
+  layerNorm: ({ weight, bias }) => [weight, bias],
+  layerNormGradient: ({ weight }) => [weight],
+  tokenShift: ({ factors }) => factors,
+  tokenShiftGradient: ({ factors }) => factors,
+  vectorRow: ({ vector }) => [vector],
+  wkv: ({ decay, first }) => [decay, first],
+  wkvGradient: ({ decay, first }) => [decay, first],
+};
+
 /** All functions of vectors, each after what it is a function of. */
 function vectorFunctionsOf(roots: readonly RowNode[]): Extract<Vector, { op: "vectorFunction" }>[] {
   const found = new Set<Extract<Vector, { op: "vectorFunction" }>>();
@@ -227,10 +249,8 @@ function vectorFunctionsOf(roots: readonly RowNode[]): Extract<Vector, { op: "ve
     found.add(vector);
   };
   for (const node of topologicalOrder(...roots)) {
-    if (node.op === "layerNorm") [node.weight, node.bias].forEach(add);
-    else if (node.op === "tokenShift") node.factors.forEach(add);
-    else if (node.op === "wkv") [node.decay, node.first].forEach(add);
-    else if (node.op === "vectorRow") add(node.vector);
+    const vectors = (vectorsOf as Partial<Record<string, (node: RowNode) => readonly Vector[]>>)[node.op];
+    vectors?.(node).forEach(add);
   }
   return [...found];
 }
