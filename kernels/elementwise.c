@@ -24,8 +24,13 @@ static vfloat apply_binary(uint32_t function, vfloat a, vfloat b) {
   }
 }
 
-static struct range element_range(const struct pass* pass, const struct record* record, uint32_t thread) {
-  return share_of(row_count(pass, record) * record->width, lanes, thread, pass->thread_count);
+static struct element_range elements_of(const struct pass* pass, const struct record* record, uint32_t thread) {
+  return share_of_elements((uint64_t)row_count(pass, record) * record->width, lanes, thread, pass->thread_count);
+}
+
+// How many elements are left from `i` on; as many as a vector has where there are more.
+static inline uint32_t left_of(struct element_range range, uint64_t i) {
+  return range.end - i < lanes ? (uint32_t)(range.end - i) : lanes;
 }
 
 // out = function(x); scaling is by `factor`
@@ -33,9 +38,9 @@ static struct range element_range(const struct pass* pass, const struct record* 
 static void unary_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const float* x = floats(record->address[0]);
   float* out = floats(record->address[1]);
-  struct range range = element_range(pass, record, thread);
-  for (uint32_t i = range.begin; i < range.end; i += lanes) {
-    uint32_t left = range.end - i;
+  struct element_range range = elements_of(pass, record, thread);
+  for (uint64_t i = range.begin; i < range.end; i += lanes) {
+    uint32_t left = left_of(range, i);
     store_up_to(out + i, apply_unary(record, load_up_to(x + i, left)), left);
   }
 }
@@ -47,9 +52,9 @@ static void binary_forward(const struct pass* pass, const struct record* record,
   const float* a = floats(record->address[0]);
   const float* b = floats(record->address[1]);
   float* out = floats(record->address[2]);
-  struct range range = element_range(pass, record, thread);
-  for (uint32_t i = range.begin; i < range.end; i += lanes) {
-    uint32_t left = range.end - i;
+  struct element_range range = elements_of(pass, record, thread);
+  for (uint64_t i = range.begin; i < range.end; i += lanes) {
+    uint32_t left = left_of(range, i);
     store_up_to(out + i, apply_binary(record->function, load_up_to(a + i, left), load_up_to(b + i, left)), left);
   }
 }
@@ -65,14 +70,14 @@ static inline uint32_t hash(uint32_t x) {
 }
 
 // out[i] = 0 for elements left out, x[i] / (1 - rate) for the others (Srivastava et al., JMLR 15, 2014). Which are left out
-// follows from the pass's seed, `count` and i alone, so that the gradient, which is the same function, leaves out the same.
+// follows from the pass's seed, `count` and i alone (modulo 2^32), so that the gradient, which is the same function, leaves out the same.
 //   address: x [rows, width], out [rows, width]; factor: rate
 static void dropout_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const float* x = floats(record->address[0]);
   float* out = floats(record->address[1]);
-  struct range range = element_range(pass, record, thread);
+  struct element_range range = elements_of(pass, record, thread);
   uint32_t key = hash(pass->seed ^ hash(record->count + 1));
   uint32_t threshold = (uint32_t)((double)record->factor * 0x1p32);
   float scale = 1 / (1 - record->factor);
-  for (uint32_t i = range.begin; i < range.end; i++) out[i] = hash(key ^ hash(i)) < threshold ? 0 : x[i] * scale;
+  for (uint64_t i = range.begin; i < range.end; i++) out[i] = hash(key ^ hash((uint32_t)i)) < threshold ? 0 : x[i] * scale;
 }

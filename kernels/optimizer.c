@@ -4,7 +4,7 @@
 #include "kernels.h"
 #include "simd.h"
 
-// What changes from step to step; written by src/backends/kernel/optimizer-records.ts.
+// What changes from step to step; written by src/backends/kernel/optimizer.ts.
 struct optimizer_settings {
   float learning_rate;
   float beta1;
@@ -25,13 +25,14 @@ enum { squares_chunk = 4096 };
 static void sum_of_squares(const struct pass* pass, const struct record* record, uint32_t thread) {
   const float* x = floats(record->address[0]);
   double* partial = (double*)(uintptr_t)record->address[1];
-  uint32_t count = record->rows * record->width;
-  struct range chunks = share_of((count + squares_chunk - 1) / squares_chunk, 1, thread, pass->thread_count);
-  for (uint32_t chunk = chunks.begin; chunk < chunks.end; chunk++) {
-    uint32_t end = count - chunk * squares_chunk < squares_chunk ? count : (chunk + 1) * squares_chunk;
+  uint64_t count = (uint64_t)record->rows * record->width;
+  struct element_range chunks = share_of_elements((count + squares_chunk - 1) / squares_chunk, 1, thread, pass->thread_count);
+  for (uint64_t chunk = chunks.begin; chunk < chunks.end; chunk++) {
+    const float* from = x + chunk * squares_chunk;
+    uint32_t size = count - chunk * squares_chunk < squares_chunk ? (uint32_t)(count - chunk * squares_chunk) : squares_chunk;
     vfloat total[4] = {0};
-    for (uint32_t i = chunk * squares_chunk, n = 0; i < end; i += lanes, n++) {
-      vfloat value = load_up_to(x + i, end - i);
+    for (uint32_t i = 0, n = 0; i < size; i += lanes, n++) {
+      vfloat value = load_up_to(from + i, size - i);
       total[n % 4] += value * value;
     }
     partial[chunk] = sum(total[0] + total[1] + (total[2] + total[3]));
@@ -66,9 +67,9 @@ static void adam_step(const struct pass* pass, const struct record* record, uint
   float kept = record->count ? 1 - rate * settings.weight_decay : 1;
   float step = rate / settings.correction1;
   vfloat unbias = splat(1 / settings.correction2);
-  struct range range = share_of(record->rows * record->width, 16, thread, pass->thread_count);
-  for (uint32_t i = range.begin; i < range.end; i += lanes) {
-    uint32_t left = range.end - i;
+  struct element_range range = share_of_elements((uint64_t)record->rows * record->width, 16, thread, pass->thread_count);
+  for (uint64_t i = range.begin; i < range.end; i += lanes) {
+    uint32_t left = range.end - i < lanes ? (uint32_t)(range.end - i) : lanes;
     vfloat g = load_up_to(gradient + i, left) * settings.scale;
     vfloat m = load_up_to(first + i, left) * settings.beta1 + g * (1 - settings.beta1);
     vfloat v = load_up_to(second + i, left) * settings.beta2 + g * g * (1 - settings.beta2);

@@ -140,11 +140,22 @@ struct range {
   uint32_t end;
 };
 
-static inline struct range share_of(uint32_t total, uint32_t grain, uint32_t thread, uint32_t threads) {
-  uint64_t grains = (total + (uint64_t)grain - 1) / grain;
+// The same of elements, of which a matrix may have more than 2^32.
+struct element_range {
+  uint64_t begin;
+  uint64_t end;
+};
+
+static inline struct element_range share_of_elements(uint64_t total, uint32_t grain, uint32_t thread, uint32_t threads) {
+  uint64_t grains = (total + grain - 1) / grain;
   uint64_t begin = grains * thread / threads * grain;
   uint64_t end = grains * (thread + 1) / threads * grain;
-  return (struct range){(uint32_t)(begin < total ? begin : total), (uint32_t)(end < total ? end : total)};
+  return (struct element_range){begin < total ? begin : total, end < total ? end : total};
+}
+
+static inline struct range share_of(uint32_t total, uint32_t grain, uint32_t thread, uint32_t threads) {
+  struct element_range share = share_of_elements(total, grain, thread, threads);
+  return (struct range){(uint32_t)share.begin, (uint32_t)share.end};
 }
 
 // Channels are shared in this grain by every kernel that works channel by channel, so that a thread has the same ones in each
