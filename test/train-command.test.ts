@@ -122,7 +122,7 @@ test("says in a line what is wrong", async () => {
   await writeFile(join(folder, "unknown.json"), '{"learning-speed": 3}');
   for (const [args, message] of [
     [["--data", data], /expected --data and --out/],
-    [["--data", join(folder, "folder"), "--out", join(folder, "x")], /expected .txt or .md files in this folder/],
+    [["--data", join(folder, "folder"), "--out", join(folder, "x")], /expected .txt, .md, .jsonl or .json files/],
     [["--data", data, "--out", join(folder, "x"), "--steps", "5", "--epochs", "2"], /cannot be used with/],
     [["--data", data, "--out", join(folder, "x"), "--vocab", "12"], /expected a whole number >= 257/],
     [["--data", data, "--out", join(folder, "x"), "--config", data], /expected a JSON file with options/],

@@ -8,7 +8,7 @@ import { randomGenerator } from "#rwkv/sampling/random";
 import { huggingFaceTokenizer } from "#rwkv/tokenizers/hugging-face";
 import { pieceEncoder, trainBytePairEncoding } from "#rwkv/tokenizers/train-bpe";
 import { consecutiveBatches, shuffledBatches } from "#rwkv/training/batches";
-import { holdOut } from "#rwkv/training/documents";
+import { type Document, documentOf, holdOut } from "#rwkv/training/documents";
 import { initializeRwkv4 } from "#rwkv/training/initialize";
 import { learningRateAt } from "#rwkv/training/schedule";
 
@@ -173,17 +173,45 @@ describe("a trained tokenizer", () => {
 });
 
 test("held-out text is the end of each document, or the last documents of many", () => {
-  const documents = (count: number) =>
-    Array.from({ length: count }, (_, i) => ({ name: `${i}`, text: `${i} `.repeat(50) }));
+  const documents = (count: number) => Array.from({ length: count }, (_, i) => documentOf(`${i}`, `${i} `.repeat(50)));
+  const textOf = ({ parts }: Document) => parts.join("");
   const few = holdOut(documents(3), 0.1);
-  few.training.forEach(({ text }, i) => {
-    const whole = documents(3)[i]!.text;
-    expect(text + few.validation[i]!.text).toBe(whole);
-    expect(text.length).toBe(Math.floor(whole.length * 0.9));
+  few.training.forEach((document, i) => {
+    const whole = textOf(documents(3)[i]!);
+    expect(textOf(document) + textOf(few.validation[i]!)).toBe(whole);
+    expect(textOf(document).length).toBe(Math.floor(whole.length * 0.9));
   });
   const many = holdOut(documents(300), 0.1);
   expect([many.training.length, many.validation.length]).toEqual([270, 30]);
   expect(holdOut(documents(3), 0).validation).toEqual([]);
-  const pair = holdOut([{ name: "x", text: "🦊🦊" }], 0.25);
-  expect(pair.training[0]!.text).toBe("🦊🦊");
+  const pair = holdOut([documentOf("x", "🦊🦊")], 0.25);
+  expect(textOf(pair.training[0]!)).toBe("🦊🦊");
+  expect(pair.validation).toEqual([]);
+});
+
+test("held-out text of documents in parts is cut where that of the whole would be", () => {
+  const parts = ["ab", "c🦊", " d", "efg"];
+  const text = parts.join("");
+  for (let share = 0.01; share <= 0.5; share += 0.01) {
+    const [whole, inParts] = [
+      { name: "", parts: [text] },
+      { name: "", parts },
+    ].map((document) => holdOut([document], share));
+    for (const side of ["training", "validation"] as const) {
+      expect(inParts![side].map((d) => d.parts.join(""))).toEqual(whole![side].map((d) => d.parts.join("")));
+    }
+  }
+});
+
+test("a long text in parts gives the tokens of the whole", () => {
+  const words = ["the", "king's", "12", "東京", "🦊", "--", "don't"];
+  const gaps = [" ", "\n", "\n\n", "  ", " \t", "\r\n", ""];
+  const text = Array.from({ length: 60_000 }, (_, i) => `${words[(i * 5) % 7]}${gaps[(i * i) % 7]}`).join("");
+  const { parts } = documentOf("long", text);
+  expect(parts.length).toBeGreaterThan(2);
+  expect(parts.join("")).toBe(text);
+  const json = trainBytePairEncoding([text], 400);
+  expect(trainBytePairEncoding(parts, 400)).toEqual(json);
+  const encode = pieceEncoder(huggingFaceTokenizer("test", json));
+  expect(parts.flatMap((part) => encode(part))).toEqual(encode(text));
 });

@@ -256,7 +256,7 @@ describe("what cannot be trained on is refused, and says what to do", () => {
       /none.txt: cannot be read \(no such file/,
     );
     await expect(train({ ...small, data: path("nothing"), out: path("x") })).rejects.toThrow(
-      /expected .txt or .md files/,
+      /expected .txt, .md, .jsonl or .json files/,
     );
   });
 

@@ -20,7 +20,7 @@ import { scaleReport } from "../lab/scale-report.js";
 import { toldTales } from "../lab/told-tales.js";
 import type { ModelSize } from "../models/model-definition.js";
 import { openTokenizer } from "../tokenizers/open-tokenizer.js";
-import { type Document, holdOut, readDocuments } from "../training/documents.js";
+import { type Document, documentOf, holdOut, readDocuments } from "../training/documents.js";
 import { shape, wholeNumber } from "./option-parsers.js";
 import { note, progressBar } from "./terminal.js";
 
@@ -91,7 +91,10 @@ function addCompare(lab: Command): void {
       const { layers = quick ? 2 : 4, width = quick ? 64 : 128, context = quick ? 64 : 128 } = options;
       const { vocab = quick ? 512 : 1024, steps = quick ? 150 : 800 } = options;
       if (width % heads !== 0) throw new RwkvError(`--heads: expected a divisor of the width ${width}, found ${heads}`);
-      const documents = holdOut(data === undefined ? await tales(quick) : await readDocuments(data), 0.05);
+      const documents = holdOut(
+        data === undefined ? await tales(quick) : await readDocuments(data, { onNotice: note }),
+        0.05,
+      );
       const size = { layers, width, heads, vocabulary: vocab, context, batch, steps };
       const results = await compareArchitectures({
         ...size,
@@ -119,7 +122,7 @@ async function tales(quick: boolean): Promise<Document[]> {
   note(`no --data: the model in the package tells tales, about ${tokens} tokens`);
   const bar = progressBar("telling");
   const tales = await toldTales(tokens, (done) => bar.update(done, tokens)).finally(() => bar.stop());
-  return tales.map((text, i) => ({ name: `tale ${i + 1}`, text }));
+  return tales.map((text, i) => documentOf(`tale ${i + 1}`, text));
 }
 
 function compareSummary(results: readonly CompareResult[]): string {

@@ -6,7 +6,7 @@ import { elementCount } from "../dtypes.js";
 import type { Graph } from "../graph/graph.js";
 import { randomGenerator } from "../sampling/random.js";
 import { shuffledBatches } from "../training/batches.js";
-import { datasetOf, trainTokenizer } from "../training/dataset.js";
+import { type Dataset, datasetOf, trainTokenizer } from "../training/dataset.js";
 import type { SplitDocuments } from "../training/documents.js";
 import { bitsPerByte } from "../training/evaluation.js";
 import { initializeRwkv4 } from "../training/initialize.js";
@@ -63,7 +63,7 @@ const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.01, m
 /** @throws TrainingError, before anything is trained, when there is too little text, or not enough memory */
 export async function compareArchitectures(setup: CompareSetup): Promise<CompareResult[]> {
   const tokenizer = await trainTokenizer(setup.documents.training, setup.vocabulary);
-  const data = datasetOf(setup.documents, tokenizer, setup.context);
+  const data = await datasetOf(setup.documents, tokenizer, setup.context);
   const { layers, width, heads, context } = setup;
   const common = { layers, width, heads, capacity: context, vocabulary: tokenizer.tokenizer.vocabularySize };
   const budget = weightsOf(rwkv4.build({ ...common, hidden: 4 * width }));
@@ -85,7 +85,7 @@ async function trainOne(
   setup: CompareSetup,
   architecture: Architecture,
   size: ArchitectureSize,
-  data: ReturnType<typeof datasetOf>,
+  data: Dataset,
 ): Promise<CompareResult> {
   const { batch, context, steps, measurements, threads, seed, onNotice } = setup;
   const model = modelOf(setup, architecture, size);
@@ -120,7 +120,7 @@ async function trainOne(
       seconds += (performance.now() - started) / 1000;
       if (Math.floor(((step + 1) * measurements) / steps) === Math.floor((step * measurements) / steps)) continue;
       const begin = (state: typeof empty) => void state.values.set(empty.values);
-      const bits = await bitsPerByte(runtime, texts, { batch, context, limit: context, begin });
+      const bits = (await bitsPerByte(runtime, texts, { batch, context, limit: context, begin })) as number;
       points.push({ tokens: (step + 1) * batch * context, seconds, bits_per_byte: bits });
     }
     const { name, title, paper } = architecture;

@@ -6,6 +6,7 @@
 
 import TinyQueue from "tinyqueue";
 import { TokenizerError } from "../errors.js";
+import { uninterrupted } from "../interruptible.js";
 import { byteLevelCharacters } from "./byte-level.js";
 import type { Tokenizer } from "./tokenizer.js";
 
@@ -18,6 +19,9 @@ const smallest = 257;
 const largest = 2 ** 20;
 /** Longer pieces are counted in parts of this length: a text without spaces would otherwise be a single piece. */
 const longestPiece = 64;
+
+/** Words that are counted between two pauses. */
+const wordsAtOnce = 4096;
 
 /** A distinct piece of text: its symbols, fewer with every merge, and how often it occurs. */
 interface Word {
@@ -45,6 +49,11 @@ interface Candidate {
  * @throws TokenizerError for an impossible size
  */
 export function trainBytePairEncoding(texts: Iterable<string>, vocabularySize: number): object {
+  return uninterrupted(bytePairTraining(texts, vocabularySize));
+}
+
+/** The same, in steps: it yields after every piece of work that takes a moment, so that whoever walks it can pause or leave off. */
+export function* bytePairTraining(texts: Iterable<string>, vocabularySize: number): Generator<void, object, void> {
   if (!Number.isInteger(vocabularySize) || vocabularySize < smallest || vocabularySize > largest) {
     throw new TokenizerError(
       `expected a vocabulary from ${smallest} (the end of a text and 256 bytes) to ${largest}, found ${vocabularySize}`,
@@ -54,8 +63,14 @@ export function trainBytePairEncoding(texts: Iterable<string>, vocabularySize: n
   // Symbol n is token n + 1, since token 0 is the end of a text.
   const symbols = [...characters];
   const merges: [string, string][] = [];
-  const merger = new Merger(wordsOf(texts));
+  const merger = new Merger();
+  const encoder = new TextEncoder();
+  for (const [piece, count] of yield* countPieces(texts)) {
+    if (merger.add({ symbols: [...encoder.encode(piece)], count }) % wordsAtOnce === 0) yield;
+  }
+  merger.queuePairs();
   while (symbols.length + 1 < vocabularySize) {
+    yield;
     const best = merger.mostFrequent();
     if (!best) break;
     const [left, right] = [symbols[best.left] as string, symbols[best.right] as string];
@@ -100,37 +115,47 @@ export function pieceEncoder(tokenizer: Pick<Tokenizer, "encode">): (text: strin
   };
 }
 
-/** Distinct pieces of the texts as bytes, in the order of their first occurrence. */
-function wordsOf(texts: Iterable<string>): Word[] {
+/** How often each distinct piece of the texts occurs, in the order of their first occurrence. */
+function* countPieces(texts: Iterable<string>): Generator<void, Map<string, number>, void> {
   const counts = new Map<string, number>();
   for (const text of texts) {
-    for (const piece of piecesOf(text)) counts.set(piece, (counts.get(piece) ?? 0) + 1);
+    let number = 0;
+    for (const piece of piecesOf(text)) {
+      counts.set(piece, (counts.get(piece) ?? 0) + 1);
+      if (++number % wordsAtOnce === 0) yield;
+    }
+    yield;
   }
-  const encoder = new TextEncoder();
-  return [...counts].map(([piece, count]) => ({ symbols: [...encoder.encode(piece)], count }));
+  return counts;
+}
+
+/** The most frequent first, ties to the older symbols. */
+function byCount(a: Candidate, b: Candidate): number {
+  return b.count - a.count || a.left - b.left || a.right - b.right;
 }
 
 /** Counts pairs of neighbouring symbols in all words, and merges them. */
 class Merger {
-  readonly #words: readonly Word[];
+  readonly #words: Word[] = [];
   /** By left symbol, then by right symbol. */
   readonly #pairs = new Map<number, Map<number, Pair>>();
   /** Counts as they were when they were put in; those that are no longer true are put in again when met. */
-  readonly #queue: TinyQueue<Candidate>;
+  #queue = new TinyQueue<Candidate>([], byCount);
 
-  constructor(words: readonly Word[]) {
-    this.#words = words;
-    words.forEach((word, index) => {
-      for (let i = 0; i + 1 < word.symbols.length; i++) this.#count(word, i, word.count, index);
-    });
+  /** Counts the pairs of a word. Returns how many words there are. */
+  add(word: Word): number {
+    const index = this.#words.push(word) - 1;
+    for (let i = 0; i + 1 < word.symbols.length; i++) this.#count(word, i, word.count, index);
+    return this.#words.length;
+  }
+
+  /** Puts all pairs counted so far into the queue. */
+  queuePairs(): void {
     const candidates: Candidate[] = [];
     for (const [left, rights] of this.#pairs) {
       for (const [right, { count }] of rights) candidates.push({ left, right, count });
     }
-    this.#queue = new TinyQueue(
-      candidates,
-      (a, b) => b.count - a.count || a.left - b.left || a.right - b.right, // ties to the older symbols
-    );
+    this.#queue = new TinyQueue(candidates, byCount);
   }
 
   mostFrequent(): Candidate | undefined {

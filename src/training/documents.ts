@@ -1,13 +1,19 @@
-// Reads training data: a text file, a folder of them, or lines of JSON. What is no text is refused before anything is trained on it.
+// Reads training data: a file of text or of records in JSON, or a folder of them. What a file holds is told by its content, so that
+// lines of JSON under the name of a text are not learned braces and all. What is neither is refused before anything is trained on it.
 
-import { readdir, readFile, stat } from "node:fs/promises";
+import { constants } from "node:buffer";
+import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { TrainingError } from "../errors.js";
+import { checkInterrupt } from "../interruptible.js";
+import { recordForms, recordText } from "./record-text.js";
+import { textParts, unreadable } from "./text-file.js";
 
 /** A text that stands for itself: nothing in it continues another one. */
 export interface Document {
   readonly name: string;
-  readonly text: string;
+  /** The text in order; more than one where it is long. They begin where no token of a byte-level BPE crosses. */
+  readonly parts: readonly string[];
 }
 
 /** Documents to learn from, and what is held out to measure with. */
@@ -16,27 +22,46 @@ export interface SplitDocuments {
   readonly validation: readonly Document[];
 }
 
+export interface ReadOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Called with a line about files of a folder that were left out. */
+  readonly onNotice?: ((message: string) => void) | undefined;
+}
+
 const textEndings = /\.(txt|text|md|markdown)$/i;
+const lineEndings = /\.(jsonl|ndjson)$/i;
+const jsonEnding = /\.json$/i;
 /** Documents up to this number give their ends for validation; more, as lines of JSON often are, whole documents. */
 const fewDocuments = 256;
+/** Characters of a part, about. */
+const partLength = 2 ** 17;
+/** Names of files left out that are told. */
+const toldNames = 5;
 
 /**
- * @param path a text file (one document), a folder (its .txt and .md files, those in folders below too), or a .jsonl file (an object
- *   with a string `text` on each line)
- * @throws TrainingError for what cannot be read, is empty, or is not UTF-8 text
+ * @param path a file of text (one document) or of records in JSON, by lines or as an array (a document each; record-text.ts has their
+ *   forms); or a folder: all such files in it and in folders below, but hidden ones
+ * @throws TrainingError for what cannot be read, is empty, or is neither UTF-8 text nor such records; InterruptedError
  */
-export async function readDocuments(path: string): Promise<Document[]> {
+export async function readDocuments(path: string, options: ReadOptions = {}): Promise<Document[]> {
   const status = await stat(path).catch((cause) => {
     throw unreadable(path, cause);
   });
-  const documents = status.isDirectory()
-    ? await readFolder(path)
-    : /\.(jsonl|ndjson)$/i.test(path)
-      ? linesOfJson(path, await readText(path))
-      : [{ name: path, text: await readText(path) }];
-  const filled = documents.filter(({ text }) => text.trim() !== "");
+  const documents = status.isDirectory() ? await readFolder(path, options) : await readFile(path, options);
+  const filled = documents.filter(({ parts }) => parts.some((part) => /\S/.test(part)));
   if (filled.length === 0) throw new TrainingError(`${path}: expected text to train on, found none`);
   return filled;
+}
+
+/** A document of a text in memory. */
+export function documentOf(name: string, text: string): Document {
+  const parts: string[] = [];
+  for (let at = 0; at < text.length; ) {
+    const end = at + partLength < text.length ? at + lastBoundary(text.slice(at, at + partLength)) : text.length;
+    parts.push(text.slice(at, end));
+    at = end;
+  }
+  return { name, parts };
 }
 
 /**
@@ -52,86 +77,248 @@ export function holdOut(documents: readonly Document[], share: number): SplitDoc
   }
   const training: Document[] = [];
   const validation: Document[] = [];
-  for (const { name, text } of documents) {
-    let end = Math.floor(text.length * (1 - share));
-    if (/[\udc00-\udfff]/.test(text[end] ?? "")) end++; // not within a character
-    training.push({ name, text: text.slice(0, end) });
-    if (end < text.length) validation.push({ name, text: text.slice(end) });
+  for (const { name, parts } of documents) {
+    const length = parts.reduce((sum, part) => sum + part.length, 0);
+    const [before, after] = cut(parts, Math.floor(length * (1 - share)));
+    training.push({ name, parts: before });
+    if (after.length > 0) validation.push({ name, parts: after });
   }
   return { training, validation };
 }
 
-async function readFolder(path: string): Promise<Document[]> {
-  const names = await readdir(path, { recursive: true }).catch((cause) => {
-    throw unreadable(path, cause);
-  });
-  const wanted = names.filter((name) => textEndings.test(name)).sort();
-  if (wanted.length === 0) throw new TrainingError(`${path}: expected .txt or .md files in this folder, found none`);
-  const documents: Document[] = [];
-  for (const name of wanted) documents.push({ name: join(path, name), text: await readText(join(path, name)) });
-  return documents;
-}
-
-function linesOfJson(path: string, content: string): Document[] {
-  const documents: Document[] = [];
-  content.split("\n").forEach((line, i) => {
-    if (line.trim() === "") return;
-    const name = `${path}, line ${i + 1}`;
-    let value: unknown;
-    try {
-      value = JSON.parse(line);
-    } catch (cause) {
-      throw new TrainingError(`${name}: expected a JSON object, found ${JSON.stringify(line.slice(0, 40))}`, { cause });
-    }
-    const text = (value as { text?: unknown } | null)?.text;
-    if (typeof text !== "string") throw new TrainingError(`${name}: expected an object with a string "text"`);
-    documents.push({ name, text });
-  });
-  return documents;
-}
-
-async function readText(path: string): Promise<string> {
-  const bytes = await readFile(path).catch((cause) => {
-    throw unreadable(path, cause);
-  });
-  const zero = bytes.indexOf(0);
-  if (zero >= 0) {
-    throw new TrainingError(`${path}: expected text, found a binary file (a zero byte at offset ${zero})`);
+/** The parts before and after a character, or the one behind it, so that none is cut in two. */
+function cut(parts: readonly string[], at: number): [before: string[], after: string[]] {
+  const before: string[] = [];
+  const after: string[] = [];
+  let left = at;
+  for (const part of parts) {
+    const end = left > 0 && /[\udc00-\udfff]/.test(part[left] ?? "") ? left + 1 : Math.max(0, left);
+    if (end > 0) before.push(part.slice(0, end));
+    if (end < part.length) after.push(part.slice(end));
+    left -= part.length;
   }
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch (cause) {
-    const offset = firstInvalidByte(bytes);
+  return [before, after];
+}
+
+async function readFolder(path: string, options: ReadOptions): Promise<Document[]> {
+  const leftOut: string[] = [];
+  const names = (await filesBelow(path, "", leftOut)).sort();
+  const documents: Document[] = [];
+  let found = 0;
+  for (const name of names) {
+    // Not every .json is data, as that of a tokenizer is not.
+    const known = textEndings.test(name) || lineEndings.test(name) || jsonEnding.test(name);
+    const read = known ? await documentsOf(join(path, name), options) : undefined;
+    if (!read) {
+      leftOut.push(name);
+      continue;
+    }
+    found++;
+    for (const document of read) documents.push(document);
+  }
+  if (found === 0) {
     throw new TrainingError(
-      `${path}: expected UTF-8, found a byte that is none at offset ${offset}; convert the file, for instance by iconv -t UTF-8`,
-      { cause },
+      `${path}: expected .txt, .md, .jsonl or .json files to train on in this folder, found none`,
     );
   }
-}
-
-/** Where the first character begins that does not decode: halves the range until it is left. */
-function firstInvalidByte(bytes: Uint8Array): number {
-  const decodes = (end: number, stream: boolean) => {
-    try {
-      new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, end), { stream });
-      return true;
-    } catch {
-      return false;
-    }
-  };
-  let valid = 0;
-  let invalid = bytes.length + 1;
-  while (invalid - valid > 1) {
-    const middle = (valid + invalid) >> 1;
-    if (decodes(middle, true)) valid = middle;
-    else invalid = middle;
+  if (leftOut.length > 0) {
+    const told = leftOut.slice(0, toldNames).join(", ");
+    const more = leftOut.length > toldNames ? ` and ${leftOut.length - toldNames} more` : "";
+    options.onNotice?.(`${path}: left out what is neither text nor records: ${told}${more}`);
   }
-  while (!decodes(valid, false)) valid--; // back to the start of an unfinished character
-  return valid;
+  return documents;
 }
 
-function unreadable(path: string, cause: unknown): TrainingError {
-  const { code } = cause as NodeJS.ErrnoException;
-  const reason = code === "ENOENT" ? "no such file or folder" : code === "EACCES" ? "permission denied" : code;
-  return new TrainingError(`${path}: cannot be read (${reason})`, { cause });
+/** Names of files relative to the root; hidden ones are passed over, as are links that lead nowhere or to folders. */
+async function filesBelow(root: string, folder: string, leftOut: string[]): Promise<string[]> {
+  const entries = await readdir(join(root, folder), { withFileTypes: true }).catch((cause) => {
+    throw unreadable(join(root, folder), cause);
+  });
+  const names: string[] = [];
+  for (const entry of entries) {
+    if (entry.name.startsWith(".")) continue;
+    const name = join(folder, entry.name);
+    if (entry.isDirectory()) for (const below of await filesBelow(root, name, leftOut)) names.push(below);
+    else if (entry.isFile()) names.push(name);
+    else if (entry.isSymbolicLink() && (await stat(join(root, name)).catch(() => undefined))?.isFile())
+      names.push(name);
+    else leftOut.push(name);
+  }
+  return names;
+}
+
+type Chunks = AsyncGenerator<string, void, void>;
+
+/** @throws TrainingError where the file is named as data and holds none */
+async function readFile(path: string, options: ReadOptions): Promise<Document[]> {
+  const documents = await documentsOf(path, options);
+  if (documents) return documents;
+  throw new TrainingError(`${path}: expected an array or lines of JSON, each ${recordForms}`);
+}
+
+/** The documents of a file; undefined for a .json that holds no records at all. */
+async function documentsOf(path: string, { signal }: ReadOptions): Promise<Document[] | undefined> {
+  const { size } = await stat(path).catch((cause) => {
+    throw unreadable(path, cause);
+  });
+  const chunks = untilInterrupted(textParts(path), signal);
+  try {
+    const begun = await beginningOf(chunks);
+    const all = () => following(begun, chunks);
+    if (lineEndings.test(path)) return await linesOfJson(path, all());
+    const named = jsonEnding.test(path);
+    const first = parsed(firstLine(begun));
+    if (isObject(first)) return named && !isRecord(first) ? undefined : await linesOfJson(path, all());
+    if (!named && (!mayBeJson(begun) || size > constants.MAX_STRING_LENGTH)) {
+      return [{ name: path, parts: await inParts(all()) }];
+    }
+    const text = await whole(path, all());
+    const value = parsed(text);
+    const records = Array.isArray(value) ? value : isObject(value) ? [value] : [];
+    if (named && text.trim() === "") return [];
+    if (named && !isRecord(records[0])) return undefined;
+    if (!named && !(records.length > 0 && records.every(isObject))) return [documentOf(path, text)];
+    return records.map((record, i) => documentOfRecord(`${path}, record ${i + 1}`, record));
+  } finally {
+    await chunks.return();
+  }
+}
+
+async function* untilInterrupted(chunks: Chunks, signal: AbortSignal | undefined): Chunks {
+  for await (const chunk of chunks) {
+    checkInterrupt(signal);
+    yield chunk;
+  }
+}
+
+/** The first chunks: the first line that is not blank, where it could be JSON. */
+async function beginningOf(chunks: Chunks): Promise<string[]> {
+  const begun: string[] = [];
+  for (let json = false, length = 0; length < constants.MAX_STRING_LENGTH / 2; ) {
+    const { done, value } = await chunks.next();
+    if (done) break;
+    begun.push(value);
+    length += value.length;
+    const start = json ? value : value.trimStart();
+    if (start === "") continue;
+    if (!json && !mayBeJson([start])) break;
+    json = true;
+    if (start.includes("\n")) break;
+  }
+  return begun;
+}
+
+async function* following(begun: readonly string[], chunks: Chunks): Chunks {
+  yield* begun;
+  yield* chunks;
+}
+
+function firstLine(begun: readonly string[]): string {
+  const text = begun.join("").trimStart();
+  const end = text.indexOf("\n");
+  return mayBeJson([text]) ? text.slice(0, end < 0 ? text.length : end) : "";
+}
+
+/** Whether text begins as an array or an object does. */
+function mayBeJson(begun: readonly string[]): boolean {
+  return /^\s*[[{]/.test(begun.join(""));
+}
+
+async function inParts(chunks: Chunks): Promise<string[]> {
+  const parts: string[] = [];
+  let rest = "";
+  for await (const chunk of chunks) {
+    const text = rest + chunk;
+    const end = lastBoundary(text);
+    parts.push(text.slice(0, end));
+    rest = text.slice(end);
+  }
+  if (rest !== "") parts.push(rest);
+  return parts;
+}
+
+/**
+ * Where a text can be cut: before the last blank that follows something else, which no piece of GPT-2's pattern crosses; at its end where
+ * there is none.
+ */
+function lastBoundary(text: string): number {
+  for (let i = text.length - 1; i > 0; i--) {
+    if (/\s/.test(text[i] as string) && /\S/.test(text[i - 1] as string)) return i;
+  }
+  return /[\ud800-\udbff]$/.test(text) && text.length > 1 ? text.length - 1 : text.length;
+}
+
+async function whole(path: string, chunks: Chunks): Promise<string> {
+  const parts: string[] = [];
+  let length = 0;
+  for await (const chunk of chunks) {
+    length += chunk.length;
+    if (length > constants.MAX_STRING_LENGTH) {
+      throw new TrainingError(
+        `${path}: expected at most ${constants.MAX_STRING_LENGTH} characters of JSON, found more: write it as lines of JSON`,
+      );
+    }
+    parts.push(chunk);
+  }
+  return parts.join("");
+}
+
+async function linesOfJson(path: string, chunks: Chunks): Promise<Document[]> {
+  const documents: Document[] = [];
+  let number = 0;
+  for await (const line of linesOf(path, chunks)) {
+    number++;
+    if (line.trim() === "") continue;
+    const name = `${path}, line ${number}`;
+    const value = parsed(line);
+    if (value === undefined) {
+      throw new TrainingError(`${name}: expected a JSON object, found ${JSON.stringify(line.slice(0, 40))}`);
+    }
+    documents.push(documentOfRecord(name, value));
+  }
+  return documents;
+}
+
+async function* linesOf(path: string, chunks: Chunks): Chunks {
+  let begun: string[] = [];
+  for await (const chunk of chunks) {
+    const lines = chunk.split("\n");
+    begun.push(lines[0] as string);
+    if (lines.length === 1) continue;
+    yield joined(path, begun);
+    yield* lines.slice(1, -1);
+    begun = [lines.at(-1) as string];
+  }
+  yield joined(path, begun);
+}
+
+function joined(path: string, pieces: readonly string[]): string {
+  try {
+    return pieces.join("");
+  } catch (cause) {
+    throw new TrainingError(`${path}: expected lines of at most ${constants.MAX_STRING_LENGTH} characters`, { cause });
+  }
+}
+
+function documentOfRecord(name: string, value: unknown): Document {
+  const result = recordText(value);
+  if ("expected" in result) throw new TrainingError(`${name}: expected ${result.expected}`);
+  return documentOf(name, result.text);
+}
+
+/** A value of JSON; undefined for what is none. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function isRecord(value: unknown): boolean {
+  return "text" in recordText(value);
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

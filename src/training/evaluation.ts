@@ -14,7 +14,7 @@ interface Reading {
 }
 
 /**
- * Bits per byte of held-out texts.
+ * Bits per byte of held-out texts; undefined where the signal ended the measurement.
  *
  * @param limit most tokens of each text; Infinity measures all
  * @param begin writes the state that texts begin with
@@ -27,14 +27,21 @@ export async function bitsPerByte(
     context,
     limit,
     begin,
-  }: { batch: number; context: number; limit: number; begin: (state: ResidentState) => void },
-): Promise<number> {
+    signal,
+  }: {
+    batch: number;
+    context: number;
+    limit: number;
+    begin: (state: ResidentState) => void;
+    signal?: AbortSignal | undefined;
+  },
+): Promise<number | undefined> {
   const waiting = [...texts];
   const free: ResidentState[] = [];
   const reading: Reading[] = [];
   let nats = 0;
   let bytes = 0;
-  while (waiting.length > 0 || reading.length > 0) {
+  while ((waiting.length > 0 || reading.length > 0) && !signal?.aborted) {
     while (reading.length < batch) {
       const text = waiting.shift();
       if (!text) break;
@@ -63,6 +70,7 @@ export async function bitsPerByte(
       free.push(one.state, one.next);
     }
   }
-  for (const state of free) state.release();
-  return nats / Math.LN2 / bytes;
+  const finished = reading.length === 0 && waiting.length === 0;
+  for (const state of [...free, ...reading.flatMap(({ state, next }) => [state, next])]) state.release();
+  return finished ? nats / Math.LN2 / bytes : undefined;
 }

@@ -40,10 +40,11 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const folder = new RunFolder(options.out);
   const recipe = options.resume ? await resumedRecipe(folder, options) : recipeOf(options);
   const { onNotice = () => {} } = options;
-  const split = holdOut(await readDocuments(options.data), recipe.validation);
+  const split = holdOut(await readDocuments(options.data, options), recipe.validation);
   if (!options.resume) await folder.create();
-  const tokenizer = await tokenizerOf(recipe, folder, options.resume ? undefined : split.training, onNotice);
-  const data = datasetOf(split, tokenizer, recipe.context);
+  const documents = options.resume ? undefined : split.training;
+  const tokenizer = await tokenizerOf(recipe, folder, documents, options);
+  const data = await datasetOf(split, tokenizer, recipe.context, options.signal);
   onNotice(
     `${data.tokens.length} tokens to learn from, ${data.bytesPerToken.toFixed(2)} bytes each; ` +
       `${data.heldOut.reduce((sum, text) => sum + text.tokens.length, 0)} held out`,
@@ -59,7 +60,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     });
     if (!options.resume) {
       await folder.writeJson("training.json", recipe);
-      if (tokenizer.file) await folder.writeText(tokenizer.file.name, tokenizer.file.content);
+      if (tokenizer.file) await folder.writeBytes(tokenizer.file.name, Buffer.from(tokenizer.file.content));
     }
     return await new Run(options, recipe, folder, data, setup, runtime).run();
   } finally {
@@ -83,13 +84,13 @@ async function tokenizerOf(
   recipe: Recipe,
   folder: RunFolder,
   documents: Parameters<typeof trainTokenizer>[0] | undefined,
-  onNotice: (message: string) => void,
+  { onNotice, signal }: TrainOptions,
 ): Promise<TrainingTokenizer> {
   if (recipe.tokenizer !== null) return existingTokenizer(recipe.tokenizer);
   if (recipe.from !== null) return checkpointTokenizer(recipe.from);
   if (!documents) return trainedTokenizer(await folder.readText("tokenizer.json"));
-  onNotice(`training a tokenizer of ${recipe.vocabulary} tokens`);
-  return trainTokenizer(documents, recipe.vocabulary);
+  onNotice?.(`training a tokenizer of ${recipe.vocabulary} tokens`);
+  return trainTokenizer(documents, recipe.vocabulary, signal);
 }
 
 /** A row of the batch: the state that its sequence has, and room for the next. */
@@ -240,7 +241,7 @@ class Run {
     };
   }
 
-  #validate(limit: number): Promise<number> {
+  #validate(limit: number): Promise<number | undefined> {
     const { batch, context } = this.#recipe;
     const begin = (state: ResidentState) => this.#begin(state);
     return bitsPerByte(this.#runtime, this.#data.heldOut, { batch, context, limit, begin });

@@ -1,0 +1,44 @@
+// Long synchronous work that lets the event loop have its turn: timers, other requests, and the signal (such as Ctrl-C) that ends it.
+// Such work is written as a generator that yields wherever it could pause.
+
+/** Thrown where a signal ended the work before there was anything to keep. */
+export class InterruptedError extends Error {
+  override name = "InterruptedError";
+}
+
+/** Milliseconds that the event loop waits at most, but for what lies between two yields. */
+const turn = 40;
+
+/** @throws InterruptedError once the signal is aborted */
+export function checkInterrupt(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new InterruptedError("interrupted");
+}
+
+/**
+ * Runs work to its end with pauses for the event loop.
+ *
+ * @throws InterruptedError soon after the signal is aborted
+ */
+export async function interruptible<Result>(
+  work: Generator<void, Result, void>,
+  signal: AbortSignal | undefined,
+): Promise<Result> {
+  checkInterrupt(signal);
+  let paused = performance.now();
+  for (;;) {
+    const { done, value } = work.next();
+    if (done) return value;
+    if (performance.now() - paused < turn) continue;
+    await new Promise(setImmediate);
+    checkInterrupt(signal);
+    paused = performance.now();
+  }
+}
+
+/** Runs work to its end without a pause. */
+export function uninterrupted<Result>(work: Generator<void, Result, void>): Result {
+  for (;;) {
+    const { done, value } = work.next();
+    if (done) return value;
+  }
+}
