@@ -2,7 +2,7 @@
 
 import { type Command, Option } from "commander";
 import { RwkvError } from "../errors.js";
-import type { GenerationResult } from "../generation/generation.js";
+import type { GenerationResult } from "../generation/generation-progress.js";
 import type { Model } from "../generation/model.js";
 import type { Session } from "../generation/session.js";
 import { writeFileAtomically } from "../platform/node/file-writer.js";
@@ -191,7 +191,7 @@ class Conversation {
   }
 
   async #answer(signal: AbortSignal): Promise<void> {
-    const asked = this.#session.save();
+    const asked = await this.#session.save();
     let { text, finishReason, stop } = await this.#stream(signal);
     const isEmpty = () => text.trim() === "" && finishReason === "stop";
     for (let attempt = 1; isEmpty() && attempt < mostAttempts; attempt++) {

@@ -37,12 +37,18 @@ export function addTrain(program: Command): void {
   program
     .command("train")
     .description("train a model on text, or go on with a checkpoint")
-    .option("--data <path>", "a text file, a folder of .txt and .md files, or .jsonl with a text on each line")
+    .option(
+      "--data <path>",
+      "a text file, records in JSON (text, messages, or instruction and output), or a folder of such files",
+    )
     .option("--out <folder>", "folder of the run; x.pth makes the folder x and exports the model to x.pth at the end")
     .option("--config <file>", 'JSON with options by their long names, such as {"layers": 4}; those given here win')
-    .option("--resume", "go on with the run in --out")
+    .option("--resume", "resume the run in --out; --steps or --epochs then say anew where it ends")
     .option("--from <checkpoint>", "fine-tune this model")
-    .option("--tokenizer <path>", 'a tokenizer or "bytes" (default: that of --from, else one is trained)')
+    .option(
+      "--tokenizer <path>",
+      'a tokenizer, a folder with one, or "bytes" (default: that of --from, else one is trained)',
+    )
     .option("--layers <n>", "layers of a new model (6)", wholeNumber(1))
     .option("--width <n>", "width of its residual stream (256)", wholeNumber(1))
     .option("--hidden <n>", "width of its channel mixing (4 x width)", wholeNumber(1))
@@ -88,6 +94,7 @@ Examples:
   $ rwkv train --data tale.txt --out run/
   $ rwkv train --data books/ --out run/ --layers 4 --width 192 --vocab 2048 --lr 4e-3 --epochs 2
   $ rwkv train --out run/ --data books/ --resume
+  $ rwkv train --out run/ --data books/ --resume --epochs 4
   $ rwkv train --data chats.jsonl --out tuned.pth --from RWKV-4-Pile-169M-20220807-8023.pth --lora --checkpointing
   $ rwkv generate --model run/ "Once upon a time"`,
     )
@@ -95,8 +102,7 @@ Examples:
 }
 
 async function run(given: TrainCommandOptions, command: Command): Promise<void> {
-  const known = command.options.map((option) => option.attributeName());
-  const options = { ...(given.config === undefined ? {} : await readConfig(given.config, known)), ...given };
+  const options = { ...(given.config === undefined ? {} : await readConfig(given.config, command.options)), ...given };
   const { data, out } = options;
   if (data === undefined || out === undefined)
     throw new RwkvError("expected --data and --out, or a --config with them");
@@ -106,7 +112,7 @@ async function run(given: TrainCommandOptions, command: Command): Promise<void> 
   const onInterrupt = () => {
     if (interrupt.signal.aborted) process.exit(130); // a second time: at once
     interrupt.abort();
-    display.line("stopping after this step; once more to stop at once");
+    display.line("stopping after what is being done; once more to stop at once");
   };
   process.on("SIGINT", onInterrupt);
   const display = new Display();
@@ -128,7 +134,7 @@ async function run(given: TrainCommandOptions, command: Command): Promise<void> 
     });
     display.stop();
     report(result, folder);
-    if (exported && result.step === result.steps) await convert(folder, exported);
+    if (exported && result.finished) await convert(folder, exported);
     if (interrupt.signal.aborted) process.exitCode = 130;
   } finally {
     display.stop();
@@ -139,6 +145,9 @@ async function run(given: TrainCommandOptions, command: Command): Promise<void> 
 /** Options of the API by the names of the command. */
 function trainOptions(options: TrainCommandOptions): Omit<TrainOptions, "data" | "out"> {
   const { lr, lrFinal, vocab, clip, lora, loraRank, loraAlpha, loraMatrices, ...rest } = options;
+  if (!lora && [loraRank, loraAlpha, loraMatrices].some((value) => value !== undefined)) {
+    throw new RwkvError("expected --lora beside --lora-rank, --lora-alpha or --lora-matrices");
+  }
   for (const name of ["config", "sampleEvery", "prompt", "verbose"]) delete rest[name];
   const adapted = {
     learningRate: lr,
@@ -154,10 +163,10 @@ function defined<T extends object>(values: T): Partial<T> {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
 }
 
-async function readConfig(path: string, known: readonly string[]): Promise<TrainCommandOptions> {
+async function readConfig(path: string, known: readonly Option[]): Promise<TrainCommandOptions> {
   let value: unknown;
   try {
-    value = JSON.parse(await readFile(path, "utf8"));
+    value = JSON.parse((await readFile(path, "utf8")).replace(/^\ufeff/, ""));
   } catch (cause) {
     throw new RwkvError(`${path}: expected a JSON file with options (${(cause as Error).message})`, { cause });
   }
@@ -166,10 +175,30 @@ async function readConfig(path: string, known: readonly string[]): Promise<Train
   }
   // "weight-decay" and "weightDecay" are the same option.
   const camel = (name: string) => name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
-  const options = Object.entries(value).map(([name, option]) => [camel(name), option] as const);
-  const unknown = options.find(([name]) => !known.includes(name));
-  if (unknown) throw new RwkvError(`${path}: expected options of rwkv train, found "${unknown[0]}"`);
+  const options = Object.entries(value).map(([name, given]) => {
+    const option = known.find((one) => one.attributeName() === camel(name));
+    if (!option) throw new RwkvError(`${path}: expected options of rwkv train, found "${name}"`);
+    return [camel(name), configured(path, name, option, given)] as const;
+  });
   return Object.fromEntries(options);
+}
+
+/** A value of an option from a file, checked as one from the command line is. */
+function configured(path: string, name: string, option: Option, value: unknown): unknown {
+  const found = () => `found ${JSON.stringify(value)?.slice(0, 60)}`;
+  if (!option.required) {
+    if (typeof value === "boolean") return value;
+    throw new RwkvError(`${path}: ${name}: expected true or false, ${found()}`);
+  }
+  const text = Array.isArray(value) ? value.join(",") : value;
+  if (typeof text !== "string" && typeof text !== "number") {
+    throw new RwkvError(`${path}: ${name}: expected a number or a string, ${found()}`);
+  }
+  try {
+    return option.parseArg ? option.parseArg(String(text), undefined) : String(text);
+  } catch (cause) {
+    throw new RwkvError(`${path}: ${name}: ${(cause as Error).message}, ${found()}`, { cause });
+  }
 }
 
 async function sample(folder: string, prompt: string, where: object): Promise<string> {
@@ -184,16 +213,19 @@ async function sample(folder: string, prompt: string, where: object): Promise<st
   }
 }
 
-function report(result: TrainResult, folder: string): void {
-  const { step, steps, loss, validationBitsPerByte, seconds } = result;
-  const held =
-    validationBitsPerByte === undefined ? "" : `, ${validationBitsPerByte.toFixed(4)} bits per byte held out`;
-  note(`${step} of ${steps} steps in ${duration(seconds)}: loss ${loss.toFixed(4)}${held}`);
-  note(
-    step < steps
-      ? `stopped; go on with: rwkv train --out ${folder} --data ... --resume`
-      : `the model: rwkv generate --model ${folder}`,
-  );
+function report(
+  { finished, saved, step, steps, loss, validationBitsPerByte, seconds }: TrainResult,
+  folder: string,
+): void {
+  if (steps !== undefined) {
+    const last = loss === undefined ? "" : `: loss ${loss.toFixed(4)}`;
+    const held =
+      validationBitsPerByte === undefined ? "" : `, ${validationBitsPerByte.toFixed(4)} bits per byte held out`;
+    note(`${step} of ${steps} steps in ${duration(seconds)}${last}${held}`);
+  }
+  if (finished) note(`the model: rwkv generate --model ${folder}`);
+  else if (saved) note(`stopped; go on with: rwkv train --out ${folder} --data ... --resume`);
+  else note("stopped before the first step; nothing was saved");
 }
 
 /** A progress bar on a terminal; elsewhere a line now and then. */

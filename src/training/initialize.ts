@@ -6,6 +6,7 @@ import { bytesSource } from "../checkpoints/byte-source.js";
 import { contiguousStrides, type StoredTensor } from "../checkpoints/checkpoint.js";
 import { elementCount } from "../dtypes.js";
 import type { WeightNode } from "../graph/graph.js";
+import { uninterrupted } from "../interruptible.js";
 import type { ModelSize } from "../models/model-definition.js";
 import type { RandomGenerator } from "../sampling/random.js";
 
@@ -21,9 +22,18 @@ export function initializeRwkv4(
   weights: readonly WeightNode[],
   options: InitializationOptions,
 ): Map<string, StoredTensor> {
+  return uninterrupted(rwkv4Initialization(weights, options));
+}
+
+/** The same in steps; with matrices of many thousand rows it takes a while. */
+export function* rwkv4Initialization(
+  weights: readonly WeightNode[],
+  options: InitializationOptions,
+): Generator<void, Map<string, StoredTensor>, void> {
   const tensors = new Map<string, StoredTensor>();
   for (const { name, shape } of weights) {
-    tensors.set(name, storedTensor(name, shape, initialValues(name, shape, options)));
+    tensors.set(name, storedTensor(name, shape, yield* initialValues(name, shape, options)));
+    yield;
   }
   return tensors;
 }
@@ -34,7 +44,11 @@ export function storedTensor(name: string, shape: readonly number[], values: Flo
   return { name, dtype: "f32", shape, strides: contiguousStrides(shape), source, offset: 0 };
 }
 
-function initialValues(name: string, shape: readonly number[], options: InitializationOptions): Float32Array {
+function* initialValues(
+  name: string,
+  shape: readonly number[],
+  options: InitializationOptions,
+): Generator<void, Float32Array, void> {
   const { size, embeddingRange, random } = options;
   const values = new Float32Array(elementCount(shape));
   const [, layerText, part = name] = /^blocks\.(\d+)\.(.*)$/.exec(name) ?? [];
@@ -77,7 +91,7 @@ function initialValues(name: string, shape: readonly number[], options: Initiali
     case "head.weight": {
       const [rows, columns] = shape as [number, number];
       const gain = Math.sqrt(Math.max(1, rows / columns)) * (part === "head.weight" ? 0.5 : 1);
-      orthogonal(values, rows, columns, gain, random);
+      yield* orthogonal(values, rows, columns, gain, random);
       break;
     }
     default:
@@ -91,7 +105,13 @@ function initialValues(name: string, shape: readonly number[], options: Initiali
  * A matrix whose shorter side is orthonormal times `gain` (Saxe et al., arXiv 1312.6120): normally distributed vectors, made
  * orthogonal by the Gram-Schmidt process. Such vectors are far enough from dependent that float64 does it in one go.
  */
-function orthogonal(values: Float32Array, rows: number, columns: number, gain: number, random: RandomGenerator): void {
+function* orthogonal(
+  values: Float32Array,
+  rows: number,
+  columns: number,
+  gain: number,
+  random: RandomGenerator,
+): Generator<void, void, void> {
   const count = Math.min(rows, columns);
   const length = Math.max(rows, columns);
   const basis = new Float64Array(count * length);
@@ -103,6 +123,7 @@ function orthogonal(values: Float32Array, rows: number, columns: number, gain: n
     for (let i = 0; i < length; i++) vector[i] = (vector[i] as number) - (sum[i] as number);
     const scale = 1 / Math.sqrt(dot(vector, vector, 0));
     for (let i = 0; i < length; i++) vector[i] = (vector[i] as number) * scale;
+    yield;
   }
   for (let v = 0; v < count; v++) {
     for (let i = 0; i < length; i++) {

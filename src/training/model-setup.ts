@@ -9,15 +9,16 @@ import type { WritableTensor } from "../checkpoints/writer.js";
 import { bytesPerElement, convertElements, type FloatType } from "../dtypes.js";
 import { TrainingError } from "../errors.js";
 import type { Graph } from "../graph/graph.js";
+import { interruptible } from "../interruptible.js";
 import { fingerprintOf } from "../models/fingerprint.js";
 import type { ModelSize } from "../models/model-definition.js";
 import { rwkv4 } from "../models/rwkv4.js";
 import { bindModel } from "../models/versions.js";
 import { randomGenerator } from "../sampling/random.js";
 import { type LowRankAddition, mergeAddition, type TunedState, tunedState, withLowRankAdditions } from "./adapters.js";
-import { initializeRwkv4 } from "./initialize.js";
+import { rwkv4Initialization } from "./initialize.js";
 import { checkMemory } from "./memory.js";
-import type { Recipe } from "./options.js";
+import type { Recipe } from "./recipe.js";
 import { trainableModel } from "./trainable-model.js";
 
 /** A run's model. */
@@ -35,10 +36,10 @@ export interface ModelSetup {
 
 /**
  * @param vocabulary of the tokenizer
- * @throws CheckpointError, TrainingError where the tokenizer is not the checkpoint's, or memory is not enough
+ * @throws CheckpointError, TrainingError where the tokenizer is not the checkpoint's, or memory is not enough; InterruptedError
  */
-export async function setUpModel(recipe: Recipe, vocabulary: number): Promise<ModelSetup> {
-  if (recipe.from === null) return newModel(recipe, vocabulary);
+export async function setUpModel(recipe: Recipe, vocabulary: number, signal?: AbortSignal): Promise<ModelSetup> {
+  if (recipe.from === null) return newModel(recipe, vocabulary, signal);
   const checkpoint = await openCheckpoint(recipe.from);
   try {
     const setup = await checkpointModel(recipe, checkpoint, vocabulary);
@@ -50,14 +51,15 @@ export async function setUpModel(recipe: Recipe, vocabulary: number): Promise<Mo
   }
 }
 
-function newModel(recipe: Recipe, vocabulary: number): ModelSetup {
+async function newModel(recipe: Recipe, vocabulary: number, signal?: AbortSignal): Promise<ModelSetup> {
   const { layers, width, hidden, dropout, learningRate, seed } = recipe;
   const size = { layers, width, hidden, vocabulary };
   const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5, dropout });
   const model = trainableModel(graph, new Map(), { ...recipe, weights: graph.weights });
   checkMemory(model, recipe.batch * recipe.context);
   const random = randomGenerator(seed);
-  const tensors = initializeRwkv4(graph.weights, { size, embeddingRange: learningRate, random });
+  const first = rwkv4Initialization(graph.weights, { size, embeddingRange: learningRate, random });
+  const tensors = await interruptible(first, signal);
   return {
     size,
     metadata: {},

@@ -6,17 +6,32 @@
 //   checkpoint.safetensors  weights, moments, step: for resuming    loss.svg        the curve
 //   state.rwkv              a tuned state
 
-import { appendFile, mkdir, readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { appendFile, mkdir, readdir, readFile, rm, rmdir, stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { writeFileAtomically } from "#platform/file-writer";
 import type { Parameter } from "../backends/training.js";
-import type { Metadata } from "../checkpoints/checkpoint.js";
+import type { Checkpoint, Metadata } from "../checkpoints/checkpoint.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { readTensorInto } from "../checkpoints/read-tensor.js";
 import { writeSafetensors } from "../checkpoints/write-safetensors.js";
 import type { WritableTensor } from "../checkpoints/writer.js";
-import { TrainingError } from "../errors.js";
-import type { Recipe } from "./options.js";
+import { CheckpointError, TrainingError } from "../errors.js";
+import { between, type Check, whole } from "./checks.js";
+import { tokenizerFiles } from "./dataset.js";
+import { parseRecipe, type Recipe } from "./recipe.js";
+import { lockFolder, type Unlock } from "./run-lock.js";
+
+const modelFile = "model.safetensors";
+const checkpointFile = "checkpoint.safetensors";
+const recipeFile = "training.json";
+const logFile = "log.jsonl";
+const curveFile = "loss.svg";
+const stateFile = "state.rwkv";
+const runFiles = [modelFile, checkpointFile, recipeFile, logFile, curveFile, stateFile, ...tokenizerFiles];
+
+/** Bytes that a recipe, and what a checkpoint says beside its tensors, take at most. */
+const longestRecipe = 2 ** 20;
+const longestProgress = 4096;
 
 /** What a checkpoint says beside its tensors. */
 export interface Progress {
@@ -27,6 +42,12 @@ export interface Progress {
   /** CRC-32 of the tokens that are learned from, so that a run does not go on with others. */
   readonly data: number;
 }
+
+const progressChecks: { readonly [Name in keyof Progress]: Check } = {
+  step: whole(0, 2 ** 31),
+  seconds: between(0, Number.MAX_VALUE),
+  data: whole(0, 2 ** 32 - 1),
+};
 
 /** A block of floats that a run carries from step to step. */
 export interface CarriedState {
@@ -40,31 +61,126 @@ export interface LogEntry {
   readonly [key: string]: number | string | undefined;
 }
 
+/** The folder of a run, which nobody else trains in while it is open. */
 export class RunFolder {
+  /** As it was given. */
   readonly path: string;
+  /** Whether there is something to resume: the run was saved at least once. */
+  saved = false;
+  /** Whether its files are those of a run. */
+  readonly #begunBefore: boolean;
+  readonly #root: string;
+  readonly #unlock: Unlock;
+  /** What a run leaves behind no trace of if it ends before it was ever saved. */
+  readonly #unsaved: string[] = [];
 
-  constructor(path: string) {
+  private constructor(path: string, root: string, unlock: Unlock, begunBefore: boolean) {
     this.path = path;
+    this.#begunBefore = begunBefore;
+    this.#root = root;
+    this.#unlock = unlock;
   }
 
-  file(name: string): string {
-    return join(this.path, name);
+  /**
+   * Opens the folder of a run that was begun.
+   *
+   * @throws TrainingError when there is none, or when it is being trained in
+   */
+  static async resume(path: string): Promise<RunFolder> {
+    const root = resolve(path);
+    if (!(await exists(join(root, recipeFile)))) {
+      throw new TrainingError(`${join(path, recipeFile)}: expected the ${recipeFile} of a run to resume, found none`);
+    }
+    const folder = new RunFolder(path, root, await lockFolder(root), true);
+    folder.saved = await exists(folder.file(checkpointFile));
+    await folder.#removeUnfinished();
+    return folder;
   }
 
-  /** @throws TrainingError when it cannot be made, or holds a run already */
-  async create(): Promise<void> {
-    await mkdir(this.path, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
-      throw new TrainingError(`${this.path}: the folder cannot be made (${cause.code})`, { cause });
+  /**
+   * Makes a folder for a new run.
+   *
+   * @throws TrainingError when it cannot be made, holds a run or a model already, or is being trained in
+   */
+  static async create(path: string): Promise<RunFolder> {
+    const root = resolve(path);
+    const made = await mkdir(root, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
+      throw new TrainingError(`${path}: the folder cannot be made (${cause.code})`, { cause });
     });
-    if (await exists(this.file("checkpoint.safetensors"))) {
-      throw new TrainingError(
-        `${this.path}: a run is in this folder already; go on with it by resume (--resume), or choose another folder`,
-      );
+    const unlock = await lockFolder(root);
+    const folder = new RunFolder(path, root, unlock, await exists(join(root, recipeFile)));
+    try {
+      if (await exists(folder.file(checkpointFile))) {
+        throw new TrainingError(
+          `${path}: a run is in this folder already; go on with it by resume (--resume), or choose another folder`,
+        );
+      }
+      // With a recipe it is that of a run which was killed before its first save was complete.
+      if ((await exists(folder.file(modelFile))) && !folder.#begunBefore) {
+        throw new TrainingError(
+          `${path}: a model is in this folder, which the run would overwrite; choose another folder`,
+        );
+      }
+      await folder.#removeUnfinished();
+      if (made !== undefined) folder.#unsaved.push(root);
+      return folder;
+    } catch (error) {
+      await folder.close();
+      throw error;
     }
   }
 
-  async writeJson(name: string, value: unknown): Promise<void> {
-    await this.writeText(name, `${JSON.stringify(value, null, 2)}\n`);
+  /** Lets others train in the folder. What a run that was never saved has left there is removed. */
+  async close(): Promise<void> {
+    if (!this.saved) {
+      for (const path of this.#unsaved.toReversed()) {
+        await (path === this.#root ? rmdir(path) : rm(path, { force: true })).catch(() => {});
+      }
+    }
+    await this.#unlock();
+  }
+
+  file(name: string): string {
+    return join(this.#root, name);
+  }
+
+  /** Writes the files that a new run begins with; the recipe last, since with it a run can be resumed. */
+  async begin(recipe: Recipe): Promise<void> {
+    for (const name of [logFile, curveFile, stateFile]) await rm(this.file(name), { force: true });
+    this.#unsaved.push(this.file(recipeFile));
+    await this.writeRecipe(recipe);
+  }
+
+  /** @throws TrainingError where it would overwrite a tokenizer that is not the run's */
+  async writeTokenizer({ name, content }: { name: string; content: string | Uint8Array }): Promise<void> {
+    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+    const there = await readFile(this.file(name)).catch(() => undefined);
+    if (there?.equals(bytes)) return;
+    if (there && !this.#begunBefore) {
+      throw new TrainingError(
+        `${join(this.path, name)}: a tokenizer which the run would overwrite; choose another folder`,
+      );
+    }
+    this.#unsaved.push(this.file(name));
+    await this.writeBytes(name, bytes);
+  }
+
+  /** The file of the run's tokenizer; undefined where there is none, as for bytes. */
+  async tokenizerFile(): Promise<string | undefined> {
+    for (const name of tokenizerFiles) if (await exists(this.file(name))) return this.file(name);
+    return undefined;
+  }
+
+  async writeRecipe(recipe: Recipe): Promise<void> {
+    await this.writeText(recipeFile, `${JSON.stringify(recipe, null, 2)}\n`);
+  }
+
+  async writeState(bytes: Uint8Array): Promise<void> {
+    await this.writeBytes(stateFile, bytes);
+  }
+
+  async writeCurve(svg: string): Promise<void> {
+    await this.writeText(curveFile, svg);
   }
 
   async writeText(name: string, text: string): Promise<void> {
@@ -75,45 +191,40 @@ export class RunFolder {
     await writeFileAtomically(this.file(name), (file) => file.append(bytes));
   }
 
-  /** @throws TrainingError when there is no such file */
-  async readText(name: string): Promise<string> {
-    return readFile(this.file(name), "utf8").catch((cause) => {
-      throw new TrainingError(`${this.file(name)}: expected the ${name} of a run to go on with, found none`, { cause });
-    });
-  }
-
-  /** The recipe of the run in the folder. @throws TrainingError when there is none */
+  /** The recipe of the run in the folder. @throws TrainingError when there is none that can be used */
   async readRecipe(): Promise<Recipe> {
-    const text = await this.readText("training.json");
-    try {
-      return JSON.parse(text) as Recipe;
-    } catch (cause) {
-      throw new TrainingError(`${this.file("training.json")}: not valid JSON`, { cause });
-    }
+    const file = join(this.path, recipeFile);
+    const { size } = await stat(this.file(recipeFile));
+    if (size > longestRecipe)
+      throw new TrainingError(`${file}: expected at most ${longestRecipe} bytes, found ${size}`);
+    return parseRecipe(file, await readFile(this.file(recipeFile), "utf8"));
   }
 
   /** The log up to a step; entries behind it, of a run that was killed after its last save, are dropped. */
   async readLog(step: number): Promise<LogEntry[]> {
-    const text = await readFile(this.file("log.jsonl"), "utf8").catch(() => "");
+    const text = await readFile(this.file(logFile), "utf8").catch(() => "");
     const entries: LogEntry[] = [];
     for (const line of text.split("\n")) {
       try {
         const entry = JSON.parse(line) as LogEntry;
-        if (entry.step <= step) entries.push(entry);
+        if (Number.isInteger(entry.step) && entry.step <= step) entries.push(entry);
       } catch {
         // The last line of a killed run may be cut.
       }
     }
-    await this.writeText("log.jsonl", entries.map((entry) => `${JSON.stringify(entry)}\n`).join(""));
+    await this.writeText(logFile, entries.map((entry) => `${JSON.stringify(entry)}\n`).join(""));
     return entries;
   }
 
+  /** @throws CheckpointError when the disk is full */
   async log(entry: LogEntry): Promise<void> {
-    await appendFile(this.file("log.jsonl"), `${JSON.stringify(entry)}\n`);
+    await appendFile(this.file(logFile), `${JSON.stringify(entry)}\n`).catch((cause: NodeJS.ErrnoException) => {
+      throw new CheckpointError(this.file(logFile), `cannot be written (${cause.code})`, { cause });
+    });
   }
 
   async saveModel(tensors: readonly WritableTensor[], metadata: Metadata): Promise<void> {
-    await writeSafetensors(this.file("model.safetensors"), tensors, { metadata });
+    await writeSafetensors(this.file(modelFile), tensors, { metadata });
   }
 
   async saveCheckpoint(
@@ -126,7 +237,7 @@ export class RunFolder {
       return { name, dtype: "f32", shape, bytes: () => [bytes] };
     };
     const json = new TextEncoder().encode(JSON.stringify(progress));
-    await writeSafetensors(this.file("checkpoint.safetensors"), [
+    await writeSafetensors(this.file(checkpointFile), [
       { name: "progress", dtype: "u8", shape: [json.length], bytes: () => [json] },
       ...parameters.flatMap((p) => [
         tensor(`weight/${p.name}`, p.shape, p.values),
@@ -135,6 +246,18 @@ export class RunFolder {
       ]),
       ...states.map(({ name, values }) => tensor(`state/${name}`, [values.length], values)),
     ]);
+    this.saved = true;
+  }
+
+  /** How far the run in the folder is; undefined where it was never saved. @throws CheckpointError, TrainingError */
+  async readProgress(): Promise<Progress | undefined> {
+    if (!this.saved) return undefined;
+    const checkpoint = await openCheckpoint(this.file(checkpointFile));
+    try {
+      return await progressOf(join(this.path, checkpointFile), checkpoint);
+    } finally {
+      await checkpoint.close();
+    }
   }
 
   /**
@@ -142,9 +265,9 @@ export class RunFolder {
    *
    * @throws TrainingError when it is of a model of another shape
    */
-  async loadCheckpoint(parameters: readonly Parameter[], states: readonly CarriedState[]): Promise<Progress> {
-    const path = this.file("checkpoint.safetensors");
-    const checkpoint = await openCheckpoint(path);
+  async loadCheckpoint(parameters: readonly Parameter[], states: readonly CarriedState[]): Promise<void> {
+    const path = join(this.path, checkpointFile);
+    const checkpoint = await openCheckpoint(this.file(checkpointFile));
     try {
       const read = async (name: string, shape: readonly number[], values: Float32Array) => {
         const tensor = checkpoint.tensors.get(name);
@@ -156,7 +279,6 @@ export class RunFolder {
         }
         await readTensorInto(tensor, "f32", new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
       };
-      // All shapes are checked before anything is written.
       const wanted = parameters.flatMap((p) => [
         [`weight/${p.name}`, p.shape, () => p.values] as const,
         [`first/${p.name}`, p.shape, () => p.firstMoment] as const,
@@ -164,15 +286,44 @@ export class RunFolder {
       ]);
       for (const [name, shape, values] of wanted) await read(name, shape, values());
       for (const { name, values } of states) await read(`state/${name}`, [values.length], values);
-      const progress = checkpoint.tensors.get("progress");
-      if (progress?.dtype !== "u8") throw new TrainingError(`${path}: expected a tensor progress, found none`);
-      const bytes = new Uint8Array(progress.shape[0] as number);
-      await progress.source.readInto(progress.offset, bytes);
-      return JSON.parse(new TextDecoder().decode(bytes)) as Progress;
     } finally {
       await checkpoint.close();
     }
   }
+
+  /** Removes files that processes which were killed had not written to their end. */
+  async #removeUnfinished(): Promise<void> {
+    for (const name of await readdir(this.#root)) {
+      const unfinished = name.endsWith(".part") && runFiles.some((file) => name.startsWith(`${file}.`));
+      if (unfinished) await rm(this.file(name), { force: true });
+    }
+  }
+}
+
+async function progressOf(path: string, checkpoint: Checkpoint): Promise<Progress> {
+  const tensor = checkpoint.tensors.get("progress");
+  const size = tensor?.shape[0] ?? 0;
+  if (tensor?.dtype !== "u8" || tensor.shape.length !== 1 || size > longestProgress) {
+    throw new TrainingError(`${path}: expected a tensor progress of at most ${longestProgress} bytes, found none`);
+  }
+  const bytes = new Uint8Array(size);
+  await tensor.source.readInto(tensor.offset, bytes);
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder().decode(bytes));
+  } catch (cause) {
+    throw new TrainingError(`${path}: progress: not valid JSON`, { cause });
+  }
+  for (const [name, check] of Object.entries(progressChecks)) {
+    const found = (value as Record<string, unknown> | null)?.[name];
+    const expected = check(found);
+    if (expected !== undefined) {
+      throw new TrainingError(
+        `${path}: progress, ${name}: expected ${expected}, found ${JSON.stringify(found) ?? "none"}`,
+      );
+    }
+  }
+  return value as Progress;
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -1,96 +1,116 @@
-// The training loop: data, model and folder brought together, step by step, so that a run can be stopped at any moment and go on
-// to the bit.
+// A run of training: data to tokens, a model, and steps until it is done or stopped, saved on the way so that it goes on to the same
+// bits after it was killed.
 
 import { defaultThreads } from "#platform/backends";
 import type { ResidentState } from "../backends/backend.js";
 import type { OptimizerSettings, Parameter, TrainingRuntime, TrainingSegment } from "../backends/training.js";
 import { crc32 } from "../checksum.js";
-import { CheckpointError, OptionError, TrainingError } from "../errors.js";
+import { CheckpointError, TrainingError } from "../errors.js";
 import { encodeState } from "../generation/state-file.js";
 import { stateLayout } from "../graph/state-layout.js";
+import { InterruptedError } from "../interruptible.js";
+import { baseFingerprint, checkBase } from "./base-model.js";
 import { type Batches, consecutiveBatches, shuffledBatches } from "./batches.js";
-import {
-  checkpointTokenizer,
-  type Dataset,
-  datasetOf,
-  existingTokenizer,
-  type TrainingTokenizer,
-  trainedTokenizer,
-  trainTokenizer,
-} from "./dataset.js";
+import { checkedOptions } from "./checked-options.js";
+import { type Dataset, datasetOf } from "./dataset.js";
 import { holdOut, readDocuments } from "./documents.js";
 import { bitsPerByte } from "./evaluation.js";
 import { lossCurve } from "./loss-curve.js";
 import { type ModelSetup, setUpModel } from "./model-setup.js";
 import { openTrainingOn } from "./open-training.js";
-import { type Recipe, recipeOf, type TrainOptions, type TrainResult } from "./options.js";
-import { type LogEntry, RunFolder } from "./run-folder.js";
-import { learningRateAt } from "./schedule.js";
+import type { StepProgress, TrainOptions, TrainResult } from "./options.js";
+import { type Recipe, recipeOf } from "./recipe.js";
+import { extended, resumedRecipe } from "./resumption.js";
+import { type LogEntry, type Progress, RunFolder } from "./run-folder.js";
+import { checkTokenizer, newTokenizer, tokenizerOfRun } from "./run-tokenizer.js";
+import { learningRateAt, lengthOf } from "./schedule.js";
 
 /** Tokens of each held-out text that are measured during a run; all of it is measured at its end. */
 const quickTokens = 512;
 
 /**
- * Trains a model on text, and leaves it in a folder.
+ * Trains a model on text, and leaves it in a folder. Options are taken as they are when it is called.
  *
- * @throws TrainingError when the data cannot be used, a run cannot go on, or the loss is no longer a number; OptionError,
- *   CheckpointError, TokenizerError, BackendError
+ * @throws TrainingError when the data cannot be used, a run cannot be resumed, another call trains in the folder, or the loss is no
+ *   longer a number; OptionError, CheckpointError, TokenizerError, BackendError
  */
 export async function train(options: TrainOptions): Promise<TrainResult> {
-  const folder = new RunFolder(options.out);
-  const recipe = options.resume ? await resumedRecipe(folder, options) : recipeOf(options);
-  const { onNotice = () => {} } = options;
-  const split = holdOut(await readDocuments(options.data, options), recipe.validation);
-  if (!options.resume) await folder.create();
-  const documents = options.resume ? undefined : split.training;
-  const tokenizer = await tokenizerOf(recipe, folder, documents, options);
-  const data = await datasetOf(split, tokenizer, recipe.context, options.signal);
+  const given = checkedOptions(options);
+  const fresh = given.resume ? undefined : recipeOf(given);
+  const folder = await (fresh ? RunFolder.create(given.out) : RunFolder.resume(given.out));
+  let progress: Progress | undefined;
+  try {
+    const recipe = fresh ?? resumedRecipe(await folder.readRecipe(), given, folder.path);
+    progress = await folder.readProgress();
+    return await trainIn(folder, given, recipe, progress);
+  } catch (error) {
+    if (!(error instanceof InterruptedError)) throw error;
+    const { step = 0, seconds = 0 } = progress ?? {};
+    return { folder: folder.path, finished: false, saved: folder.saved, step, seconds };
+  } finally {
+    await folder.close();
+  }
+}
+
+/** @param progress of a run that was saved before */
+async function trainIn(
+  folder: RunFolder,
+  given: TrainOptions,
+  wanted: Recipe,
+  progress: Progress | undefined,
+): Promise<TrainResult> {
+  const { signal, onNotice = () => {} } = given;
+  const recipe = { ...wanted, baseFingerprint: await fingerprintOfBase(wanted, folder, given) };
+  const split = holdOut(await readDocuments(given.data, { signal, onNotice }), recipe.validation);
+  if (!progress) await folder.begin(recipe);
+  const tokenizer = progress
+    ? await tokenizerOfRun(recipe, folder)
+    : await newTokenizer(recipe, folder, split.training, { signal, onNotice });
+  if (given.resume && given.tokenizer !== undefined) await checkTokenizer(given.tokenizer, recipe, folder);
+  const data = await datasetOf(split, tokenizer, recipe.context, signal);
+  const checksum = checksumOf(data.tokens);
+  if (progress && progress.data !== checksum) {
+    throw new TrainingError(
+      `${given.data}: expected the data that the run in ${folder.path} was begun with, found other text`,
+    );
+  }
   onNotice(
     `${data.tokens.length} tokens to learn from, ${data.bytesPerToken.toFixed(2)} bytes each; ` +
       `${data.heldOut.reduce((sum, text) => sum + text.tokens.length, 0)} held out`,
   );
-  const setup = await setUpModel(recipe, tokenizer.tokenizer.vocabularySize);
+  const { batch, context, seed } = recipe;
+  const batches = recipe.carryState
+    ? consecutiveBatches(data.tokens, batch, context)
+    : shuffledBatches(data.tokens, batch, context, seed);
+  const final = given.resume ? extended(recipe, given, batches.stepsPerEpoch, progress?.step ?? 0) : recipe;
+  const setup = await setUpModel(final, tokenizer.tokenizer.vocabularySize, signal);
   let runtime: TrainingRuntime | undefined;
   try {
-    runtime = await openTrainingOn(options.backend, setup.model, {
-      threads: options.threads ?? defaultThreads(),
-      maxTokens: recipe.batch * recipe.context,
-      maxSegments: recipe.batch,
+    runtime = await openTrainingOn(given.backend, setup.model, {
+      threads: given.threads ?? defaultThreads(),
+      maxTokens: batch * context,
+      maxSegments: batch,
       onNotice,
     });
-    if (!options.resume) {
-      await folder.writeJson("training.json", recipe);
-      if (tokenizer.file) await folder.writeBytes(tokenizer.file.name, Buffer.from(tokenizer.file.content));
-    }
-    return await new Run(options, recipe, folder, data, setup, runtime).run();
+    if (given.resume) await folder.writeRecipe(final);
+    return await new Run(given, final, folder, { ...data, checksum }, batches, setup, runtime).run(progress);
   } finally {
     await runtime?.dispose();
     await setup.close();
   }
 }
 
-/** The recipe of the run in the folder. @throws OptionError where an option that was given is another one there */
-async function resumedRecipe(folder: RunFolder, options: TrainOptions): Promise<Recipe> {
-  const recipe = await folder.readRecipe();
-  for (const [name, value] of Object.entries(recipe)) {
-    const given = options[name as keyof TrainOptions];
-    if (given === undefined || typeof value === "object" || given === value) continue;
-    throw new OptionError(name, given, `${String(value)}, with which the run in ${folder.path} was begun`);
-  }
-  return recipe;
+async function fingerprintOfBase(
+  { from, baseFingerprint: recorded }: Recipe,
+  folder: RunFolder,
+  { resume }: TrainOptions,
+): Promise<number | null> {
+  if (from === null) return null;
+  return resume ? checkBase(from, recorded, folder.path) : baseFingerprint(from);
 }
 
-async function tokenizerOf(
-  recipe: Recipe,
-  folder: RunFolder,
-  documents: Parameters<typeof trainTokenizer>[0] | undefined,
-  { onNotice, signal }: TrainOptions,
-): Promise<TrainingTokenizer> {
-  if (recipe.tokenizer !== null) return existingTokenizer(recipe.tokenizer);
-  if (recipe.from !== null) return checkpointTokenizer(recipe.from);
-  if (!documents) return trainedTokenizer(await folder.readText("tokenizer.json"));
-  onNotice?.(`training a tokenizer of ${recipe.vocabulary} tokens`);
-  return trainTokenizer(documents, recipe.vocabulary, signal);
+function checksumOf({ buffer, byteOffset, byteLength }: Int32Array): number {
+  return crc32(new Uint8Array(buffer, byteOffset, byteLength));
 }
 
 /** A row of the batch: the state that its sequence has, and room for the next. */
@@ -103,13 +123,12 @@ class Run {
   readonly #options: TrainOptions;
   readonly #recipe: Recipe;
   readonly #folder: RunFolder;
-  readonly #data: Dataset;
+  readonly #data: Dataset & { readonly checksum: number };
   readonly #setup: ModelSetup;
   readonly #runtime: TrainingRuntime;
   readonly #batches: Batches;
   readonly #steps: number;
   readonly #warmup: number;
-  readonly #dataChecksum: number;
   readonly #emptyState: Float32Array;
   /** The state that sequences begin with. */
   readonly #initial: ResidentState;
@@ -117,7 +136,7 @@ class Run {
   #log: LogEntry[] = [];
   #step = 0;
   #savedStep = 0;
-  /** Of earlier sittings. */
+  /** Seconds that the run took before it was resumed. */
   #seconds = 0;
   readonly #started = performance.now();
 
@@ -125,7 +144,8 @@ class Run {
     options: TrainOptions,
     recipe: Recipe,
     folder: RunFolder,
-    data: Dataset,
+    data: Dataset & { readonly checksum: number },
+    batches: Batches,
     setup: ModelSetup,
     runtime: TrainingRuntime,
   ) {
@@ -133,61 +153,67 @@ class Run {
     this.#recipe = recipe;
     this.#folder = folder;
     this.#data = data;
+    this.#batches = batches;
     this.#setup = setup;
     this.#runtime = runtime;
-    const { batch, context, seed, epochs } = recipe;
-    this.#batches = recipe.carryState
-      ? consecutiveBatches(data.tokens, batch, context)
-      : shuffledBatches(data.tokens, batch, context, seed);
-    this.#steps = recipe.steps ?? Math.max(1, Math.round((epochs ?? 1) * this.#batches.stepsPerEpoch));
-    this.#warmup = recipe.warmup ?? Math.min(200, Math.floor(this.#steps / 50));
-    const { buffer, byteOffset, byteLength } = data.tokens;
-    this.#dataChecksum = crc32(new Uint8Array(buffer, byteOffset, byteLength));
+    const { steps, warmup } = lengthOf(recipe, batches.stepsPerEpoch);
+    this.#steps = steps;
+    this.#warmup = warmup;
     this.#emptyState = stateLayout(setup.model.graph).initial;
     this.#initial = runtime.createState();
-    this.#rows = Array.from({ length: batch }, () => ({ state: runtime.createState(), next: runtime.createState() }));
+    this.#rows = Array.from({ length: recipe.batch }, () => {
+      return { state: runtime.createState(), next: runtime.createState() };
+    });
   }
 
-  async run(): Promise<TrainResult> {
-    const { resume, signal, saveEvery = 100, validateEvery = 100 } = this.#options;
-    if (resume) {
-      const progress = await this.#folder.loadCheckpoint(this.#runtime.parameters, this.#carried());
-      if (progress.data !== this.#dataChecksum) {
-        throw new TrainingError(
-          `${this.#options.data}: expected the data that the run in ${this.#folder.path} was begun with, found other text`,
-        );
-      }
+  /** @param progress of the run when it was saved last; undefined for one that begins */
+  async run(progress: Progress | undefined): Promise<TrainResult> {
+    const { signal, onStep, saveEvery = 100, validateEvery = 100 } = this.#options;
+    if (progress) {
+      await this.#folder.loadCheckpoint(this.#runtime.parameters, this.#carried());
       this.#step = progress.step;
       this.#savedStep = progress.step;
       this.#seconds = progress.seconds;
       this.#log = await this.#folder.readLog(progress.step);
-    } else await this.#save(); // so that there is something to go on with from the first moment
+    } else await this.#save(); // so that there is something to resume from the first moment
     while (this.#step < this.#steps && !signal?.aborted) {
-      const entry = await this.#trainStep(validateEvery);
-      this.#log.push(entry);
-      await this.#folder.log(entry);
+      const [entry, told] = await this.#trainStep(validateEvery);
+      await this.#keep(entry);
+      await onStep?.(told);
       if (this.#step % saveEvery === 0 && this.#step < this.#steps) await this.#save();
     }
     const finished = this.#step >= this.#steps;
-    const final =
-      finished && this.#data.heldOut.length > 0 ? await this.#validate(Number.POSITIVE_INFINITY) : undefined;
-    if (final !== undefined) {
-      const entry = { step: this.#step, validation_bits_per_byte_of_all: final };
-      this.#log.push(entry);
-      await this.#folder.log(entry);
-    }
-    await this.#save();
+    const final = finished ? await this.#validateAll() : undefined;
+    if (progress || this.#step > this.#savedStep) await this.#save();
+    const loss = this.#log.findLast((entry) => typeof entry["loss"] === "number")?.["loss"] as number | undefined;
     return {
       folder: this.#folder.path,
+      finished,
+      saved: true,
       step: this.#step,
       steps: this.#steps,
-      loss: this.#log.findLast((entry) => entry["loss"] !== undefined)?.["loss"] as number,
+      ...(loss !== undefined && { loss }),
       ...(final !== undefined && { validationBitsPerByte: final }),
       seconds: this.#elapsed(),
     };
   }
 
-  async #trainStep(validateEvery: number): Promise<LogEntry> {
+  /** Bits per byte of all held-out text, which a run that was resumed after its end may have in its log. */
+  async #validateAll(): Promise<number | undefined> {
+    const name = "validation_bits_per_byte_of_all";
+    const known = this.#log.findLast((entry) => entry.step === this.#step && typeof entry[name] === "number");
+    if (known) return known[name] as number;
+    const measured = await this.#validate(Number.POSITIVE_INFINITY);
+    if (measured !== undefined) await this.#keep({ step: this.#step, [name]: measured });
+    return measured;
+  }
+
+  async #keep(entry: LogEntry): Promise<void> {
+    this.#log.push(entry);
+    await this.#explained(() => this.#folder.log(entry));
+  }
+
+  async #trainStep(validateEvery: number): Promise<[entry: LogEntry, told: StepProgress]> {
     const { carryState, context, seed } = this.#recipe;
     const started = performance.now();
     const learningRate = learningRateAt(this.#step, { ...this.#recipe, steps: this.#steps, warmup: this.#warmup });
@@ -212,7 +238,7 @@ class Run {
     for (const row of this.#rows) [row.state, row.next] = [row.next, row.state];
     this.#step++;
     const tokensPerSecond = (windows.length * context * 1000) / (performance.now() - started);
-    const measure = this.#step % validateEvery === 0 && this.#step < this.#steps && this.#data.heldOut.length > 0;
+    const measure = this.#step % validateEvery === 0 && this.#step < this.#steps;
     const validation = measure ? await this.#validate(quickTokens) : undefined;
     const elapsed = this.#elapsed();
     const progress = {
@@ -223,13 +249,13 @@ class Run {
       gradientNorm,
       tokensPerSecond,
     };
-    this.#options.onStep?.({
+    const told = {
       ...progress,
       steps: this.#steps,
       secondsLeft: ((this.#steps - this.#step) * windows.length * context) / tokensPerSecond,
       ...(validation !== undefined && { validationBitsPerByte: validation }),
-    });
-    return {
+    };
+    const entry = {
       step: progress.step,
       loss,
       bits_per_byte: progress.bitsPerByte,
@@ -239,12 +265,16 @@ class Run {
       seconds: Math.round(elapsed * 10) / 10,
       ...(validation !== undefined && { validation_bits_per_byte: validation }),
     };
+    return [entry, told];
   }
 
-  #validate(limit: number): Promise<number | undefined> {
+  /** Undefined where nothing is held out, or the signal ended it. */
+  async #validate(limit: number): Promise<number | undefined> {
+    if (this.#data.heldOut.length === 0) return undefined;
     const { batch, context } = this.#recipe;
+    const { signal } = this.#options;
     const begin = (state: ResidentState) => this.#begin(state);
-    return bitsPerByte(this.#runtime, this.#data.heldOut, { batch, context, limit, begin });
+    return bitsPerByte(this.#runtime, this.#data.heldOut, { batch, context, limit, begin, signal });
   }
 
   /** Writes the state that sequences begin with. */
@@ -271,18 +301,22 @@ class Run {
     );
   }
 
-  /** @throws TrainingError when the disk is full, with what is there to go on with */
   async #save(): Promise<void> {
+    await this.#explained(() => this.#writeFiles());
+    await this.#options.onSave?.({ step: this.#step, folder: this.#folder.path });
+  }
+
+  /** Writes to the folder. @throws TrainingError when the disk is full, with what is there to resume */
+  async #explained(write: () => Promise<void>): Promise<void> {
     try {
-      await this.#writeFiles();
+      await write();
     } catch (cause) {
       if (!(cause instanceof CheckpointError)) throw cause;
-      throw new TrainingError(
-        `${cause.message}; what was saved at step ${this.#savedStep} is still in ${this.#folder.path}: make room, then resume (--resume)`,
-        { cause },
-      );
+      const saved = this.#folder.saved
+        ? `what was saved at step ${this.#savedStep} is still in ${this.#folder.path}: make room, then resume (--resume)`
+        : "nothing was saved yet";
+      throw new TrainingError(`${cause.message}; ${saved}`, { cause });
     }
-    await this.#options.onSave?.({ step: this.#step, folder: this.#folder.path });
   }
 
   async #writeFiles(): Promise<void> {
@@ -293,12 +327,12 @@ class Run {
       const values = new Float32Array(this.#emptyState.length);
       this.#begin({ values });
       const saved = { values, lastToken: undefined, position: 0 };
-      await this.#folder.writeBytes("state.rwkv", encodeState(saved, state.fingerprint));
+      await this.#folder.writeState(encodeState(saved, state.fingerprint));
     }
-    const progress = { step: this.#step, seconds: this.#elapsed(), data: this.#dataChecksum };
+    const progress = { step: this.#step, seconds: this.#elapsed(), data: this.#data.checksum };
     await this.#folder.saveCheckpoint(parameters, this.#carried(), progress);
     this.#savedStep = this.#step;
-    if (this.#log.length > 0) await this.#folder.writeText("loss.svg", await lossCurve(this.#log));
+    if (this.#log.length > 0) await this.#folder.writeCurve(await lossCurve(this.#log));
   }
 
   #carried() {

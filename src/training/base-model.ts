@@ -1,0 +1,65 @@
+// The model that fine-tuning begins with: which one it is, so that a run is not resumed on top of another.
+
+import { byteLengthOf, type StoredTensor } from "../checkpoints/checkpoint.js";
+import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
+import { crc32 } from "../checksum.js";
+import { CheckpointError, TrainingError } from "../errors.js";
+import { bindModel } from "../models/versions.js";
+
+/** Places that are looked at in each tensor, and bytes at each. */
+const places = 8;
+const sampleSize = 256;
+
+/**
+ * CRC-32 over the names, types and shapes of all weights, and a few bytes from many places of each. Unlike the fingerprint of saved states
+ * it looks into every matrix and at the bytes as they are stored: merged low-rank additions change little else.
+ *
+ * @throws CheckpointError
+ */
+export async function baseFingerprint(path: string): Promise<number> {
+  const checkpoint = await openCheckpoint(path);
+  try {
+    const { graph, tensors } = bindModel(checkpoint);
+    let crc = 0;
+    for (const { name } of graph.weights) {
+      const tensor = tensors.get(name) as StoredTensor;
+      crc = crc32(new TextEncoder().encode(`${name} ${tensor.dtype} ${tensor.shape.join()}`), crc);
+      for (const [offset, size] of samplesOf(tensor)) {
+        const bytes = new Uint8Array(size);
+        await tensor.source.readInto(offset, bytes);
+        crc = crc32(bytes, crc);
+      }
+    }
+    return crc;
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+function samplesOf(tensor: StoredTensor): [offset: number, size: number][] {
+  const { offset, source } = tensor;
+  const length = Math.min(byteLengthOf(tensor), source.size - offset);
+  if (length <= places * sampleSize) return [[offset, length]];
+  const last = length - sampleSize;
+  return Array.from({ length: places }, (_, i) => [offset + Math.floor((i * last) / (places - 1)), sampleSize]);
+}
+
+/**
+ * The base model of a run that is resumed is the one that it was begun with. Returns its fingerprint.
+ *
+ * @param recorded null for runs that were begun before fingerprints were recorded
+ * @throws TrainingError where it is another, or is not there
+ */
+export async function checkBase(path: string, recorded: number | null, folder: string): Promise<number> {
+  const found = await baseFingerprint(path).catch((cause) => {
+    if (!(cause instanceof CheckpointError)) throw cause;
+    const message = `${cause.message}: the base model of the run in ${folder}; if it was moved, say where it is by from (--from)`;
+    throw new TrainingError(message, { cause });
+  });
+  if (recorded !== null && found !== recorded) {
+    throw new TrainingError(
+      `${path}: expected the model that the run in ${folder} was begun with, found another; say where that is by from (--from)`,
+    );
+  }
+  return found;
+}
