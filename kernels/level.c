@@ -6,6 +6,7 @@
 #include "aft_gradient.c"
 #include "attention.c"
 #include "choose.c"
+#include "convert.c"
 #include "elementwise.c"
 #include "linear_attention.c"
 #include "loss.c"

@@ -12,8 +12,9 @@
 #define MADV_POPULATE_READ 22
 #endif
 
-// Pages that are brought in at a time: between two of them the thread can be told to end.
-enum { populated_at_once = 1 << 23 };
+// Bytes that are brought in at a time: between two such parts the thread can be told to end, and others who change what is mapped need
+// not wait long.
+enum { populated_at_once = 1 << 20 };
 
 struct mapping {
   uint8_t* bytes;

@@ -24,7 +24,8 @@ typedef void (*napi_cleanup_hook)(void* data);
 typedef void (*napi_threadsafe_function_call_js)(napi_env env, napi_value function, void* context, void* data);
 
 #define NAPI_AUTO_LENGTH SIZE_MAX
-#define NAPI_MODULE_INIT() \
+#define NAPI_MODULE_INIT()                                                                                     \
+  __attribute__((visibility("default"))) int32_t node_api_module_get_api_version_v1(void) { return 8; } \
   __attribute__((visibility("default"))) napi_value napi_register_module_v1(napi_env env, napi_value exports)
 
 napi_status napi_throw_error(napi_env env, const char* code, const char* message);

@@ -73,7 +73,7 @@ export function float16Bits(value: number): number {
   if (magnitude >= 0x477ff000) return sign | 0x7c00;
   if (magnitude < 0x38800000) {
     // Subnormal: adding 0.5 moves the mantissa to where float32 itself rounds it to the right bit.
-    single[0] = Math.abs(value) + 0.5;
+    single[0] = Math.abs(single[0] as number) + 0.5;
     return sign | ((bits[0] as number) - 0x3f000000);
   }
   return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);

@@ -1,8 +1,11 @@
 // The native library by itself: handles that are stale, arguments that are wrong, threads that end, compilers of all kinds.
 
-import { chmod, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { load } from "rwkv";
 import { afterEach, expect, it } from "vitest";
 import { createNativeMachine } from "#rwkv/backends/native/native";
@@ -135,6 +138,21 @@ it.runIf(process.platform === "linux")("leaves nothing behind after many models"
     console.log(count() - before);
   `);
   expect(ending).toEqual({ code: 0, signal: null, output: "0\n", errors: "" });
+});
+
+it("declares the functions of Node-API as Node itself does", async () => {
+  const folder = await temporaryFolder();
+  const headers = fileURLToPath(new URL("../node_modules/node-api-headers/include", import.meta.url));
+  const source = fileURLToPath(new URL("../kernels/addon.c", import.meta.url));
+  const compile = async (name: string, flags: readonly string[]) => {
+    const object = join(folder, name);
+    const common = ["-std=gnu17", "-O2", "-fPIC", "-Wall", "-Wextra", "-Werror"];
+    await promisify(execFile)(process.env["CC"] ?? "cc", [...common, ...flags, "-c", "-o", object, source]);
+    return readFile(object);
+  };
+  const own = await compile("own.o", []);
+  const official = await compile("official.o", ["-DRWKV_OFFICIAL_NODE_API", "-DNAPI_VERSION=8", `-I${headers}`]);
+  expect(own.equals(official)).toBe(true);
 });
 
 /** A script that stands for a compiler, counts its calls, and fails with a message where one is given. */

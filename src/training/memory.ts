@@ -22,12 +22,6 @@ function weightsAndMoments({ graph, learned }: TrainableModel): number {
   return size(graph.weights) + 2 * size(learned.keys());
 }
 
-/** Bytes that this process may take: the machine's, or what a container allows of them. */
-function availableMemory(): number {
-  const allowed = process.constrainedMemory();
-  return allowed ? Math.min(totalmem(), allowed) : totalmem();
-}
-
 /** @throws TrainingError when the machine has less memory than a run needs */
 export function checkMemory(model: TrainableModel, maxTokens: number, available: number = availableMemory()): void {
   // Planning a model that could never fit would itself take long.

@@ -1,13 +1,15 @@
 // Brings the weight matrices of a model into a kernel machine's memory.
 
 import { byteLengthOf, type StoredTensor } from "../../checkpoints/checkpoint.js";
-import { describeOverflow, readTensorInto } from "../../checkpoints/read-tensor.js";
+import { describeOverflow } from "../../checkpoints/read-tensor.js";
 import { isBlockType, noOverflow, type WeightDType, weightDTypes } from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
 import type { Graph, WeightNode } from "../../graph/graph.js";
 import { matrixTypes, tensorOf } from "../weights.js";
+import { Converter } from "./converter.js";
 import type { KernelMachine } from "./kernel-machine.js";
-import { mappedAddress, Quantizer } from "./quantizer.js";
+import { mappedAddress } from "./mapped-address.js";
+import { Quantizer } from "./quantizer.js";
 
 /** A matrix in a machine's memory. */
 export interface PlacedMatrix {
@@ -63,6 +65,7 @@ export async function placeMatrices(
 ): Promise<Map<WeightNode, PlacedMatrix>> {
   const matrices = new Map<WeightNode, PlacedMatrix>();
   const quantizer = new Quantizer(machine);
+  const converter = new Converter(machine);
   const total = [...types.keys()].reduce((sum, weight) => sum + byteLengthOf(tensorOf(tensors, weight)), 0);
   let done = 0;
   for (const [weight, dtype] of types) {
@@ -74,7 +77,7 @@ export async function placeMatrices(
       const block = machine.allocate(byteLengthOf({ dtype, shape: weight.shape }));
       if (!isBlockType(dtype)) {
         const overflow = noOverflow();
-        await readTensorInto(tensor, dtype, block.bytes, overflow);
+        await converter.convert(tensor, dtype, block, overflow);
         if (overflow.count > 0) onNotice?.(describeOverflow(tensor, dtype, overflow));
       } else if (tensor.dtype === dtype) await tensor.source.readInto(tensor.offset, block.bytes);
       else await quantizer.quantize(tensor, dtype, block.address);

@@ -1,10 +1,11 @@
 // Makes blocks of a matrix on a kernel machine, on all its threads: when a model is loaded, or to be written to a file.
 
-import { byteLengthOf, isContiguous, type StoredTensor } from "../../checkpoints/checkpoint.js";
+import type { StoredTensor } from "../../checkpoints/checkpoint.js";
 import { tensorPieces } from "../../checkpoints/read-tensor.js";
-import { type BlockType, bytesPerElement, type FloatType, isBlockType, isFloatType } from "../../dtypes.js";
+import { type BlockType, bytesPerElement, type FloatType, isFloatType } from "../../dtypes.js";
 import { groupOutputs, groupSize } from "../../quantization/blocks.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
+import { mappedAddress } from "./mapped-address.js";
 import { dtypeNumber } from "./record.js";
 import { SingleRecord } from "./single-record.js";
 
@@ -77,12 +78,4 @@ export class Quantizer {
       addresses: [from.address, to.address],
     });
   }
-}
-
-/** Where a tensor lies when its file is mapped; undefined where it cannot be used as it lies there. */
-export function mappedAddress(machine: KernelMachine, tensor: StoredTensor): number | undefined {
-  const alignment = isBlockType(tensor.dtype) ? 2 : bytesPerElement[tensor.dtype];
-  if (!isContiguous(tensor) || tensor.offset % alignment !== 0 || byteLengthOf(tensor) === 0) return undefined;
-  const base = machine.map(tensor.source);
-  return base === undefined ? undefined : base + tensor.offset;
 }

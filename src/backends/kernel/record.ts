@@ -52,14 +52,18 @@ const kernelNumbers = [
   "elmanGradient",
   "gru",
   "gruGradient",
+  "convertWeights",
 ] as const;
 export type KernelName = (typeof kernelNumbers)[number];
 
+/** Types of elements that kernels read. */
+type RecordDType = WeightDType | "f64";
+
 const barrierNumbers: readonly Barrier[] = ["never", "always", "fewRowsApart"];
-const dtypeNumbers: readonly WeightDType[] = ["f32", "f16", "bf16", "q8", "q4"];
+const dtypeNumbers: readonly RecordDType[] = ["f32", "f16", "bf16", "q8", "q4", "f64"];
 
 /** The number of an element type. */
-export function dtypeNumber(dtype: WeightDType): number {
+export function dtypeNumber(dtype: RecordDType): number {
   return dtypeNumbers.indexOf(dtype);
 }
 
@@ -69,7 +73,7 @@ export interface RecordFields {
   readonly barrier?: Barrier;
   /** Rows of the output. */
   readonly rows?: RowSet;
-  readonly dtype?: WeightDType;
+  readonly dtype?: RecordDType;
   readonly width?: number;
   readonly inputs?: number;
   readonly function?: number;
