@@ -120,7 +120,7 @@ describe("what config.json says of the model stays with it", () => {
     const [before, after] = [await load(folder), await load(out)];
     const session = before.session();
     await session.read(tokens);
-    const saved = session.save();
+    const saved = await session.save();
     expect(() => after.session(saved)).not.toThrow();
     await before.dispose();
     await after.dispose();
