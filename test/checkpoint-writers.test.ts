@@ -1,8 +1,10 @@
 // Writing checkpoints and reading them back; files past 4 GiB; views and shared storages.
 
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { open, writeFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
+import { mkdir, open, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import fc from "fast-check";
 import { openCheckpoint, readFloat32, type WritableTensor, writePth, writeSafetensors } from "rwkv";
 import { describe, expect, test } from "vitest";
@@ -97,7 +99,112 @@ describe.each(["pth", "safetensors"] as const)("%s", (format) => {
     await expect(writers[format](join(folder, "absent", "x"), [])).rejects.toThrow("cannot be written (ENOENT)");
     expect(existsSync(join(folder, "absent"))).toBe(false);
     const twice = { name: "w", dtype: "u8", shape: [0], bytes: () => [] } as const;
-    await expect(writers[format](path, [twice, twice])).rejects.toThrow(/twice|same name/);
+    await expect(writers[format](path, [twice, twice])).rejects.toThrow("two tensors have the same name, w");
+  });
+
+  test("tensors that are not what they claim to be make errors, and no file", async () => {
+    const folder = await temporaryFolder();
+    const path = join(folder, `file.${format}`);
+    const w = { name: "w", dtype: "f32", shape: [2], bytes: () => [new Uint8Array(8)] } as const;
+    const cases: readonly [tensor: object, message: string][] = [
+      [{ bytes: () => [new Uint8Array(4)] }, "tensor w: expected 8 bytes for f32 [2], found 4"],
+      [
+        { bytes: () => [new Uint8Array(4), new Uint8Array(5)] },
+        "tensor w: expected 8 bytes for f32 [2], found 9 or more",
+      ],
+      [{ bytes: () => [] }, "found 0"],
+      [{ bytes: () => [[1, 2, 3, 4, 5, 6, 7, 8]] }, "found a piece that is no typed array"],
+      [{ dtype: "float32" }, "tensor w: expected an element type of f64, f32,"],
+      [{ dtype: "constructor" }, "expected an element type"],
+      [{ shape: [-2] }, "tensor w: expected dimensions >= 0"],
+      [{ shape: [1.5] }, "expected dimensions >= 0"],
+      [{ dtype: "q8" }, "tensor w: expected a matrix for q8"],
+      [{ name: undefined }, "expected tensors with names"],
+    ];
+    for (const [change, message] of cases) {
+      await expect(writers[format](path, [{ ...w, ...change } as WritableTensor])).rejects.toThrow(message);
+    }
+    const many = Array.from({ length: 20 }, (_, i) => ({ ...w, name: String(i).padEnd(300_000, "x") }));
+    await expect(writers[format](path, many)).rejects.toThrow("expected at most");
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  test("pieces may be of any typed array", async () => {
+    const path = join(await temporaryFolder(), `file.${format}`);
+    const values = Float32Array.of(1, 2, 3);
+    const bytes = (() => [values.subarray(0, 1), values.subarray(1)]) as unknown as WritableTensor["bytes"];
+    await writers[format](path, [{ name: "w", dtype: "f32", shape: [3], bytes }]);
+    const checkpoint = await openCheckpoint(path);
+    expect(await readFloat32(checkpoint.tensors.get("w")!)).toEqual(values);
+    await checkpoint.close();
+  });
+
+  test("metadata is written and read back", async () => {
+    const path = join(await temporaryFolder(), `file.${format}`);
+    const w = { name: "w", dtype: "u8", shape: [1], bytes: () => [new Uint8Array(1)] } as const;
+    const metadata = { author: "Željko", __proto__x: "1", "blocks/w": "q8 1 1" };
+    await writers[format](path, [w], { metadata });
+    const checkpoint = await openCheckpoint(path);
+    // What tells a reader of safetensors how bytes are laid out is the writer's own.
+    expect(checkpoint.metadata).toMatchObject({ author: "Željko", __proto__x: "1" });
+    expect(checkpoint.tensors.get("w")?.dtype).toBe("u8");
+    await checkpoint.close();
+  });
+
+  test("two writes to one path at once do not mix", async () => {
+    const folder = await temporaryFolder();
+    const path = join(folder, `file.${format}`);
+    const filled = (value: number): WritableTensor => ({
+      name: "w",
+      dtype: "u8",
+      shape: [100_000],
+      async *bytes() {
+        for (let i = 0; i < 100; i++) {
+          await new Promise(setImmediate);
+          yield new Uint8Array(1000).fill(value);
+        }
+      },
+    });
+    const writes = Array.from({ length: 15 }, (_, i) => writers[format](path, [filled(i)]));
+    await Promise.all(writes);
+    const checkpoint = await openCheckpoint(path);
+    const bytes = await bytesOf(checkpoint.tensors.get("w")!);
+    await checkpoint.close();
+    expect(new Set(bytes).size).toBe(1);
+    expect(readdirSync(folder)).toEqual([`file.${format}`]);
+  });
+});
+
+describe("where a file is written", () => {
+  const w = { name: "w", dtype: "u8", shape: [1], bytes: () => [new Uint8Array(1)] } as const;
+
+  test("a symbolic link stays one, and what it points to is replaced", async () => {
+    const folder = await temporaryFolder();
+    await writeFile(join(folder, "target.pth"), "old");
+    await symlink("target.pth", join(folder, "link.pth"));
+    await writePth(join(folder, "link.pth"), [w]);
+    expect(lstatSync(join(folder, "link.pth")).isSymbolicLink()).toBe(true);
+    const checkpoint = await openCheckpoint(join(folder, "target.pth"));
+    await checkpoint.close();
+  });
+
+  test("what is no file is not replaced by one", async () => {
+    const folder = await temporaryFolder();
+    await mkdir(join(folder, "a.pth"));
+    await expect(writePth(join(folder, "a.pth"), [w])).rejects.toThrow("expected a regular file, found a folder");
+    await expect(writePth("/dev/null", [w])).rejects.toThrow("expected a regular file, found a device");
+  });
+
+  test("a process that exits leaves no temporary files, and many writes make no warning", async () => {
+    const folder = await temporaryFolder();
+    const program = `
+      import { writePth } from "rwkv";
+      const never = { name: "w", dtype: "u8", shape: [2], async *bytes() { yield new Uint8Array(1); await new Promise(() => {}); } };
+      for (let i = 0; i < 12; i++) writePth(${JSON.stringify(folder)} + "/" + i + ".pth", [never]).catch(() => {});
+      setTimeout(() => { console.log("leaving"); process.exit(0); }, 300);`;
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", program]);
+    expect([stdout, stderr]).toEqual(["leaving\n", ""]);
+    expect(readdirSync(folder)).toEqual([]);
   });
 });
 

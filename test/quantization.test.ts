@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import fc from "fast-check";
-import { load, openCheckpoint, readFloat32, writePth } from "rwkv";
+import { load, openCheckpoint, openTokenizer, readFloat32, writePth } from "rwkv";
 import { describe, expect, test } from "vitest";
 import { Quantizer } from "#rwkv/backends/kernel/quantizer";
 import { createNativeMachine, supportedLevels } from "#rwkv/backends/native/native";
@@ -240,16 +240,22 @@ describe.each(["q8", "q4"] as const)("%s", (dtype) => {
   });
 
   test("the embedded model hardly changes", async () => {
-    const ids = [...Buffer.from("Once upon a time there lived a king who had three daughters, and the youngest was")];
-    const nats = (logits: Float32Array) =>
-      ids.slice(1).reduce((sum, token, i) => {
-        const row = logits.subarray(i * 256, (i + 1) * 256);
+    const tokenizer = await openTokenizer(fileURLToPath(new URL("../embedded/tokenizer.json", import.meta.url)));
+    const ids = tokenizer.encode("Once upon a time there lived a king who had three daughters, and the youngest was");
+    const nats = (logits: Float32Array) => {
+      const width = logits.length / ids.length;
+      expect(width).toBe(2048);
+      const surprises = ids.slice(1).map((token, i) => {
+        const row = logits.subarray(i * width, (i + 1) * width);
         const max = Math.max(...row);
-        return sum + max + Math.log(row.reduce((total, logit) => total + Math.exp(logit - max), 0)) - row[token]!;
-      }, 0) /
-      (ids.length - 1);
+        return max + Math.log(row.reduce((total, logit) => total + Math.exp(logit - max), 0)) - row[token]!;
+      });
+      return surprises.reduce((sum, surprise) => sum + surprise, 0) / surprises.length;
+    };
     const exact = nats((await logitsOf(undefined, { backend: "native" }, ids)).logits);
     const found = nats((await logitsOf(undefined, { backend: "native", dtype }, ids)).logits);
+    // A model that knows tales: well below the log(2048) = 7.6 of one that knows nothing.
+    expect(exact).toBeLessThan(4);
     expect(Math.abs(found / exact - 1)).toBeLessThan(dtype === "q8" ? 0.01 : 0.06);
   });
 });
@@ -282,6 +288,59 @@ test.each([
   await writeFile(path, bytes);
   await expect(openCheckpoint(path)).rejects.toThrow(message);
   await expect(openCheckpoint(path)).rejects.toThrow("tensor w");
+});
+
+test("the layout of blocks has a number in the file; files from before it are read, those of another are not", async () => {
+  const path = join(await temporaryFolder(), "blocks.safetensors");
+  await rwkv("convert", fixture("odd.pth"), path, "--dtype", "q8");
+  const bytes = await readFile(path);
+  const stated = '"blocks.layout":"1",';
+  expect(bytes.includes(stated)).toBe(true);
+  const replaced = async (text: string) => {
+    const changed = Buffer.from(bytes);
+    changed.write(text.padEnd(stated.length), bytes.indexOf(stated));
+    await writeFile(path, changed);
+  };
+  const { logits } = await logitsOf(path, { backend: "native" });
+  await replaced("");
+  expect((await logitsOf(path, { backend: "native" })).logits).toEqual(logits);
+  await replaced(stated.replace("1", "2"));
+  await expect(openCheckpoint(path)).rejects.toThrow('expected blocks of layout 1, found layout "2"');
+});
+
+describe("tensors that are not aligned in their file", () => {
+  /** The odd model as safetensors, its data at a multiple of 8 and at one to seven bytes past that. */
+  async function shiftedFiles(dtype: "f32" | "f16" | "bf16" | "q8"): Promise<string[]> {
+    const folder = await temporaryFolder();
+    await rwkv("convert", fixture("odd.pth"), join(folder, "aligned.safetensors"), "--dtype", dtype);
+    const bytes = await readFile(join(folder, "aligned.safetensors"));
+    const length = Number(bytes.readBigUInt64LE(0));
+    const paths: string[] = [];
+    for (let shift = 0; shift < 8; shift++) {
+      const header = Buffer.alloc(8 + length + shift, " ");
+      bytes.copy(header, 0, 0, 8 + length);
+      header.writeBigUInt64LE(BigInt(length + shift));
+      paths[shift] = join(folder, `shifted-${shift}.safetensors`);
+      await writeFile(paths[shift]!, Buffer.concat([header, bytes.subarray(8 + length)]));
+    }
+    return paths;
+  }
+
+  test.each(["f32", "f16", "bf16", "q8"] as const)("%s: the logits are the same to the bit", async (dtype) => {
+    const [aligned, ...others] = (await shiftedFiles(dtype)) as [string, ...string[]];
+    for (const backend of ["native", "wasm", "reference"] as const) {
+      const expected = (await logitsOf(aligned, { backend, threads: 1 })).logits;
+      for (const path of backend === "native" ? others : others.slice(0, 2)) {
+        const { logits } = await logitsOf(path, { backend, threads: 1 });
+        expect(maxDifference(logits, expected), `${backend}, ${path}`).toBe(0);
+      }
+    }
+    // And quantized while it is loaded.
+    if (dtype === "q8") return;
+    const expected = (await logitsOf(aligned, { backend: "native", dtype: "q8" })).logits;
+    const { logits } = await logitsOf(others[2], { backend: "native", dtype: "q8" });
+    expect(maxDifference(logits, expected)).toBe(0);
+  });
 });
 
 test("blocks are read as floats, by pieces, and never made by readers", async () => {

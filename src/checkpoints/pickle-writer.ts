@@ -18,7 +18,8 @@ export class PickleWriter {
 
   text(value: string): void {
     const utf8 = new TextEncoder().encode(value);
-    this.#bytes.push(0x58, ...uint32(utf8.length), ...utf8); // BINUNICODE
+    this.#bytes.push(0x58, ...uint32(utf8.length)); // BINUNICODE
+    for (const byte of utf8) this.#bytes.push(byte); // not spread: a name may be longer than a call may have arguments
   }
 
   integer(value: number): void {

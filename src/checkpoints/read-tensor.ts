@@ -136,7 +136,7 @@ function takeScratch(size: number): Scratch {
 export function describeOverflow(tensor: StoredTensor, dtype: ElementType, { count, largest }: Overflow): string {
   const limit = isFloatType(dtype) ? `, whose largest is ${largestValue[dtype]}` : "";
   return (
-    `tensor ${tensor.name}: ${count} value${count === 1 ? "" : "s"} up to ${largest} become infinite in ${dtype}${limit}; ` +
+    `tensor ${tensor.name}: ${count} value${count === 1 ? "" : "s"} up to ${largest} ${count === 1 ? "becomes" : "become"} infinite in ${dtype}${limit}; ` +
     `${dtype === "f16" ? "bf16 or f32 hold" : "f32 holds"} them`
   );
 }
