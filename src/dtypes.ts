@@ -52,7 +52,11 @@ const single = new Float32Array(bits.buffer);
 /** float32 to the bits of bfloat16: the upper half of float32, rounded to nearest even. */
 export function bfloat16Bits(value: number): number {
   single[0] = value;
-  const word = bits[0] as number;
+  return bfloat16OfWord(bits[0] as number);
+}
+
+/** The bits of bfloat16 for those of a float32. */
+function bfloat16OfWord(word: number): number {
   if ((word & 0x7fffffff) > 0x7f800000) return (word >>> 16) | 0x40;
   return ((word + 0x7fff + ((word >>> 16) & 1)) >>> 16) & 0xffff;
 }
@@ -66,14 +70,19 @@ export function bfloat16Value(half: number): number {
 /** float32 to the bits of IEEE 754 binary16, rounded to nearest even; values past 65504 become infinite. */
 export function float16Bits(value: number): number {
   single[0] = value;
-  const word = bits[0] as number;
+  return float16OfWord(bits[0] as number);
+}
+
+/** The bits of binary16 for those of a float32. */
+function float16OfWord(word: number): number {
   const sign = (word >>> 16) & 0x8000;
   const magnitude = word & 0x7fffffff;
   if (magnitude > 0x7f800000) return sign | 0x7e00;
   if (magnitude >= 0x477ff000) return sign | 0x7c00;
   if (magnitude < 0x38800000) {
     // Subnormal: adding 0.5 moves the mantissa to where float32 itself rounds it to the right bit.
-    single[0] = Math.abs(single[0] as number) + 0.5;
+    bits[0] = magnitude;
+    single[0] = (single[0] as number) + 0.5;
     return sign | ((bits[0] as number) - 0x3f000000);
   }
   return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
@@ -127,37 +136,114 @@ export function convertElements(
   }
   if (!isFloatType(to)) throw new RangeError(`no conversion from ${from} to ${to}`);
   const count = source.byteLength / bytesPerElement[from];
-  const read = reader(source, from);
-  const output = new DataView(target.buffer, target.byteOffset, target.byteLength);
-  if (to === "f32") for (let i = 0; i < count; i++) output.setFloat32(i * 4, read(i), true);
-  else if (to === "bf16") for (let i = 0; i < count; i++) output.setUint16(i * 2, bfloat16Bits(read(i)), true);
-  else for (let i = 0; i < count; i++) output.setUint16(i * 2, float16Bits(read(i)), true);
-  if (overflow && from !== "f16" && !(from === "bf16" && to === "f32")) countOverflow(overflow, read, count, to);
+  const Output = to === "f32" ? Uint32Array : Uint16Array;
+  const output = isAligned(target, to)
+    ? new Output(target.buffer as ArrayBuffer, target.byteOffset, count)
+    : new Output(count);
+  if (from === "f16" || from === "bf16") {
+    convertHalves(new Uint16Array(...alignedPart(source, from)), from, output, to, overflow);
+  } else if (from === "f32") {
+    roundWords(new Uint32Array(...alignedPart(source, from)), output, to === "f16" ? to : "bf16", overflow);
+  } else {
+    convertOthers(reader(source, from), output, to, overflow);
+  }
+  if (output.buffer !== target.buffer) target.set(new Uint8Array(output.buffer));
 }
 
-/** A pass of its own, so that the loops above stay as fast as they are. */
-function countOverflow(overflow: Overflow, read: (index: number) => number, count: number, to: FloatType): void {
-  // Half a unit in the last place above the largest value, rounding gives infinity.
-  const limit = { f32: 2 ** 128 - 2 ** 103, f16: 65520, bf16: 2 ** 128 - 2 ** 119 }[to];
-  for (let i = 0; i < count; i++) {
-    const magnitude = Math.abs(read(i));
-    if (magnitude < limit || !Number.isFinite(magnitude)) continue;
-    overflow.count++;
-    overflow.largest = Math.max(overflow.largest, magnitude);
+function isAligned(bytes: Uint8Array, dtype: ElementType): boolean {
+  return bytes.byteOffset % bytesPerElement[dtype] === 0;
+}
+
+/** What a typed array over the elements is made of: their buffer, or a copy where they do not begin at a multiple of their size. */
+function alignedPart(bytes: Uint8Array, dtype: ElementType): [buffer: ArrayBufferLike, offset: number, length: number] {
+  const { buffer, byteOffset, byteLength } = isAligned(bytes, dtype) ? bytes : bytes.slice();
+  return [buffer, byteOffset, byteLength / bytesPerElement[dtype]];
+}
+
+/** From types without loops of their own. */
+function convertOthers(
+  read: (index: number) => number,
+  output: Uint16Array | Uint32Array,
+  to: FloatType,
+  overflow: Overflow | undefined,
+): void {
+  const infinity = to === "f32" ? 0x7f800000 : infinities[to];
+  const magnitude = to === "f32" ? 0x7fffffff : 0x7fff;
+  for (let i = 0; i < output.length; i++) {
+    const value = read(i);
+    single[0] = value;
+    const word = bits[0] as number;
+    const result = to === "f32" ? word : to === "f16" ? float16OfWord(word) : bfloat16OfWord(word);
+    output[i] = result;
+    if ((result & magnitude) === infinity && overflow && Number.isFinite(value)) addOverflow(overflow, value);
   }
 }
 
-function reader(source: Uint8Array, dtype: ElementType): (index: number) => number {
+const infinities = { f16: 0x7c00, bf16: 0x7f80 } as const;
+
+function addOverflow(overflow: Overflow, value: number): void {
+  overflow.count++;
+  overflow.largest = Math.max(overflow.largest, Math.abs(value));
+}
+
+/** There are only 65536 halves, so what each becomes is computed once. */
+const halfTables = new Map<string, Uint32Array>();
+
+function halfTable(from: "f16" | "bf16", to: FloatType): Uint32Array {
+  const key = `${from} ${to}`;
+  let table = halfTables.get(key);
+  if (!table) {
+    table = new Uint32Array(65536).map((_, half) => {
+      single[0] = from === "f16" ? float16Value(half) : bfloat16Value(half);
+      const word = bits[0] as number;
+      return to === "f32" ? word : to === "f16" ? float16OfWord(word) : bfloat16OfWord(word);
+    });
+    halfTables.set(key, table);
+  }
+  return table;
+}
+
+function convertHalves(
+  input: Uint16Array,
+  from: "f16" | "bf16",
+  output: Uint16Array | Uint32Array,
+  to: FloatType,
+  overflow: Overflow | undefined,
+): void {
+  const table = halfTable(from, to);
+  for (let i = 0; i < input.length; i++) output[i] = table[input[i] as number] as number;
+  if (from !== "bf16" || to !== "f16" || !overflow) return; // any other type holds all values
+  for (let i = 0; i < input.length; i++) {
+    const half = input[i] as number;
+    if (((output[i] as number) & 0x7fff) !== infinities.f16 || (half & 0x7fff) >= infinities.bf16) continue;
+    addOverflow(overflow, bfloat16Value(half));
+  }
+}
+
+/** float32 to 16 bits. */
+function roundWords(
+  input: Uint32Array,
+  output: Uint16Array | Uint32Array,
+  to: "f16" | "bf16",
+  overflow: Overflow | undefined,
+): void {
+  const infinity = infinities[to];
+  const round = to === "f16" ? float16OfWord : bfloat16OfWord;
+  for (let i = 0; i < input.length; i++) {
+    const word = input[i] as number;
+    const half = round(word);
+    output[i] = half;
+    if ((half & 0x7fff) !== infinity || (word & 0x7fffffff) >= 0x7f800000 || !overflow) continue;
+    bits[0] = word;
+    addOverflow(overflow, single[0] as number);
+  }
+}
+
+function reader(source: Uint8Array, dtype: Exclude<ElementType, FloatType>): (index: number) => number {
   const view = new DataView(source.buffer, source.byteOffset, source.byteLength);
   switch (dtype) {
     case "f64":
       return (i) => view.getFloat64(i * 8, true);
-    case "f32":
-      return (i) => view.getFloat32(i * 4, true);
-    case "f16":
-      return (i) => float16Value(view.getUint16(i * 2, true));
-    case "bf16":
-      return (i) => bfloat16Value(view.getUint16(i * 2, true));
     case "i64":
       return (i) => Number(view.getBigInt64(i * 8, true));
     case "i32":

@@ -2,7 +2,15 @@
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { bfloat16Bits, bfloat16Value, convertElements, float16Bits, float16Value } from "#rwkv/dtypes";
+import {
+  bfloat16Bits,
+  bfloat16Value,
+  bytesPerElement,
+  convertElements,
+  float16Bits,
+  float16Value,
+  noOverflow,
+} from "#rwkv/dtypes";
 
 const single = (value: number) => Math.fround(value);
 const float32 = fc.float({ noNaN: true });
@@ -64,4 +72,41 @@ test("elements convert at any alignment, from every type", () => {
     expect([...new Float32Array(target.slice(1).buffer)]).toEqual([...values].map(Number));
   }
   expect(() => convertElements(new Uint8Array(4), "f32", new Uint8Array(8), "i64")).toThrow("no conversion");
+});
+
+test("all halves convert to each type as their values do", () => {
+  const halves = Uint16Array.from({ length: 65536 }, (_, i) => i);
+  const source = new Uint8Array(halves.buffer);
+  for (const [from, value] of [
+    ["f16", float16Value],
+    ["bf16", bfloat16Value],
+  ] as const) {
+    const floats = new Float32Array(65536);
+    convertElements(source, from, new Uint8Array(floats.buffer), "f32");
+    expect(floats).toEqual(Float32Array.from(halves, value));
+    const other = from === "f16" ? "bf16" : "f16";
+    const bits = other === "f16" ? float16Bits : bfloat16Bits;
+    const converted = new Uint16Array(65536);
+    convertElements(source, from, new Uint8Array(converted.buffer), other);
+    expect(converted).toEqual(Uint16Array.from(halves, (half) => bits(value(half))));
+  }
+});
+
+test("finite values that become infinite are counted, and only those", () => {
+  const { POSITIVE_INFINITY: infinity, NaN: nan } = Number;
+  const cases = [
+    ["f32", "f16", new Float32Array([65504, 65519, 65520, -1e5, infinity, nan, 0]), { count: 2, largest: 1e5 }],
+    ["f32", "bf16", new Float32Array([3.38e38, -3.4e38, infinity]), { count: 1, largest: Math.fround(3.4e38) }],
+    ["f64", "f32", new Float64Array([1e38, 1e39, -infinity]), { count: 1, largest: 1e39 }],
+    ["f64", "f16", new Float64Array([1e300, 1]), { count: 1, largest: 1e300 }],
+    ["i32", "f16", new Int32Array([65504, -70000]), { count: 1, largest: 70000 }],
+    ["bf16", "f16", Uint16Array.from([1, 1e5, infinity, nan], bfloat16Bits), { count: 1, largest: 99840 }],
+    ["f16", "bf16", Uint16Array.from([65504, infinity], float16Bits), { count: 0, largest: 0 }],
+  ] as const;
+  for (const [from, to, values, expected] of cases) {
+    const overflow = noOverflow();
+    const source = new Uint8Array(values.buffer);
+    convertElements(source, from, new Uint8Array(values.length * bytesPerElement[to]), to, overflow);
+    expect(overflow, `${from} to ${to}`).toEqual(expected);
+  }
 });
