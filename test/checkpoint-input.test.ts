@@ -57,9 +57,11 @@ test.each([
   }
 });
 
-test("Node says how to load what is on the web", async () => {
-  for (const url of ["https://127.0.0.1/model.pth", new URL("http://127.0.0.1/model.pth")]) {
-    await expect(load(url)).rejects.toThrow("in Node give what is on the web by its bytes");
+test("a URL of another kind is refused as an option", async () => {
+  for (const url of ["ftp://127.0.0.1/model.pth", new URL("ftp://127.0.0.1/model.pth"), new URL("data:,x")]) {
+    const error = await load(url).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(OptionError);
+    expect((error as Error).message).toContain("a URL that begins with file:, http: or https:");
   }
 });
 
