@@ -1,7 +1,7 @@
 // rwkv train, run as a program: killed and gone on with, interrupted, configured by a file, exported for PyTorch.
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -27,13 +27,26 @@ interface Outcome {
   stderr: string;
 }
 
-function start(args: readonly string[], onOutput?: (child: ChildProcess, stderr: string) => void): Promise<Outcome> {
-  return rwkv(["train", ...args], onOutput);
+type OnOutput = (child: ChildProcess, stderr: string) => void;
+
+function start(
+  args: readonly string[],
+  onOutput?: OnOutput,
+  onStart?: (child: ChildProcess) => void,
+  cwd?: string,
+): Promise<Outcome> {
+  return rwkv(["train", ...args], onOutput, onStart, cwd);
 }
 
-function rwkv(args: readonly string[], onOutput?: (child: ChildProcess, stderr: string) => void): Promise<Outcome> {
+function rwkv(
+  args: readonly string[],
+  onOutput?: OnOutput,
+  onStart?: (child: ChildProcess) => void,
+  cwd = folder,
+): Promise<Outcome> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [program, ...args]);
+    const child = spawn(process.execPath, [program, ...args], { cwd });
+    onStart?.(child);
     let [stdout, stderr] = ["", ""];
     child.stdout.on("data", (part) => {
       stdout += part;
@@ -46,32 +59,105 @@ function rwkv(args: readonly string[], onOutput?: (child: ChildProcess, stderr: 
   });
 }
 
-test("goes on to the same bits after kill -9", async () => {
+test("goes on to the same bits after kill -9, at whatever moments", async () => {
   const common = ["--data", data, ...small, "--steps", "60", "--save-every", "2", "--validate-every", "9"];
   const whole = await start([...common, "--out", join(folder, "whole")]);
   expect(whole.code, whole.stderr).toBe(0);
   expect(whole.stderr).toMatch(/60 of 60 steps in .*: loss [\d.]+, [\d.]+ bits per byte held out/);
   const killed = join(folder, "killed");
-  const saved = join(killed, "checkpoint.safetensors");
-  const stopped = start([...common, "--out", killed], (child) => {
-    // At whatever moment this is, once there is something to go on with.
-    if (existsSync(saved)) setTimeout(() => child.kill("SIGKILL"), 40);
-  });
-  expect((await stopped).code).toBe(null);
-  const resumed = await start(["--data", data, "--out", killed, "--resume"]);
+  const next = () => {
+    // A run can be resumed once its recipe is there.
+    const begun = existsSync(join(killed, "training.json"));
+    return begun ? ["--data", data, "--out", killed, "--resume"] : [...common, "--out", killed];
+  };
+  for (let kills = 0; kills < 8; kills++) {
+    const saved = existsSync(join(killed, "checkpoint.safetensors"));
+    const outcome = await start(next(), undefined, (child) => {
+      // Half of them before or in the first save, the others while it goes on.
+      const watched = join(killed, saved ? "checkpoint.safetensors" : "training.json");
+      const kill = () => setTimeout(() => child.kill("SIGKILL"), Math.random() * 150);
+      if (saved || kills < 2) setTimeout(kill, 200 + Math.random() * 400);
+      else {
+        const watch = setInterval(() => {
+          if (!existsSync(watched)) return;
+          clearInterval(watch);
+          kill();
+        }, 5);
+        child.on("close", () => clearInterval(watch));
+      }
+    });
+    expect([null, 0], outcome.stderr).toContain(outcome.code);
+  }
+  const resumed = await start(next());
   expect(resumed.code, resumed.stderr).toBe(0);
   for (const name of ["model.safetensors", "tokenizer.json", "training.json"]) {
     expect(readFileSync(join(killed, name)), name).toEqual(readFileSync(join(folder, "whole", name)));
   }
+  // What was being written when a process was killed is gone.
+  expect(readdirSync(killed).sort()).toEqual(readdirSync(join(folder, "whole")).sort());
+}, 180_000);
+
+test("Ctrl-C before the first step ends at once, and leaves nothing behind", async () => {
+  const words = Array.from({ length: 300_000 }, (_, i) => ((i * 2654435761) % 2 ** 32).toString(36));
+  await writeFile(join(folder, "many.txt"), words.join(" "));
+  const out = join(folder, "interrupted");
+  const args = ["--data", join(folder, "many.txt"), ...small, "--vocab", "30000", "--out", out];
+  let interrupted = false;
+  const outcome = await start(args, (child, stderr) => {
+    if (!interrupted && stderr.includes("training a tokenizer")) child.kill("SIGINT");
+    interrupted ||= stderr.includes("training a tokenizer");
+  });
+  expect(outcome.code, outcome.stderr).toBe(130);
+  expect(outcome.stderr).toContain("stopped before the first step; nothing was saved");
+  expect(outcome.stderr).not.toContain("tokens to learn from");
+  expect(existsSync(out)).toBe(false);
+});
+
+test("is resumed from another working directory", async () => {
+  const from = (cwd: string, ...args: string[]) => start(args, undefined, undefined, cwd);
+  const base = ["--data", "tale.txt", ...small, "--steps", "2", "--out", "base"];
+  expect((await from(folder, ...base)).code).toBe(0);
+  const tuned = [
+    "--data",
+    "tale.txt",
+    "--from",
+    "base",
+    "--tokenizer",
+    "base",
+    "--lora",
+    "--lora-rank",
+    "2",
+    "--out",
+    "run",
+  ];
+  const sizes = ["--context", "16", "--batch", "2", "--steps", "3"];
+  expect((await from(folder, ...tuned, ...sizes)).code).toBe(0);
+  await mkdir(join(folder, "below"));
+  const resumed = await from(
+    join(folder, "below"),
+    "--data",
+    "../tale.txt",
+    "--out",
+    "../run",
+    "--resume",
+    "--lora",
+    "--steps",
+    "6",
+  );
+  expect(resumed.code, resumed.stderr).toBe(0);
+  expect(resumed.stderr).toContain("6 of 6 steps");
 });
 
 test("Ctrl-C saves and stops; what is saved generates and goes on", async () => {
   const out = join(folder, "run");
-  let interrupted = false;
+  let second: Promise<Outcome> | undefined;
   const outcome = await start(["--data", data, ...small, "--steps", "100000", "--out", out], (child, stderr) => {
-    if (!interrupted && stderr.includes("step 1 of")) child.kill("SIGINT");
-    interrupted ||= stderr.includes("step 1 of");
+    if (second || !stderr.includes("step 1 of")) return;
+    second = start(["--data", data, "--out", out, "--resume"]);
+    void second.then(() => child.kill("SIGINT"));
   });
+  // Meanwhile the folder was nobody else's.
+  expect((await second)?.stderr).toMatch(/error: .*run: expected a folder that no run is using/);
   expect(outcome.code).toBe(130);
   expect(outcome.stderr).toContain("stopped; go on with: rwkv train");
   const step = Number(/(\d+) of 100000 steps/.exec(outcome.stderr)?.[1]);
@@ -119,15 +205,28 @@ test("a tuned state is what generating begins with", async () => {
 
 test("says in a line what is wrong", async () => {
   await mkdir(join(folder, "folder"));
-  await writeFile(join(folder, "unknown.json"), '{"learning-speed": 3}');
+  const configs = {
+    unknown: { "learning-speed": 3 },
+    text: { layers: "many" },
+    flag: { resume: "yes" },
+    list: { prompt: { a: 1 } },
+  };
+  for (const [name, config] of Object.entries(configs)) {
+    await writeFile(join(folder, `${name}.json`), JSON.stringify(config));
+  }
   for (const [args, message] of [
     [["--data", data], /expected --data and --out/],
     [["--data", join(folder, "folder"), "--out", join(folder, "x")], /expected .txt, .md, .jsonl or .json files/],
     [["--data", data, "--out", join(folder, "x"), "--steps", "5", "--epochs", "2"], /cannot be used with/],
     [["--data", data, "--out", join(folder, "x"), "--vocab", "12"], /expected a whole number >= 257/],
     [["--data", data, "--out", join(folder, "x"), "--config", data], /expected a JSON file with options/],
-    [["--config", join(folder, "unknown.json")], /expected options of rwkv train, found "learningSpeed"/],
+    [["--config", join(folder, "unknown.json")], /expected options of rwkv train, found "learning-speed"/],
+    [["--config", join(folder, "text.json")], /text.json: layers: expected a whole number >= 1, found "many"/],
+    [["--config", join(folder, "flag.json")], /flag.json: resume: expected true or false, found "yes"/],
+    [["--config", join(folder, "list.json")], /list.json: prompt: expected a number or a string, found {"a":1}/],
     [["--data", data, "--out", join(data, "x")], /the folder cannot be made/],
+    [["--data", data, "--out", join(folder, "x"), "--lora-rank", "4"], /expected --lora beside --lora-rank/],
+    [["--data", data, "--out", join(folder, "x"), "--resume"], /expected the training.json of a run to resume/],
   ] as const) {
     const { code, stderr, stdout } = await start(args);
     expect([code, stdout]).toEqual([1, ""]);
