@@ -5,9 +5,11 @@ import { readFloat32 } from "rwkv";
 import { describe, expect, test } from "vitest";
 import { rwkv4 } from "#rwkv/models/rwkv4";
 import { randomGenerator } from "#rwkv/sampling/random";
+import { byteTokenizer } from "#rwkv/tokenizers/bytes";
 import { huggingFaceTokenizer } from "#rwkv/tokenizers/hugging-face";
 import { pieceEncoder, trainBytePairEncoding } from "#rwkv/tokenizers/train-bpe";
 import { consecutiveBatches, shuffledBatches } from "#rwkv/training/batches";
+import { datasetOf } from "#rwkv/training/dataset";
 import { type Document, documentOf, holdOut } from "#rwkv/training/documents";
 import { initializeRwkv4 } from "#rwkv/training/initialize";
 import { learningRateAt } from "#rwkv/training/schedule";
@@ -214,4 +216,20 @@ test("a long text in parts gives the tokens of the whole", () => {
   expect(trainBytePairEncoding(parts, 400)).toEqual(json);
   const encode = pieceEncoder(huggingFaceTokenizer("test", json));
   expect(parts.flatMap((part) => encode(part))).toEqual(encode(text));
+});
+
+test("encoding text lets timers have their turn, and ends when it is interrupted", async () => {
+  const controller = new AbortController();
+  let encoded = 0;
+  const encode = (text: string) => {
+    encoded++;
+    for (const end = performance.now() + 5; performance.now() < end; );
+    return [text.length];
+  };
+  const parts = Array.from({ length: 200 }, (_, i) => `part ${i}`);
+  const split = { training: [{ name: "long", parts }], validation: [] };
+  setTimeout(() => controller.abort(), 0);
+  const result = datasetOf(split, { tokenizer: byteTokenizer(), encode }, 16, controller.signal);
+  await expect(result).rejects.toThrow("interrupted");
+  expect(encoded).toBeLessThan(200);
 });

@@ -273,21 +273,25 @@ describe("a signal", () => {
     expect(resumed).toMatchObject({ finished: false, saved: true, step: 12 });
   });
 
-  test("is seen while a tokenizer is trained, and while text is encoded", async () => {
+  test("is seen while a tokenizer is trained", async () => {
     const words = Array.from({ length: 250_000 }, (_, i) => ((i * 2654435761) % 2 ** 32).toString(36));
     await writeFile(path("many.txt"), words.join(" "));
-    for (const options of [{ vocabulary: 20_000 }, { tokenizer: "bytes" }]) {
-      const controller = new AbortController();
-      const notices: string[] = [];
-      const onNotice = (line: string) => void notices.push(line);
+    const controller = new AbortController();
+    const notices: string[] = [];
+    const onNotice = (line: string) => {
+      notices.push(line);
       // Work that did not let the event loop have its turn would be done before this.
-      setTimeout(() => controller.abort(), 20);
-      const out = path("interrupted");
-      const run = train({ ...small, ...options, data: path("many.txt"), out, signal: controller.signal, onNotice });
-      expect(await run).toMatchObject({ finished: false, saved: false, step: 0 });
-      expect(notices.join()).not.toContain("tokens to learn from");
-      await expect(readdir(out)).rejects.toThrow("ENOENT");
-    }
+      setTimeout(() => controller.abort(), 0);
+    };
+    const out = path("interrupted");
+    const options = { ...small, vocabulary: 20_000, data: path("many.txt"), out, onNotice };
+    expect(await train({ ...options, signal: controller.signal })).toMatchObject({
+      finished: false,
+      saved: false,
+      step: 0,
+    });
+    expect(notices).toEqual(["training a tokenizer of 20000 tokens"]);
+    await expect(readdir(out)).rejects.toThrow("ENOENT");
   });
 
   test("before the first step of a run that was set up gives a result without a loss, and a run to resume", async () => {

@@ -226,6 +226,58 @@ test("a folder of texts and lines of JSON are read too", async () => {
   }
 });
 
+describe("little text", () => {
+  const tiny = { ...small, layers: 1, width: 8, tokenizer: "bytes", batch: 64, steps: 2, saveEvery: 100 };
+  const trained = (name: string, text: string, options: Partial<TrainOptions> = {}) =>
+    writeFile(path(`${name}.txt`), text).then(() =>
+      train({ ...tiny, data: path(`${name}.txt`), out: path(name), validation: 0, ...options }),
+    );
+
+  test("of one sequence and what follows it is enough, of a token less is not", async () => {
+    expect((await trained("exact", "x".repeat(17))).step).toBe(2);
+    await expect(trained("less", "x".repeat(16))).rejects.toThrow(/expected at least 17 tokens to train on.*found 16/);
+  });
+
+  test("fills a batch with windows that come more than once", async () => {
+    expect((await trained("repeated", "abc".repeat(17))).step).toBe(2);
+  });
+
+  test("half of it held out, a thousandth of an epoch", async () => {
+    const { steps: _, ...options } = tiny;
+    await writeFile(path("half.txt"), "abcd".repeat(20));
+    const data = path("half.txt");
+    const result = await train({ ...options, data, out: path("half"), validation: 0.5, epochs: 0.001 });
+    expect(result).toMatchObject({ step: 1, steps: 1, finished: true });
+    expect(result.validationBitsPerByte).toBeGreaterThan(0);
+  });
+
+  test("is too little to carry states along 64 rows", () =>
+    expect(trained("carried", "x".repeat(1024), { carryState: true })).rejects.toThrow(
+      /expected at least 1025 tokens/,
+    ));
+});
+
+test("a vocabulary of more than 65536 tokens is trained with and resumed", async () => {
+  const json = JSON.parse(await readFile(join(path("plain"), "tokenizer.json"), "utf8"));
+  json.added_tokens.push({ ...json.added_tokens[0], id: 70_000, content: "<far>" });
+  await mkdir(path("far-tokenizer"));
+  await writeFile(path("far-tokenizer/tokenizer.json"), JSON.stringify(json));
+  await writeFile(path("far.txt"), "<far> and near. ".repeat(100));
+  const options = { layers: 1, width: 8, context: 16, batch: 2, steps: 2, tokenizer: path("far-tokenizer") };
+  await train({ ...options, data: path("far.txt"), out: path("far") });
+  const result = await train({ data: path("far.txt"), out: path("far"), resume: true, steps: 3 });
+  expect(result).toMatchObject({ step: 3, finished: true });
+  const checkpoint = await openCheckpoint(join(path("far"), "model.safetensors"));
+  const embedding = checkpoint.tensors.get("emb.weight")!;
+  expect(embedding.shape).toEqual([70_001, 8]);
+  // Its embedding is learned: it began uniform in plus or minus the learning rate, and has left that.
+  const values = await readFloat32(embedding);
+  await checkpoint.close();
+  const largest = (id: number) => Math.max(...values.subarray(id * 8, id * 8 + 8).map(Math.abs));
+  expect(largest(70_000)).toBeGreaterThan(8e-4);
+  expect(largest(69_999)).toBeLessThanOrEqual(8e-4);
+});
+
 describe("what cannot be trained on is refused, and says what to do", () => {
   const refused = async (name: string, content: string | Uint8Array, message: RegExp) => {
     await writeFile(path(name), content);

@@ -120,7 +120,7 @@ function* encoded(
   for (const { parts } of documents) {
     pieces.push(Int32Array.from(start));
     for (const part of parts) {
-      pieces.push(Int32Array.from(encode(part)));
+      pieces.push(new Int32Array(encode(part)));
       yield;
     }
   }
