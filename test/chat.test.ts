@@ -2,12 +2,13 @@
 
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { openTokenizer } from "rwkv";
+import { load, openTokenizer } from "rwkv";
 import { describe, expect, test } from "vitest";
 import { chatFormatFor } from "#rwkv/cli/chat-formats";
 import { ChatLines } from "#rwkv/cli/chat-input";
+import { writeBigramModel } from "./bigram-model.js";
 import { program, rwkv } from "./command.js";
 import { temporaryFolder } from "./fixture-files.js";
 
@@ -146,6 +147,31 @@ describe("the command", () => {
     expect(await count("a\\\nb\\\nc\n")).toBe(1);
     expect(await count('"""\na\n\nb\n')).toBe(1);
     expect(await count("a\nb\nc")).toBe(3);
+  });
+
+  test("an answer ends before the next turn, which is forgotten", async () => {
+    const folder = await temporaryFolder();
+    const [path, saved] = [join(folder, "model.safetensors"), join(folder, "state")];
+    // After "Assistant:" the model writes " y", and after a single new line the user's next turn.
+    const turn = { ":": " ", " ": "y", y: "\n", "\n": "U", U: "s", s: "e", e: "r", r: ":" };
+    await writeBigramModel(path, turn);
+    const options = ["chat", "--model", path, "--format", "world", "--temperature", "0", "--presence-penalty", "0"];
+    const input = `Hi\nHo\n/save ${saved}\n`;
+    const { code, stdout } = await rwkv([...options, "--frequency-penalty", "0", "-n", "50"], input);
+    expect([code, stdout]).toEqual([0, "y\ny\n"]);
+    const model = await load(path);
+    const session = model.session(await readFile(saved));
+    expect(session.position).toBe(2 * "User: Hi\n\nAssistant: y\n\n".length);
+    await model.dispose();
+  });
+
+  test("an empty answer is told", async () => {
+    const path = join(await temporaryFolder(), "model.safetensors");
+    await writeBigramModel(path, { ":": "\n" });
+    const options = ["--temperature", "0", "--presence-penalty", "0", "--frequency-penalty", "0"];
+    const { code, stdout, stderr } = await rwkv(["chat", "--model", path, ...options], "Hi\n");
+    expect([code, stdout]).toEqual([0, "\n"]);
+    expect(stderr).toContain("empty answer");
   });
 
   test.each([
