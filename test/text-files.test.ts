@@ -1,8 +1,12 @@
 // Text of files: UTF-8 and nothing else, without a byte order mark; and what is saved in place of a file by mistake.
 
+import { cp, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import fc from "fast-check";
+import { openCheckpoint } from "rwkv";
 import { expect, test } from "vitest";
 import { decodeText } from "#rwkv/text-files";
+import { fixture, temporaryFolder } from "./fixture-files.js";
 
 const decode = (bytes: Uint8Array) => decodeText(bytes, (reason) => new Error(`file: ${reason}`));
 const utf16 = (text: string) => Buffer.from(text, "utf16le");
@@ -53,4 +57,14 @@ test("the place of the first invalid byte is exact", () => {
       expect(() => decode(bytes)).toThrow(`at offset ${start.length};`);
     }),
   );
+});
+
+test("a config.json may begin with a byte order mark", async () => {
+  const folder = await temporaryFolder();
+  await cp(fixture("odd-hugging-face"), folder, { recursive: true });
+  const config = join(folder, "config.json");
+  await writeFile(config, `\ufeff${await readFile(config, "utf8")}`);
+  const checkpoint = await openCheckpoint(folder);
+  expect(checkpoint.config).toMatchObject({ model_type: "rwkv" });
+  await checkpoint.close();
 });

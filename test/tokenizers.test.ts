@@ -175,6 +175,8 @@ describe.each(Object.keys(tokenizers))("%s tokenizer", (name) => {
     expect(() => tokenizer.decode([-1])).toThrow(TokenizerError);
     expect(() => tokenizer.decode([0.5])).toThrow(TokenizerError);
     expect(tokenizer.decode([1_000_000])).toBe("");
+    expect(() => tokenizer.encode(undefined as unknown as string)).toThrow(TokenizerError);
+    expect(tokenizer.decode(Int32Array.from(tokenizer.encode("any")))).toBe("any");
   });
 });
 

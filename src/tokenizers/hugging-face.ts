@@ -5,7 +5,7 @@ import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { TokenizerError } from "../errors.js";
 import { byteLevelCharacters } from "./byte-level.js";
 import { bytePairMerges } from "./byte-pair-merges.js";
-import { byteTokenDecoding, checkId, type Tokenizer, type TokenStream } from "./tokenizer.js";
+import { byteTokenDecoding, checkId, checkText, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
 /** Ids up to this are read: the library makes an array with a place for each. */
 const maxId = 2 ** 20;
@@ -49,7 +49,7 @@ export function huggingFaceTokenizer(name: string, json: unknown): Tokenizer {
     kind: "huggingface",
     vocabularySize,
     ...(endOfText !== undefined && { endOfText }),
-    encode: (text) => (text === "" ? [] : tokenizer.encode(text, { add_special_tokens: false }).ids),
+    encode: (text) => (checkText(text) === "" ? [] : tokenizer.encode(text, { add_special_tokens: false }).ids),
     ...(byteLevel ? byteLevelDecoding(tokenizer) : windowDecoding(tokenizer)),
   };
 }
@@ -103,8 +103,8 @@ function byteLevelDecoding(tokenizer: HuggingFaceTokenizer): Pick<Tokenizer, "de
  * without the new one, and emits the difference once it ends in a whole character.
  */
 function windowDecoding(tokenizer: HuggingFaceTokenizer): Pick<Tokenizer, "decode" | "stream"> {
-  const decode = (ids: readonly number[]) =>
-    ids.length === 0 ? "" : tokenizer.decode(ids.map(checkId), { clean_up_tokenization_spaces: false });
+  const decode = (ids: ArrayLike<number>) =>
+    ids.length === 0 ? "" : tokenizer.decode(Array.from(ids, checkId), { clean_up_tokenization_spaces: false });
   const stream = (): TokenStream => {
     let window: number[] = [];
     let emitted = 0; // how many of the window's tokens have been emitted

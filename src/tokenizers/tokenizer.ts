@@ -11,7 +11,7 @@ export interface Tokenizer {
   readonly endOfText?: number;
   encode(text: string): number[];
   /** Ids that have no text (padding) give none. Bytes that are no UTF-8 become U+FFFD. */
-  decode(ids: readonly number[]): string;
+  decode(ids: ArrayLike<number>): string;
   /** A decoder for ids that come one by one. */
   stream(): TokenStream;
 }
@@ -36,7 +36,7 @@ export function byteTokenDecoding(bytesOf: (id: number) => Uint8Array): Pick<Tok
   return {
     stream,
     decode(ids) {
-      const parts = ids.map((id) => bytesOf(checkId(id)));
+      const parts = Array.from(ids, (id) => bytesOf(checkId(id)));
       const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
       let at = 0;
       for (const part of parts) {
@@ -46,6 +46,12 @@ export function byteTokenDecoding(bytesOf: (id: number) => Uint8Array): Pick<Tok
       return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
     },
   };
+}
+
+/** @throws TokenizerError for what is no text, which callers in JavaScript may pass */
+export function checkText(text: string): string {
+  if (typeof text !== "string") throw new TokenizerError(`expected a text (a string), found ${typeof text}`);
+  return text;
 }
 
 /** @throws TokenizerError for what cannot be an id */

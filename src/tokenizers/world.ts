@@ -5,7 +5,7 @@
 import { TokenizerError } from "../errors.js";
 import { PairTable } from "./pair-table.js";
 import { pythonLiteralBytes } from "./python-literal.js";
-import { byteTokenDecoding, type Tokenizer } from "./tokenizer.js";
+import { byteTokenDecoding, checkText, type Tokenizer } from "./tokenizer.js";
 
 const none = new Uint8Array(0);
 const maxId = 2 ** 20;
@@ -31,7 +31,7 @@ export function worldTokenizer(name: string, vocabulary: string): Tokenizer {
     vocabularySize: tokens.length,
     endOfText: 0, // in training data; it has no text, so it is not in the file
     encode(text) {
-      const bytes = encoder.encode(text);
+      const bytes = encoder.encode(checkText(text));
       const ids: number[] = [];
       for (let at = 0; at < bytes.length; ) {
         const { id, length } = trie.longestMatch(bytes, at);
