@@ -69,7 +69,7 @@ export function addSamplingOptions(
     .option("--min-p <p>", "keep tokens this many times as probable as the best; 0 keeps all", number(0, 1), 0)
     .option(
       "--presence-penalty <x>",
-      "lower the logits of tokens generated before",
+      "lower the logits of tokens generated before; the prompt's do not count",
       number(-100, 100),
       defaults.presencePenalty,
     )
