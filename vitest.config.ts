@@ -2,18 +2,13 @@
 // no files of their own run a second time in Chromium, where there is one.
 
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { playwright } from "@vitest/browser-playwright";
 import { defineConfig } from "vitest/config";
+import { chromiumArguments, chromiumPath, isolationHeaders } from "./test/chromium.js";
 
-const chromium = [
-  process.env["CHROMIUM"],
-  "/usr/bin/chromium",
-  "/usr/bin/chromium-browser",
-  "/usr/bin/google-chrome",
-].find((path) => path && existsSync(path));
-if (!chromium) {
+if (!chromiumPath) {
   console.warn(
     "no Chromium on this machine: tests in pages are skipped (apt-get install chromium, or name one by the variable CHROMIUM)",
   );
@@ -23,12 +18,6 @@ const testFiles = (...names: string[]) => names.map((name) => `test/${name}.test
 const pageTests = testFiles("kernels", "choice-kernels", "forward", "gradients", "growing-memory", "page");
 const plainPageTests = testFiles("growing-memory", "page-not-isolated");
 const emulatedTests = testFiles("kernels", "quantization", "pytorch-operations");
-
-// Only isolated pages may share memory with workers.
-const isolationHeaders = {
-  "Cross-Origin-Opener-Policy": "same-origin",
-  "Cross-Origin-Embedder-Policy": "require-corp",
-};
 
 export default defineConfig({
   test: {
@@ -46,10 +35,10 @@ export default defineConfig({
           server: { deps: { external: [/\/dist\//] } },
         },
       },
-      ...(chromium
+      ...(chromiumPath
         ? [
-            pages("chromium", chromium, pageTests, isolationHeaders),
-            pages("chromium, not isolated", chromium, plainPageTests, {}),
+            pages("chromium", chromiumPath, pageTests, isolationHeaders),
+            pages("chromium, not isolated", chromiumPath, plainPageTests, {}),
           ]
         : []),
       ...(lacksAvx512() ? [emulatedLevels()] : []),
@@ -103,15 +92,7 @@ function pages(name: string, executablePath: string, include: string[], headers:
         provider: playwright({
           launchOptions: {
             executablePath,
-            args: [
-              "--no-sandbox",
-              "--disable-gpu",
-              "--disable-quic",
-              "--no-first-run",
-              "--disable-background-networking",
-              "--disable-component-update",
-              "--disable-sync",
-            ],
+            args: chromiumArguments,
           },
         }),
         instances: [{ browser: "chromium" as const }],

@@ -1,0 +1,102 @@
+// The package in applications that Vite, webpack and esbuild have built, in Chromium: the embedded model is found with its
+// tokenizer, its kernels and its workers; in isolated pages, in others, and in workers.
+
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import { type Browser, chromium } from "playwright";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { createApplication, startViteServer, withEsbuild, withVite, withWebpack } from "../bundles/bundlers.js";
+import { chromiumArguments, chromiumPath, isolationHeaders } from "../chromium.js";
+import { type ServedFile, serveFiles } from "../file-server.js";
+
+let folder: string;
+let browser: Browser;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "rwkv-bundles-"));
+  await createApplication(folder);
+  if (chromiumPath) browser = await chromium.launch({ executablePath: chromiumPath, args: chromiumArguments });
+});
+afterAll(async () => {
+  await browser?.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+const types: Record<string, string> = {
+  html: "text/html",
+  js: "text/javascript",
+  wasm: "application/wasm",
+  json: "application/json",
+};
+
+/** Serves a folder's files under a path, as a plain web server does. */
+async function serveFolder(path: string, headers: Record<string, string>) {
+  const served: Record<string, ServedFile> = {};
+  for (const entry of await readdir(path, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const file = join(entry.parentPath, entry.name);
+    const type = types[entry.name.split(".").at(-1) as string] ?? "application/octet-stream";
+    const bytes = await readFile(file);
+    served[`/below/${relative(path, file)}`] = { bytes, headers: { ...headers, "content-type": type } };
+  }
+  return serveFiles(served);
+}
+
+interface Outcome {
+  text: string;
+  same: string;
+  threads: number;
+  vocabulary: number;
+  warnings: string[];
+  isolated: boolean;
+  error?: string;
+}
+
+/** Opens the application and uses the model in the page and in a worker of it. */
+async function use(url: string, isolated: boolean) {
+  const page = await browser.newPage();
+  onTestFinished(() => page.close());
+  const complaints: string[] = [];
+  page.on("console", (message) => {
+    if (["error", "warning"].includes(message.type())) complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => void complaints.push(String(error)));
+  await page.goto(url);
+  await page.waitForFunction(() => "inPage" in globalThis);
+  for (const where of ["inPage", "inWorker"] as const) {
+    const call = (name: string) => (globalThis as unknown as Record<string, () => Promise<Outcome>>)[name]!();
+    const outcome = await page.evaluate(call, where);
+    expect(outcome).toMatchObject({ vocabulary: 2048, threads: isolated ? 2 : 1, isolated, warnings: [] });
+    expect(outcome.text.length).toBeGreaterThan(20);
+    expect(outcome.same).toBe(outcome.text);
+  }
+  expect(complaints).toEqual([]);
+}
+
+const kinds = [
+  ["isolated", isolationHeaders],
+  ["not isolated", {}],
+] as const;
+
+describe.skipIf(!chromiumPath).each([
+  ["Vite", withVite],
+  ["webpack", withWebpack],
+  ["esbuild", withEsbuild],
+] as const)("an application built by %s", (name, bundle) => {
+  const output = () => join(folder, `out-${name}`);
+  beforeAll(() => bundle(folder, output()));
+
+  test.each(kinds)("in a page that is %s", async (kind, headers) => {
+    const server = await serveFolder(output(), headers);
+    await use(`${server.url}below/index.html`, kind === "isolated");
+  });
+});
+
+describe.skipIf(!chromiumPath)("an application served by Vite's development server", () => {
+  test.each(kinds)("in a page that is %s", async (kind, headers) => {
+    const { url, close } = await startViteServer(folder, headers);
+    onTestFinished(close);
+    await use(url, kind === "isolated");
+  });
+});
