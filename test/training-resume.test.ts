@@ -3,9 +3,10 @@
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { OptionError, TrainingError } from "rwkv";
+import { OptionError, openCheckpoint, TrainingError, writeSafetensors } from "rwkv";
 import { type TrainOptions, train } from "rwkv/training";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { tensorPieces } from "#rwkv/checkpoints/read-tensor";
 import { learningRateAt } from "#rwkv/training/schedule";
 
 let folder = "";
@@ -226,8 +227,36 @@ describe("a fine-tuned run", () => {
       /replaced: expected the model that the run in .* was begun with, found another/,
     );
     await expect(train({ data, out, resume: true, from: path("lora-whole") })).rejects.toThrow(/found another/);
+    // The same weights, computed with another epsilon.
+    const { tensors, close } = await openCheckpoint(path("base"));
+    const written = [...tensors.values()].map((tensor) => {
+      return {
+        name: tensor.name,
+        dtype: "f32" as const,
+        shape: tensor.shape,
+        bytes: () => tensorPieces(tensor, "f32"),
+      };
+    });
+    const metadata = { "rwkv.layer_norm_epsilon": "0.001" };
+    await writeSafetensors(path("other-epsilon.safetensors"), written, { metadata });
+    await close();
+    const other = train({ data, out, resume: true, from: path("other-epsilon.safetensors") });
+    await expect(other).rejects.toThrow(/found another/);
     expect((await train({ data, out, resume: true, from: path("base") })).finished).toBe(true);
   });
+});
+
+test("a model is not tuned with a tokenizer that cannot be its own", async () => {
+  const tuned = train({ ...small, data, from: path("base"), out: path("mistaken"), tokenizer: "bytes", lora: {} });
+  // 280 rows could be 256 tokens with padding; 1000 rows could not.
+  await expect(tuned).resolves.toMatchObject({ finished: true });
+  const words = Array.from({ length: 5000 }, (_, i) => ((i * 2654435761) % 2 ** 32).toString(36));
+  await writeFile(path("many-words.txt"), words.join(" "));
+  await train({ ...small, data: path("many-words.txt"), out: path("many-tokens"), vocabulary: 1000, steps: 1 });
+  const mistaken = train({ ...small, data, from: path("many-tokens"), out: path("mistaken-too"), tokenizer: "bytes" });
+  await expect(mistaken).rejects.toThrow(
+    /many-tokens: this tokenizer has 256 tokens, the model \d+: they do not belong together/,
+  );
 });
 
 test("the tokenizer of a run is the one in its folder; without it the run is not resumed", async () => {

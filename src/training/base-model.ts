@@ -11,7 +11,8 @@ const places = 8;
 const sampleSize = 256;
 
 /**
- * CRC-32 over the names, types and shapes of all weights, and a few bytes from many places of each. Unlike the fingerprint of saved states
+ * CRC-32 over what the model is computed with beside its weights, over their names, types and shapes, and over a few bytes from many
+ * places of each. Unlike the fingerprint of saved states
  * it looks into every matrix and at the bytes as they are stored: merged low-rank additions change little else.
  *
  * @throws CheckpointError
@@ -19,8 +20,8 @@ const sampleSize = 256;
 export async function baseFingerprint(path: string): Promise<number> {
   const checkpoint = await openCheckpoint(path);
   try {
-    const { graph, tensors } = bindModel(checkpoint);
-    let crc = 0;
+    const { graph, tensors, metadata } = bindModel(checkpoint);
+    let crc = crc32(new TextEncoder().encode(JSON.stringify(metadata)));
     for (const { name } of graph.weights) {
       const tensor = tensors.get(name) as StoredTensor;
       crc = crc32(new TextEncoder().encode(`${name} ${tensor.dtype} ${tensor.shape.join()}`), crc);

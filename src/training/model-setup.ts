@@ -15,6 +15,8 @@ import type { ModelSize } from "../models/model-definition.js";
 import { rwkv4 } from "../models/rwkv4.js";
 import { bindModel } from "../models/versions.js";
 import { randomGenerator } from "../sampling/random.js";
+import { sizeMismatch } from "../tokenizers/open-tokenizer.js";
+import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { type LowRankAddition, mergeAddition, type TunedState, tunedState, withLowRankAdditions } from "./adapters.js";
 import { rwkv4Initialization } from "./initialize.js";
 import { checkMemory } from "./memory.js";
@@ -35,14 +37,13 @@ export interface ModelSetup {
 }
 
 /**
- * @param vocabulary of the tokenizer
  * @throws CheckpointError, TrainingError where the tokenizer is not the checkpoint's, or memory is not enough; InterruptedError
  */
-export async function setUpModel(recipe: Recipe, vocabulary: number, signal?: AbortSignal): Promise<ModelSetup> {
-  if (recipe.from === null) return newModel(recipe, vocabulary, signal);
+export async function setUpModel(recipe: Recipe, tokenizer: Tokenizer, signal?: AbortSignal): Promise<ModelSetup> {
+  if (recipe.from === null) return newModel(recipe, tokenizer.vocabularySize, signal);
   const checkpoint = await openCheckpoint(recipe.from);
   try {
-    const setup = await checkpointModel(recipe, checkpoint, vocabulary);
+    const setup = await checkpointModel(recipe, checkpoint, tokenizer);
     checkMemory(setup.model, recipe.batch * recipe.context);
     return setup;
   } catch (error) {
@@ -69,15 +70,12 @@ async function newModel(recipe: Recipe, vocabulary: number, signal?: AbortSignal
   };
 }
 
-async function checkpointModel(recipe: Recipe, checkpoint: Checkpoint, vocabulary: number): Promise<ModelSetup> {
+async function checkpointModel(recipe: Recipe, checkpoint: Checkpoint, tokenizer: Tokenizer): Promise<ModelSetup> {
   const { dropout, lora, tuneState, seed } = recipe;
   const bound = bindModel(checkpoint, { dropout });
   const { graph, size, tensors, metadata } = bound;
-  if (vocabulary > size.vocabulary) {
-    throw new TrainingError(
-      `the tokenizer has ${vocabulary} tokens, the model ${checkpoint.name} only ${size.vocabulary}: they do not belong together`,
-    );
-  }
+  const mismatch = sizeMismatch(tokenizer, size.vocabulary);
+  if (mismatch) throw new TrainingError(`${checkpoint.name}: ${mismatch}`);
   const close = () => checkpoint.close();
   if (tuneState) {
     const state = tunedState(graph);

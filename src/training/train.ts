@@ -83,7 +83,7 @@ async function trainIn(
     ? consecutiveBatches(data.tokens, batch, context)
     : shuffledBatches(data.tokens, batch, context, seed);
   const final = given.resume ? extended(recipe, given, batches.stepsPerEpoch, progress?.step ?? 0) : recipe;
-  const setup = await setUpModel(final, tokenizer.tokenizer.vocabularySize, signal);
+  const setup = await setUpModel(final, tokenizer.tokenizer, signal);
   let runtime: TrainingRuntime | undefined;
   try {
     runtime = await openTrainingOn(given.backend, setup.model, {
