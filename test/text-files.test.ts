@@ -1,4 +1,4 @@
-// Text of files: UTF-8 and nothing else, without a byte order mark; and what is saved in place of a file by mistake.
+// Text of files: UTF-8 and nothing else, without a byte order mark.
 
 import { cp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";

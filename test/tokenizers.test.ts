@@ -322,8 +322,13 @@ describe("files", () => {
   });
 
   test.each([
-    ["version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "found a pointer of Git LFS"],
+    [
+      "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+      "expected a tokenizer.json or a World vocabulary, found a pointer of Git LFS",
+    ],
     ["<!DOCTYPE html><html></html>", "found a web page"],
+    [Buffer.from("GGUF\x03\0\0\0\xff", "latin1"), "found a GGUF file"],
+    ['{"model":{"type":"BPE","vocab":{"a', "found JSON that is damaged or cut off"],
     [Buffer.from("{}", "utf16le"), "found UTF-16 LE"],
     [Buffer.from("1 'a' 1\n2 '\xff' 1\n", "latin1"), "found the invalid byte 0xff at offset 11"],
   ])("%#: what is no tokenizer is named", async (content, message) => {

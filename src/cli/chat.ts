@@ -6,6 +6,7 @@ import type { GenerationResult } from "../generation/generation-progress.js";
 import type { Model } from "../generation/model.js";
 import type { Session } from "../generation/session.js";
 import { writeFileAtomically } from "../platform/node/file-writer.js";
+import { readBytes } from "../platform/node/files.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
 import {
   type ChatFormat,
@@ -19,7 +20,7 @@ import type { ChatInput } from "./chat-input.js";
 import { chatInputs } from "./chat-terminal.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
 import { addSamplingOptions, samplingOptions, wholeNumber } from "./option-parsers.js";
-import { note, readBytes } from "./terminal.js";
+import { note } from "./terminal.js";
 
 interface ChatOptions extends ModelOptions, SamplingOptions {
   format?: ChatFormatName;

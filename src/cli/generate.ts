@@ -3,11 +3,12 @@
 import type { Command } from "commander";
 import type { GenerationResult } from "../generation/generation-progress.js";
 import type { Model } from "../generation/model.js";
+import { readBytes, readText } from "../platform/node/files.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
 import { readEscapes } from "./escapes.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
 import { addSamplingOptions, samplingOptions, tokenIds, wholeNumber } from "./option-parsers.js";
-import { note, progressBar, readBytes, readStdin, readTextFile, stdinHasText } from "./terminal.js";
+import { note, progressBar, readStdin, stdinHasText } from "./terminal.js";
 
 /** The prompt of the original RWKV demo. */
 const dragonPrompt =
@@ -110,7 +111,7 @@ async function generateTrials(model: Model, text: string, options: GenerateOptio
 }
 
 async function promptText(prompt: string | undefined, options: GenerateOptions): Promise<string> {
-  if (options.file !== undefined) return promptOf(await readTextFile(options.file));
+  if (options.file !== undefined) return promptOf(await readText(options.file));
   if (prompt === "-") return promptOf(await readStdin());
   if (prompt !== undefined) return options.escape ? readEscapes(prompt) : prompt;
   const piped = stdinHasText() ? promptOf(await readStdin()) : "";

@@ -3,9 +3,10 @@
 import type { Command } from "commander";
 import { RwkvError } from "../errors.js";
 import type { Model } from "../generation/model.js";
+import { readText } from "../platform/node/files.js";
 import { negativeLogProbability } from "../sampling/log-probability.js";
 import { addModelOptions, loadModel, type ModelOptions } from "./model-options.js";
-import { progressBar, readTextFile } from "./terminal.js";
+import { progressBar } from "./terminal.js";
 
 /** Tokens whose logits are held in memory at once. */
 const piece = 64;
@@ -35,7 +36,7 @@ Examples:
   $ rwkv perplexity wiki.txt --model RWKV-4-Pile-430M-20220808-8066.pth --json`,
     )
     .action(async (file: string, options: ModelOptions & { json?: boolean }) => {
-      const text = await readTextFile(file);
+      const text = await readText(file);
       const model = await loadModel(options);
       try {
         const measured = await perplexity(model, file, text);

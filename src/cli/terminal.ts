@@ -1,7 +1,6 @@
 // What commands share of the terminal: a progress bar on stderr, notes on stderr, text from stdin or a file.
 
 import { fstatSync, type Stats } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { SingleBar } from "cli-progress";
 import { RwkvError } from "../errors.js";
 import { decodeText } from "../text-files.js";
@@ -91,20 +90,6 @@ async function* stdinChunks(): AsyncGenerator<Uint8Array, void, void> {
     for await (const chunk of process.stdin) yield chunk as Buffer;
   } catch (cause) {
     throw new RwkvError(`standard input: cannot be read (${(cause as NodeJS.ErrnoException).code})`, { cause });
-  }
-}
-
-/** A text file, without a byte order mark. @throws RwkvError when it cannot be read or is not UTF-8 */
-export async function readTextFile(path: string): Promise<string> {
-  return decodeText(await readBytes(path), (reason) => new RwkvError(`${path}: ${reason}`));
-}
-
-/** @throws RwkvError when the file cannot be read */
-export async function readBytes(path: string): Promise<Uint8Array> {
-  try {
-    return await readFile(path);
-  } catch (cause) {
-    throw new RwkvError(`${path}: cannot be read (${(cause as NodeJS.ErrnoException).code})`, { cause });
   }
 }
 

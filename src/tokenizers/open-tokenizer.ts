@@ -1,8 +1,9 @@
 // Opens a tokenizer file, whose kind is told by its content, and finds the one that belongs to a checkpoint.
 
-import { dirname, embeddedModel, embeddedTokenizer, fileSize, join, listFolder, readText } from "#platform/files";
-import { RwkvError, TokenizerError } from "../errors.js";
+import { dirname, embeddedModel, embeddedTokenizer, fileSize, join, listFolder, readBytes } from "#platform/files";
+import { TokenizerError } from "../errors.js";
 import { describedBytes, describeForeignFile } from "../foreign-file.js";
+import { decodeText } from "../text-files.js";
 import { byteTokenizer } from "./bytes.js";
 import type { Tokenizer } from "./tokenizer.js";
 import { looksLikeWorldVocabulary, worldTokenizer } from "./world.js";
@@ -92,15 +93,17 @@ async function openTokenizerFile(path: string): Promise<Tokenizer> {
     throw new TokenizerError(`${path}: no such file (a tokenizer.json, a World vocabulary, or "bytes")`);
   }
   if (size > maxFileSize) throw new TokenizerError(`${path}: expected at most ${maxFileSize} bytes, found ${size}`);
-  const text = await readText(path).catch((error: unknown) => {
-    throw error instanceof RwkvError ? new TokenizerError(error.message, { cause: error }) : error;
+  const bytes = await readBytes(path).catch((error: Error) => {
+    throw new TokenizerError(error.message, { cause: error });
   });
+  const foreign = describeForeignFile(bytes.subarray(0, describedBytes));
+  const text = decodeText(bytes, (reason) => new TokenizerError(`${path}: ${foreign ? `found ${foreign}` : reason}`));
   if (looksLikeWorldVocabulary(text)) return worldTokenizer(path, text);
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (cause) {
-    const found = describeForeignFile(new TextEncoder().encode(text.slice(0, describedBytes)));
+    const found = text.trimStart().startsWith("{") ? "JSON that is damaged or cut off" : foreign;
     throw new TokenizerError(`${path}: expected a tokenizer.json or a World vocabulary, found ${found ?? "neither"}`, {
       cause,
     });

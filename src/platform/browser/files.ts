@@ -22,11 +22,16 @@ export function resolvePath(url: string | URL): string {
   return String(url);
 }
 
+/** A whole file. @throws RwkvError when it cannot be fetched */
+export function readBytes(url: string): Promise<Uint8Array> {
+  return httpBytes(url);
+}
+
 /**
  * A whole file as text, without a byte order mark.
  *
  * @throws RwkvError when it cannot be fetched or is not UTF-8
  */
 export async function readText(url: string): Promise<string> {
-  return decodeText(await httpBytes(url), (reason) => new RwkvError(`${url}: ${reason}`));
+  return decodeText(await readBytes(url), (reason) => new RwkvError(`${url}: ${reason}`));
 }

@@ -58,18 +58,21 @@ export async function fileSize(path: string): Promise<number | undefined> {
   return status?.isFile() ? status.size : undefined;
 }
 
+/** A whole file. @throws RwkvError when it cannot be read */
+export async function readBytes(path: string): Promise<Uint8Array> {
+  if (isHttpUrl(path)) return (await web()).httpBytes(path);
+  return readFile(path).catch((cause: NodeJS.ErrnoException) => {
+    throw new RwkvError(`${path}: cannot be read (${cause.code})`, { cause });
+  });
+}
+
 /**
  * A whole file as text, without a byte order mark.
  *
  * @throws RwkvError when it cannot be read or is not UTF-8
  */
 export async function readText(path: string): Promise<string> {
-  const bytes = isHttpUrl(path)
-    ? await (await web()).httpBytes(path)
-    : await readFile(path).catch((cause: NodeJS.ErrnoException) => {
-        throw new RwkvError(`${path}: ${openFailure(path, cause)}`, { cause });
-      });
-  return decodeText(bytes, (reason) => new RwkvError(`${path}: ${reason}`));
+  return decodeText(await readBytes(path), (reason) => new RwkvError(`${path}: ${reason}`));
 }
 
 /**
