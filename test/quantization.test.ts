@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import fc from "fast-check";
-import { load, openCheckpoint, openTokenizer, readFloat32, writePth } from "rwkv";
+import { load, openCheckpoint, openTokenizer, readFloat32, StateError, writePth } from "rwkv";
 import { describe, expect, test } from "vitest";
 import { Quantizer } from "#rwkv/backends/kernel/quantizer";
 import { createNativeMachine, supportedLevels } from "#rwkv/backends/native/native";
@@ -26,6 +26,7 @@ import {
 } from "#rwkv/quantization/blocks";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { fixture, maxDifference, readJson, temporaryFolder } from "./fixture-files.js";
+import { rewrite } from "./rewritten-checkpoints.js";
 
 const block = fc.array(fc.float({ min: -8, max: 8, noNaN: true }), { minLength: 32, maxLength: 32 });
 const { tokens } = readJson<{ tokens: number[] }>(fixture("tokens.json"));
@@ -306,6 +307,31 @@ test("the layout of blocks has a number in the file; files from before it are re
   expect((await logitsOf(path, { backend: "native" })).logits).toEqual(logits);
   await replaced(stated.replace("1", "2"));
   await expect(openCheckpoint(path)).rejects.toThrow('expected blocks of layout 1, found layout "2"');
+});
+
+test("a state does not fit a model with another embedding, also where that is in blocks", async () => {
+  const folder = await temporaryFolder();
+  const withEmbedding = (sign: number) =>
+    rewrite(fixture("odd.pth"), join(folder, `${sign}.safetensors`), (tensors) =>
+      tensors.map((tensor) => {
+        if (tensor.name !== "emb.weight") return tensor;
+        const [rows, width] = tensor.shape as [number, number];
+        const values = Float32Array.from({ length: rows * width }, (_, i) => sign * Math.sin(i + 1));
+        const groups = Array.from({ length: Math.ceil(rows / groupOutputs) }, (_, i) =>
+          quantizeGroup(values.subarray(i * groupOutputs * width, (i + 1) * groupOutputs * width), width, "q8"),
+        );
+        return { ...tensor, dtype: "q8", bytes: () => groups };
+      }),
+    );
+  const [one, same, other] = await Promise.all([
+    load(await withEmbedding(1)),
+    load(await withEmbedding(1)),
+    load(await withEmbedding(-1)),
+  ]);
+  const saved = await one.session().save();
+  await same.session(saved).dispose();
+  expect(() => other.session(saved)).toThrow(StateError);
+  await Promise.all([one, same, other].map((model) => model.dispose()));
 });
 
 describe("tensors that are not aligned in their file", () => {

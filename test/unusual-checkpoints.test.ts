@@ -258,6 +258,19 @@ describe("models with parts that are not run are named by them", () => {
     expect(error).toContain("the file is shard 1 of 2; open the index of all");
   });
 
+  test("all shards in a folder need no index", async () => {
+    const folder = await temporaryFolder();
+    const names = ["part-00001-of-00002.safetensors", "part-00002-of-00002.safetensors"] as const;
+    await rewrite(odd, join(folder, names[0]), (tensors) => tensors.slice(0, 20));
+    await expect(load(folder)).rejects.toThrow("the file is shard 1 of 2");
+    await rewrite(odd, join(folder, names[1]), (tensors) => tensors.slice(20));
+    const model = await load(folder);
+    expect(model.info.layers).toBe(2);
+    await model.dispose();
+    await rewrite(odd, join(folder, "another.pth"));
+    await expect(load(folder)).rejects.toThrow("several checkpoints in this folder, name one: another.pth, part-00001");
+  });
+
   test("a model without a head", async () => {
     const path = join(await temporaryFolder(), "headless.pth");
     const error = await errorOf(

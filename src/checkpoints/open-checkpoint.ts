@@ -54,8 +54,7 @@ export async function openCheckpoint(
 }
 
 async function openPath(path: string, onDownload?: Parameters<typeof openCheckpoint>[1]): Promise<Checkpoint> {
-  const file = await checkpointFile(path);
-  const shards = basename(file).endsWith(".index.json") ? await shardsOf(file) : [file];
+  const shards = await checkpointFiles(path);
   const sources: ByteSource[] = [];
   const close = async () => void (await Promise.all(sources.map((source) => source.close())));
   try {
@@ -73,7 +72,7 @@ async function openPath(path: string, onDownload?: Parameters<typeof openCheckpo
         tensors.set(name, tensor);
       }
     }
-    const config = file === embeddedModel ? undefined : await configBeside(file);
+    const config = path === embeddedModel ? undefined : await configBeside(shards[0] as string);
     return { name: path, format, tensors, metadata, close, ...(config ? { config } : {}) };
   } catch (error) {
     await close();
@@ -100,20 +99,31 @@ export async function readDirectory(source: ByteSource): Promise<Directory & { f
   return { format: found.format, ...(await found.read(source)) };
 }
 
-/** The file that a path stands for: itself, or the checkpoint in that folder. */
-async function checkpointFile(path: string): Promise<string> {
+/** The files that a path stands for: itself, the shards of an index, or the checkpoint in that folder. */
+async function checkpointFiles(path: string): Promise<string[]> {
   const names = await listFolder(path, folderFiles);
-  if (!names) return path;
+  const found = names ? checkpointIn(path, names) : path;
+  if (typeof found !== "string") return found;
+  return basename(found).endsWith(".index.json") ? shardsOf(found) : [found];
+}
+
+/** The checkpoint in a folder; a list where it is all shards of one set, which need no index to be found. */
+function checkpointIn(folder: string, names: readonly string[]): string | string[] {
   const known = folderFiles.find((name) => names.includes(name));
-  if (known) return join(path, known);
-  const candidates = names.filter((name) => endings.test(name) && !passedOver.test(name));
-  if (candidates.length === 1) return join(path, candidates[0] as string);
-  throw new CheckpointError(
-    path,
-    candidates.length === 0
-      ? "no checkpoint (.pth, .safetensors) in this folder"
-      : `several checkpoints in this folder, name one: ${candidates.sort().join(", ")}`,
-  );
+  if (known) return join(folder, known);
+  const candidates = names.filter((name) => endings.test(name) && !passedOver.test(name)).sort();
+  const [first, ...others] = candidates;
+  if (first === undefined) throw new CheckpointError(folder, "no checkpoint (.pth, .safetensors) in this folder");
+  if (others.length === 0) return join(folder, first);
+  const [, stem, count, ending] = /^(.*)-\d+-of-(\d+)(\.\w+)$/.exec(first) ?? [];
+  const isShard = (name: string, i: number) => {
+    const number = String(i + 1).padStart(count?.length ?? 0, "0");
+    return name === `${stem}-${number}-of-${count}${ending}`;
+  };
+  if (candidates.length === Number(count) && candidates.every(isShard)) {
+    return candidates.map((name) => join(folder, name));
+  }
+  throw new CheckpointError(folder, `several checkpoints in this folder, name one: ${candidates.join(", ")}`);
 }
 
 /** The shard files of an index, each once. Shards lie beside their index; a name that leads elsewhere is refused. */

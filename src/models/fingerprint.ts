@@ -5,6 +5,7 @@
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { readTensorInto } from "../checkpoints/read-tensor.js";
 import { crc32 } from "../checksum.js";
+import { elementCount, isBlockType } from "../dtypes.js";
 import type { BoundModel } from "./versions.js";
 
 const sampled = 64;
@@ -15,17 +16,18 @@ export async function fingerprintOf(model: BoundModel): Promise<number> {
   const sampledWeights = model.graph.weights.filter((weight) => weight.op === "vector" || weight === embedding);
   const samples = await Promise.all(
     sampledWeights.map(async (weight) => {
-      const tensor = model.tensors.get(weight.name) as StoredTensor;
-      const width = tensor.shape.at(-1) ?? 1;
-      const row: StoredTensor = {
-        ...tensor,
-        shape: [Math.min(width, sampled)],
-        strides: [tensor.strides.at(-1) ?? 1],
-      };
-      const bytes = new Uint8Array((row.shape[0] as number) * 2);
+      const row = beginningOf(model.tensors.get(weight.name) as StoredTensor);
+      const bytes = new Uint8Array(elementCount(row.shape) * 2);
       await readTensorInto(row, "bf16", bytes);
-      return bytes;
+      return bytes.subarray(0, 2 * sampled);
     }),
   );
   return samples.reduce((crc, bytes) => crc32(bytes, crc), 0);
+}
+
+/** The first elements of a vector or of a matrix's first row; all of that row where it is in blocks. */
+function beginningOf(tensor: StoredTensor): StoredTensor {
+  const width = tensor.shape.at(-1) ?? 1;
+  if (isBlockType(tensor.dtype)) return { ...tensor, shape: [1, width], strides: [width, 1] };
+  return { ...tensor, shape: [Math.min(width, sampled)], strides: [tensor.strides.at(-1) ?? 1] };
 }
