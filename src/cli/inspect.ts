@@ -8,12 +8,15 @@ import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { tensorPieces } from "../checkpoints/read-tensor.js";
 import { type DType, elementCount } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
+import { isHttpUrl } from "../http/urls.js";
 import type { ModelSize } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
 import { formatBytes, note, progressBar } from "./terminal.js";
 
 /** Above this size checksums are not compared, and only the beginning of every tensor is looked at. */
 const fullCheckLimit = 2 ** 30;
+/** Above this size a file on a web server is not fetched to be checked at all. */
+const remoteCheckLimit = 64 * 2 ** 20;
 const sampledElements = 2 ** 18;
 
 /** What --json prints. */
@@ -70,7 +73,8 @@ async function inspect(checkpoint: Checkpoint): Promise<Inspection> {
   const dtypes: Partial<Record<DType, number>> = {};
   for (const { dtype } of tensors) dtypes[dtype] = (dtypes[dtype] ?? 0) + 1;
   const bytes = tensors.reduce((sum, tensor) => sum + byteLengthOf(tensor), 0);
-  const damaged = bytes > fullCheckLimit ? undefined : await damagedTensors(tensors);
+  const isFar = isHttpUrl(checkpoint.name) && bytes > remoteCheckLimit;
+  const damaged = isFar || bytes > fullCheckLimit ? undefined : await damagedTensors(tensors);
   return {
     file: checkpoint.name,
     format: checkpoint.format,
@@ -82,7 +86,7 @@ async function inspect(checkpoint: Checkpoint): Promise<Inspection> {
     metadata: checkpoint.metadata,
     warnings: [
       ...(damaged ?? []).map((names) => `${names}: the bytes do not match their checksum; the file is damaged`),
-      ...(await suspiciousValues(tensors, bytes)),
+      ...(isFar ? [] : await suspiciousValues(tensors, bytes)),
     ],
     tensors: tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape })),
   };
@@ -196,6 +200,11 @@ function invalidTest(dtype: DType): { size: number; test: (view: DataView, at: n
   }
 }
 
+function describeIntact(intact: boolean | null): string {
+  if (intact === null) return "not compared: there are none, or the file is too large to read all of it";
+  return intact ? "match" : "do not match: the file is damaged";
+}
+
 /** Text from a file, without characters that would steer the terminal. */
 function printable(text: string): string {
   return text.replace(/\p{Cc}+/gu, " ");
@@ -213,7 +222,7 @@ function report(inspection: Inspection): string {
       : [`size        ${layers} layers, width ${width}, hidden ${hidden}, vocabulary ${vocabulary}`]),
     `parameters  ${parameters.toLocaleString("en-US")}`,
     `weights     ${formatBytes(bytes)}, ${types.join(", ")}`,
-    ...(intact === null ? [] : [`checksums   ${intact ? "match" : "do not match: the file is damaged"}`]),
+    ...(inspection.format === "pth" ? [`checksums   ${describeIntact(intact)}`] : []),
     ...Object.entries(metadata).map(([key, text]) => `${printable(key)}  ${printable(text).slice(0, 100)}`),
     "",
   ];
