@@ -3,7 +3,7 @@
 import { cp, mkdir, readFile, symlink } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { CheckpointError, type CheckpointInput, load, OptionError, openCheckpoint } from "rwkv";
+import { CheckpointError, type CheckpointInput, load, OptionError, openCheckpoint, readFloat32 } from "rwkv";
 import { describe, expect, test } from "vitest";
 import { fixture, temporaryFolder } from "./fixture-files.js";
 
@@ -72,6 +72,14 @@ test("a buffer that is transferred while it is read makes an error, not a crash"
   await expect(loading).rejects.toThrow(
     new CheckpointError("bytes", "the buffer was transferred or resized while it was read"),
   );
+});
+
+test("a tensor that is read after its checkpoint was closed is an error that names the file", async () => {
+  const checkpoint = await openCheckpoint(path);
+  await checkpoint.close();
+  await checkpoint.close();
+  const reading = readFloat32(checkpoint.tensors.get("emb.weight")!);
+  await expect(reading).rejects.toThrow(new CheckpointError(path, "was closed before it was read"));
 });
 
 describe("paths", () => {

@@ -120,10 +120,15 @@ describe.each(["pth", "safetensors"] as const)("%s", (format) => {
       [{ shape: [1.5] }, "expected dimensions >= 0"],
       [{ dtype: "q8" }, "tensor w: expected a matrix for q8"],
       [{ name: undefined }, "expected tensors with names"],
+      [{ shape: 2 }, "tensor w: expected an array of dimensions, found number"],
+      [{ bytes: new Uint8Array(8) }, "tensor w: expected a function bytes, found object"],
     ];
     for (const [change, message] of cases) {
       await expect(writers[format](path, [{ ...w, ...change } as WritableTensor])).rejects.toThrow(message);
     }
+    await expect(writers[format](path, { w } as never)).rejects.toThrow("option tensors: expected an array of tensors");
+    await expect(writers[format](undefined as never, [w])).rejects.toThrow("option path: expected the path of a file");
+    await expect(writers[format]("", [w])).rejects.toThrow("option path");
     const many = Array.from({ length: 20 }, (_, i) => ({ ...w, name: String(i).padEnd(300_000, "x") }));
     await expect(writers[format](path, many)).rejects.toThrow("expected at most");
     expect(readdirSync(folder)).toEqual([]);

@@ -2,7 +2,7 @@
 // so that a caller's mistake is an error rather than a damaged file.
 
 import { bytesPerElement, type DType, isBlockType } from "../dtypes.js";
-import { CheckpointError } from "../errors.js";
+import { CheckpointError, OptionError } from "../errors.js";
 import { byteLengthOf, checkShape, type Metadata } from "./checkpoint.js";
 
 /** A tensor to be written: its bytes come in pieces, row-major, little-endian; matrices in blocks group by group. */
@@ -22,11 +22,13 @@ export interface WriteOptions {
 /**
  * Checks names, types and shapes before anything is written.
  *
- * @throws CheckpointError
+ * @throws CheckpointError, and OptionError for arguments of another kind
  */
 export function checkWritable(path: string, tensors: readonly WritableTensor[]): void {
+  if (typeof path !== "string" || path === "") throw new OptionError("path", path, "the path of a file to write");
+  if (!Array.isArray(tensors)) throw new OptionError("tensors", tensors, "an array of tensors");
   const names = new Set<string>();
-  for (const { name, dtype, shape } of tensors) {
+  for (const { name, dtype, shape, bytes } of tensors) {
     if (typeof name !== "string") {
       throw new CheckpointError(path, `expected tensors with names, found one whose name is ${typeof name}`);
     }
@@ -38,7 +40,13 @@ export function checkWritable(path: string, tensors: readonly WritableTensor[]):
         `tensor ${name}: expected an element type of ${Object.keys(bytesPerElement).join(", ")}, found ${String(dtype)}`,
       );
     }
+    if (!Array.isArray(shape)) {
+      throw new CheckpointError(path, `tensor ${name}: expected an array of dimensions, found ${typeof shape}`);
+    }
     checkShape(path, name, shape);
+    if (typeof bytes !== "function") {
+      throw new CheckpointError(path, `tensor ${name}: expected a function bytes, found ${typeof bytes}`);
+    }
     if (isBlockType(dtype) && shape.length !== 2) {
       throw new CheckpointError(
         path,

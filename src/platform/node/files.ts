@@ -104,7 +104,11 @@ export async function fileSource(path: string, onDownload?: OnDownload): Promise
       checkRange(source, offset, target.byteLength);
       let done = 0;
       while (done < target.byteLength) {
-        const { bytesRead } = await handle.read(target, done, target.byteLength - done, offset + done);
+        const reading = handle.read(target, done, target.byteLength - done, offset + done);
+        const { bytesRead } = await reading.catch((cause: NodeJS.ErrnoException) => {
+          const reason = cause.code === "EBADF" ? "was closed before it was read" : `cannot be read (${cause.code})`;
+          throw new CheckpointError(path, reason, { cause });
+        });
         if (bytesRead === 0) {
           throw new CheckpointError(path, `the file became shorter while it was read (at byte ${offset + done})`);
         }
