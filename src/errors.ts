@@ -15,8 +15,9 @@ export class CheckpointError extends RwkvError {
   readonly file: string;
 
   constructor(file: string, message: string, options?: ErrorOptions) {
-    // A message may quote names from the file, and those can be megabytes long.
-    super(`${file}: ${message.length > maxMessage ? `${message.slice(0, maxMessage)}…` : message}`, options);
+    // A message may quote names from the file, which can be megabytes long, or hold characters that steer a terminal.
+    const shown = message.length > maxMessage ? `${message.slice(0, maxMessage)}…` : message;
+    super(`${file}: ${shown.replace(/[^\P{Cc}\n]/gu, "\uFFFD")}`, options);
     this.file = file;
   }
 }

@@ -176,6 +176,18 @@ describe("pickles", () => {
     for (const [call, message] of cases) expect(await pickleError(...oneTensor(call))).toContain(message);
   });
 
+  test("names from a file cannot steer the terminal that shows an error", async () => {
+    const message = await pickleError(
+      op.emptyDict(),
+      op.text("\u001b[2J\u0007\u009b1A"),
+      op.none(),
+      op.setItem(),
+      op.stop(),
+    );
+    expect(message).toContain("found a dict with the keys \uFFFD[2J\uFFFD\uFFFD1A");
+    expect(message).not.toMatch(/[^\P{Cc}\n]/u);
+  });
+
   test("what holds no tensors is said to hold none", async () => {
     expect(await pickleError(op.none(), op.stop())).toContain("expected a state dict");
     expect(await pickleError(op.emptyDict(), op.stop())).toContain("found an empty dict");
