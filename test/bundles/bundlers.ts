@@ -7,7 +7,8 @@ import { type AddressInfo, createServer as createNetServer } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build as esbuild } from "esbuild";
-import { createServer, type InlineConfig, build as vite } from "vite";
+import * as vite from "vite";
+import * as vite7 from "vite-7";
 import { webpack } from "webpack";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -64,13 +65,24 @@ export async function createApplication(folder: string): Promise<void> {
 /** Builds the application into a folder. */
 export type Bundler = (folder: string, output: string) => Promise<void>;
 
-function viteConfig(folder: string): InlineConfig {
+/** The versions of Vite that are tested; both take this. */
+const vites = { "Vite 8": vite.build, "Vite 7": vite7.build as unknown as typeof vite.build };
+const viteServers = {
+  "Vite 8": vite.createServer,
+  "Vite 7": vite7.createServer as unknown as typeof vite.createServer,
+};
+export type ViteName = keyof typeof vites;
+
+function viteConfig(folder: string): vite.InlineConfig {
   return { root: folder, configFile: false, logLevel: "silent", worker: { format: "es" } };
 }
 
-export const withVite: Bundler = async (folder, output) => {
-  await vite({ ...viteConfig(folder), base: "./", build: { outDir: output, emptyOutDir: true } });
-};
+export const withVite =
+  (version: ViteName): Bundler =>
+  async (folder, output) => {
+    const build = { outDir: output, emptyOutDir: true };
+    await vites[version]({ ...viteConfig(folder), base: "./", build });
+  };
 
 export const withWebpack: Bundler = async (folder, output) => {
   const stats = await new Promise<import("webpack").Stats | undefined>((resolve, reject) => {
@@ -109,12 +121,14 @@ export const withEsbuild: Bundler = async (folder, output) => {
 
 /** Starts Vite's development server for the application. */
 export async function startViteServer(
+  version: ViteName,
   folder: string,
   headers: Record<string, string>,
 ): Promise<{ url: string; close(): Promise<void> }> {
-  const server = await createServer({
+  const server = await viteServers[version]({
     ...viteConfig(folder),
     cacheDir: join(folder, "node_modules/.vite"),
+    optimizeDeps: { force: true }, // the versions share the folder
     server: { headers, host: "127.0.0.1", port: await freePort(), watch: null },
   });
   await server.listen();

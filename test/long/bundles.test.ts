@@ -80,7 +80,8 @@ const kinds = [
 ] as const;
 
 describe.skipIf(!chromiumPath).each([
-  ["Vite", withVite],
+  ["Vite 7", withVite("Vite 7")],
+  ["Vite 8", withVite("Vite 8")],
   ["webpack", withWebpack],
   ["esbuild", withEsbuild],
 ] as const)("an application built by %s", (name, bundle) => {
@@ -93,9 +94,9 @@ describe.skipIf(!chromiumPath).each([
   });
 });
 
-describe.skipIf(!chromiumPath)("an application served by Vite's development server", () => {
+describe.skipIf(!chromiumPath).each(["Vite 7", "Vite 8"] as const)("the development server of %s", (version) => {
   test.each(kinds)("in a page that is %s", async (kind, headers) => {
-    const { url, close } = await startViteServer(folder, headers);
+    const { url, close } = await startViteServer(version, folder, headers);
     onTestFinished(close);
     await use(url, kind === "isolated");
   });

@@ -2,22 +2,24 @@
 
 import type { WorkerMessage, WorkerStart } from "../../backends/wasm/worker-protocol.js";
 import type { ComputeWorker } from "../node/compute-workers.js";
+import { located, movedFrom } from "./moved-files.js";
 
 export type { ComputeWorker };
 
 /** Pages that are not isolated by COOP and COEP headers may not share memory with workers. */
 export const canShareMemory: boolean = globalThis.crossOriginIsolated === true;
 
+/** The kernels' files, written out, so that bundlers find them. */
+const kernelFiles: Readonly<Record<string, URL>> = {
+  "kernels.wasm": new URL("../../kernels.wasm", import.meta.url),
+  "kernels-relaxed.wasm": new URL("../../kernels-relaxed.wasm", import.meta.url),
+  "kernels-single.wasm": new URL("../../kernels-single.wasm", import.meta.url),
+  "kernels-single-relaxed.wasm": new URL("../../kernels-single-relaxed.wasm", import.meta.url),
+};
+
 /** A file of the package's dist folder, and where it is. */
 export async function readKernels(name: string): Promise<{ bytes: Uint8Array<ArrayBuffer>; location: string }> {
-  // Written out, so that bundlers find the files.
-  const urls: Record<string, URL> = {
-    "kernels.wasm": new URL("../../kernels.wasm", import.meta.url),
-    "kernels-relaxed.wasm": new URL("../../kernels-relaxed.wasm", import.meta.url),
-    "kernels-single.wasm": new URL("../../kernels-single.wasm", import.meta.url),
-    "kernels-single-relaxed.wasm": new URL("../../kernels-single-relaxed.wasm", import.meta.url),
-  };
-  const url = urls[name] as URL;
+  const url = located(`../../${name}`, kernelFiles[name] as URL);
   const response = await fetch(url);
   if (!response.ok) throw new Error(`${url.href} is answered with status ${response.status}`);
   return { bytes: new Uint8Array(await response.arrayBuffer()), location: url.href };
@@ -29,7 +31,12 @@ export function startWorker(
   onMessage: (message: WorkerMessage) => void,
   onError: (error: Error) => void,
 ): ComputeWorker {
-  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  const moved = movedFrom("../../kernels.wasm", kernelFiles["kernels.wasm"] as URL);
+  // Bundlers know the second form, and only that.
+  const worker =
+    moved !== undefined
+      ? new Worker(new URL("./worker.js", moved), { type: "module" })
+      : new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => onMessage(data as WorkerMessage);
   worker.onerror = ({ message }) => onError(new Error(message || "its script cannot be loaded"));
   worker.onmessageerror = () => onError(new Error("a message of it cannot be read"));

@@ -3,6 +3,7 @@
 import { RwkvError } from "../../errors.js";
 import { httpBytes } from "../../http/http-source.js";
 import { decodeText } from "../../text-files.js";
+import { located } from "./moved-files.js";
 
 export {
   httpFileSize as fileSize,
@@ -12,10 +13,16 @@ export {
 export { fileUrlIn as join, folderUrl as dirname, lastNameOf as basename } from "../../http/urls.js";
 
 /** The model in the package; by its file, so that bundlers find it. */
-export const embeddedModel: string = new URL("../../../embedded/model.safetensors", import.meta.url).href;
+export const embeddedModel: string = located(
+  "../../../embedded/model.safetensors",
+  new URL("../../../embedded/model.safetensors", import.meta.url),
+).href;
 
 /** Its tokenizer, which bundlers rename, too. */
-export const embeddedTokenizer: string = new URL("../../../embedded/tokenizer.json", import.meta.url).href;
+export const embeddedTokenizer: string = located(
+  "../../../embedded/tokenizer.json",
+  new URL("../../../embedded/tokenizer.json", import.meta.url),
+).href;
 
 /** A URL as text. */
 export function resolvePath(url: string | URL): string {
