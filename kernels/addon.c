@@ -1,6 +1,6 @@
-// The native library as JavaScript sees it: an addon for Node, once for each environment (the main thread, each worker). Pools and
-// mappings are externals; a stale one is an error, not a crash. When an environment ends, however it ends, its cleanup hook stops the
-// passes in flight and joins the threads before any memory goes.
+// The native library as JavaScript sees it: an addon for Node, once for each environment (the main thread, each
+// worker). Pools and mappings are externals; a stale one is an error, not a crash. When an environment ends, however
+// it ends, its cleanup hook stops the passes in flight and joins the threads before any memory goes.
 
 #if defined(RWKV_OFFICIAL_NODE_API)
 #include <node_api.h>
@@ -76,7 +76,8 @@ static void end_environment(void* data) {
   release_environment(environment);
 }
 
-// The external was collected. A pass in flight keeps its owner alive, and so the external; only when an environment ends can both be.
+// The external was collected. A pass in flight keeps its owner alive, and so the external; only when an environment
+// ends can both be.
 static void finalize_handle(napi_env env, void* data, void* hint) {
   (void)env, (void)hint;
   struct handle* handle = data;
@@ -117,6 +118,9 @@ static struct call call_of(napi_env env, napi_callback_info info) {
   return call;
 }
 
+// JavaScript's numbers are exact up to here.
+static const double largest_exact = 9007199254740991.0;
+
 // A whole number from 0 to `limit`; -1 for anything else.
 static double whole_number(napi_env env, napi_value value, double limit) {
   double result;
@@ -143,11 +147,14 @@ static napi_value external_of(napi_env env, struct handle* handle) {
   return fail(env, "not enough memory");
 }
 
-// findLevel(name): the number of the level of that name, or of the highest one for ""; -1 where the processor has it not.
+// findLevel(name): the number of the level of that name, or of the highest one for ""; -1 where the processor has it
+// not.
 static napi_value js_find_level(napi_env env, napi_callback_info info) {
   struct call call = call_of(env, info);
   char name[32];
-  if (napi_get_value_string_utf8(env, call.arguments[0], name, sizeof name, NULL) != napi_ok) return fail(env, "expected a name");
+  if (napi_get_value_string_utf8(env, call.arguments[0], name, sizeof name, NULL) != napi_ok) {
+    return fail(env, "expected a name");
+  }
   return number(env, find_level(name));
 }
 
@@ -199,12 +206,12 @@ static napi_value js_pool_threads(napi_env env, napi_callback_info info) {
   return handle && handle->pool ? number(env, pool_threads(handle->pool)) : fail(env, "the pool has ended");
 }
 
-// runPool(pool, pass, owner): a promise for the end of the pass whose record lies at the address `pass`. `owner` is kept alive until
-// then; it must hold the pool and all memory that the pass reaches.
+// runPool(pool, pass, owner): a promise for the end of the pass whose record lies at the address `pass`. `owner` is
+// kept alive until then; it must hold the pool and all memory that the pass reaches.
 static napi_value js_run_pool(napi_env env, napi_callback_info info) {
   struct call call = call_of(env, info);
   struct handle* handle = handle_of(env, &call);
-  double address = whole_number(env, call.arguments[1], 9007199254740991.0);
+  double address = whole_number(env, call.arguments[1], largest_exact);
   if (!handle || !handle->pool) return fail(env, "the pool has ended");
   if (handle->in_flight) return fail(env, "a pass is in flight");
   if (address <= 0) return fail(env, "expected the address of a pass");
@@ -221,7 +228,8 @@ static napi_value js_run_pool(napi_env env, napi_callback_info info) {
   return promise;
 }
 
-// destroyPool(pool): stops the pass in flight, if there is one, and waits for the threads to end. A second time it does nothing.
+// destroyPool(pool): stops the pass in flight, if there is one, and waits for the threads to end. A second time it
+// does nothing.
 static napi_value js_destroy_pool(napi_env env, napi_callback_info info) {
   struct call call = call_of(env, info);
   struct handle* handle = handle_of(env, &call);
@@ -233,7 +241,9 @@ static napi_value js_destroy_pool(napi_env env, napi_callback_info info) {
 static napi_value js_address_of(napi_env env, napi_callback_info info) {
   struct call call = call_of(env, info);
   void* data = NULL;
-  if (napi_get_typedarray_info(env, call.arguments[0], NULL, NULL, &data, NULL, NULL) != napi_ok) return fail(env, "expected bytes");
+  if (napi_get_typedarray_info(env, call.arguments[0], NULL, NULL, &data, NULL, NULL) != napi_ok) {
+    return fail(env, "expected bytes");
+  }
   return number(env, (double)(uintptr_t)data);
 }
 
@@ -243,7 +253,8 @@ static napi_value js_use_huge_pages(napi_env env, napi_callback_info info) {
   void* data = NULL;
   size_t size = 0;
   napi_typedarray_type type;
-  if (napi_get_typedarray_info(env, call.arguments[0], &type, &size, &data, NULL, NULL) != napi_ok || type != napi_uint8_array) {
+  napi_status status = napi_get_typedarray_info(env, call.arguments[0], &type, &size, &data, NULL, NULL);
+  if (status != napi_ok || type != napi_uint8_array) {
     return fail(env, "expected bytes");
   }
   use_huge_pages(data, size);
@@ -253,7 +264,8 @@ static napi_value js_use_huge_pages(napi_env env, napi_callback_info info) {
 // mapFile(descriptor, size): an external; undefined where the file cannot be mapped or has another size.
 static napi_value js_map_file(napi_env env, napi_callback_info info) {
   struct call call = call_of(env, info);
-  double file = whole_number(env, call.arguments[0], 2147483647.0), size = whole_number(env, call.arguments[1], 9007199254740991.0);
+  double file = whole_number(env, call.arguments[0], 2147483647.0);
+  double size = whole_number(env, call.arguments[1], largest_exact);
   struct mapping* mapping = file < 0 || size < 0 ? NULL : mapping_create((int)file, (uint64_t)size);
   if (!mapping) return undefined(env);
   struct handle* handle = add_handle(call.environment);
@@ -295,7 +307,8 @@ NAPI_MODULE_INIT() {
   struct environment* environment = calloc(1, sizeof *environment);
   napi_value name;
   if (!environment || napi_create_string_utf8(env, "rwkv pass", NAPI_AUTO_LENGTH, &name) != napi_ok ||
-      napi_create_threadsafe_function(env, NULL, NULL, name, 0, 1, NULL, NULL, NULL, settle_pass, &environment->completed) != napi_ok) {
+      napi_create_threadsafe_function(env, NULL, NULL, name, 0, 1, NULL, NULL, NULL, settle_pass,
+                                      &environment->completed) != napi_ok) {
     free(environment);
     return fail(env, "not enough memory");
   }
@@ -305,7 +318,8 @@ NAPI_MODULE_INIT() {
   napi_add_env_cleanup_hook(env, end_environment, environment);
   for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
     napi_value function;
-    if (napi_create_function(env, functions[i].name, NAPI_AUTO_LENGTH, functions[i].function, environment, &function) != napi_ok ||
+    if (napi_create_function(env, functions[i].name, NAPI_AUTO_LENGTH, functions[i].function, environment,
+                             &function) != napi_ok ||
         napi_set_named_property(env, exports, functions[i].name, function) != napi_ok) {
       return fail(env, "the functions of the native library cannot be made");
     }

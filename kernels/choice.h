@@ -1,5 +1,5 @@
-// What a pass is told of each token that it is to choose. The same layout is written by src/backends/kernel/choice-records.ts; the
-// two must change together.
+// What a pass is told of each token that it is to choose. The same layout is written by
+// src/backends/kernel/choice-records.ts; the two must change together.
 #pragma once
 
 #include <stdint.h>

@@ -1,5 +1,5 @@
-// Elements to another type of floating point number, as weights are brought in: what src/dtypes.ts does one by one, to the same bits;
-// of a NaN only that it is one.
+// Elements to another type of floating point number, as weights are brought in: what src/dtypes.ts does one by one,
+// to the same bits; of a NaN only that it is one.
 
 #include "kernels.h"
 #include "simd.h"
@@ -51,8 +51,8 @@ static inline __attribute__((always_inline)) void store_elements(uint8_t* to, vf
   __builtin_memcpy(to, &halves, sizeof halves);
 }
 
-static inline __attribute__((always_inline)) void convert_elements(const uint8_t* from, uint32_t from_dtype, uint8_t* to,
-                                                                   uint32_t to_dtype, uint64_t count) {
+static inline __attribute__((always_inline)) void convert_elements(const uint8_t* from, uint32_t from_dtype,
+                                                                   uint8_t* to, uint32_t to_dtype, uint64_t count) {
   uint32_t from_size = size_of_element(from_dtype), to_size = size_of_element(to_dtype);
   uint64_t whole = count - count % lanes;
   for (uint64_t i = 0; i < whole; i += lanes) {
@@ -66,8 +66,8 @@ static inline __attribute__((always_inline)) void convert_elements(const uint8_t
 }
 
 // Where the types are constants, so are all choices by them.
-static inline __attribute__((always_inline)) void convert_to(const uint8_t* from, uint32_t from_dtype, uint8_t* to, uint32_t to_dtype,
-                                                             uint64_t count) {
+static inline __attribute__((always_inline)) void convert_to(const uint8_t* from, uint32_t from_dtype, uint8_t* to,
+                                                             uint32_t to_dtype, uint64_t count) {
   switch (to_dtype) {
     case DTYPE_F32: return convert_elements(from, from_dtype, to, DTYPE_F32, count);
     case DTYPE_BF16: return convert_elements(from, from_dtype, to, DTYPE_BF16, count);

@@ -1,5 +1,5 @@
-// The indices that a pass takes its rows by. They are checked once, before the first record, so that kernels need not look at
-// them again and no state has advanced when one is wrong.
+// The indices that a pass takes its rows by. They are checked once, before the first record, so that kernels need not
+// look at them again and no state has advanced when one is wrong.
 #pragma once
 
 #include "choice.h"

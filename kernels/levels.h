@@ -12,8 +12,8 @@ struct level {
   uint32_t (*lanes)(void);
 };
 
-// The number of the level that is called `name`, or of the highest one that this processor has where `name` is empty; -1 where it has
-// not.
+// The number of the level that is called `name`, or of the highest one that this processor has where `name` is empty;
+// -1 where it has not.
 int32_t find_level(const char* name);
 
 // The level of a number; NULL where there is none, or this processor has it not.

@@ -1,5 +1,6 @@
 #include "mapping.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -12,8 +13,8 @@
 #define MADV_POPULATE_READ 22
 #endif
 
-// Bytes that are brought in at a time: between two such parts the thread can be told to end, and others who change what is mapped need
-// not wait long.
+// Bytes that are brought in at a time: between two such parts the thread can be told to end, and others who change
+// what is mapped need not wait long.
 enum { populated_at_once = 1 << 20 };
 
 struct mapping {
@@ -24,9 +25,15 @@ struct mapping {
   uint32_t ending;
 };
 
-static void touch_pages(const volatile uint8_t* bytes, uint64_t size) {
+// 0 where it makes no sense to go on: the file has become shorter, or there is no memory.
+static int populate(const volatile uint8_t* bytes, uint64_t size) {
+#if defined(MADV_POPULATE_READ)
+  if (madvise((void*)bytes, size, MADV_POPULATE_READ) == 0) return 1;
+  if (errno != EINVAL) return 0;
+#endif
   const uint64_t page = 4096;
   for (uint64_t at = 0; at < size; at += page) (void)bytes[at];
+  return 1;
 }
 
 // Takes the faults of the whole file ahead of those who compute with it.
@@ -35,17 +42,15 @@ static void* read_ahead(void* argument) {
   for (uint64_t at = 0; at < mapping->size; at += populated_at_once) {
     if (__atomic_load_n(&mapping->ending, __ATOMIC_RELAXED)) return NULL;
     uint64_t size = mapping->size - at < populated_at_once ? mapping->size - at : populated_at_once;
-#if defined(MADV_POPULATE_READ)
-    if (madvise(mapping->bytes + at, size, MADV_POPULATE_READ) == 0) continue;
-#endif
-    touch_pages(mapping->bytes + at, size);
+    if (!populate(mapping->bytes + at, size)) return NULL;
   }
   return NULL;
 }
 
 struct mapping* mapping_create(int file, uint64_t size) {
   struct stat status;
-  if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || (uint64_t)status.st_size != size || size == 0) return NULL;
+  if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) return NULL;
+  if ((uint64_t)status.st_size != size || size == 0) return NULL;
   struct mapping* mapping = calloc(1, sizeof *mapping);
   if (!mapping) return NULL;
   mapping->size = size;

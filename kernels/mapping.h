@@ -5,14 +5,14 @@
 
 struct mapping;
 
-// Maps a whole open file for reading, and begins to bring its pages in on a thread of its own. NULL when it cannot be mapped or is
-// not `size` bytes long.
+// Maps a whole open file for reading, and begins to bring its pages in on a thread of its own. NULL when it cannot be
+// mapped or is not `size` bytes long.
 struct mapping* mapping_create(int file, uint64_t size);
 
 const void* mapping_bytes(const struct mapping* mapping);
 
 void mapping_destroy(struct mapping* mapping);
 
-// Asks for huge pages under memory that has not been touched yet: fewer faults while it is filled, fewer misses of address
-// translation while it is read.
+// Asks for huge pages under memory that has not been touched yet: fewer faults while it is filled, fewer misses of
+// address translation while it is read.
 void use_huge_pages(void* memory, uint64_t size);

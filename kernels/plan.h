@@ -102,9 +102,17 @@ struct barrier {
   uint32_t reserved;
 };
 
-// How a pass went. Anything but PASS_COMPLETE makes every thread leave before the next record. The order is that of passStatuses in
-// run-pass.ts.
-enum pass_status { PASS_COMPLETE, PASS_STOPPED, PASS_WRONG_SEGMENT, PASS_WRONG_TOKEN, PASS_WRONG_ROW, PASS_WRONG_TARGET, PASS_WRONG_ADJUSTMENT };
+// How a pass went. Anything but PASS_COMPLETE makes every thread leave before the next record. The order is that of
+// passStatuses in run-pass.ts.
+enum pass_status {
+  PASS_COMPLETE,
+  PASS_STOPPED,
+  PASS_WRONG_SEGMENT,
+  PASS_WRONG_TOKEN,
+  PASS_WRONG_ROW,
+  PASS_WRONG_TARGET,
+  PASS_WRONG_ADJUSTMENT,
+};
 
 // One walk over the records; 88 bytes.
 struct pass {
@@ -204,8 +212,8 @@ static inline uint32_t input_row_count(const struct pass* pass, const struct rec
   return rows_of(pass, record->input_row_set, 0);
 }
 
-// A count of tokens that a state holds as a float. A state may come from a file, so it need not be one: NaN is taken as 0, and
-// what is past the limit as the limit.
+// A count of tokens that a state holds as a float. A state may come from a file, so it need not be one: NaN is taken
+// as 0, and what is past the limit as the limit.
 static inline uint32_t count_in_state(float value, uint32_t limit) {
   return !(value > 0) ? 0 : value < (float)limit ? (uint32_t)value : limit;
 }

@@ -109,7 +109,8 @@ int pool_run(struct pool* pool, struct pass* pass) {
   return 1;
 }
 
-// The threads may be anywhere in the pass: those at a barrier are let go, the others see the status before their next record.
+// The threads may be anywhere in the pass: those at a barrier are let go, the others see the status before their next
+// record.
 static void stop_pass(struct pass* pass) {
   uint32_t running = PASS_COMPLETE;
   __atomic_compare_exchange_n(&pass->status, &running, PASS_STOPPED, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED);

@@ -1,5 +1,5 @@
-// How system threads sleep until a word of memory changes: futexes on Linux, elsewhere a mutex and a condition for every few words.
-// RWKV_PORTABLE_WAITING takes the latter on Linux too, for tests.
+// How system threads sleep until a word of memory changes: futexes on Linux, elsewhere a mutex and a condition for
+// every few words. RWKV_PORTABLE_WAITING takes the latter on Linux too, for tests.
 
 #include <stdint.h>
 
@@ -31,7 +31,9 @@ struct bed {
 static struct bed beds[] = {BED, BED, BED, BED, BED, BED, BED, BED};
 
 // Words that share a bed wake each other's sleepers, who look at their own word and sleep again.
-static struct bed* bed_of(const uint32_t* word) { return &beds[((uintptr_t)word >> 6) % (sizeof beds / sizeof beds[0])]; }
+static struct bed* bed_of(const uint32_t* word) {
+  return &beds[((uintptr_t)word >> 6) % (sizeof beds / sizeof beds[0])];
+}
 
 void sleep_while(uint32_t* word, uint32_t value) {
   struct bed* bed = bed_of(word);

@@ -1,15 +1,20 @@
-// The native library by itself: handles that are stale, arguments that are wrong, threads that end, compilers of all kinds.
+// The native library by itself: handles that are stale, arguments that are wrong, threads that end, compilers of all
+// kinds.
 
 import { execFile } from "node:child_process";
-import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { load } from "rwkv";
+import { load, type Model } from "rwkv";
 import { afterEach, expect, it } from "vitest";
 import { createNativeMachine } from "#rwkv/backends/native/native";
 import { loadNativeLibrary, type NativeLibrary } from "#rwkv/backends/native/native-library";
+import { openCheckpoint } from "#rwkv/checkpoints/open-checkpoint";
+import { loadCheckpoint } from "#rwkv/load";
+import { compilePoolTest } from "./compile-pool-test.js";
+import { fixture } from "./environment.js";
 import { runScript } from "./node-process.js";
 
 const folders: string[] = [];
@@ -87,7 +92,6 @@ it("ends a pass in flight when the machine is disposed of, and says so", async (
 });
 
 async function openEmbedded() {
-  const { openCheckpoint } = await import("#rwkv/checkpoints/open-checkpoint");
   const { bindModel } = await import("#rwkv/models/versions");
   const { nativeBackend } = await import("#rwkv/backends/native/native");
   const { embeddedModel } = await import("#rwkv/platform/node/files");
@@ -153,6 +157,35 @@ it("declares the functions of Node-API as Node itself does", async () => {
   const own = await compile("own.o", []);
   const official = await compile("official.o", ["-DRWKV_OFFICIAL_NODE_API", "-DNAPI_VERSION=8", `-I${headers}`]);
   expect(own.equals(official)).toBe(true);
+});
+
+// The second is what macOS and the BSDs have.
+it.each(["futexes", "a mutex and a condition"])(
+  "runs, stops and sleeps in threads that wait on %s",
+  async (waiting) => {
+    const program = join(await temporaryFolder(), "pool-test");
+    const defines = waiting === "futexes" ? [] : ["-DRWKV_PORTABLE_WAITING"];
+    await compilePoolTest(program, ["-O0", ...defines]);
+    expect((await promisify(execFile)(program, { timeout: 50_000 })).stdout).toBe("ok\n");
+  },
+);
+
+it("maps the file that was opened, not another that has taken its name", async () => {
+  const folder = await temporaryFolder();
+  const [path, other] = [join(folder, "model.safetensors"), join(folder, "other")];
+  await copyFile(fixture("letters.safetensors"), path);
+  const bytes = await readFile(path);
+  const header = 8 + Number(bytes.readBigUInt64LE(0));
+  await writeFile(other, bytes.fill(0, header)); // as long, with the same tensors
+  const options = { backend: "native", tokenizer: "bytes", threads: 1 } as const;
+  const checkpoint = await openCheckpoint(path);
+  await rename(other, path);
+  const model = await loadCheckpoint(checkpoint, options);
+  const expected = await load(fixture("letters.safetensors"), options);
+  const logits = async (of: Model) => of.forward([{ state: of.createState(), tokens: [1, 2] }]);
+  expect(await logits(model)).toEqual(await logits(expected));
+  await model.dispose();
+  await expected.dispose();
 });
 
 /** A script that stands for a compiler, counts its calls, and fails with a message where one is given. */

@@ -1,4 +1,5 @@
-// Brings matrices to another type of floating point number on a kernel machine, on all its threads, from where their file is mapped.
+// Brings matrices to another type of floating point number on a kernel machine, on all its threads, from where their
+// file is mapped.
 
 import type { StoredTensor } from "../../checkpoints/checkpoint.js";
 import { readTensorInto } from "../../checkpoints/read-tensor.js";
@@ -18,8 +19,8 @@ export class Converter {
   }
 
   /**
-   * Puts a matrix [outputs, inputs] into `block` as elements of type `dtype`, to the same bits whether it is mapped or read piece by
-   * piece.
+   * Puts a matrix [outputs, inputs] into `block` as elements of type `dtype`, to the same bits whether it is mapped
+   * or read piece by piece.
    *
    * @param overflow counts finite values that become infinite
    * @throws CheckpointError when it cannot be read

@@ -19,7 +19,8 @@ const stopped = 1;
 /**
  * Runs the pass that `block` is memory for.
  *
- * @throws RwkvError when an index of the pass is outside what it points into: nothing was computed then; BackendError when the machine
+ * @throws RwkvError when an index of the pass is outside what it points into: nothing was computed then; BackendError
+ *   when the machine
  *   was disposed
  */
 export async function runPass(machine: KernelMachine, block: Block, fields: PassFields): Promise<void> {

@@ -16,7 +16,8 @@ export interface Compiler {
 const believedFor = 24 * 60 * 60 * 1000;
 
 /**
- * Finds the compiler of a command as in the variable CC: a path or a name, and perhaps arguments. Undefined where there is none.
+ * Finds the compiler of a command as in the variable CC: a path or a name, and perhaps arguments. Undefined where
+ * there is none.
  */
 export async function findCompiler(command: string): Promise<Compiler | undefined> {
   // A path may have spaces in it; then it is no command with arguments.

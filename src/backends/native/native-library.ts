@@ -1,5 +1,5 @@
-// The kernels as a native library: an addon for Node, compiled on first use by the machine's C compiler, once for each level of
-// instruction sets, and kept in the user's cache folder.
+// The kernels as a native library: an addon for Node, compiled on first use by the machine's C compiler, once for
+// each level of instruction sets, and kept in the user's cache folder.
 
 import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
@@ -18,9 +18,9 @@ export type PoolHandle = { readonly pool: unique symbol };
 export type MappingHandle = { readonly mapping: unique symbol };
 
 /**
- * The functions of kernels/addon.c; each throws an Error for arguments that it cannot take. Addresses are numbers; every address of
- * today's machines is exact as one. Handles end by themselves when they are collected, or with the thread of JavaScript that has
- * them.
+ * The functions of kernels/addon.c; each throws an Error for arguments that it cannot take. Addresses are numbers;
+ * every address of today's machines is exact as one. Handles end by themselves when they are collected, or with the
+ * thread of JavaScript that has them.
  */
 export interface NativeLibrary {
   /** Number of the level of that name, or of the highest that the processor has for ""; -1 where it has not. */
@@ -43,16 +43,16 @@ export interface NativeLibrary {
 }
 
 const sourceFolder = fileURLToPath(new URL("../../../kernels/", import.meta.url));
-// GCC would otherwise put off sums until their end, and keep all their terms in memory till then: up to a third of the speed of
-// the kernels of quantized weights. Clang does not know these two flags, and says so in a warning only.
+// GCC would otherwise put off sums until their end, and keep all their terms in memory till then: up to a third of
+// the speed of the kernels of quantized weights. Clang does not know these two flags, and says so in a warning only.
 const keepSumsInOrder = ["-fno-tree-ter", "-fno-tree-reassoc"];
 const compileFlags = [
   ...["-std=gnu17", "-O3", "-fno-math-errno", ...keepSumsInOrder, "-ffp-contract=fast"],
   ...["-fPIC", "-fvisibility=hidden"],
 ];
 /**
- * Node brings the functions of its interface itself. Where the linker knows how, the library stays in memory once it is there: no code
- * may be taken away under a thread.
+ * Node brings the functions of its interface itself. Where the linker knows how, the library stays in memory once it
+ * is there: no code may be taken away under a thread.
  */
 const linkFlags = [
   "-shared",

@@ -74,7 +74,8 @@ class NativeMachine implements KernelMachine {
   allocate(size: number): Block {
     let memory: Uint8Array<SharedArrayBuffer>;
     try {
-      // Shared memory cannot be transferred to another thread, so it stays where kernels find it whatever is done with a view.
+      // Shared memory cannot be transferred to another thread, so it stays where kernels find it whatever is done
+      // with a view.
       memory = new Uint8Array(new SharedArrayBuffer(size + alignment));
     } catch (cause) {
       throw new BackendError(`native backend: not enough memory for ${size} bytes`, { cause });

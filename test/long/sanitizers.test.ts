@@ -1,0 +1,44 @@
+// The kernels under sanitizers: tests that go through them with those of addresses and undefined behaviour, and the pool of threads by
+// itself with that of threads, which Node cannot run under. Needs GCC.
+
+import { execFile, spawnSync } from "node:child_process";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { compilePoolTest } from "../compile-pool-test.js";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+const runtime = spawnSync("gcc", ["-print-file-name=libasan.so"], { encoding: "utf8" }).stdout?.trim() ?? "";
+/** A compiler that has no such library prints the bare name. */
+const available = process.platform === "linux" && runtime.startsWith("/");
+
+let folder = "";
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "rwkv-"));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+describe.runIf(available)("sanitizers", () => {
+  it.each(["", "-DRWKV_PORTABLE_WAITING"])("find no race in the pool of threads %s", async (define) => {
+    const program = join(folder, "pool-test");
+    await compilePoolTest(program, ["-O1", "-g", "-fsanitize=thread", ...(define ? [define] : [])]);
+    expect(await promisify(execFile)(program)).toEqual({ stdout: "ok\n", stderr: "" });
+  });
+
+  it("find no fault in the kernels", { timeout: 900_000 }, async () => {
+    // The library is kept from run to run: compiling it takes a minute.
+    const cache = join(root, "node_modules/.cache/sanitized");
+    await mkdir(cache, { recursive: true });
+    const env = { ...process.env, CC: join(root, "test/sanitizers/cc.mjs"), XDG_CACHE_HOME: cache };
+    // It can be loaded only where the sanitizers are there first, so this compiles it and then fails.
+    await promisify(execFile)(process.execPath, ["tools/compile-native.mjs"], { cwd: root, env }).catch(() => {});
+    const names = ["indices", "conversion", "choice-kernels", "forward", "kernels", "gradients", "quantization"];
+    const tests = [...names, "generation", "training"].map((name) => `test/${name}.test.ts`);
+    const vitest = [join(root, "node_modules/vitest/vitest.mjs"), "run", "--project", "node", ...tests];
+    const sanitized = { ...env, LD_PRELOAD: runtime, ASAN_OPTIONS: "detect_leaks=0" };
+    await promisify(execFile)(process.execPath, vitest, { cwd: root, env: sanitized, maxBuffer: 2 ** 26 });
+  });
+});
