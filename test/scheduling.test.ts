@@ -189,6 +189,18 @@ describe("states while a pass uses them", () => {
     expect(last).toEqual(await model.forward([{ state: separate, tokens: [1, 2, 3, 4, 5, 6] }]));
   });
 
+  test("what is asked of a state after its disposal fails alone, also while a pass uses it", async () => {
+    const state = model.createState();
+    const other = model.createState();
+    const running = model.forward([{ state, tokens: Array.from(long, () => 1) }]);
+    await nextTurn();
+    const disposed = state.dispose();
+    const late = [later(model.forward([{ state, tokens: [1] }])), later(state.save()), later(state.copy())];
+    const others = model.forward([{ state: other, tokens: [1, 2] }]);
+    await Promise.all([running, disposed, others]);
+    for (const call of late) await expect(call).rejects.toThrow("the state was disposed");
+  });
+
   test("nothing public is the memory that kernels write to", async () => {
     const state = model.createState();
     const before = await state.values();
@@ -447,6 +459,10 @@ describe("aborting", () => {
     const reading = session.read(long, { signal: controller.signal });
     controller.abort(new Error("enough"));
     await expect(reading).rejects.toThrow("enough");
+    const silent = new AbortController();
+    const silenced = later(session.read(long, { signal: silent.signal }));
+    silent.abort(null);
+    await expect(silenced).rejects.toBe(null);
     await running;
   });
 });

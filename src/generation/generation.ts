@@ -40,7 +40,9 @@ export class Generation implements AsyncIterable<string> {
   readonly #openSession: () => Session;
   readonly #options: ResolvedGenerationOptions;
   readonly #start: Start;
-  readonly #leaving = new AbortController();
+  /** Ends the generation before its next token; set while it runs. */
+  #cancel: (() => void) | undefined;
+  #left = false;
   /** All steps so far: whoever iterates later sees them again. */
   readonly #steps: GenerationStep[] = [];
   #producer: AsyncGenerator<GenerationStep, void, void> | undefined;
@@ -145,7 +147,8 @@ export class Generation implements AsyncIterable<string> {
   }
 
   async #leave(): Promise<void> {
-    this.#leaving.abort();
+    this.#left = true;
+    this.#cancel?.();
     await this.#advancing;
     if (this.#ended) return;
     await this.#producer?.return().catch(() => {});
@@ -163,27 +166,28 @@ export class Generation implements AsyncIterable<string> {
   }
 
   async *#run(progress: GenerationProgress): AsyncGenerator<GenerationStep, void, void> {
-    const { signal } = this.#options;
-    const leaving = this.#leaving.signal;
-    if (signal?.aborted || leaving.aborted) return;
+    if (this.#isAborted()) return;
+    const { signal, onPromptProgress } = this.#options;
+    const { scheduler } = this.#context;
     const session = this.#openSession();
     try {
-      const { sequence, ending, release } = session.acquire();
+      const { sequence, release } = session.acquire();
+      this.#cancel = () => scheduler.cancel(sequence, aborted);
+      signal?.addEventListener("abort", this.#cancel);
       try {
-        const aborts = signal ? [signal, leaving] : [leaving];
-        const { prompt, onPromptProgress } = { ...this.#start, ...this.#options };
+        const { prompt } = this.#start;
         if (prompt) {
-          await readTokens(this.#context.scheduler, sequence, prompt, [...aborts, ending], onPromptProgress);
+          await readTokens(scheduler, sequence, prompt, onPromptProgress);
           progress.promptTokens = prompt.length;
         }
         const sampling = new TokenSampling(this.#context, this.#options);
-        yield* this.#decode(progress, () => sampling.next(sequence, [...aborts, ending]));
+        yield* this.#decode(progress, () => sampling.next(sequence));
+      } catch (error) {
+        if (error !== aborted) throw error;
       } finally {
+        signal?.removeEventListener("abort", this.#cancel);
         release();
       }
-    } catch (error) {
-      const aborted = (signal?.aborted && error === signal.reason) || (leaving.aborted && error === leaving.reason);
-      if (!aborted) throw error;
     } finally {
       if (this.#start.ownsSession) await session.dispose();
     }
@@ -194,14 +198,13 @@ export class Generation implements AsyncIterable<string> {
     progress: GenerationProgress,
     nextToken: () => Promise<SampledToken>,
   ): AsyncGenerator<GenerationStep, void, void> {
-    const { signal, maxTokens, stopTokens } = this.#options;
+    const { maxTokens, stopTokens } = this.#options;
     const decoder = this.#context.tokenizer.stream();
     const stops = new StopStrings(this.#options.stop);
-    while (progress.tokens.length < maxTokens && !signal?.aborted) {
+    while (progress.tokens.length < maxTokens && !this.#isAborted()) {
       const asked = performance.now();
       const sampled = await nextToken().catch((error) => {
-        if (signal?.aborted && error === signal.reason) return undefined;
-        throw error;
+        if (error !== aborted) throw error;
       });
       if (!sampled) break;
       progress.sampled(asked);
@@ -224,4 +227,11 @@ export class Generation implements AsyncIterable<string> {
     progress.emit(rest);
     if (rest) yield { text: rest };
   }
+
+  #isAborted(): boolean {
+    return this.#left || this.#options.signal?.aborted === true;
+  }
 }
+
+/** What cancelled work of a generation rejects with; seen nowhere else. */
+const aborted = new Error("the generation was aborted");

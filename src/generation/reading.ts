@@ -14,16 +14,14 @@ export interface ReadOptions {
 /**
  * Reads tokens into a sequence.
  *
- * @throws the reason of a signal that was aborted
+ * @throws the reason for which the scheduler was told to cancel it
  */
 export async function readTokens(
   scheduler: Scheduler,
   sequence: Sequence,
   tokens: Int32Array,
-  signals: readonly AbortSignal[],
   onProgress?: (done: number, total: number) => void,
 ): Promise<void> {
-  for (const signal of signals) signal.throwIfAborted();
   if (tokens.length === 0) return;
   const { pendingToken, position } = sequence;
   const waited = pendingToken === undefined ? 0 : 1;
@@ -36,5 +34,5 @@ export async function readTokens(
     onProgress?.(done + 1 - waited, tokens.length);
   };
   if (ready.length === 1) return onRun(0);
-  await scheduler.run({ sequence, tokens: ready.subarray(0, -1), logits: "none", signals, onRun });
+  await scheduler.run({ sequence, tokens: ready.subarray(0, -1), logits: "none", onRun });
 }

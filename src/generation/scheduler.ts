@@ -22,8 +22,6 @@ export interface Work {
   readonly logits: "none" | "last" | "all";
   /** How a token is to be sampled from the logits of the last one. */
   readonly choice?: TokenChoice;
-  /** Each ends the work before its next pass; the promise then rejects with that signal's reason. */
-  readonly signals?: readonly AbortSignal[];
   /** Called after each pass with the number of tokens that have been run. Nobody else has had the sequence since the pass. */
   readonly onRun?: (done: number) => void;
   /**
@@ -50,9 +48,10 @@ export interface SchedulerStatistics {
 /** Work in the queue. */
 interface Request extends Work {
   done: number;
+  /** Why it ends before its next pass. */
+  cancelled: { readonly reason: unknown } | undefined;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
-  readonly forget: () => void;
 }
 
 /** Exclusive access to a sequence's state, in the queue. */
@@ -107,23 +106,24 @@ export class Scheduler {
    * Runs tokens, in as many passes as it takes.
    *
    * @throws LimitError when too many requests wait; RwkvError where a token is to be sampled from logits that are not numbers;
-   *   what a callback throws; the signal's reason
+   *   what a callback throws; the reason for which it was cancelled
    */
   run(work: Work): Promise<void> {
     return new Promise((resolve, reject) => {
-      const { sequence, signals = [] } = work;
-      this.#checkUsable(sequence);
-      throwIfAborted(signals);
+      this.#checkUsable(work.sequence);
       if (work.tokens.length === 0) return resolve();
       if (this.#queue.length - this.#running.size >= this.#maxWaiting)
         throw new LimitError("waiting", this.#maxWaiting);
-      const abort = () => this.#abort(request);
-      const forget = () => signals.forEach((signal) => void signal.removeEventListener("abort", abort));
-      const request: Request = { ...work, done: 0, resolve, reject, forget };
-      for (const signal of signals) signal.addEventListener("abort", abort);
-      this.#queue.push(request);
+      this.#queue.push({ ...work, done: 0, cancelled: undefined, resolve, reject });
       this.#requestTurn();
     });
+  }
+
+  /** Ends all work on a sequence that is not done after the pass in progress: its promises reject with the reason. */
+  cancel(sequence: Sequence, reason: unknown): void {
+    this.#rejectWaiting((request) => (request.sequence === sequence ? { reason } : undefined));
+    for (const request of this.#running) if (request.sequence === sequence) request.cancelled = { reason };
+    this.#startAccesses();
   }
 
   /**
@@ -157,18 +157,19 @@ export class Scheduler {
   /** Rejects what waits with an error, and resolves when nothing is in progress any more. */
   async dispose(): Promise<void> {
     this.#disposed = true;
-    this.#rejectWaiting();
+    this.#proceed();
     if (this.#busy.size > 0 || this.#passInProgress) await new Promise<void>((resolve) => (this.#idle = resolve));
   }
 
-  #rejectWaiting(): void {
-    const waiting = this.#queue.filter((entry) => "use" in entry || !this.#running.has(entry));
-    this.#queue = this.#queue.filter((entry) => !waiting.includes(entry));
-    for (const entry of waiting) {
-      if ("use" in entry)
-        entry.use(); // finds out by itself
-      else this.#fail(entry, disposedError());
-    }
+  /** Rejects those of the requests that wait for which there is a reason. */
+  #rejectWaiting(reasonFor: (request: Request) => { readonly reason: unknown } | undefined): void {
+    const rejections: (() => void)[] = [];
+    this.#queue = this.#queue.filter((entry) => {
+      const found = "use" in entry || this.#running.has(entry) ? undefined : reasonFor(entry);
+      if (found && !("use" in entry)) rejections.push(() => entry.reject(found.reason));
+      return !found;
+    });
+    for (const reject of rejections) reject();
   }
 
   /** @throws BackendError after dispose() */
@@ -179,15 +180,6 @@ export class Scheduler {
   #checkUsable(sequence: Sequence): void {
     if (sequence.unusable) throw sequence.unusable;
     this.checkAlive();
-  }
-
-  #abort(request: Request): void {
-    if (this.#running.has(request)) return; // looked at when the pass ends
-    const at = this.#queue.indexOf(request);
-    if (at < 0) return;
-    this.#queue.splice(at, 1);
-    this.#fail(request, request.signals?.find(({ aborted }) => aborted)?.reason);
-    this.#startAccesses();
   }
 
   /**
@@ -204,7 +196,10 @@ export class Scheduler {
   }
 
   #proceed(): void {
-    if (this.#disposed) this.#rejectWaiting();
+    this.#rejectWaiting(({ sequence }) => {
+      const reason = this.#disposed ? disposedError() : sequence.unusable;
+      return reason && { reason };
+    });
     this.#startAccesses();
     if (this.#queue.length > 0) this.#requestTurn();
     if (this.#busy.size === 0 && !this.#passInProgress) this.#idle?.();
@@ -281,15 +276,14 @@ export class Scheduler {
         const token = segment.choice && choice === -1 ? chooseToken(own, segment.choice) : choice;
         if (rows > 0) request.onLogits?.(own, token);
         if (request.done < request.tokens.length) {
-          throwIfAborted(request.signals);
+          if (request.cancelled) throw request.cancelled.reason;
           continue;
         }
         ended.add(request);
-        request.forget();
         request.resolve();
       } catch (error) {
         ended.add(request);
-        this.#fail(request, error);
+        request.reject(error);
       }
     }
     this.#freePieces(pieces, ended);
@@ -300,7 +294,7 @@ export class Scheduler {
     for (const { request } of pieces) {
       const message = `a pass failed while it used the state: ${error instanceof Error ? error.message : String(error)}`;
       request.sequence.unusable = new StateError(message, { cause: error });
-      this.#fail(request, error);
+      request.reject(error);
     }
     this.#freePieces(pieces, new Set(pieces.map(({ request }) => request)));
   }
@@ -311,11 +305,6 @@ export class Scheduler {
     this.#passInProgress = false;
     this.#running = new Set();
     this.#proceed();
-  }
-
-  #fail(request: Request, error: unknown): void {
-    request.forget();
-    request.reject(error);
   }
 }
 
@@ -357,10 +346,6 @@ function pieceOf(request: Request, count: number): Piece {
       ...(choice && isLast && { choice }),
     },
   };
-}
-
-function throwIfAborted(signals: readonly AbortSignal[] = []): void {
-  for (const signal of signals) signal.throwIfAborted();
 }
 
 function disposedError(): BackendError {

@@ -68,12 +68,16 @@ export class SequenceStore {
     });
   }
 
-  /** Ends a sequence when what was asked of it before has been done. What is asked of it afterwards is a StateError. */
-  async dispose(sequence: Sequence): Promise<void> {
+  /**
+   * Ends a sequence when what was asked of it before has been done.
+   *
+   * @param error what is asked of it afterwards rejects with
+   */
+  async dispose(sequence: Sequence, error: StateError = new StateError("the state was disposed")): Promise<void> {
     const release = () => {
       if (sequence.released) return;
       sequence.released = true;
-      sequence.unusable = new StateError("the state was disposed");
+      sequence.unusable = error;
       this.#dropped.unregister(sequence);
       this.#release(sequence.runtimeState);
     };

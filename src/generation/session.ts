@@ -15,8 +15,7 @@ import type { Sequence } from "./sequence.js";
 export class Session {
   readonly #context: ModelContext;
   readonly #sequence: Sequence;
-  /** Ends what is in progress when the session is disposed of. */
-  readonly #ending = new AbortController();
+  #disposed: StateError | undefined;
   #busy = false;
 
   /** @internal */
@@ -40,12 +39,17 @@ export class Session {
     const tokens = this.#context.tokensOf(input);
     checkSignal(options.signal);
     checkFunction("onProgress", options.onProgress);
-    const { sequence, ending, release } = this.acquire();
+    const { signal, onProgress } = options;
+    signal?.throwIfAborted();
+    const { scheduler } = this.#context;
+    const { sequence, release } = this.acquire();
+    const cancel = () => scheduler.cancel(sequence, signal?.reason);
+    signal?.addEventListener("abort", cancel);
     try {
-      const signals = options.signal ? [options.signal, ending] : [ending];
-      await readTokens(this.#context.scheduler, sequence, tokens, signals, options.onProgress);
+      await readTokens(scheduler, sequence, tokens, onProgress);
       return tokens.length;
     } finally {
+      signal?.removeEventListener("abort", cancel);
       release();
     }
   }
@@ -79,8 +83,9 @@ export class Session {
 
   /** Ends what is in progress, with a StateError, and returns the state's memory. */
   dispose(): Promise<void> {
-    this.#ending.abort(new StateError("the session was disposed"));
-    return this.#context.sequences.dispose(this.#sequence);
+    this.#disposed ??= new StateError("the session was disposed");
+    this.#context.scheduler.cancel(this.#sequence, this.#disposed);
+    return this.#context.sequences.dispose(this.#sequence, this.#disposed);
   }
 
   [asyncDispose](): Promise<void> {
@@ -90,18 +95,16 @@ export class Session {
   /**
    * Takes the session for one piece of work, until `release` is called.
    *
-   * @returns the sequence, and a signal that is aborted when the session is disposed of
    * @throws RwkvError while another has it; StateError after dispose()
    * @internal
    */
-  acquire(): { sequence: Sequence; ending: AbortSignal; release: () => void } {
-    const { signal } = this.#ending;
-    signal.throwIfAborted();
+  acquire(): { sequence: Sequence; release: () => void } {
+    if (this.#disposed) throw this.#disposed;
     if (this.#busy) throw new RwkvError("the session is reading or generating; wait for that, or fork it");
     this.#busy = true;
     const release = () => {
       this.#busy = false;
     };
-    return { sequence: this.#sequence, ending: signal, release };
+    return { sequence: this.#sequence, release };
   }
 }

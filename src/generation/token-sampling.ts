@@ -44,9 +44,9 @@ export class TokenSampling {
    * Runs the token that waits, and samples the next one, which then waits in its place; a stop token does not, so that the
    * sequence continues from what is read next.
    *
-   * @throws a signal's reason; what a constraint throws; RwkvError where no token can be sampled
+   * @throws the reason for which it was cancelled; what a constraint throws; RwkvError where no token can be sampled
    */
-  async next(sequence: Sequence, signals: readonly AbortSignal[]): Promise<SampledToken> {
+  async next(sequence: Sequence): Promise<SampledToken> {
     const { changeLogits } = this.#options.constrain;
     const mask = this.#allowedTokens();
     const choice = this.#sampler.next(mask);
@@ -57,7 +57,6 @@ export class TokenSampling {
       sequence,
       tokens,
       logits: "last",
-      signals,
       ...(!changeLogits && { choice }),
       onRun: () => {
         sequence.pendingToken = undefined;
