@@ -21,7 +21,10 @@ export interface ModelOptions {
 export function addModelOptions(command: Command): Command {
   return command
     .option("-m, --model <path>", ".pth or .safetensors file, or a folder with one (default: the model in the package)")
-    .option("--tokenizer <path>", 'tokenizer.json, World vocabulary, or "bytes" (default: the one beside the model)')
+    .option(
+      "--tokenizer <path>",
+      'tokenizer.json, World vocabulary, folder with one, or "bytes" (default: the one beside the model)',
+    )
     .addOption(dtypeOption("type of the weights in memory (default: as stored)"))
     .addOption(
       new Option("--backend <name>", "where to compute (default: native, else wasm)").choices([

@@ -26,17 +26,23 @@ export function progressBar(label: string): ProgressBar {
     stream: process.stderr,
     clearOnComplete: true,
     hideCursor: true,
+    gracefulExit: false, // its handlers would take the first Ctrl-C or SIGTERM and let the program go on
   });
   let shown = false;
+  const restoreCursor = () => bar.stop();
   return {
     update(done, total) {
       if (!shown && (done >= total || performance.now() - started < 300)) return;
-      if (!shown) bar.start(total, done);
+      if (!shown) {
+        bar.start(total, done);
+        process.once("exit", restoreCursor);
+      }
       shown = true;
       bar.update(done);
     },
     stop() {
       if (shown) bar.stop();
+      process.off("exit", restoreCursor);
       shown = false;
     },
   };
