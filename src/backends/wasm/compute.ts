@@ -3,7 +3,7 @@
 import { checkKernelStack } from "./kernel-stack.js";
 import { control, type KernelExports, type WorkerMessage, type WorkerStart } from "./worker-protocol.js";
 
-/** Runs until something fails, and says what; a thread is otherwise ended from outside. */
+/** Runs until it is told to end, or something fails, and says what. */
 export async function compute(start: WorkerStart, say: (message: WorkerMessage) => void): Promise<void> {
   const { module, memory, thread, threads, stack } = start;
   try {
@@ -13,6 +13,7 @@ export async function compute(start: WorkerStart, say: (message: WorkerMessage) 
     say({ kind: "ready" });
     for (let generation = 0; ; generation++) {
       Atomics.wait(start.control, control.generation, generation);
+      if (Atomics.load(start.control, control.ended) === 1) return;
       kernels.run_pass(Atomics.load(start.control, control.pass) >>> 0, thread);
       checkKernelStack(memory, stack);
       if (Atomics.add(start.control, control.finished, 1) === threads - 1) say({ kind: "done" });

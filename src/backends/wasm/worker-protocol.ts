@@ -26,7 +26,9 @@ export const control = {
   pass: 1,
   /** Threads that have finished the pass. */
   finished: 2,
-  length: 3,
+  /** 1 when workers are to end: one that sleeps would be ended from outside only after seconds in a page. */
+  ended: 3,
+  length: 4,
 } as const;
 
 /** The kernels' exports. */

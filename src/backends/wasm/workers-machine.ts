@@ -106,8 +106,7 @@ class ComputeThreads {
         this.#waiting = { resolve, reject };
         Atomics.store(this.control, control.finished, 0);
         Atomics.store(this.control, control.pass, address);
-        Atomics.add(this.control, control.generation, 1);
-        Atomics.notify(this.control, control.generation);
+        this.#wake();
       });
     } finally {
       this.#waiting = undefined;
@@ -119,7 +118,15 @@ class ComputeThreads {
   async end(reason: string): Promise<void> {
     this.#failure ??= new BackendError(`wasm backend: ${reason}`);
     this.#waiting?.reject(this.#failure);
+    Atomics.store(this.control, control.ended, 1);
+    this.#wake();
     await Promise.all(this.#workers.map((worker) => worker.terminate()));
+  }
+
+  /** Wakes the workers that sleep between passes. */
+  #wake(): void {
+    Atomics.add(this.control, control.generation, 1);
+    Atomics.notify(this.control, control.generation);
   }
 
   /** A thread that fails leaves the others waiting for it, so all end. */
