@@ -1,18 +1,16 @@
 // Models on web servers, from Node; pages take the same way. Servers here are good, poor and broken.
 
-import { readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
-import { CheckpointError, load, type Model, openCheckpoint, writePth } from "rwkv";
+import { CheckpointError, load, type Model, openCheckpoint } from "rwkv";
 import { expect, test } from "vitest";
 import { fileSource } from "#platform/files";
-import { syntheticCheckpoint } from "#rwkv/bench/synthetic-checkpoint";
 import { readRange } from "#rwkv/checkpoints/byte-source";
-import { tensorPieces } from "#rwkv/checkpoints/read-tensor";
 import { httpSource } from "#rwkv/http/http-source";
 import { fileUrlIn, folderUrl, isFolderUrl, lastNameOf, resolveUrl } from "#rwkv/http/urls";
 import { serveFiles } from "./file-server.js";
-import { fixture, maxDifference, readFloats, readJson, temporaryFolder } from "./fixture-files.js";
+import { fixture, maxDifference, readFloats, readJson } from "./fixture-files.js";
+import { largeCheckpoint } from "./large-checkpoint.js";
 
 const { tokens } = readJson<{ tokens: number[] }>(fixture("tokens.json"));
 const odd = readFileSync(fixture("odd.pth"));
@@ -26,25 +24,8 @@ async function logitsOf(model: Model): Promise<Float32Array> {
   return logits!;
 }
 
-/** A .pth of about this many bytes. */
-async function largePth(layers: number, vocabulary: number): Promise<Buffer> {
-  const path = join(await temporaryFolder(), "large.pth");
-  const { tensors } = syntheticCheckpoint({ layers, width: 512, hidden: 2048, vocabulary }, "bf16");
-  await writePth(
-    path,
-    [...tensors.values()].map((tensor) => ({
-      name: tensor.name,
-      dtype: "bf16" as const,
-      shape: tensor.shape,
-      bytes: () => tensorPieces(tensor, "bf16"),
-    })),
-  );
-  expect(statSync(path).size).toBeGreaterThan(layers * 6_000_000);
-  return readFileSync(path);
-}
-
 test("a model of 86 MB is loaded with few requests, and each byte is sent once", async () => {
-  const bytes = await largePth(12, 2000);
+  const bytes = await largeCheckpoint();
   const server = await serveFiles({ "/large.pth": { bytes } });
   const seen: [number, number][] = [];
   const model = await load(`${server.url}large.pth`, { onProgress: (done, total) => void seen.push([done, total]) });

@@ -1,7 +1,7 @@
 // The package in a page that is served without COOP and COEP headers, which may not share memory with workers: kernels run on
 // the page's own thread. Run by vitest's browser project without isolation, in Chromium.
 
-import { load } from "rwkv";
+import { load, type Session } from "rwkv";
 import { expect, test } from "vitest";
 import { syntheticCheckpoint } from "#rwkv/bench/synthetic-checkpoint";
 import { loadCheckpoint } from "#rwkv/load";
@@ -33,5 +33,32 @@ test("a model of 12 layers of 512 loads and computes", async () => {
   const [logits] = await model.forward([{ state: model.createState(), tokens: [1, 2, 3], logits: "all" }]);
   expect(logits).toHaveLength(3 * 500);
   expect(logits!.every(Number.isFinite)).toBe(true);
+  await model.dispose();
+});
+
+test("a session is forked many times, and each fork goes its own way", async () => {
+  const model = await load();
+  const session = model.session();
+  await session.read("Once upon a time");
+  const forks: Session[] = [];
+  for (let i = 0; i < 200; i++) forks.push(await session.fork());
+  const options = { maxTokens: 5, temperature: 0 };
+  const [first, last, own] = [forks[0]!, forks[199]!, session].map((each) => each.generate(options).text());
+  expect(await last).toBe(await first);
+  expect(await own).toBe(await first);
+  await model.dispose();
+});
+
+test("the page keeps running between the tokens of a long text, and can abort it", async () => {
+  const model = await load();
+  const controller = new AbortController();
+  let timers = 0;
+  const timer = setInterval(() => {
+    if (++timers === 3) controller.abort();
+  }, 10);
+  const options = { maxTokens: 100_000, stopTokens: [], signal: controller.signal };
+  const { finishReason } = await model.generate("Once upon a time", options).result;
+  clearInterval(timer);
+  expect(finishReason).toBe("aborted");
   await model.dispose();
 });

@@ -57,6 +57,32 @@ test("a large file is read by ranges", async () => {
   await expect(source.readInto(source.size - 5, new Uint8Array(10))).rejects.toThrow("truncated or damaged");
 });
 
+test("blob: URLs and data: URLs, beside which nothing lies", async () => {
+  const bytes = new Uint8Array(await (await fetch(fixture("odd.pth"))).arrayBuffer());
+  const expected = await readFloats(fixture("odd.logits.f32"));
+  const blob = URL.createObjectURL(new Blob([bytes]));
+  const data = `data:application/octet-stream;base64,${btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(""))}`;
+  for (const url of [blob, data, new URL(blob)]) {
+    const model = await load(url);
+    const [logits] = await model.forward([{ state: model.createState(), tokens, logits: "all" }]);
+    expect(maxDifference(logits!, expected)).toBeLessThan(2e-5);
+    expect(() => model.tokenizer).toThrow("no tokenizer");
+    await model.dispose();
+  }
+  URL.revokeObjectURL(blob);
+  await expect(load(blob)).rejects.toThrow("cannot be fetched");
+});
+
+test("a URL with a query is cut where its path ends", async () => {
+  const embedded = new URL("../embedded/model.safetensors?download=true&sig=a/b", import.meta.url).href;
+  const model = await load(embedded);
+  expect(model.tokenizer.vocabularySize).toBe(2048);
+  await model.dispose();
+  const folder = await load(new URL("/embedded/", location.href));
+  expect(folder.tokenizer.vocabularySize).toBe(2048);
+  await folder.dispose();
+});
+
 test("what a page cannot do is an error that says so", async () => {
   await expect(load(fixture("odd.pth"), { backend: "native" })).rejects.toThrow("native backend cannot run in a page");
   await expect(openCheckpoint(fixture("no-such-file.pth"))).rejects.toThrow(/no such file|neither a PyTorch/);

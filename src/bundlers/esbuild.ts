@@ -3,12 +3,13 @@
 
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 
 /** What the plugin uses of esbuild's interface for plugins; the package does not depend on esbuild. */
 interface PluginBuild {
   onLoad(
     options: { filter: RegExp; namespace?: string },
-    callback: (args: { path: string }) => Promise<{ contents: string | Uint8Array; loader: "js" | "file" }>,
+    callback: (args: { path: string }) => Promise<{ contents: string | Uint8Array; loader: "js" | "file" } | undefined>,
   ): void;
   onResolve(
     options: { filter: RegExp },
@@ -28,8 +29,9 @@ interface PluginBuild {
 }
 
 const namespace = "rwkv-file";
-/** Files of the package that name others by URL. */
-const naming = /[\\/]rwkv[\\/]dist[\\/]platform[\\/]browser[\\/](files|compute-workers)\.js$/;
+/** Files of the package that name others by URL, and the folder that they are in. */
+const naming = /[\\/](files|compute-workers)\.js$/;
+const folder = fileURLToPath(new URL("../platform/browser", import.meta.url));
 const url = /new URL\("([^"]+)", import\.meta\.url\)/g;
 
 /**
@@ -44,6 +46,7 @@ export function rwkv(): { name: string; setup(build: PluginBuild): void } {
         throw new Error('rwkv: expected the format "esm", as other formats cannot tell where the bundle is');
       }
       build.onLoad({ filter: naming }, async ({ path }) => {
+        if (dirname(path) !== folder) return undefined;
         const imports: string[] = [];
         const source = await readFile(path, "utf8");
         const contents = source.replace(url, (_, file: string) => {

@@ -37,8 +37,17 @@ const files: Record<string, string> = {
     import { useModel } from "./use-model.js";
     useModel().then(postMessage, (error) => postMessage({ error: String(error?.stack ?? error) }));`,
   "main.js": `
+    import { load } from "rwkv";
     import { useModel } from "./use-model.js";
     globalThis.inPage = useModel;
+    globalThis.loadUrl = async (url) => {
+      const progress = [];
+      const model = await load(url, { onProgress: (done, total) => progress.push(done / total) });
+      const [logits] = await model.forward([{ state: model.createState(), tokens: [1, 2, 3] }]);
+      const { layers, threads } = model.info;
+      await model.dispose();
+      return { layers, threads, finite: logits.every(Number.isFinite), progress };
+    };
     globalThis.inWorker = () => new Promise((resolve, reject) => {
       const worker = new Worker(new URL("./in-worker.js", import.meta.url), { type: "module" });
       worker.onmessage = ({ data }) => resolve(data);

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import { createApplication, startViteServer, withEsbuild, withVite, withWebpack } from "../bundles/bundlers.js";
 import { chromiumArguments, chromiumPath, isolationHeaders } from "../chromium.js";
 import { type ServedFile, serveFiles } from "../file-server.js";
+import { largeCheckpoint } from "../large-checkpoint.js";
 
 let folder: string;
 let browser: Browser;
@@ -30,9 +31,9 @@ const types: Record<string, string> = {
   json: "application/json",
 };
 
-/** Serves a folder's files under a path, as a plain web server does. */
-async function serveFolder(path: string, headers: Record<string, string>) {
-  const served: Record<string, ServedFile> = {};
+/** Serves a folder's files under a path, and others, as a plain web server does. */
+async function serveFolder(path: string, headers: Record<string, string>, others: Record<string, ServedFile> = {}) {
+  const served = { ...others };
   for (const entry of await readdir(path, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue;
     const file = join(entry.parentPath, entry.name);
@@ -53,8 +54,7 @@ interface Outcome {
   error?: string;
 }
 
-/** Opens the application and uses the model in the page and in a worker of it. */
-async function use(url: string, isolated: boolean) {
+async function openPage(url: string) {
   const page = await browser.newPage();
   onTestFinished(() => page.close());
   const complaints: string[] = [];
@@ -64,12 +64,22 @@ async function use(url: string, isolated: boolean) {
   page.on("pageerror", (error) => void complaints.push(String(error)));
   await page.goto(url);
   await page.waitForFunction(() => "inPage" in globalThis);
+  return { page, complaints };
+}
+
+/** Opens the application and uses the model in the page and in a worker of it. */
+async function use(url: string, isolated: boolean) {
+  const { page, complaints } = await openPage(url);
   for (const where of ["inPage", "inWorker"] as const) {
     const call = (name: string) => (globalThis as unknown as Record<string, () => Promise<Outcome>>)[name]!();
     const outcome = await page.evaluate(call, where);
     expect(outcome).toMatchObject({ vocabulary: 2048, threads: isolated ? 2 : 1, isolated, warnings: [] });
     expect(outcome.text.length).toBeGreaterThan(20);
     expect(outcome.same).toBe(outcome.text);
+    // What is left is the worker that the application started.
+    await expect
+      .poll(() => page.workers().length, { timeout: 10_000 })
+      .toBeLessThanOrEqual(where === "inWorker" ? 1 : 0);
   }
   expect(complaints).toEqual([]);
 }
@@ -91,6 +101,21 @@ describe.skipIf(!chromiumPath).each([
   test.each(kinds)("in a page that is %s", async (kind, headers) => {
     const server = await serveFolder(output(), headers);
     await use(`${server.url}below/index.html`, kind === "isolated");
+  });
+
+  test.each(kinds)("a model of 86 MB from a web server, in a page that is %s", async (kind, headers) => {
+    const bytes = await largeCheckpoint();
+    const server = await serveFolder(output(), headers, { "/models/large.pth": { bytes, headers } });
+    const { page } = await openPage(`${server.url}below/index.html`);
+    const outcome = await page.evaluate(
+      (url) => (globalThis as unknown as { loadUrl(url: string): Promise<{ progress: number[] }> }).loadUrl(url),
+      "../models/large.pth",
+    );
+    expect(outcome).toMatchObject({ layers: 12, finite: true });
+    expect(outcome).toHaveProperty("threads", kind === "isolated" ? expect.any(Number) : 1);
+    expect(outcome.progress.length).toBeGreaterThan(20);
+    expect(outcome.progress.at(-1)).toBe(1);
+    expect(server.requests.filter((line) => line.includes("large.pth")).length).toBeLessThanOrEqual(20);
   });
 });
 
