@@ -122,6 +122,15 @@ test("inspect names the row of a value that is not a number", async () => {
   expect((await inspect(path)).warnings).toEqual([
     "tensor emb.weight has 1 value that is NaN or infinite, the first in row 5",
   ]);
+  // In blocks it makes its block's scale NaN.
+  const head = await rewrite(odd, join(await temporaryFolder(), "head.pth"), (tensors) =>
+    tensors.map((t) => (t.name === "head.weight" ? floats(t.name, t.shape, values) : t)),
+  );
+  const blocks = join(await temporaryFolder(), "blocks.safetensors");
+  await convert(head, blocks, { dtype: "q4" });
+  expect((await inspect(blocks)).warnings).toEqual([
+    "tensor head.weight has 1 block that is NaN or infinite, the first in row 5",
+  ]);
 });
 
 describe("values that are too large for a type", () => {

@@ -37,12 +37,28 @@ test.each(["q8", "q4"] as const)("weights are quantized in the page: %s", async 
 test("a file that the user picked, and bytes, are as good as a URL", async () => {
   const bytes = new Uint8Array(await (await fetch(fixture("odd-bf16.pth"))).arrayBuffer());
   const expected = await readFloats(fixture("odd-bf16.logits.f32"));
-  for (const input of [new File([bytes], "odd.pth"), new Blob([bytes]), bytes, fixture("odd-bf16.pth")]) {
+  const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
+  shared.set(bytes);
+  const url = fixture("odd-bf16.pth");
+  const frame = document.body.appendChild(document.createElement("iframe"));
+  const { URL: UrlOfFrame, ArrayBuffer: BufferOfFrame } = frame.contentWindow as unknown as typeof globalThis;
+  const ofFrame = new BufferOfFrame(bytes.length);
+  new Uint8Array(ofFrame).set(bytes);
+  const whole = [new File([bytes], "odd.pth"), new Blob([bytes]), bytes, bytes.buffer, shared, shared.buffer, ofFrame];
+  for (const input of [...whole, url, new URL(url), new UrlOfFrame(url)]) {
     const model = await load(input);
     const [logits] = await model.forward([{ state: model.createState(), tokens, logits: "all" }]);
     expect(maxDifference(logits!, expected)).toBeLessThan(2e-5);
     await model.dispose();
   }
+  frame.remove();
+});
+
+test("a file that was damaged on its way is refused", async () => {
+  const bytes = new Uint8Array(await (await fetch(fixture("odd.pth"))).arrayBuffer());
+  const checkpoint = await openCheckpoint(bytes);
+  bytes[checkpoint.tensors.get("head.weight")!.offset + 82]! ^= 1;
+  await expect(load(bytes)).rejects.toThrow("tensor head.weight: its bytes do not match their checksum");
 });
 
 test("a large file is read by ranges", async () => {

@@ -4,13 +4,14 @@
 import type { Command } from "commander";
 import { byteLengthOf, type Checkpoint, type Metadata, type StoredTensor } from "../checkpoints/checkpoint.js";
 import { checksummedRanges, matchesChecksum } from "../checkpoints/checksums.js";
+import { examineTensor } from "../checkpoints/examine-tensor.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
-import { tensorPieces } from "../checkpoints/read-tensor.js";
-import { type DType, elementCount } from "../dtypes.js";
+import { type DType, elementCount, isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { isHttpUrl } from "../http/urls.js";
 import type { ModelSize } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
+import { groupOutputs } from "../quantization/blocks.js";
 import { formatBytes, note, progressBar } from "./terminal.js";
 
 /** Above this size checksums are not compared, and only the beginning of every tensor is looked at. */
@@ -125,16 +126,17 @@ function recognise(checkpoint: Checkpoint): ({ version: string } & ModelSize) | 
 async function suspiciousValues(tensors: readonly StoredTensor[], total: number): Promise<string[]> {
   const warnings: string[] = [];
   const zeros: string[] = [];
+  const isSampled = total > fullCheckLimit;
   const bar = progressBar("checking values");
   let done = 0;
   for (const tensor of tensors) {
-    const part = total > fullCheckLimit ? beginningOf(tensor) : withoutChecksum(tensor);
-    const { invalid, firstInvalid, allZero } = await examine(part);
+    const { invalid, firstInvalid, allZero } = await examineTensor(isSampled ? beginningOf(tensor) : tensor);
     if (invalid > 0) {
-      const row = tensor.shape.length === 2 ? Math.floor(firstInvalid / (tensor.shape[1] as number)) : undefined;
+      const what = isBlockType(tensor.dtype) ? "block" : "value";
+      const where = tensor.shape.length === 2 && !isSampled ? `in row ${firstInvalid}` : `at ${firstInvalid}`;
       warnings.push(
-        `tensor ${tensor.name} has ${total > fullCheckLimit ? "at least " : ""}${invalid} value${invalid === 1 ? "" : "s"} ` +
-          `that ${invalid === 1 ? "is" : "are"} NaN or infinite, the first ${row === undefined ? `at ${firstInvalid}` : `in row ${row}`}`,
+        `tensor ${tensor.name} has ${isSampled ? "at least " : ""}${invalid} ${what}${invalid === 1 ? "" : "s"} ` +
+          `that ${invalid === 1 ? "is" : "are"} NaN or infinite, the first ${where}`,
       );
     }
     if (allZero && tensor.shape.length === 2) zeros.push(tensor.name);
@@ -152,52 +154,11 @@ async function suspiciousValues(tensors: readonly StoredTensor[], total: number)
   return warnings;
 }
 
-/** So that damage, which is reported by itself, does not end the examination of values. */
-function withoutChecksum({ checksum: _, ...tensor }: StoredTensor): StoredTensor {
-  return tensor;
-}
-
+/** The first elements of a tensor; of a matrix in blocks its first sixteen rows, which lie together. */
 function beginningOf(tensor: StoredTensor): StoredTensor {
-  const width = tensor.shape.at(-1) ?? 1;
-  return {
-    ...withoutChecksum(tensor),
-    shape: [Math.min(width, sampledElements)],
-    strides: [tensor.strides.at(-1) ?? 1],
-  };
-}
-
-async function examine(tensor: StoredTensor): Promise<{ invalid: number; firstInvalid: number; allZero: boolean }> {
-  const result = { invalid: 0, firstInvalid: -1, allZero: byteLengthOf(tensor) > 0 };
-  const isInvalid = invalidTest(tensor.dtype);
-  let before = 0;
-  for await (const piece of tensorPieces(tensor, tensor.dtype)) {
-    result.allZero &&= piece.every((byte) => byte === 0);
-    if (!isInvalid) continue;
-    const view = new DataView(piece.buffer, piece.byteOffset, piece.byteLength);
-    const count = piece.byteLength / isInvalid.size;
-    for (let i = 0; i < count; i++) {
-      if (!isInvalid.test(view, i * isInvalid.size)) continue;
-      if (result.invalid++ === 0) result.firstInvalid = before + i;
-    }
-    before += count;
-  }
-  return result;
-}
-
-/** How to tell a value that is NaN or infinite: all bits of its exponent are set. */
-function invalidTest(dtype: DType): { size: number; test: (view: DataView, at: number) => boolean } | undefined {
-  switch (dtype) {
-    case "f64":
-      return { size: 8, test: (view, at) => !Number.isFinite(view.getFloat64(at, true)) };
-    case "f32":
-      return { size: 4, test: (view, at) => (view.getUint32(at, true) & 0x7f800000) === 0x7f800000 };
-    case "f16":
-      return { size: 2, test: (view, at) => (view.getUint16(at, true) & 0x7c00) === 0x7c00 };
-    case "bf16":
-      return { size: 2, test: (view, at) => (view.getUint16(at, true) & 0x7f80) === 0x7f80 };
-    default:
-      return undefined;
-  }
+  const { dtype, shape, strides } = tensor;
+  if (isBlockType(dtype)) return { ...tensor, shape: [Math.min(groupOutputs, shape[0] as number), shape[1] as number] };
+  return { ...tensor, shape: [Math.min(shape.at(-1) ?? 1, sampledElements)], strides: [strides.at(-1) ?? 1] };
 }
 
 function describeIntact(intact: boolean | null): string {

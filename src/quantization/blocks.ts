@@ -182,17 +182,25 @@ function scaleBits(scale: number): number {
 }
 
 /**
- * How many blocks of a matrix have the largest scale that there is: their weights were too large, and are not what they were.
+ * Visits the scales of all blocks.
  *
  * @param bytes of whole groups
+ * @param visit is given the bits of a scale and the output within its group that it belongs to
  */
-export function clampedBlocks(bytes: Uint8Array, dtype: BlockType): number {
+export function visitScales(bytes: Uint8Array, dtype: BlockType, visit: (bits: number, output: number) => void): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const pairBytes = scaleBytes + 2 * blockBytes[dtype];
-  let count = 0;
   for (let pair = 0; pair < bytes.length; pair += pairBytes) {
-    for (let at = pair; at < pair + scaleBytes; at += 2) if ((view.getUint16(at, true) & 0x7fff) === 0x7bff) count++;
+    for (let i = 0; i < 2 * groupOutputs; i++) visit(view.getUint16(pair + 2 * i, true), i % groupOutputs);
   }
+}
+
+/** How many blocks have the largest scale that there is: their weights were too large, and are not what they were. */
+export function clampedBlocks(bytes: Uint8Array, dtype: BlockType): number {
+  let count = 0;
+  visitScales(bytes, dtype, (bits) => {
+    if ((bits & 0x7fff) === 0x7bff) count++;
+  });
   return count;
 }
 

@@ -1,0 +1,73 @@
+// Looks at the values of a stored tensor for signs of damage: NaN, infinities, nothing but zeros.
+
+import { type DType, isBlockType } from "../dtypes.js";
+import { groupOutputs, groupSize, visitScales } from "../quantization/blocks.js";
+import { byteLengthOf, type StoredTensor } from "./checkpoint.js";
+import { tensorPieces } from "./read-tensor.js";
+
+/** What was found in a tensor. */
+export interface Examination {
+  /** Values that are NaN or infinite; of a matrix in blocks the blocks with such a scale. */
+  readonly invalid: number;
+  /** Where the first of them is: the row of a matrix, the element of anything else. */
+  readonly firstInvalid: number;
+  /** Whether there is nothing but zeros. */
+  readonly allZero: boolean;
+}
+
+/** Examines all of a tensor. Its bytes are not compared with a checksum, so that damage does not end the examination. */
+export async function examineTensor({ checksum: _, ...tensor }: StoredTensor): Promise<Examination> {
+  if (isBlockType(tensor.dtype)) return examineBlocks(tensor);
+  const width = tensor.shape.length === 2 ? (tensor.shape[1] as number) : 1;
+  const isInvalid = invalidTest(tensor.dtype);
+  let [invalid, firstInvalid, allZero, before] = [0, 0, byteLengthOf(tensor) > 0, 0];
+  for await (const piece of tensorPieces(tensor, tensor.dtype)) {
+    allZero &&= piece.every((byte) => byte === 0);
+    if (!isInvalid) continue;
+    const view = new DataView(piece.buffer, piece.byteOffset, piece.byteLength);
+    const count = piece.byteLength / isInvalid.size;
+    for (let i = 0; i < count; i++) {
+      if (!isInvalid.test(view, i * isInvalid.size)) continue;
+      if (invalid++ === 0) firstInvalid = Math.floor((before + i) / width);
+    }
+    before += count;
+  }
+  return { invalid, firstInvalid, allZero };
+}
+
+async function examineBlocks(tensor: StoredTensor): Promise<Examination> {
+  const { dtype, shape, source, offset } = tensor;
+  const [outputs, inputs] = shape as [number, number];
+  let [invalid, firstInvalid, allZero] = [0, 0, byteLengthOf(tensor) > 0];
+  if (!isBlockType(dtype)) return { invalid, firstInvalid, allZero };
+  const group = new Uint8Array(groupSize(dtype, inputs));
+  for (let row = 0; row < outputs; row += groupOutputs) {
+    await source.readInto(offset + (row / groupOutputs) * group.length, group);
+    allZero &&= group.every((byte) => byte === 0);
+    const before = invalid;
+    let firstOutput = groupOutputs;
+    visitScales(group, dtype, (bits, output) => {
+      if ((bits & 0x7c00) !== 0x7c00) return;
+      invalid++;
+      firstOutput = Math.min(firstOutput, output);
+    });
+    if (before === 0 && invalid > 0) firstInvalid = row + firstOutput;
+  }
+  return { invalid, firstInvalid, allZero };
+}
+
+/** How to tell a value that is NaN or infinite: all bits of its exponent are set. */
+function invalidTest(dtype: DType): { size: number; test: (view: DataView, at: number) => boolean } | undefined {
+  switch (dtype) {
+    case "f64":
+      return { size: 8, test: (view, at) => !Number.isFinite(view.getFloat64(at, true)) };
+    case "f32":
+      return { size: 4, test: (view, at) => (view.getUint32(at, true) & 0x7f800000) === 0x7f800000 };
+    case "f16":
+      return { size: 2, test: (view, at) => (view.getUint16(at, true) & 0x7c00) === 0x7c00 };
+    case "bf16":
+      return { size: 2, test: (view, at) => (view.getUint16(at, true) & 0x7f80) === 0x7f80 };
+    default:
+      return undefined;
+  }
+}
