@@ -188,7 +188,7 @@ export function torchGlobals(file: string): Map<string, PickleGlobal> {
 
 const dtypeOfClass = new WeakMap<object, ElementType>();
 
-/** A storage class stands in persistent ids as a value; a state dict never calls it. */
+/** A storage class is a value in persistent ids; a state dict never calls it. */
 function storageClass(file: string, name: string, dtype: ElementType): PickleGlobal {
   const global: PickleGlobal = () => {
     throw new CheckpointError(file, `pickle: torch.${name} is called, which no state dict needs`);

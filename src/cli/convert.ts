@@ -141,16 +141,18 @@ function outputsOf(
 
 /** A machine to quantize on, started when it is first needed: native, or WebAssembly where there is no compiler. */
 class QuantizingMachine {
-  #started: { machine: KernelMachine; quantizer: Quantizer; room?: { address: number; bytes: Uint8Array } } | undefined;
+  #started:
+    | { machine: KernelMachine; quantizer: Quantizer; staging?: { address: number; bytes: Uint8Array } }
+    | undefined;
 
   async *blocksOf(tensor: StoredTensor, dtype: BlockType): AsyncGenerator<Uint8Array, void, void> {
     this.#started ??= await startQuantizer();
     const size = byteLengthOf({ dtype, shape: tensor.shape });
-    let { room } = this.#started;
-    if (!room || room.bytes.length < size) room = this.#started.machine.allocate(size);
-    this.#started.room = room;
-    await this.#started.quantizer.quantize(tensor, dtype, room.address);
-    const blocks = room.bytes.subarray(0, size);
+    let { staging } = this.#started;
+    if (!staging || staging.bytes.length < size) staging = this.#started.machine.allocate(size);
+    this.#started.staging = staging;
+    await this.#started.quantizer.quantize(tensor, dtype, staging.address);
+    const blocks = staging.bytes.subarray(0, size);
     const clamped = clampedBlocks(blocks, dtype);
     if (clamped > 0) {
       throw new CheckpointError(

@@ -1,5 +1,5 @@
 // Matrices in blocks of integers with a scale: the numbers of ggml's Q8_0 and Q4_0, laid out as kernels/quantized.h says. This
-// is the plain form that kernels/quantize.c is tested against; both choose the same integers and scales, to the bit.
+// is the plain form that kernels/quantize_weights.c is tested against; both choose the same integers and scales, to the bit.
 
 import { type BlockType, float16Bits, float16Value } from "../dtypes.js";
 
@@ -130,8 +130,8 @@ const largestWhole = 32767;
 
 /**
  * Of several scales around ggml's (which makes the largest magnitude -8) the one that leaves the least sum of squared errors
- * when the scale is then chosen by least squares, sum of w q / sum of q². w stands here as integers of 16 bits, of which the
- * largest magnitude is 32767: sums of them are exact in float32, in which the rest is calculated.
+ * when the scale is then chosen by least squares, sum of w q / sum of q². w is represented by integers of 16 bits, of
+ * which the largest magnitude is 32767: sums of them are exact in float32, in which the rest is calculated.
  */
 function quantizeQ4(w: Float32Array): Block {
   const extreme = extremeOf(w);

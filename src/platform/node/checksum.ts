@@ -1,3 +1,3 @@
-// CRC-32, as Node has it: six times the speed of a table in JavaScript. src/platform/browser/checksum.ts stands for it in pages.
+// CRC-32, as Node has it: six times the speed of a table in JavaScript. Pages have src/platform/browser/checksum.ts instead.
 
 export { crc32 } from "node:zlib";

@@ -1,4 +1,4 @@
-// A file that appears under its name only when it is complete. src/platform/browser/file-writer.ts stands for it in pages.
+// A file that appears under its name only when it is complete. Pages have src/platform/browser/file-writer.ts instead.
 
 import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
