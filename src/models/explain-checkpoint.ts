@@ -55,7 +55,7 @@ export function describeUnknown(names: readonly string[], runnable: readonly str
 /** A remark for errors about a file that is, by its name, one of several. */
 export function describeShard(checkpoint: Checkpoint): string {
   const files = new Set([...checkpoint.tensors.values()].map(({ source }) => source.name));
-  const [, number, count] = /-(\d+)-of-(\d+)\.\w+$/.exec([...files][0] ?? "") ?? [];
+  const [, number, count] = /-(\d+)-of-(\d+)\.\w+(?:\?.*)?$/.exec([...files][0] ?? "") ?? [];
   if (files.size !== 1 || Number(count ?? 1) < 2) return "";
   return ` (by its name the file is shard ${Number(number)} of ${Number(count)}; open the index of all, which ends in .index.json)`;
 }

@@ -64,7 +64,7 @@ export class Quantizer {
     return this.#staging;
   }
 
-  /** The record is that of kernels/quantize.c. */
+  /** The record is that of kernels/quantize_weights.c. */
   #run(
     from: { address: number; dtype: FloatType; outputs: number; inputs: number },
     to: { address: number; dtype: BlockType },
