@@ -9,6 +9,7 @@ import { type CheckpointInput, isPath } from "./checkpoints/checkpoint-input.js"
 import { openCheckpoint } from "./checkpoints/open-checkpoint.js";
 import { elementCount, type WeightDType, weightDTypes } from "./dtypes.js";
 import { BackendError, OptionError, TokenizerError } from "./errors.js";
+import { checkFunction } from "./generation/generation-options.js";
 import { Model, type ModelLimits } from "./generation/model.js";
 import { LoadingProgress } from "./loading-progress.js";
 import { fingerprintOf } from "./models/fingerprint.js";
@@ -50,9 +51,10 @@ const maxThreads = 256;
  *   until the model is loaded; the embedded model by default
  * @throws CheckpointError, TokenizerError, BackendError, OptionError
  */
-export async function load(input: CheckpointInput = embeddedModel, options: LoadOptions = {}): Promise<Model> {
+export async function load(input: CheckpointInput = embeddedModel, givenOptions: LoadOptions = {}): Promise<Model> {
   const started = performance.now();
-  checkOptions(options);
+  checkOptions(givenOptions);
+  const options = { ...givenOptions }; // what happens to them while the file is opened does not matter
   if (!options.backend || options.backend === "native") nativeBackend?.prepare?.();
   const progress = options.onProgress && new LoadingProgress(options.onProgress);
   const checkpoint = await openCheckpoint(input, (file, done, total) => progress?.downloaded(file, done, total));
@@ -162,7 +164,14 @@ async function findTokenizer(
 }
 
 function checkOptions(options: LoadOptions): void {
-  const { dtype, backend, threads, limits = {} } = options;
+  if (typeof options !== "object" || options === null) throw new OptionError("options", options, "an object");
+  const { dtype, backend, threads, tokenizer, onProgress, onWarning, limits = {} } = options;
+  checkFunction("onProgress", onProgress);
+  checkFunction("onWarning", onWarning);
+  const hasTokens = typeof tokenizer === "object" && tokenizer !== null && "vocabularySize" in tokenizer;
+  if (tokenizer !== undefined && typeof tokenizer !== "string" && !hasTokens) {
+    throw new OptionError("tokenizer", tokenizer, 'a path, "bytes", or a tokenizer');
+  }
   if (typeof limits !== "object" || limits === null) throw new OptionError("limits", limits, "an object");
   for (const name of ["states", "waiting"] as const) {
     const limit = limits[name];

@@ -184,6 +184,31 @@ test("what cannot be run is refused by name, by a rejection", async () => {
   await refused([]).toThrow("the model was disposed");
 });
 
+test.each([
+  [{ dtype: "f64" }, "option dtype: expected f32, f16, bf16, q8, q4"],
+  [{ backend: "cuda" }, "option backend: expected native, wasm, reference"],
+  [{ backend: "toString" }, "option backend"],
+  [{ threads: 0 }, "option threads"],
+  [{ threads: "2" }, "option threads"],
+  [{ tokenizer: 20 }, "option tokenizer"],
+  [{ tokenizer: null }, "option tokenizer"],
+  [{ onProgress: 1 }, "option onProgress: expected a function"],
+  [{ onWarning: {} }, "option onWarning: expected a function"],
+  [{ limits: { waiting: -1 } }, "option limits.waiting"],
+  [null, "option options: expected an object"],
+])("load refuses %o", async (options, message) => {
+  await expect(load(fixture("odd.pth"), options as never)).rejects.toThrow(message);
+});
+
+test("what happens to the options of load after the call does not matter", async () => {
+  const options: { dtype: "q8" | "f32"; threads: number } = { dtype: "q8", threads: 1 };
+  const loading = load(fixture("odd.pth"), options);
+  Object.assign(options, { dtype: "f32", threads: 99 });
+  const model = await loading;
+  expect(model.info).toMatchObject({ dtype: "q8", threads: 1 });
+  await model.dispose();
+});
+
 test("more logits than an array can hold are an error that says how many can be had", async () => {
   const model = await load(fixture("odd.pth"), { backend: fastest });
   const tokens = new Uint8Array(40_000_000);
