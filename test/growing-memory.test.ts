@@ -3,10 +3,14 @@
 
 import { expect, test } from "vitest";
 import { openKernelRuntime } from "#rwkv/backends/kernel/kernel-runtime";
+import { openKernelTraining } from "#rwkv/backends/kernel/kernel-training";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
+import { openReferenceTraining } from "#rwkv/backends/reference/reference-training";
+import type { TrainingRuntime } from "#rwkv/backends/training";
 import { createWasmMachine } from "#rwkv/backends/wasm/wasm";
 import { syntheticCheckpoint } from "#rwkv/bench/synthetic-checkpoint";
 import { bindModel } from "#rwkv/models/versions";
+import { trainableModel } from "#rwkv/training/trainable-model";
 import { maxDifference } from "./environment.js";
 
 const sizes = [
@@ -63,4 +67,26 @@ test("a choice with more adjustments than there was memory for", async () => {
   const result = await runtime.run([{ state: runtime.createState(), tokens, logits: "last", choice }]);
   expect(result.tokens).toEqual([19_999]);
   await runtime.dispose();
+});
+
+test("a model of 24 layers is trained while states are created in between", async () => {
+  const { graph, tensors } = bindModel(syntheticCheckpoint(sizes[0]!, "f32"));
+  const model = trainableModel(graph, tensors, { weights: graph.weights, logitPenalty: 0 });
+  const options = { threads: 1, maxTokens: 16, maxSegments: 2 };
+  const betas = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8 };
+  const settings = { ...betas, learningRate: 1e-2, weightDecay: 0, maxGradientNorm: 1 };
+  const lossesOf = async (runtime: TrainingRuntime) => {
+    const losses: number[] = [];
+    for (let step = 1; step <= 3; step++) {
+      const [state, nextState] = Array.from({ length: 100 }, () => runtime.createState());
+      const segment = { state: state!, nextState: nextState!, tokens, targets: [...tokens.slice(1), 7] };
+      losses.push(...(await runtime.step([segment], { ...settings, step }, step)).losses);
+    }
+    await runtime.dispose();
+    return losses;
+  };
+  const found = await lossesOf(await openKernelTraining(await createWasmMachine(1, false), model, options));
+  const expected = await lossesOf(await openReferenceTraining(model, options));
+  expect(found).toHaveLength(3 * tokens.length);
+  expect(maxDifference(found, expected)).toBeLessThan(1e-3);
 });
