@@ -126,3 +126,15 @@ describe.skipIf(!chromiumPath).each(["Vite 7", "Vite 8"] as const)("the developm
     await use(url, kind === "isolated");
   });
 });
+
+test.skipIf(!chromiumPath)("an isolated page that may not start workers computes by itself, and says why", async () => {
+  const output = join(folder, "out-without-workers");
+  await withEsbuild(folder, output);
+  const policy = "script-src 'self' 'wasm-unsafe-eval'; worker-src 'none'";
+  const server = await serveFolder(output, { ...isolationHeaders, "content-security-policy": policy });
+  const { page } = await openPage(`${server.url}below/index.html`);
+  const outcome = await page.evaluate(() => (globalThis as unknown as { inPage(): Promise<Outcome> }).inPage());
+  expect(outcome).toMatchObject({ isolated: true, threads: 1, vocabulary: 2048 });
+  expect(outcome.text.length).toBeGreaterThan(20);
+  expect(outcome.warnings.join()).toMatch(/a compute thread failed \(.+\); computing on the calling thread/);
+});
