@@ -15,7 +15,7 @@ if (!chromiumPath) {
 }
 
 const testFiles = (...names: string[]) => names.map((name) => `test/${name}.test.ts`);
-const pageTests = testFiles("kernels", "choice-kernels", "forward", "gradients", "growing-memory", "page");
+const pageTests = testFiles("kernels", "choice-kernels", "indices", "forward", "gradients", "growing-memory", "page");
 const plainPageTests = testFiles("growing-memory", "page-not-isolated");
 const emulatedTests = testFiles("kernels", "quantization", "pytorch-operations");
 

@@ -36,6 +36,12 @@ static int populate(const volatile uint8_t* bytes, uint64_t size) {
   return 1;
 }
 
+// Reading ahead a file that memory cannot hold would drive out what was read before.
+static int fits_memory(uint64_t size) {
+  long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  return pages > 0 && page > 0 && size <= (uint64_t)pages * (uint64_t)page / 2;
+}
+
 // Takes the faults of the whole file ahead of those who compute with it.
 static void* read_ahead(void* argument) {
   struct mapping* mapping = argument;
@@ -59,6 +65,7 @@ struct mapping* mapping_create(int file, uint64_t size) {
     free(mapping);
     return NULL;
   }
+  if (!fits_memory(size)) return mapping;
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &before);
