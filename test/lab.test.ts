@@ -14,6 +14,8 @@ import { fixture, temporaryFolder } from "./fixture-files.js";
 
 const program = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 /** Tokens 1 to 6 of the fixture's 33. */
+/** Bytes, of which the model knows the first. */
+const tokenizer = { ...byteTokenizer(), vocabularySize: 33 };
 const text = "\u0001\u0002\u0003\u0004\u0005\u0006";
 
 test("the weights of wkv are those of equation 16", () => {
@@ -36,7 +38,7 @@ test("keys of a hundred do not overflow the weights", () => {
 });
 
 test("a text is explained by the model's own values", async () => {
-  const explanation = await explain(fixture("odd.pth"), text, byteTokenizer());
+  const explanation = await explain(fixture("odd.pth"), text, tokenizer);
   expect(explanation.tokens.map(({ id }) => id)).toEqual([1, 2, 3, 4, 5, 6]);
   expect(explanation.layers.length).toBe(2);
   const model = await load(fixture("odd.pth"));
@@ -68,12 +70,12 @@ test("a text is explained by the model's own values", async () => {
 });
 
 test("texts that cannot be shown are refused", async () => {
-  await expect(explain(fixture("odd.pth"), "", byteTokenizer())).rejects.toThrow("expected 1 to 64 tokens, found 0");
-  await expect(explain(fixture("odd.pth"), "a".repeat(65), byteTokenizer())).rejects.toThrow("found 65");
+  await expect(explain(fixture("odd.pth"), "", tokenizer)).rejects.toThrow("expected 1 to 64 tokens, found 0");
+  await expect(explain(fixture("odd.pth"), "a".repeat(65), tokenizer)).rejects.toThrow("found 65");
 });
 
 test("the page stands alone, and does not run what a text says", async () => {
-  const explanation = await explain(fixture("odd.pth"), text, byteTokenizer());
+  const explanation = await explain(fixture("odd.pth"), text, tokenizer);
   const page = await explainReport({ ...explanation, prompt: "<script>alert(1)</script>" });
   expect(page).toContain("&lt;script&gt;");
   expect(page).not.toMatch(/<script|<link|src=|https?:\/\/(?!www\.w3\.org)/);
