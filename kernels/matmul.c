@@ -3,16 +3,12 @@
 
 #include "matmul.h"
 
+#include "matmul_floats.c"
 #include "matmul_panel.c"
 #include "matmul_quantized.c"
-#include "matmul_tile.c"
-#include "matmul_vector.c"
 
 // Threads' shares are whole cache lines of outputs, so that none is written by two of them; and whole groups of quantized ones.
 enum { output_grain = 16 };
-
-// From how many rows on filling panels pays.
-enum { panel_rows_from = 16 };
 
 static inline vfloat activate(uint32_t activation, vfloat x) {
   switch (activation) {
@@ -40,34 +36,16 @@ static void finish_outputs(const struct record* record, struct range outputs, st
   }
 }
 
-// Many rows: shared among threads where there are more of them than outputs, as in training; else each weight is read by one.
-static void multiply_many(const struct record* record, uint32_t rows, uint32_t thread, uint32_t threads) {
-  struct product product = {
-      .left = {.floats = floats(record->address[1]), .outer = record->inputs, .inner = 1},
-      .right = {.weights = (const void*)(uintptr_t)record->address[0], .dtype = record->dtype, .outer = record->inputs, .inner = 1},
-      .out = floats(record->address[4]),
-      .rows = rows,
-      .columns = record->width,
-      .inner = record->inputs,
-  };
-  struct range some = {0, rows}, outputs = {0, record->width};
-  if (rows > record->width) some = share_of(rows, panel_rows, thread, threads);
-  else outputs = share_of(record->width, output_grain, thread, threads);
-  if (some.begin == some.end || outputs.begin == outputs.end) return;
-  multiply_part(&product, some, outputs);
-  finish_outputs(record, outputs, some);
-}
-
 // out[t][o] = activation(sum over i of weight[o][i] * x[t][i]) * multiplier[t][o] + addend[t][o]
 //   address: weight [width, inputs] of dtype, x [rows, inputs] (for quantized weights the output of
 //     quantize_rows_forward), multiplier, addend [rows, width] or 0, out [rows, width]
 static void matmul_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
-  uint32_t rows = row_count(pass, record);
-  if (rows >= panel_rows_from && record->dtype < DTYPE_Q8) return multiply_many(record, rows, thread, pass->thread_count);
-  struct range outputs = share_of(record->width, output_grain, thread, pass->thread_count);
-  if (rows == 0 || outputs.begin == outputs.end) return;
-  if (record->dtype >= DTYPE_Q8) multiply_quantized(record, outputs, rows);
-  else if (rows == 1) multiply_vector(record, outputs);
-  else multiply_tiles(record, outputs, rows);
-  finish_outputs(record, outputs, (struct range){0, rows});
+  struct range rows = {0, row_count(pass, record)}, outputs = {0, record->width};
+  // Where there are more rows than outputs, as in training, threads share the rows; else each weight is read by one thread.
+  if (rows.end > record->width && record->dtype < DTYPE_Q8) rows = share_of(rows.end, 1, thread, pass->thread_count);
+  else outputs = share_of(record->width, output_grain, thread, pass->thread_count);
+  if (rows.begin == rows.end || outputs.begin == outputs.end) return;
+  if (record->dtype >= DTYPE_Q8) multiply_quantized(record, outputs, rows.end);
+  else multiply_floats(record, outputs, rows);
+  finish_outputs(record, outputs, rows);
 }

@@ -31,6 +31,13 @@ typedef int32_t vint __attribute__((vector_size(4 * LANES)));
 typedef uint32_t vuint __attribute__((vector_size(4 * LANES)));
 typedef uint16_t vhalf __attribute__((vector_size(2 * LANES)));
 
+// Lanes of two vectors by their numbers.
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
+#endif
+
 static inline vfloat splat(float x) { return x - (vfloat){0}; }
 
 // a * b + c, in one rounding where the machine has an instruction for it.
@@ -178,6 +185,28 @@ static inline float sum(vfloat v) {
     for (int i = 0; i < half; i++) part[i] += part[i + half];
   }
   return part[0];
+#endif
+}
+
+// The sums of four vectors; their order of additions is the same for each, and not that of sum.
+static inline void sums_of_four(const vfloat v[4], float result[4]) {
+#if LANES == 16 && defined(__AVX512F__)
+  __m256 halves[4];
+  for (int i = 0; i < 4; i++) {
+    halves[i] = _mm256_add_ps(_mm512_castps512_ps256((__m512)v[i]), _mm512_extractf32x8_ps((__m512)v[i], 1));
+  }
+  __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(halves[0], halves[1]), _mm256_hadd_ps(halves[2], halves[3]));
+  _mm_storeu_ps(result, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
+#elif LANES == 8 && defined(__AVX2__)
+  __m256 all = _mm256_hadd_ps(_mm256_hadd_ps((__m256)v[0], (__m256)v[1]), _mm256_hadd_ps((__m256)v[2], (__m256)v[3]));
+  _mm_storeu_ps(result, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
+#elif LANES == 4
+  // Turned, each vector's lanes lie in four vectors.
+  vfloat low = SHUFFLE(v[0], v[1], 0, 4, 1, 5) + SHUFFLE(v[0], v[1], 2, 6, 3, 7);
+  vfloat high = SHUFFLE(v[2], v[3], 0, 4, 1, 5) + SHUFFLE(v[2], v[3], 2, 6, 3, 7);
+  store(result, SHUFFLE(low, high, 0, 1, 4, 5) + SHUFFLE(low, high, 2, 3, 6, 7));
+#else
+  for (int i = 0; i < 4; i++) result[i] = sum(v[i]);
 #endif
 }
 

@@ -3,12 +3,6 @@
 
 #include "simd.h"
 
-#if defined(__clang__)
-#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
-#endif
-
 // a0 b0 a1 b1 ... of the first half of the lanes, and of the second.
 #if LANES == 16
 static inline vfloat interleave_first(vfloat a, vfloat b) {

@@ -175,6 +175,38 @@ test.each([1, 2, 7, 16, 45])("products of %i rows, over inputs that go past a bl
   }
 });
 
+describe("a row's results are the same to the bit whatever its company", () => {
+  test.each(["f32", "bf16", "f16", "q8", "q4"] as const)("%s", async (dtype) => {
+    for (const [width, outputs] of [
+      [2130, 53],
+      [512, 16],
+      [39, 130],
+    ] as const) {
+      const g = new GraphBuilder();
+      const x = g.embedding(g.matrix("table", vocabulary, width));
+      const model = bind(g.finish(g.selectRows(g.matmul(g.matrix("w", outputs, width), x))), width);
+      for (const { backend, threads, label } of kernels) {
+        const runtime = await backend.open(model, { threads, dtype });
+        const state = runtime.createState();
+        const run = async (tokens: readonly number[]) =>
+          (await runtime.run([{ state, tokens, logits: "all" }])).logits.slice();
+        const alone: Float32Array[] = [];
+        for (let token = 0; token < vocabulary; token++) alone.push(await run([token]));
+        for (const rows of [...Array.from({ length: 20 }, (_, i) => i + 2), 31, 40, 64, 65, 70, 128]) {
+          const tokens = Array.from({ length: rows }, (_, i) => (i * 3) % vocabulary);
+          const together = await run(tokens);
+          const differing = tokens.filter((token, i) => {
+            const own = together.subarray(i * outputs, (i + 1) * outputs);
+            return own.some((value, o) => value !== alone[token]![o]);
+          });
+          expect(differing, `${label}, ${rows} rows of ${width} inputs`).toEqual([]);
+        }
+        await runtime.dispose();
+      }
+    }
+  });
+});
+
 test("a model past WebAssembly's memory is refused before anything is read, with the types that would fit", async () => {
   const g = new GraphBuilder();
   const x = g.embedding(g.matrix("table", vocabulary, 40_000));
