@@ -173,7 +173,11 @@ test("a row of x keeps what is not finite, and zeros", () => {
   expect(roundTripRow(row).subarray(32).every(Number.isNaN)).toBe(true);
 });
 
-async function logitsOf(path: string | undefined, options: Parameters<typeof load>[1], ids = tokens) {
+async function logitsOf(
+  path: string | undefined,
+  options: Parameters<typeof load>[1],
+  ids: readonly number[] = tokens,
+) {
   const model = await load(path, options);
   const state = model.createState();
   const [logits] = await model.forward([{ state, tokens: ids, logits: "all" }]);
