@@ -19,7 +19,6 @@ KERNEL void select_rows_forward(const struct pass* pass, const struct record* re
 KERNEL void quantize_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void quantize_weights(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void choose_tokens(const struct pass* pass, const struct record* record, uint32_t thread);
-KERNEL void convert_weights(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void probe_read(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void probe_arithmetic(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void cross_entropy_forward(const struct pass* pass, const struct record* record, uint32_t thread);
@@ -52,3 +51,6 @@ KERNEL void elman_forward(const struct pass* pass, const struct record* record, 
 KERNEL void elman_gradient(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void gru_forward(const struct pass* pass, const struct record* record, uint32_t thread);
 KERNEL void gru_gradient(const struct pass* pass, const struct record* record, uint32_t thread);
+#if !defined(__wasm__)
+KERNEL void convert_weights(const struct pass* pass, const struct record* record, uint32_t thread);
+#endif

@@ -6,7 +6,6 @@
 #include "aft_gradient.c"
 #include "attention.c"
 #include "choose.c"
-#include "convert.c"
 #include "elementwise.c"
 #include "linear_attention.c"
 #include "loss.c"
@@ -22,3 +21,8 @@
 #include "recurrence.c"
 #include "rows.c"
 #include "wkv.c"
+
+// WebAssembly has no mapped files to convert from, and pages need not download what they cannot use.
+#if !defined(__wasm__)
+#include "convert.c"
+#endif

@@ -53,7 +53,9 @@ static void run_record(const struct pass* pass, const struct record* record, uin
     case KERNEL_ELMAN_GRADIENT: return elman_gradient(pass, record, thread);
     case KERNEL_GRU: return gru_forward(pass, record, thread);
     case KERNEL_GRU_GRADIENT: return gru_gradient(pass, record, thread);
+#if !defined(__wasm__)
     case KERNEL_CONVERT_WEIGHTS: return convert_weights(pass, record, thread);
+#endif
   }
 }
 
