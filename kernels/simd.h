@@ -193,7 +193,9 @@ static inline void sums_of_four(const vfloat v[4], float result[4]) {
 #if LANES == 16 && defined(__AVX512F__)
   __m256 halves[4];
   for (int i = 0; i < 4; i++) {
-    halves[i] = _mm256_add_ps(_mm512_castps512_ps256((__m512)v[i]), _mm512_extractf32x8_ps((__m512)v[i], 1));
+    __m256 parts[2];
+    __builtin_memcpy(parts, &v[i], sizeof parts);
+    halves[i] = _mm256_add_ps(parts[0], parts[1]);
   }
   __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(halves[0], halves[1]), _mm256_hadd_ps(halves[2], halves[3]));
   _mm_storeu_ps(result, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));

@@ -26,6 +26,10 @@ test("a synthetic shape on two backends, as JSON", async () => {
       "generate_tok_s",
       "prefill_tok_s",
       "batch8_tok_s",
+      "generate8_tok_s",
+      "decode_p50_ms",
+      "decode_p90_ms",
+      "decode_p99_ms",
       "load_ms",
       "first_token_ms",
       "rss_mb",
@@ -35,12 +39,30 @@ test("a synthetic shape on two backends, as JSON", async () => {
       "prefill_of_peak",
     ];
     for (const figure of figures) expect(m[figure], figure).toBeGreaterThan(0);
+    expect(m.decode_p50_ms).toBeLessThanOrEqual(m.decode_p90_ms);
+    expect(m.decode_p90_ms).toBeLessThanOrEqual(m.decode_p99_ms);
+    expect(m.batches.map((batch: { sequences: number }) => batch.sequences)).toEqual([2, 4, 8, 16, 32]);
+    for (const batch of m.batches) {
+      expect(batch.of_bound).toBeGreaterThan(0);
+      expect(batch.of_bound).toBeCloseTo(batch.tok_s / batch.bound_tok_s, 10);
+    }
+    expect(m.batches[2].tok_s).toBe(m.batch8_tok_s);
   }
 });
 
 test("a checkpoint, as a table", async () => {
   const table = await bench("--model", fixture("odd-bf16.pth"));
-  for (const row of ["bf16, native", "decode", "generate", "prefill (512)", "batch of 8", "load", "memory"])
+  for (const row of [
+    "bf16, native",
+    "decode",
+    "generate",
+    "prefill (512)",
+    "a token",
+    "batch of 8",
+    "8 generations",
+    "load",
+    "memory",
+  ])
     expect(table).toContain(row);
 });
 

@@ -6,7 +6,7 @@ import type { Model } from "../generation/model.js";
 import { layerWeights } from "../models/model-definition.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import type { MachineProbes } from "./machine-probes.js";
-import { median } from "./median.js";
+import { median, percentile } from "./median.js";
 
 /** What is measured; the keys of `rwkv bench --json`. Speeds in tokens per second, of all sequences together. */
 export interface Measurement {
@@ -20,8 +20,16 @@ export interface Measurement {
   readonly generate_tok_s: number;
   /** A prompt of 512 tokens. */
   readonly prefill_tok_s: number;
+  /** Milliseconds of single tokens of decoding: half, nine tenths and 99 in a hundred took no longer. */
+  readonly decode_p50_ms: number;
+  readonly decode_p90_ms: number;
+  readonly decode_p99_ms: number;
+  /** Several sequences, a token each at a time. */
+  readonly batches: readonly BatchMeasurement[];
   /** Eight sequences, a token each at a time. */
   readonly batch8_tok_s: number;
+  /** Eight calls of `generate` at once. */
+  readonly generate8_tok_s: number;
   readonly load_ms: number;
   /** From the start of loading to the first token's logits. */
   readonly first_token_ms: number;
@@ -35,8 +43,21 @@ export interface Measurement {
   readonly prefill_of_peak: number | null;
 }
 
+/** A pass of several sequences against what bounds it: reading all weights once, or as many rows at the speed of a prompt. */
+export interface BatchMeasurement {
+  readonly sequences: number;
+  readonly tok_s: number;
+  /** null where the backend has no kernels (reference). */
+  readonly bound_tok_s: number | null;
+  readonly of_bound: number | null;
+}
+
 const prefillTokens = 512;
-const batchSize = 8;
+const batchSizes: readonly number[] = [2, 4, 8, 16, 32];
+/** Generations that run at once. */
+const parallelGenerations = 8;
+/** Percentiles are of at least as many tokens. */
+const timedTokens = 300;
 /** Each speed is taken over at least this long in every round, in milliseconds. */
 const minimumTime = 400;
 
@@ -53,11 +74,17 @@ export async function benchmarkModel(
   await model.forward([{ state: single, tokens: [token(0)] }]);
   const firstToken = performance.now() - started;
 
-  const batch = Array.from({ length: batchSize }, () => model.createState());
+  const states = Array.from({ length: Math.max(...batchSizes) }, () => model.createState());
   const prompt = Array.from({ length: prefillTokens }, (_, i) => token(i));
   let next = 0;
+  const tokenTimes: number[] = [];
+  const decode = async () => {
+    const before = performance.now();
+    await model.forward([{ state: single, tokens: [token(next++)] }]);
+    tokenTimes.push(performance.now() - before);
+  };
   const speeds: Record<string, () => Promise<number>> = {
-    decode: () => tokensPerSecond(1, () => model.forward([{ state: single, tokens: [token(next++)] }])),
+    decode: () => tokensPerSecond(1, decode),
     generate: () => generationSpeed(model, token(1)),
     prefill: async () => {
       const state = model.createState();
@@ -65,14 +92,18 @@ export async function benchmarkModel(
       state.dispose();
       return speed;
     },
-    batch8: () =>
-      tokensPerSecond(batchSize, () => model.forward(batch.map((state, i) => ({ state, tokens: [token(next + i)] })))),
+    generate8: () => parallelGenerationSpeed(model, token(1)),
   };
+  for (const size of batchSizes) {
+    const segments = () => states.slice(0, size).map((state, i) => ({ state, tokens: [token(next + i)] }));
+    speeds[`batch${size}`] = () => tokensPerSecond(size, () => model.forward(segments()));
+  }
   const samples: Record<string, number[]> = {};
   const take = (name: string, value: number) => {
     samples[name] = [...(samples[name] ?? []), value];
   };
   await speeds["decode"]?.(); // warm-up: pages, caches, compiled JavaScript
+  tokenTimes.length = 0;
   for (let round = 0; round < rounds; round++) {
     for (const [name, measure] of Object.entries(speeds)) {
       if (probes && name === "decode") take("read", await probes.readBandwidth());
@@ -81,8 +112,17 @@ export async function benchmarkModel(
     }
     if (probes) take("arithmetic", await probes.arithmeticRate());
   }
+  while (tokenTimes.length < timedTokens) await decode();
   const of = (name: string) => median(samples[name] ?? []);
-  const { weightBytes, operations } = workPerToken(model);
+  const { weightBytes, operations, headOperations } = workPerToken(model);
+  const batches = batchSizes.map((sequences): BatchMeasurement => {
+    const tok_s = of(`batch${sequences}`);
+    if (!probes) return { sequences, tok_s, bound_tok_s: null, of_bound: null };
+    // A prompt needs no head, but each of the sequences does.
+    const arithmetic = (sequences * (operations + headOperations)) / (of("prefill") * operations);
+    const bound_tok_s = sequences / Math.max(weightBytes / of("read"), arithmetic);
+    return { sequences, tok_s, bound_tok_s, of_bound: tok_s / bound_tok_s };
+  });
   return {
     model: info.source,
     backend: info.backend,
@@ -91,7 +131,12 @@ export async function benchmarkModel(
     decode_tok_s: of("decode"),
     generate_tok_s: of("generate"),
     prefill_tok_s: of("prefill"),
+    decode_p50_ms: percentile(tokenTimes, 0.5),
+    decode_p90_ms: percentile(tokenTimes, 0.9),
+    decode_p99_ms: percentile(tokenTimes, 0.99),
+    batches,
     batch8_tok_s: of("batch8"),
+    generate8_tok_s: of("generate8"),
     load_ms: info.loadMilliseconds,
     first_token_ms: firstToken,
     rss_mb: process.memoryUsage().rss / 1e6,
@@ -106,8 +151,8 @@ export async function benchmarkModel(
 /** Of quantized weights 32 share a scale of two bytes. */
 const bytesPerWeight: Readonly<Record<WeightDType, number>> = { f32: 4, f16: 2, bf16: 2, q8: 34 / 32, q4: 18 / 32 };
 
-/** Bytes of weights read for a token, and operations done for a token of a prompt (which needs no head). */
-function workPerToken(model: Model): { weightBytes: number; operations: number } {
+/** Bytes of weights read for a token, operations done for a token of a prompt (which needs no head), and those of the head. */
+function workPerToken(model: Model): { weightBytes: number; operations: number; headOperations: number } {
   const { width, vocabulary, dtype } = model.info;
   const blocks = layerWeights(model.info);
   const head = bytesPerWeight[dtype === "q4" ? "q8" : dtype];
@@ -115,6 +160,7 @@ function workPerToken(model: Model): { weightBytes: number; operations: number }
     // A row of the embedding, at most four bytes a weight, does not count.
     weightBytes: blocks * bytesPerWeight[dtype] + width * vocabulary * head,
     operations: 2 * blocks,
+    headOperations: 2 * width * vocabulary,
   };
 }
 
@@ -131,7 +177,7 @@ async function tokensPerSecond(tokens: number, step: () => Promise<unknown>): Pr
 }
 
 async function generationSpeed(model: Model, firstToken: number): Promise<number> {
-  const generation = model.generate([firstToken], { maxTokens: 1_000_000, seed: 1, stopTokens: [], topP: 0.85 });
+  const generation = model.generate([firstToken], { ...generationOptions, seed: 1 });
   let started = 0;
   let tokens = 0;
   for await (const _ of generation) {
@@ -139,6 +185,26 @@ async function generationSpeed(model: Model, firstToken: number): Promise<number
     else if (performance.now() - started >= minimumTime) break;
   }
   return ((tokens - 1) * 1000) / (performance.now() - started);
+}
+
+const generationOptions = { maxTokens: 1_000_000, stopTokens: [], topP: 0.85 };
+
+/** Tokens of all generations together, from when each has its first one. */
+async function parallelGenerationSpeed(model: Model, firstToken: number): Promise<number> {
+  let started = 0;
+  let waiting = parallelGenerations;
+  let tokens = 0;
+  const run = async (seed: number) => {
+    let first = true;
+    for await (const _ of model.generate([firstToken], { ...generationOptions, seed })) {
+      if (started > 0) tokens++;
+      if (first && --waiting === 0) started = performance.now();
+      first = false;
+      if (started > 0 && performance.now() - started >= minimumTime) break;
+    }
+  };
+  await Promise.all(Array.from({ length: parallelGenerations }, (_, i) => run(i + 1)));
+  return (tokens * 1000) / (performance.now() - started);
 }
 
 /** A tokenizer that gives a letter for every token, so that each is seen as it streams. */

@@ -144,9 +144,26 @@ function report(m: Measurement): string {
     share === null ? "" : `${(share * 100).toFixed(0)} % of ${of}`;
   const rows: readonly (readonly [string, string, string])[] = [
     ["decode", `${m.decode_tok_s.toFixed(1)} tokens/s`, percent(m.decode_of_limit, "the bandwidth limit")],
+    [
+      "a token",
+      `${m.decode_p50_ms.toFixed(1)} ms`,
+      `half of them; 90 % ${m.decode_p90_ms.toFixed(1)} ms, 99 % ${m.decode_p99_ms.toFixed(1)} ms`,
+    ],
     ["generate", `${m.generate_tok_s.toFixed(1)} tokens/s`, percent(m.generate_tok_s / m.decode_tok_s, "decode")],
     ["prefill (512)", `${m.prefill_tok_s.toFixed(0)} tokens/s`, percent(m.prefill_of_peak, "float32's peak")],
-    ["batch of 8", `${m.batch8_tok_s.toFixed(0)} tokens/s`, `${(m.batch8_tok_s / m.decode_tok_s).toFixed(1)} x decode`],
+    ...m.batches.map((batch): readonly [string, string, string] => [
+      `batch of ${batch.sequences}`,
+      `${batch.tok_s.toFixed(0)} tokens/s`,
+      `${(batch.tok_s / m.decode_tok_s).toFixed(1)} x decode` +
+        (batch.bound_tok_s === null
+          ? ""
+          : `, ${percent(batch.of_bound, `the bound, ${batch.bound_tok_s.toFixed(0)} tokens/s`)}`),
+    ]),
+    [
+      "8 generations",
+      `${m.generate8_tok_s.toFixed(0)} tokens/s`,
+      percent(m.generate8_tok_s / m.batch8_tok_s, "the batch of 8"),
+    ],
     ["load", `${m.load_ms.toFixed(0)} ms`, `first token after ${m.first_token_ms.toFixed(0)} ms`],
     ["memory", formatBytes(m.rss_mb * 1e6), `${formatBytes(m.weight_bytes_per_token)} of weights a token`],
   ];
