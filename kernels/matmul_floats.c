@@ -1,14 +1,15 @@
-// Products with weights in float32, binary16 or bfloat16, of any number of rows of x: one when a sequence decodes, a few when
-// several do, many in prompts. All have the same order of additions, so that a row's result does not depend on its company:
+// Products with weights in float32, binary16 or bfloat16, of any number of rows of x: one when a sequence decodes, a
+// few when several do, many in prompts. All have the same order of additions, so that a row's result does not depend
+// on its company:
 //
-//   The inputs are cut into blocks of `summed_inputs`. Within a block a vector of sums takes the products of a vector of weights
-//   and one of x after the other; then its lanes are added; then the blocks. For bfloat16 the vectors of a unit (two vectors) are
-//   its even and its odd elements, which one load of weights gives by a shift and a mask.
+//   The inputs are cut into blocks of `summed_inputs`. Within a block a vector of sums takes the products of a vector
+//   of weights and one of x after the other; then its lanes are added; then the blocks. For bfloat16 the vectors of a
+//   unit (two vectors) are its even and its odd elements, which one load of weights gives by a shift and a mask.
 //
-// The work is cut into tiles of a few outputs by a strip of a few rows, whose sums stay in registers: a vector of weights serves
-// every row of the tile, a vector of x every output. One strip waits for memory, so it reads weights in streams which the processor
-// can fetch independently, and asks for them some way ahead; several strips wait for arithmetic, and each asks for a portion of
-// the weights that the next tile takes.
+// The work is cut into tiles of a few outputs by a strip of a few rows, whose sums stay in registers: a vector of
+// weights serves every row of the tile, a vector of x every output. One strip waits for memory, so it reads weights
+// in streams which the processor can fetch independently, and asks for them some way ahead; several strips wait for
+// arithmetic, and each asks for a portion of the weights that the next tile takes.
 
 #include "load_weights.h"
 #include "matmul.h"
@@ -16,8 +17,9 @@
 enum { summed_inputs = 512, unit_inputs = 2 * lanes };
 
 // Tiles that fit into the registers: sums, and vectors of x and of weights; bfloat16 needs a mask besides. Up to
-// `single_rows` rows are one strip, whose tiles have the fewer outputs the more rows there are; more are several strips of
-// up to `strip_rows` each, nearly as high as each other, since in one of a single row most registers would be idle.
+// `single_rows` rows are one strip, whose tiles have the fewer outputs the more rows there are; more are several
+// strips of up to `strip_rows` each, nearly as high as each other, since in one of a single row most registers would
+// be idle.
 enum { tile_outputs = 4 };
 struct tile_shape {
   uint32_t single_rows;
@@ -49,8 +51,8 @@ static const struct tile_shape shapes[] = {{4, {4, 4, 2, 2}, 4, 2}, {4, {4, 4, 2
 // From how many rows on the weights of a tile are converted to float32 once for all of them.
 enum { converted_from = 9 };
 
-// How far ahead of a single strip weights are asked for, in bytes: found by trying, on Zen 5 with AVX-512, on Zen 1 and 3
-// with AVX2.
+// How far ahead of a single strip weights are asked for, in bytes: found by trying, on Zen 5 with AVX-512, on Zen 1
+// and 3 with AVX2.
 #if LANES == 16
 enum { stream_distance = 2048 };
 #else
@@ -84,8 +86,8 @@ static inline __attribute__((always_inline)) vfloat load_half_unit(const void* w
 #define EVERY_SECOND(a, b, k) SHUFFLE(a, b, k, k + 2, k + 4, k + 6)
 #endif
 
-// `count` elements of a row of x in the order of units, zeros up to a whole one. Rows of a strip lie side by side, a unit
-// of each after the other.
+// `count` elements of a row of x in the order of units, zeros up to a whole one. Rows of a strip lie side by side, a
+// unit of each after the other.
 static void pack_x(const float* x, uint32_t count, uint32_t dtype, uint32_t rows, float* packed) {
   for (uint32_t i = 0; i < count; i += unit_inputs, packed += rows * unit_inputs) {
     float last[unit_inputs] = {0};
@@ -106,16 +108,16 @@ struct tile_weights {
   uint64_t apart;
 };
 
-// Weights to ask for: a line of each output for every line that is taken, `step` bytes after the one before; from `end` on it goes on
-// at `next`.
+// Weights to ask for: a line of each output for every line that is taken, `step` bytes after the one before; from
+// `end` on it goes on at `next`.
 struct ahead {
   const uint8_t *at, *end, *next;
   uint64_t apart;
   uint32_t step;
 };
 
-// Where results go: so many floats from row to row and from output to output. They are added to what is there unless they are the
-// first.
+// Where results go: so many floats from row to row and from output to output. They are added to what is there unless
+// they are the first.
 struct tile_out {
   float* at;
   uint64_t row, apart;
@@ -195,8 +197,8 @@ typedef void tile_function(struct tile_weights weights, struct ahead ahead, cons
                            struct tile_out out);
 
 #define DEFINE_TILE(name, dtype, outputs, rows)                                                                           \
-  static void name##_##outputs##x##rows(struct tile_weights weights, struct ahead ahead, const float* x, uint32_t count, \
-                                        struct tile_out out) {                                                            \
+  static void name##_##outputs##x##rows(struct tile_weights weights, struct ahead ahead, const float* x,                 \
+                                        uint32_t count, struct tile_out out) {                                           \
     multiply_tile(weights, dtype, ahead, x, count, out, outputs, rows);                                                   \
   }
 #define DEFINE_TILES(outputs, rows)                \
@@ -225,8 +227,8 @@ struct batch {
 // Where strip number `strip` begins; the rows of all are nearly as many.
 static uint32_t strip_begin(uint32_t rows, uint32_t strips, uint32_t strip) { return rows * strip / strips; }
 
-// A tile of outputs by all rows. Its weights lie at `stored`, those of the next tile at `next`, and both are to be asked for; what is
-// multiplied, `weights`, is the same or converted.
+// A tile of outputs by all rows. Its weights lie at `stored`, those of the next tile at `next`, and both are to be
+// asked for; what is multiplied, `weights`, is the same or converted.
 static void multiply_strips(const struct batch* batch, struct tile_weights weights, uint32_t dtype, const uint8_t* stored,
                             const uint8_t* next, uint64_t apart, uint32_t outputs, struct tile_out out) {
   const uint32_t strips = batch->strips;
