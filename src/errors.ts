@@ -55,7 +55,7 @@ export class LimitError extends RwkvError {
   constructor(limit: "states" | "waiting", maximum: number) {
     super(
       limit === "states"
-        ? `the model has ${maximum} states, as many as its limit allows: dispose of states and sessions that are done with, or raise limits.states`
+        ? `the model has ${maximum} states, as many as its limit allows: dispose of states and sessions that are done with (those that were dropped count until they are collected), or raise limits.states`
         : `${maximum} requests wait for the model, as many as its limit allows: try again later, or raise limits.waiting`,
     );
     this.limit = limit;
@@ -74,8 +74,12 @@ export class TrainingError extends RwkvError {
 }
 
 function describeValue(value: unknown): string {
+  if (typeof value === "function") return "a function";
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
   if (Array.isArray(value)) return `an array of ${value.length}`;
-  if (typeof value === "object" && value !== null) return `a ${value.constructor?.name ?? "object"}`;
+  if (typeof value === "object" && value !== null) {
+    const name = value.constructor?.name ?? "object";
+    return `${/^[AEIOU]/i.test(name) ? "an" : "a"} ${name}`;
+  }
   return String(value);
 }

@@ -1,6 +1,8 @@
 // Many callers of one model at once: who shares a pass, who waits for whom, and what nobody can break for the others.
 
-import { setImmediate as nextTurn } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { BackendError, LimitError, load, type Model, OptionError, RwkvError, Sampler, StateError } from "rwkv";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fixture } from "./fixture-files.js";
@@ -73,6 +75,16 @@ describe("a pass is shared", () => {
     await texts.return?.();
     expect(await reading).toBe(long.length);
     await session.dispose();
+  });
+
+  test("and prompts are read however many decode", async () => {
+    const decoders = Array.from({ length: 140 }, (_, seed) =>
+      model.generate("x", { maxTokens: 60, seed, stopTokens: [] }).text(),
+    );
+    const { passes } = model.scheduler;
+    await model.session().read(prompt.repeat(2));
+    expect(model.scheduler.passes - passes).toBeLessThan(12);
+    await Promise.all(decoders);
   });
 
   test("and short prompts begin at once behind a long one", async () => {
@@ -199,6 +211,59 @@ describe("states while a pass uses them", () => {
     const others = model.forward([{ state: other, tokens: [1, 2] }]);
     await Promise.all([running, disposed, others]);
     for (const call of late) await expect(call).rejects.toThrow("the state was disposed");
+  });
+
+  test("calls that were not awaited run the token that waits when it is their turn", async () => {
+    const session = model.session();
+    await session.read("abc");
+    const saved = await session.save();
+    const alone = async (...steps: (readonly number[] | Uint8Array)[]) => {
+      const state = model.createState(saved);
+      for (const step of steps) {
+        if (step instanceof Uint8Array) await state.restore(step);
+        else await model.forward([{ state, tokens: step }]);
+      }
+      return { values: await state.values(), position: state.position, pending: state.pendingToken };
+    };
+    const state = model.createState(saved);
+    void model.forward([{ state, tokens: [1, 2] }]);
+    void model.forward([{ state, tokens: [3], logits: "all" }]);
+    void state.restore(saved);
+    void model.forward([{ state, tokens: [4] }]);
+    const found = { values: await state.values(), position: state.position, pending: state.pendingToken };
+    expect(found).toEqual(await alone([1, 2], [3], saved, [4]));
+    const both = model.createState(saved);
+    const [rows] = await model.forward([{ state: both, tokens: [1, 2], logits: "all" }]);
+    const separate = model.createState(saved);
+    await model.forward([{ state: separate, tokens: [] }]);
+    expect(rows).toEqual((await model.forward([{ state: separate, tokens: [1, 2], logits: "all" }]))[0]);
+    expect((await model.forward([{ state: model.createState(), tokens: [] }]))[0]).toHaveLength(0);
+  });
+
+  test("a forward that is refused has advanced no state", async () => {
+    const small = await load(letters, { limits: { waiting: 2 } });
+    const states = [1, 2, 3].map(() => small.createState());
+    const segments = states.map((state) => ({ state, tokens: [1] }));
+    await expect(small.forward(segments)).rejects.toThrow(LimitError);
+    void states[0]!.dispose();
+    await expect(small.forward(segments.slice(0, 2))).rejects.toThrow("the state was disposed");
+    const output = new Float32Array(256);
+    const twice = segments.slice(1).map((segment) => ({ ...segment, output }));
+    await expect(small.forward(twice)).rejects.toThrow("option output: expected another array for each segment");
+    expect(states.map(({ position }) => position)).toEqual([0, 0, 0]);
+    await small.dispose();
+  });
+
+  test("thousands of states are disposed of and saved without delay", async () => {
+    const states = Array.from({ length: 4000 }, () => model.createState());
+    const started = performance.now();
+    await Promise.all(states.map((state) => state.dispose()));
+    const state = model.createState();
+    const running = model.forward([{ state, tokens: Array.from(long, () => 1) }]);
+    const saves = Array.from({ length: 4000 }, () => state.values());
+    await Promise.all([running, ...saves]);
+    // Quadratic work took seconds; a slow machine takes a tenth of this.
+    expect(performance.now() - started).toBeLessThan(20_000);
   });
 
   test("nothing public is the memory that kernels write to", async () => {
@@ -364,6 +429,9 @@ describe("a generation", () => {
     }
     expect(sampled).toEqual(tokens);
     expect(() => new Sampler({ topP: 2 })).toThrow("option topP");
+    expect(() => new Sampler(null as never)).toThrow("option options");
+    expect(() => sampler.sample([1, 2] as never)).toThrow("option logits: expected a Float32Array");
+    expect(() => sampler.sample(new Float32Array(512))).toThrow("option logits: expected 256 floats");
     expect(() => new Sampler({ bannedTokens: [256] }).sample(output)).toThrow("option bannedTokens");
   });
 
@@ -400,6 +468,14 @@ describe("a generation", () => {
     await expect(model.generate(prompt, none).text()).rejects.toThrow("constrain.allowedTokens allows no token");
     const wrong = { constrain: { allowedTokens: () => [1] as never } };
     await expect(model.generate(prompt, wrong).text()).rejects.toThrow("gives a Uint32Array of 8 words");
+    const lateMask = {
+      constrain: {
+        allowedTokens: (async () => {
+          throw new Error("late");
+        }) as never,
+      },
+    };
+    await expect(model.generate(prompt, lateMask).text()).rejects.toThrow("a function that is not asynchronous");
     const late = { constrain: { changeLogits: (async () => {}) as never } };
     await expect(model.generate(prompt, late).text()).rejects.toThrow("a function that is not asynchronous");
   });
@@ -412,13 +488,20 @@ describe("a generation", () => {
     [{ onPromptProgress: 1 }, "option onPromptProgress: expected a function"],
     [{ maxTokens: "5" }, "option maxTokens"],
     [{ temperature: "1" }, "option temperature"],
+    [{ constrain: { allowed: () => undefined } }, "option constrain: expected an object with allowedTokens"],
+    [{ logitBias: new Map([[97, 100]]) }, "option logitBias: expected an object with amounts by token id, found a Map"],
+    [{ logitBias: { "": 100 } }, "option logitBias"],
+    [{ bannedTokens: 5 }, "option bannedTokens: expected an array"],
+    [{ stop: 5 }, "option stop: expected a string or an array of them, found 5"],
+    [{ signal: { aborted: false } }, "option signal: expected an AbortSignal, found an Object"],
+    [null, "option options: expected an object"],
   ])("refuses %o", (options, message) => {
     expect(() => model.generate(prompt, options as never)).toThrow(message);
   });
 
   test("of a session refuses a token that does not exist, also the last one", async () => {
     const session = model.session();
-    for (const tokens of [[9e9], [1, 256], [-1], ["a"], [1.5]]) {
+    for (const tokens of [[9e9], [1, 256], [-1], ["a"], [1.5], { length: 2 ** 40 }, null]) {
       await expect(session.read(tokens as never)).rejects.toThrow("option tokens");
     }
     expect(session.position).toBe(0);
@@ -451,6 +534,36 @@ describe("aborting", () => {
     expect(unhandled).toEqual([]);
   });
 
+  test("a generation that nobody pulls settles its result and lets go of its session", async () => {
+    for (const end of ["abort", "dispose"] as const) {
+      const session = model.session();
+      await session.read(prompt);
+      const controller = new AbortController();
+      const generation = session.generate({ maxTokens: 1000, signal: controller.signal });
+      await generation[Symbol.asyncIterator]().next();
+      const { result } = generation;
+      if (end === "abort") {
+        controller.abort();
+        expect(await result).toMatchObject({ finishReason: "aborted", generatedTokens: 1 });
+        await session.read("y");
+      } else {
+        void session.dispose();
+        await expect(result).rejects.toThrow("the session was disposed");
+      }
+    }
+  });
+
+  test("one signal serves any number of calls, without a warning", async () => {
+    const warnings: Error[] = [];
+    const note = (warning: Error) => void warnings.push(warning);
+    process.on("warning", note);
+    const { signal } = new AbortController();
+    await Promise.all(Array.from({ length: 30 }, () => model.generate(prompt, { maxTokens: 3, signal }).text()));
+    await nextTurn();
+    process.off("warning", note);
+    expect(warnings).toEqual([]);
+  });
+
   test("while others are being served ends the wait at once", async () => {
     const controller = new AbortController();
     const state = model.createState();
@@ -458,7 +571,12 @@ describe("aborting", () => {
     const session = model.session();
     const reading = session.read(long, { signal: controller.signal });
     controller.abort(new Error("enough"));
+    let served = false;
+    void running.then(() => {
+      served = true;
+    });
     await expect(reading).rejects.toThrow("enough");
+    expect(served).toBe(false);
     const silent = new AbortController();
     const silenced = later(session.read(long, { signal: silent.signal }));
     silent.abort(null);
@@ -467,30 +585,43 @@ describe("aborting", () => {
   });
 });
 
-test("limits are typed errors, and pass", async () => {
-  const small = await load(letters, { limits: { states: 3, waiting: 2 } });
+test("limits are typed errors, and pass; what has begun is not refused", async () => {
+  const small = await load(letters, { limits: { states: 5, waiting: 2 } });
+  const running = [1, 2].map((seed) => small.generate(prompt, { maxTokens: 40, seed }));
+  const texts = running.map((generation) => generation.text());
   const states = [1, 2, 3].map(() => small.createState());
-  expect(() => small.session()).toThrow(LimitError);
-  await expect(states[0]!.copy()).rejects.toThrow("the model has 3 states, as many as its limit allows");
-  await states[2]!.dispose();
-  const session = small.session();
-  const all = await Promise.allSettled(
-    states.slice(0, 2).flatMap((state) => [1, 2, 3].map(() => small.forward([{ state, tokens: [1] }]))),
+  await nextTurn();
+  expect(() => small.session()).toThrow("the model has 5 states, as many as its limit allows");
+  const calls = await Promise.allSettled(
+    Array.from({ length: 9 }, (_, i) => small.forward([{ state: states[i % 3]!, tokens: [1] }])),
   );
-  const refused = all.filter(({ status }) => status === "rejected") as PromiseRejectedResult[];
+  const refused = calls.filter(({ status }) => status === "rejected") as PromiseRejectedResult[];
   expect(refused.length).toBeGreaterThan(0);
   for (const { reason } of refused) expect(reason).toMatchObject({ name: "LimitError", limit: "waiting", maximum: 2 });
-  await session.read("later");
+  expect(states.reduce((sum, { position }) => sum + position, 0)).toBe(calls.length - refused.length);
+  expect((await Promise.all(texts)).map((text) => text.length)).toEqual([40, 40]);
+  await states[2]!.dispose();
+  await small.session().read("later");
   await small.dispose();
   await expect(load(letters, { limits: { states: 0 } })).rejects.toThrow("option limits.states");
 });
 
-test("ten thousand sessions that are dropped leave no memory behind", async () => {
-  for (let i = 0; i < 10_000; i++) {
-    model.session();
-    if (i % 500 === 0) await nextTurn();
+test("sessions and generations that are dropped give their states back when they are collected", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const own = await load(letters);
+  const { signal } = new AbortController();
+  for (let i = 0; i < 300; i++) {
+    own.session();
+    // Left after a token, without the loop being ended.
+    await own.generate("ab", { signal })[Symbol.asyncIterator]().next();
   }
-  expect(await model.session().read("x")).toBe(1);
+  for (let i = 0; i < 50 && own.scheduler.states > 10; i++) {
+    collect();
+    await setTimeout(10);
+  }
+  expect(own.scheduler.states).toBeLessThanOrEqual(10);
+  await own.dispose();
 });
 
 test("errors of the package are of its own classes", () => {

@@ -71,6 +71,7 @@ export function resolveGenerationOptions(
   vocabulary: number,
   tokenizer: Tokenizer,
 ): ResolvedGenerationOptions {
+  checkObject("options", options);
   const {
     maxTokens = 256,
     stop = [],
@@ -83,11 +84,15 @@ export function resolveGenerationOptions(
   if (!(Number.isInteger(maxTokens) && maxTokens >= 1)) {
     throw new OptionError("maxTokens", maxTokens, "a whole number >= 1");
   }
+  if (typeof stop !== "string" && !Array.isArray(stop))
+    throw new OptionError("stop", stop, "a string or an array of them");
   const stops = typeof stop === "string" ? [stop] : [...stop];
   for (const text of stops) {
     if (typeof text !== "string" || text === "") throw new OptionError("stop", text, "strings that are not empty");
   }
-  if (typeof constrain !== "object" || constrain === null) {
+  const hooks = ["allowedTokens", "changeLogits"] as const;
+  const isConstraint = typeof constrain === "object" && constrain !== null && hooks.some((hook) => hook in constrain);
+  if (options.constrain !== undefined && !isConstraint) {
     throw new OptionError("constrain", constrain, "an object with allowedTokens or changeLogits");
   }
   checkFunction("constrain.allowedTokens", constrain.allowedTokens);
@@ -114,9 +119,15 @@ export function resolveGenerationOptions(
 
 /** @throws OptionError for what is no AbortSignal */
 export function checkSignal(signal: AbortSignal | undefined): void {
-  if (signal !== undefined && !(typeof signal === "object" && signal !== null && "aborted" in signal)) {
+  if (signal === undefined) return;
+  if (typeof signal !== "object" || signal === null || typeof signal.throwIfAborted !== "function") {
     throw new OptionError("signal", signal, "an AbortSignal");
   }
+}
+
+/** @throws OptionError for what is no object */
+export function checkObject(option: string, value: unknown): void {
+  if (typeof value !== "object" || value === null) throw new OptionError(option, value, "an object");
 }
 
 /** @throws OptionError for what is no function, where there is something */

@@ -1,5 +1,6 @@
 // One generation: sample, decode, watch for stops, feed the token back, until something ends it. Iterating it streams text.
 
+import { onAbort } from "./abort-signals.js";
 import { asyncDispose } from "./async-dispose.js";
 import {
   type GenerationOptions,
@@ -146,13 +147,19 @@ export class Generation implements AsyncIterable<string> {
     }
   }
 
-  async #leave(): Promise<void> {
+  /** Ends the generation after the token in progress, also while nobody asks for the next one. */
+  async #leave(how: { readonly error?: unknown } = {}): Promise<void> {
     this.#left = true;
     this.#cancel?.();
     await this.#advancing;
     if (this.#ended) return;
     await this.#producer?.return().catch(() => {});
-    this.#end({});
+    this.#end(how);
+  }
+
+  /** Not a closure of what runs the generation, which would keep it alive. */
+  static #leaveIt(this: void, generation: Generation): void {
+    void generation.#leave();
   }
 
   #end(how: { readonly error?: unknown }): void {
@@ -171,9 +178,9 @@ export class Generation implements AsyncIterable<string> {
     const { scheduler } = this.#context;
     const session = this.#openSession();
     try {
-      const { sequence, release } = session.acquire();
+      const { sequence, release } = session.acquire((error) => void this.#leave({ error }));
       this.#cancel = () => scheduler.cancel(sequence, aborted);
-      signal?.addEventListener("abort", this.#cancel);
+      const stopListening = signal && onAbort(signal, this as Generation, Generation.#leaveIt);
       try {
         const { prompt } = this.#start;
         if (prompt) {
@@ -181,11 +188,12 @@ export class Generation implements AsyncIterable<string> {
           progress.promptTokens = prompt.length;
         }
         const sampling = new TokenSampling(this.#context, this.#options);
-        yield* this.#decode(progress, () => sampling.next(sequence));
+        const isAdmitted = () => (prompt?.length ?? 0) > 1 || progress.tokens.length > 0;
+        yield* this.#decode(progress, () => sampling.next(sequence, isAdmitted()));
       } catch (error) {
         if (error !== aborted) throw error;
       } finally {
-        signal?.removeEventListener("abort", this.#cancel);
+        stopListening?.();
         release();
       }
     } finally {

@@ -6,9 +6,9 @@ import { OptionError } from "../errors.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { asyncDispose } from "./async-dispose.js";
 import { Generation } from "./generation.js";
-import type { GenerationOptions } from "./generation-options.js";
+import { checkObject, type GenerationOptions } from "./generation-options.js";
 import type { ModelContext } from "./model-context.js";
-import { Scheduler, type SchedulerStatistics } from "./scheduler.js";
+import { Scheduler, type SchedulerStatistics, type Work } from "./scheduler.js";
 import type { Sequence } from "./sequence.js";
 import { SequenceStore } from "./sequence-store.js";
 import { Session } from "./session.js";
@@ -168,10 +168,14 @@ export class Model {
     if (new Set(copies.map(({ sequence }) => sequence)).size < copies.length) {
       throw new OptionError("segments", segments, "each state in one segment only");
     }
+    const outputs = copies.flatMap(({ output }) => output ?? []);
+    if (new Set(outputs).size < outputs.length)
+      throw new OptionError("output", outputs, "another array for each segment");
+    const runs = copies.map((copy) => this.#segmentRun(copy));
     // All settle before the call does: nothing writes into an output after that.
-    const runs = await Promise.allSettled(copies.map((copy) => this.#runSegment(copy)));
-    for (const run of runs) if (run.status === "rejected") throw run.reason;
-    return copies.map(({ output }) => output);
+    const settled = await Promise.allSettled(this.#context.scheduler.runAll(runs.map(({ work }) => work)));
+    for (const run of settled) if (run.status === "rejected") throw run.reason;
+    return runs.map(({ logits }) => logits());
   }
 
   /** Rejects what waits, waits for the pass in progress, then returns threads and memory. */
@@ -184,14 +188,15 @@ export class Model {
     return this.dispose();
   }
 
-  #copySegment({ state, tokens, logits = "last", output }: Segment): SegmentCopy {
+  #copySegment(segment: Segment): SegmentCopy {
+    checkObject("segments", segment);
+    const { state, tokens, logits = "last", output } = segment;
     const { vocabulary, sequences } = this.#context;
     if (!(state instanceof State)) throw new OptionError("state", state, "a state of this model");
     const sequence = State.sequenceOf(state, sequences);
     if (!wantedLogits.includes(logits)) throw new OptionError("logits", logits, wantedLogits.join(", "));
     const ids = copyTokens(tokens, vocabulary);
-    const hasLast = ids.length > 0 || sequence.pendingToken !== undefined;
-    const length = (logits === "all" ? ids.length : logits === "last" && hasLast ? 1 : 0) * vocabulary;
+    const length = (logits === "all" ? ids.length : logits === "last" ? 1 : 0) * vocabulary;
     if (length * 4 > maxLogitsBytes) {
       const most = Math.floor(maxLogitsBytes / 4 / vocabulary);
       throw new OptionError("tokens", ids, `at most ${most} tokens with logits "all" (run longer texts in pieces)`);
@@ -199,33 +204,41 @@ export class Model {
     if (output !== undefined && !(output instanceof Float32Array && output.length === length)) {
       throw new OptionError("output", output, `a Float32Array of ${length} floats`);
     }
-    return { sequence, tokens: ids, logits, output: output ?? new Float32Array(length) };
+    return { sequence, tokens: ids, logits, output, length };
   }
 
-  async #runSegment({ sequence, tokens, logits, output }: SegmentCopy): Promise<void> {
-    const { scheduler } = this.#context;
+  /** The work of a segment, and a function that gives its logits when that is done. */
+  #segmentRun({ sequence, tokens, logits, output, length }: SegmentCopy): { work: Work; logits: () => Float32Array } {
+    let target = output;
     let filled = 0;
-    const onLogits = (rows: Float32Array) => {
-      output.set(rows, filled);
-      filled += rows.length;
-    };
-    const { pendingToken } = sequence;
-    const runs: Promise<void>[] = [];
-    if (pendingToken !== undefined) {
-      const onRun = () => {
+    let skipped = 0; // floats of the pending token's row
+    let position = 0; // of the sequence before the tokens that are run
+    const work: Work = {
+      sequence,
+      logits,
+      tokens: () => {
+        const { pendingToken } = sequence;
+        position = sequence.position - (pendingToken === undefined ? 0 : 1);
+        if (pendingToken === undefined) return tokens;
+        if (logits === "all") skipped = this.info.vocabulary;
+        const all = new Int32Array(1 + tokens.length);
+        all[0] = pendingToken;
+        all.set(tokens, 1);
+        return all;
+      },
+      onRun: (done) => {
         sequence.pendingToken = undefined;
-      };
-      const wanted = tokens.length === 0 && logits === "last" ? "last" : "none";
-      runs.push(scheduler.run({ sequence, tokens: Int32Array.of(pendingToken), logits: wanted, onRun, onLogits }));
-    }
-    let counted = 0;
-    const onRun = (done: number) => {
-      sequence.position += done - counted;
-      counted = done;
+        sequence.position = position + done;
+      },
+      onLogits: (rows) => {
+        const wanted = rows.subarray(Math.min(skipped, rows.length));
+        skipped -= rows.length - wanted.length;
+        target ??= new Float32Array(length);
+        target.set(wanted, filled);
+        filled += wanted.length;
+      },
     };
-    runs.push(scheduler.run({ sequence, tokens, logits, onRun, onLogits }));
-    const settled = await Promise.allSettled(runs);
-    for (const run of settled) if (run.status === "rejected") throw run.reason;
+    return { work, logits: () => (target?.length === filled ? target : new Float32Array(0)) };
   }
 }
 
@@ -234,5 +247,7 @@ interface SegmentCopy {
   readonly sequence: Sequence;
   readonly tokens: Int32Array;
   readonly logits: "none" | "last" | "all";
-  readonly output: Float32Array;
+  readonly output: Float32Array | undefined;
+  /** Floats of logits that there will be, unless no token is run. */
+  readonly length: number;
 }

@@ -17,11 +17,14 @@ const promptRowsBesideDecoding = 32;
 /** Tokens of one sequence that are to be run. */
 export interface Work {
   readonly sequence: Sequence;
-  readonly tokens: Int32Array;
+  /** The tokens, or a function that gives them when all that was asked of the sequence before has been done. */
+  readonly tokens: Int32Array | (() => Int32Array);
   /** After which of the tokens logits are wanted. */
   readonly logits: "none" | "last" | "all";
   /** How a token is to be sampled from the logits of the last one. */
   readonly choice?: TokenChoice;
+  /** Whether it continues what was admitted before, so that it does not count among the requests that wait. */
+  readonly continues?: boolean;
   /** Called after each pass with the number of tokens that have been run. Nobody else has had the sequence since the pass. */
   readonly onRun?: (done: number) => void;
   /**
@@ -35,7 +38,7 @@ export interface Work {
 export interface SchedulerStatistics {
   /** Sequences in the pass in progress. */
   readonly running: number;
-  /** Requests that wait for a pass, or for an earlier one of the same sequence. */
+  /** Requests that wait for their first pass. */
   readonly waiting: number;
   /** Passes since the model was loaded. */
   readonly passes: number;
@@ -45,18 +48,21 @@ export interface SchedulerStatistics {
   readonly rowsPerPass: number;
 }
 
-/** Work in the queue. */
-interface Request extends Work {
+/** Work in a sequence's queue. */
+export interface Request extends Work {
+  /** What is run; known when the request comes first. */
+  run: Int32Array;
   done: number;
+  /** Whether it counts among those that wait for their first pass. */
+  waits: boolean;
   /** Why it ends before its next pass. */
   cancelled: { readonly reason: unknown } | undefined;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
 
-/** Exclusive access to a sequence's state, in the queue. */
-interface Access {
-  readonly sequence: Sequence;
+/** Exclusive access to a state, in its sequence's queue. */
+export interface Access {
   readonly use: () => void;
 }
 
@@ -72,12 +78,12 @@ export class Scheduler {
   readonly #runtime: Runtime;
   readonly #vocabulary: number;
   readonly #maxWaiting: number;
-  /** In order of arrival. Entries of one sequence are carried out one after another. */
-  #queue: (Request | Access)[] = [];
-  /** Sequences in the pass in progress, and those that someone has exclusive access to. */
-  readonly #busy = new Set<Sequence>();
-  /** Requests in the pass in progress. */
-  #running: ReadonlySet<Request> = new Set();
+  /** Sequences that are busy, or of which something waits. */
+  readonly #active = new Set<Sequence>();
+  /** Requests that come first in their sequence's queue, oldest first; those in the pass in progress among them. */
+  readonly #ready = new Set<Request>();
+  #running: readonly Piece[] = [];
+  #waiting = 0;
   #passes = 0;
   #rows = 0;
   #passInProgress = false;
@@ -85,7 +91,7 @@ export class Scheduler {
   #disposed = false;
   #idle: (() => void) | undefined;
 
-  /** @param maxWaiting how many requests may wait at once */
+  /** @param maxWaiting how many requests may wait for their first pass */
   constructor(runtime: Runtime, vocabulary: number, maxWaiting: number) {
     this.#runtime = runtime;
     this.#vocabulary = vocabulary;
@@ -94,36 +100,48 @@ export class Scheduler {
 
   get statistics(): SchedulerStatistics {
     return {
-      running: this.#running.size,
-      waiting: this.#queue.length - this.#running.size,
+      running: this.#running.length,
+      waiting: this.#waiting,
       passes: this.#passes,
       rows: this.#rows,
       rowsPerPass: this.#passes === 0 ? 0 : this.#rows / this.#passes,
     };
   }
 
+  /** Runs tokens, in as many passes as it takes. @throws as `runAll` */
+  async run(work: Work): Promise<void> {
+    await this.runAll([work])[0];
+  }
+
   /**
-   * Runs tokens, in as many passes as it takes.
+   * Runs the tokens of several sequences. Either all are taken or none.
    *
-   * @throws LimitError when too many requests wait; RwkvError where a token is to be sampled from logits that are not numbers;
-   *   what a callback throws; the reason for which it was cancelled
+   * @returns a promise for each. It rejects where a token is to be sampled from logits that are not numbers (RwkvError), with what a
+   *   callback throws, or with the reason for which the work was cancelled
+   * @throws LimitError when too many requests wait; StateError where a sequence cannot be used
    */
-  run(work: Work): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#checkUsable(work.sequence);
-      if (work.tokens.length === 0) return resolve();
-      if (this.#queue.length - this.#running.size >= this.#maxWaiting)
-        throw new LimitError("waiting", this.#maxWaiting);
-      this.#queue.push({ ...work, done: 0, cancelled: undefined, resolve, reject });
-      this.#requestTurn();
-    });
+  runAll(works: readonly Work[]): Promise<void>[] {
+    for (const { sequence } of works) this.#checkUsable(sequence);
+    const newcomers = works.filter(({ continues }) => !continues).length;
+    if (newcomers > 0 && this.#waiting + newcomers > this.#maxWaiting) {
+      throw new LimitError("waiting", this.#maxWaiting);
+    }
+    return works.map(
+      (work) =>
+        new Promise((resolve, reject) => {
+          const waits = !work.continues;
+          if (waits) this.#waiting++;
+          const run = new Int32Array(0);
+          this.#enqueue(work.sequence, { ...work, run, done: 0, waits, cancelled: undefined, resolve, reject });
+        }),
+    );
   }
 
   /** Ends all work on a sequence that is not done after the pass in progress: its promises reject with the reason. */
   cancel(sequence: Sequence, reason: unknown): void {
-    this.#rejectWaiting((request) => (request.sequence === sequence ? { reason } : undefined));
-    for (const request of this.#running) if (request.sequence === sequence) request.cancelled = { reason };
-    this.#startAccesses();
+    for (const { request } of this.#running) if (request.sequence === sequence) request.cancelled = { reason };
+    this.#rejectWaiting(sequence, reason);
+    this.#advance(sequence);
   }
 
   /**
@@ -133,43 +151,33 @@ export class Scheduler {
    */
   access<T>(sequence: Sequence, use: () => T | Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
-      this.checkAlive();
-      this.#queue.push({
-        sequence,
-        use: () => {
-          const using = (async () => {
-            this.#checkUsable(sequence);
-            return use();
-          })();
-          const end = () => {
-            this.#busy.delete(sequence);
-            this.#proceed();
-          };
-          // In this order: the next user of the sequence begins before the caller hears of this one.
-          using.then(end, end);
-          using.then(resolve, reject);
-        },
-      });
-      this.#startAccesses();
+      this.#checkUsable(sequence);
+      const begin = () => {
+        const using = (async () => {
+          if (sequence.unusable) throw sequence.unusable;
+          this.checkAlive();
+          return use();
+        })();
+        const end = () => {
+          sequence.busy = false;
+          this.#advance(sequence);
+        };
+        // In this order: the next user of the sequence begins before the caller hears of this one.
+        using.then(end, end);
+        using.then(resolve, reject);
+      };
+      this.#enqueue(sequence, { use: begin });
     });
   }
 
   /** Rejects what waits with an error, and resolves when nothing is in progress any more. */
   async dispose(): Promise<void> {
     this.#disposed = true;
-    this.#proceed();
-    if (this.#busy.size > 0 || this.#passInProgress) await new Promise<void>((resolve) => (this.#idle = resolve));
-  }
-
-  /** Rejects those of the requests that wait for which there is a reason. */
-  #rejectWaiting(reasonFor: (request: Request) => { readonly reason: unknown } | undefined): void {
-    const rejections: (() => void)[] = [];
-    this.#queue = this.#queue.filter((entry) => {
-      const found = "use" in entry || this.#running.has(entry) ? undefined : reasonFor(entry);
-      if (found && !("use" in entry)) rejections.push(() => entry.reject(found.reason));
-      return !found;
-    });
-    for (const reject of rejections) reject();
+    for (const sequence of [...this.#active]) {
+      this.#rejectWaiting(sequence, disposedError());
+      this.#advance(sequence);
+    }
+    if (this.#active.size > 0 || this.#passInProgress) await new Promise<void>((resolve) => (this.#idle = resolve));
   }
 
   /** @throws BackendError after dispose() */
@@ -178,8 +186,65 @@ export class Scheduler {
   }
 
   #checkUsable(sequence: Sequence): void {
-    if (sequence.unusable) throw sequence.unusable;
     this.checkAlive();
+    const error = sequence.unusable ?? sequence.ending;
+    if (error) throw error;
+  }
+
+  #enqueue(sequence: Sequence, entry: Request | Access): void {
+    this.#active.add(sequence);
+    sequence.queue.push(entry);
+    if (sequence.queue.length === 1) this.#advance(sequence);
+  }
+
+  /** Lets begin what comes first in a sequence's queue, if nothing else of the sequence is in progress. */
+  #advance(sequence: Sequence): void {
+    if (sequence.busy) return;
+    if (this.#disposed) this.#rejectWaiting(sequence, disposedError());
+    else if (sequence.unusable) this.#rejectWaiting(sequence, sequence.unusable);
+    const first = sequence.queue[0];
+    if (!first) {
+      this.#active.delete(sequence);
+      if (this.#active.size === 0 && !this.#passInProgress) this.#idle?.();
+    } else if ("use" in first) {
+      sequence.queue.shift();
+      sequence.busy = true;
+      first.use();
+    } else if (!this.#ready.has(first)) {
+      first.run = typeof first.tokens === "function" ? first.tokens() : first.tokens;
+      if (first.run.length > 0) {
+        this.#ready.add(first);
+        this.#requestTurn();
+        return;
+      }
+      this.#leave(first);
+      first.resolve();
+      this.#advance(sequence);
+    } else this.#requestTurn();
+  }
+
+  /** Takes a request out of its queue. */
+  #leave(request: Request): void {
+    this.#begun(request);
+    this.#ready.delete(request);
+    const { queue } = request.sequence;
+    queue.splice(queue.indexOf(request), 1);
+  }
+
+  /** A request no longer waits for its first pass. */
+  #begun(request: Request): void {
+    if (request.waits) this.#waiting--;
+    request.waits = false;
+  }
+
+  /** Rejects the requests of a sequence that are not in the pass in progress. */
+  #rejectWaiting(sequence: Sequence, reason: unknown): void {
+    const isRunning = (request: Request) => sequence.busy && this.#ready.has(request);
+    const rejected = sequence.queue.filter((entry): entry is Request => !("use" in entry) && !isRunning(entry));
+    for (const request of rejected) {
+      this.#leave(request);
+      request.reject(reason);
+    }
   }
 
   /**
@@ -195,40 +260,16 @@ export class Scheduler {
     });
   }
 
-  #proceed(): void {
-    this.#rejectWaiting(({ sequence }) => {
-      const reason = this.#disposed ? disposedError() : sequence.unusable;
-      return reason && { reason };
-    });
-    this.#startAccesses();
-    if (this.#queue.length > 0) this.#requestTurn();
-    if (this.#busy.size === 0 && !this.#passInProgress) this.#idle?.();
-  }
-
-  /** Gives access to sequences of which nothing else is in progress or was asked before. */
-  #startAccesses(): void {
-    const taken = new Set(this.#busy);
-    const ready: Access[] = [];
-    this.#queue = this.#queue.filter((entry) => {
-      const free = !taken.has(entry.sequence);
-      taken.add(entry.sequence);
-      if (!("use" in entry) || !free) return true;
-      ready.push(entry);
-      return false;
-    });
-    for (const { sequence } of ready) this.#busy.add(sequence);
-    for (const { use } of ready) use();
-  }
-
   #startPass(): void {
     if (this.#passInProgress) return;
     const pieces = this.#nextPieces();
     if (pieces.length === 0) return;
     this.#passInProgress = true;
-    this.#running = new Set(pieces.map(({ request }) => request));
+    this.#running = pieces;
     this.#passes++;
     for (const { request, count } of pieces) {
-      this.#busy.add(request.sequence);
+      request.sequence.busy = true;
+      this.#begun(request);
       this.#rows += count;
     }
     // A runtime that throws before its first await must not stop the queue.
@@ -239,20 +280,23 @@ export class Scheduler {
     );
   }
 
-  /** The first request of each sequence: one row for those that have one left, then pieces of the others. */
+  /** One row for each sequence that has one left to run, then pieces of the others. */
   #nextPieces(): Piece[] {
-    const taken = new Set(this.#busy);
-    const ready: Request[] = [];
-    for (const entry of this.#queue) {
-      if (!taken.has(entry.sequence) && !("use" in entry)) ready.push(entry);
-      taken.add(entry.sequence);
+    const decoding: Request[] = [];
+    const prompts: Request[] = [];
+    let promptRows = 0;
+    for (const request of this.#ready) {
+      if (rowsLeft(request) === 1) decoding.push(request);
+      else {
+        prompts.push(request);
+        promptRows += rowsLeft(request);
+      }
     }
+    // However many decode, prompts are read too.
     const { maxTokens } = this.#runtime;
-    const decoding = ready.filter((request) => rowsLeft(request) === 1).slice(0, maxTokens);
-    const prompts = ready.filter((request) => rowsLeft(request) > 1);
-    const space = maxTokens - decoding.length;
-    const shares = sharesOfPrompts(prompts, decoding.length > 0 ? Math.min(space, promptRowsBesideDecoding) : space);
-    const pieces = decoding.map((request) => pieceOf(request, 1));
+    const space = decoding.length === 0 ? maxTokens : Math.min(promptRowsBesideDecoding, promptRows);
+    const pieces = decoding.slice(0, maxTokens - space).map((request) => pieceOf(request, 1));
+    const shares = sharesOfPrompts(prompts, decoding.length === 0 ? maxTokens : space);
     prompts.forEach((request, i) => {
       const count = shares[i] as number;
       if (count > 0) pieces.push(pieceOf(request, count));
@@ -263,7 +307,6 @@ export class Scheduler {
   #endPass(pieces: readonly Piece[], result: PassResult): void {
     let row = 0;
     let choices = 0;
-    const ended = new Set<Request>();
     for (const { request, count, segment, rows } of pieces) {
       const choice = segment.choice ? (result.tokens[choices++] as number) : undefined;
       // Asked for anew, because callbacks may create states.
@@ -275,18 +318,18 @@ export class Scheduler {
         // Where logits are not numbers the plain form finds out what is wrong, and says so.
         const token = segment.choice && choice === -1 ? chooseToken(own, segment.choice) : choice;
         if (rows > 0) request.onLogits?.(own, token);
-        if (request.done < request.tokens.length) {
+        if (rowsLeft(request) > 0) {
           if (request.cancelled) throw request.cancelled.reason;
           continue;
         }
-        ended.add(request);
+        this.#leave(request);
         request.resolve();
       } catch (error) {
-        ended.add(request);
+        this.#leave(request);
         request.reject(error);
       }
     }
-    this.#freePieces(pieces, ended);
+    this.#freePieces(pieces);
   }
 
   /** A pass that failed leaves the states in it neither old nor new, so that they cannot be used any more. */
@@ -294,27 +337,29 @@ export class Scheduler {
     for (const { request } of pieces) {
       const message = `a pass failed while it used the state: ${error instanceof Error ? error.message : String(error)}`;
       request.sequence.unusable = new StateError(message, { cause: error });
+      this.#leave(request);
       request.reject(error);
     }
-    this.#freePieces(pieces, new Set(pieces.map(({ request }) => request)));
+    this.#freePieces(pieces);
   }
 
-  #freePieces(pieces: readonly Piece[], ended: ReadonlySet<Request | Access>): void {
-    if (ended.size > 0) this.#queue = this.#queue.filter((entry) => !ended.has(entry));
-    for (const { request } of pieces) this.#busy.delete(request.sequence);
+  #freePieces(pieces: readonly Piece[]): void {
     this.#passInProgress = false;
-    this.#running = new Set();
-    this.#proceed();
+    this.#running = [];
+    for (const { request } of pieces) request.sequence.busy = false;
+    for (const { request } of pieces) this.#advance(request.sequence);
+    if (this.#ready.size > 0) this.#requestTurn();
+    if (this.#active.size === 0) this.#idle?.();
   }
 }
 
-function rowsLeft({ tokens, done }: Request): number {
-  return tokens.length - done;
+function rowsLeft({ run, done }: Request): number {
+  return run.length - done;
 }
 
 /**
  * How many rows each prompt gets. The oldest comes first, but takes at most half of the space while others wait, and so do they in
- * turn: however long a prompt is, short ones behind it begin at once.
+ * turn: however long a prompt is, short ones behind it begin soon.
  */
 function sharesOfPrompts(prompts: readonly Request[], rows: number): number[] {
   let space = rows;
@@ -332,8 +377,8 @@ function sharesOfPrompts(prompts: readonly Request[], rows: number): number[] {
 }
 
 function pieceOf(request: Request, count: number): Piece {
-  const { sequence, tokens, done, logits, choice } = request;
-  const isLast = done + count === tokens.length;
+  const { sequence, run, done, logits, choice } = request;
+  const isLast = done + count === run.length;
   const wanted = logits === "last" && !isLast ? "none" : logits;
   return {
     request,
@@ -341,7 +386,7 @@ function pieceOf(request: Request, count: number): Piece {
     rows: wanted === "all" ? count : wanted === "last" ? 1 : 0,
     segment: {
       state: sequence.runtimeState,
-      tokens: tokens.subarray(done, done + count),
+      tokens: run.subarray(done, done + count),
       logits: wanted,
       ...(choice && isLast && { choice }),
     },

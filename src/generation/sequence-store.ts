@@ -42,7 +42,7 @@ export class SequenceStore {
    * @throws StateError when the bytes are damaged, of another format, or of another model; LimitError; BackendError
    */
   create(saved?: Uint8Array): Sequence {
-    return this.#create(saved && this.#decode(saved));
+    return this.#create(saved === undefined ? undefined : this.#decode(saved));
   }
 
   /** A copy of the floats. */
@@ -73,16 +73,17 @@ export class SequenceStore {
    *
    * @param error what is asked of it afterwards rejects with
    */
-  async dispose(sequence: Sequence, error: StateError = new StateError("the state was disposed")): Promise<void> {
+  dispose(sequence: Sequence, error: StateError = new StateError("the state was disposed")): Promise<void> {
+    if (sequence.disposing) return sequence.disposing;
     const release = () => {
-      if (sequence.released) return;
-      sequence.released = true;
       sequence.unusable = error;
       this.#dropped.unregister(sequence);
       this.#release(sequence.runtimeState);
     };
     // Of a sequence that cannot be used any more, and of a disposed model, nothing is in progress.
-    await this.#scheduler.access(sequence, release).catch(release);
+    sequence.disposing = this.#scheduler.access(sequence, release).catch(release);
+    sequence.ending = error;
+    return sequence.disposing;
   }
 
   #create(from?: SavedState): Sequence {

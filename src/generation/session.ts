@@ -1,9 +1,10 @@
 // A conversation with a model: a state, text read into it, text generated from it.
 
 import { RwkvError, StateError } from "../errors.js";
+import { onAbort } from "./abort-signals.js";
 import { asyncDispose } from "./async-dispose.js";
 import { Generation } from "./generation.js";
-import { checkFunction, checkSignal, type GenerationOptions } from "./generation-options.js";
+import { checkFunction, checkObject, checkSignal, type GenerationOptions } from "./generation-options.js";
 import type { ModelContext } from "./model-context.js";
 import { type ReadOptions, readTokens } from "./reading.js";
 import type { Sequence } from "./sequence.js";
@@ -17,6 +18,8 @@ export class Session {
   readonly #sequence: Sequence;
   #disposed: StateError | undefined;
   #busy = false;
+  /** Tells whoever has the session that it was disposed of. */
+  #onDispose: ((error: StateError) => void) | undefined;
 
   /** @internal */
   constructor(context: ModelContext, sequence: Sequence) {
@@ -36,6 +39,7 @@ export class Session {
    * @throws the signal's reason when aborted; what was read until then stays read. RwkvError while the session reads or generates
    */
   async read(input: string | ArrayLike<number>, options: ReadOptions = {}): Promise<number> {
+    checkObject("options", options);
     const tokens = this.#context.tokensOf(input);
     checkSignal(options.signal);
     checkFunction("onProgress", options.onProgress);
@@ -43,13 +47,12 @@ export class Session {
     signal?.throwIfAborted();
     const { scheduler } = this.#context;
     const { sequence, release } = this.acquire();
-    const cancel = () => scheduler.cancel(sequence, signal?.reason);
-    signal?.addEventListener("abort", cancel);
+    const stopListening = signal && onAbort(signal, sequence, (own) => scheduler.cancel(own, signal.reason));
     try {
       await readTokens(scheduler, sequence, tokens, onProgress);
       return tokens.length;
     } finally {
-      signal?.removeEventListener("abort", cancel);
+      stopListening?.();
       release();
     }
   }
@@ -85,6 +88,7 @@ export class Session {
   dispose(): Promise<void> {
     this.#disposed ??= new StateError("the session was disposed");
     this.#context.scheduler.cancel(this.#sequence, this.#disposed);
+    this.#onDispose?.(this.#disposed);
     return this.#context.sequences.dispose(this.#sequence, this.#disposed);
   }
 
@@ -95,15 +99,18 @@ export class Session {
   /**
    * Takes the session for one piece of work, until `release` is called.
    *
+   * @param onDispose called when the session is disposed of meanwhile
    * @throws RwkvError while another has it; StateError after dispose()
    * @internal
    */
-  acquire(): { sequence: Sequence; release: () => void } {
+  acquire(onDispose?: (error: StateError) => void): { sequence: Sequence; release: () => void } {
     if (this.#disposed) throw this.#disposed;
     if (this.#busy) throw new RwkvError("the session is reading or generating; wait for that, or fork it");
     this.#busy = true;
+    this.#onDispose = onDispose;
     const release = () => {
       this.#busy = false;
+      this.#onDispose = undefined;
     };
     return { sequence: this.#sequence, release };
   }

@@ -44,9 +44,10 @@ export class TokenSampling {
    * Runs the token that waits, and samples the next one, which then waits in its place; a stop token does not, so that the
    * sequence continues from what is read next.
    *
+   * @param continues whether the generation was admitted before
    * @throws the reason for which it was cancelled; what a constraint throws; RwkvError where no token can be sampled
    */
-  async next(sequence: Sequence): Promise<SampledToken> {
+  async next(sequence: Sequence, continues: boolean): Promise<SampledToken> {
     const { changeLogits } = this.#options.constrain;
     const mask = this.#allowedTokens();
     const choice = this.#sampler.next(mask);
@@ -57,6 +58,7 @@ export class TokenSampling {
       sequence,
       tokens,
       logits: "last",
+      continues,
       ...(!changeLogits && { choice }),
       onRun: () => {
         sequence.pendingToken = undefined;
@@ -80,8 +82,9 @@ export class TokenSampling {
   /** The mask of the next token. @throws OptionError for what is no mask, or allows no token */
   #allowedTokens(): Uint32Array | undefined {
     const { constrain } = this.#options;
-    const allowed = constrain.allowedTokens?.(this.#generated.slice());
+    const allowed: unknown = constrain.allowedTokens?.(this.#generated.slice());
     if (allowed === undefined) return undefined;
+    refusePromise("constrain.allowedTokens", allowed);
     const words = this.#mask.length;
     const { vocabulary } = this.#context;
     if (!(allowed instanceof Uint32Array) || allowed.length < words) {
@@ -101,10 +104,7 @@ export class TokenSampling {
   #changed(logits: Float32Array): Float32Array {
     this.#logits.set(logits);
     const result: unknown = this.#options.constrain.changeLogits?.(this.#logits, this.#generated.slice());
-    if (result instanceof Promise) {
-      result.catch(() => {});
-      throw new OptionError("constrain.changeLogits", result, "a function that is not asynchronous");
-    }
+    refusePromise("constrain.changeLogits", result);
     return this.#logits;
   }
 
@@ -125,4 +125,11 @@ export class TokenSampling {
     }
     return endOfText;
   }
+}
+
+/** A hook's promise would come too late. @throws OptionError */
+function refusePromise(option: string, result: unknown): void {
+  if (!(result instanceof Promise)) return;
+  result.catch(() => {});
+  throw new OptionError(option, result, "a function that is not asynchronous");
 }

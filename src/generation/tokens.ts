@@ -2,6 +2,9 @@
 
 import { OptionError } from "../errors.js";
 
+/** As many as an array can hold; a text of 4 GiB. */
+const mostTokens = 2 ** 30;
+
 /**
  * Copies token ids.
  *
@@ -13,6 +16,7 @@ export function copyTokens(tokens: ArrayLike<number>, vocabulary: number, option
   if (typeof tokens !== "object" || tokens === null || !Number.isSafeInteger(tokens.length) || tokens.length < 0) {
     throw new OptionError(option, tokens, `an array of ${expected}`);
   }
+  if (tokens.length > mostTokens) throw new OptionError(option, tokens, `at most ${mostTokens} tokens`);
   const copy = new Int32Array(tokens.length);
   for (let i = 0; i < copy.length; i++) {
     const token = tokens[i] as number;

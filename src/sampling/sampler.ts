@@ -1,5 +1,6 @@
 // Samples the tokens of one text: its options, its random numbers, and the penalties for what it sampled before.
 
+import { OptionError } from "../errors.js";
 import { chooseToken, type TokenChoice } from "./choose-token.js";
 import { TokenPenalties } from "./penalties.js";
 import { type RandomGenerator, randomGenerator } from "./random.js";
@@ -22,6 +23,7 @@ export class Sampler {
 
   /** @throws OptionError for options outside their range */
   constructor(options: SamplingOptions = {}) {
+    if (typeof options !== "object" || options === null) throw new OptionError("options", options, "an object");
     this.#options = resolveSamplingOptions(options, Number.MAX_SAFE_INTEGER);
     this.seed = this.#options.seed;
     this.#random = randomGenerator(this.seed);
@@ -38,6 +40,12 @@ export class Sampler {
    * @throws OptionError where logitBias or bannedTokens name a token that has no logit; RwkvError where logits are not numbers
    */
   sample(logits: Float32Array): number {
+    if (!(logits instanceof Float32Array) || logits.length === 0) {
+      throw new OptionError("logits", logits, "a Float32Array, one row of the whole vocabulary");
+    }
+    if (this.#vocabulary !== 0 && logits.length !== this.#vocabulary) {
+      throw new OptionError("logits", logits, `${this.#vocabulary} floats, as in the row before`);
+    }
     if (logits.length !== this.#vocabulary) {
       resolveSamplingOptions(this.#options, logits.length);
       this.#vocabulary = logits.length;

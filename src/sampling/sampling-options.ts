@@ -40,6 +40,14 @@ export type ResolvedSamplingOptions = Required<SamplingOptions>;
  * @throws OptionError
  */
 export function resolveSamplingOptions(options: SamplingOptions, vocabulary: number): ResolvedSamplingOptions {
+  const { logitBias, bannedTokens } = options;
+  const isTable = typeof logitBias === "object" && logitBias !== null && !(logitBias instanceof Map);
+  if (logitBias !== undefined && !isTable) {
+    throw new OptionError("logitBias", logitBias, "an object with amounts by token id");
+  }
+  if (bannedTokens !== undefined && !(Array.isArray(bannedTokens) || ArrayBuffer.isView(bannedTokens))) {
+    throw new OptionError("bannedTokens", bannedTokens, "an array of token ids");
+  }
   const number = (name: keyof SamplingOptions, fallback: number, low: number, high: number) => {
     const value = options[name] ?? fallback;
     if (typeof value !== "number" || !(value >= low && value <= high)) {
@@ -72,7 +80,7 @@ export function resolveSamplingOptions(options: SamplingOptions, vocabulary: num
       throw new OptionError(name, id, `token ids from 0 to ${vocabulary - 1}`);
   };
   for (const [id, bias] of Object.entries(resolved.logitBias)) {
-    checkTokenId("logitBias", Number(id));
+    checkTokenId("logitBias", id.trim() === "" ? Number.NaN : Number(id));
     if (!Number.isFinite(bias)) throw new OptionError("logitBias", bias, "finite numbers");
   }
   for (const id of resolved.bannedTokens) checkTokenId("bannedTokens", id);
