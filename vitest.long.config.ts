@@ -1,15 +1,57 @@
-// Tests that take minutes: whole applications in a browser, and others that need more than the package itself. They run by
-// `npm run test:long`, one file at a time, against the build in dist/.
+// Tests that take minutes: whole applications in a browser, sanitizers, ends of processes, and the kernels with AVX-512 emulated where
+// the processor has none. They run by `npm run test:long`, one file at a time, against the build in dist/.
 
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+
+const emulatedTests = ["kernels", "quantization", "pytorch-operations"].map((name) => `test/${name}.test.ts`);
 
 export default defineConfig({
   test: {
-    name: "long",
-    include: ["test/long/*.test.ts"],
     testTimeout: 300_000,
     hookTimeout: 300_000,
     fileParallelism: false,
-    server: { deps: { external: [/\/dist\//] } },
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "long",
+          include: ["test/long/*.test.ts"],
+          server: { deps: { external: [/\/dist\//] } },
+        },
+      },
+      ...(lacksAvx512() ? [emulatedLevels()] : []),
+    ],
   },
 });
+
+/** Whether this is Linux on x86 with AVX2 and without the level of instruction sets above it. */
+function lacksAvx512(): boolean {
+  if (process.platform !== "linux" || process.arch !== "x64") return false;
+  const features = new Set(readFileSync("/proc/cpuinfo", "utf8").split(/\s+/));
+  return features.has("avx2") && !features.has("avx512_vnni");
+}
+
+/** The kernels' tests once more, with AVX-512 emulated. */
+function emulatedLevels() {
+  const folder = fileURLToPath(new URL("test/emulation/", import.meta.url));
+  const header = createHash("sha256").update(readFileSync(`${folder}avx512.h`));
+  return {
+    extends: true as const,
+    test: {
+      name: "avx512, emulated",
+      include: emulatedTests,
+      env: {
+        CC: `${folder}cc.mjs`,
+        // The cache of native libraries knows the compiler's name and the sources, not this header.
+        XDG_CACHE_HOME: fileURLToPath(
+          new URL(`node_modules/.cache/${header.digest("hex").slice(0, 16)}`, import.meta.url),
+        ),
+        TESTED_LEVELS: "avx512,avx512vnni",
+      },
+      server: { deps: { external: [/\/dist\//] } },
+    },
+  };
+}

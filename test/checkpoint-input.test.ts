@@ -43,7 +43,7 @@ describe("a model is loaded from", () => {
 test.each([
   ["a number", 123, "found 123"],
   ["null", null, "found null"],
-  ["an object", { path }, "found a Object"],
+  ["an object", { path }, "found an Object"],
   ["a promise that was not awaited", Promise.resolve(buffer), "found a Promise"],
   ["a response", new Response("x"), "found a Response"],
   ["nothing in quotes", "", 'found ""'],
