@@ -1,6 +1,9 @@
 // Compiles kernels/level.c to WebAssembly with LLVM from npm (@yowasp/clang), so that building needs nothing but Node: for
-// threads over shared memory and for one thread, with and without the instructions of relaxed SIMD.
+// threads over shared memory and for one thread, with and without the instructions of relaxed SIMD. What is there already from the same
+// sources, script and compiler is kept: npm ci and npm test each build.
 
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { runClang, runLLVM } from "@yowasp/clang";
@@ -19,6 +22,15 @@ const builds = {
 const names = (await readdir(`${root}kernels`)).filter((name) => /\.[ch]$/.test(name)).sort();
 const files = {};
 for (const name of names) files[name] = await readFile(`${root}kernels/${name}`, "utf8");
+
+const hash = createHash("sha256")
+  .update(JSON.stringify(files))
+  .update(await readFile(fileURLToPath(import.meta.url)));
+hash.update(await readFile(`${root}node_modules/@yowasp/clang/package.json`));
+const stamp = hash.digest("hex");
+const stampFile = `${root}dist/kernels-sources.txt`;
+const isThere = Object.keys(builds).every((target) => existsSync(`${root}dist/${target}`));
+if (isThere && (await readFile(stampFile, "utf8").catch(() => "")) === stamp) process.exit();
 
 await runLLVM(null, {}, { fetchProgress: () => {} }); // loads the compiler without a word on the terminal
 await mkdir(`${root}dist`, { recursive: true });
@@ -60,3 +72,4 @@ for (const [target, flags] of Object.entries(builds)) {
   await writeFile(`${root}dist/${target}`, output[target]);
   process.stdout.write(`dist/${target}: ${output[target].length} bytes\n`);
 }
+await writeFile(stampFile, stamp);
