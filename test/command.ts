@@ -12,6 +12,15 @@ export interface Outcome {
 }
 
 export function rwkv(args: readonly string[], input: string | Uint8Array = ""): Promise<Outcome> {
+  return runProgram(program, args, input);
+}
+
+/** Runs the command line of another copy of the package. */
+export function runProgram(
+  program: string,
+  args: readonly string[],
+  input: string | Uint8Array = "",
+): Promise<Outcome> {
   return new Promise((resolve) => {
     const child = execFile(process.execPath, [program, ...args], { maxBuffer: 2 ** 26 }, (error, stdout, stderr) => {
       resolve({ code: error ? Number(error.code ?? 1) : 0, stdout, stderr });

@@ -47,6 +47,7 @@ try {
      await model.dispose();`,
   );
   if (run("node", ["train.mjs"]) !== "1 layer") throw new Error("training left no model");
+  if (readdirSync(join(folder, "node_modules")).includes("linkedom")) throw new Error("what is optional was installed");
   process.stdout.write(`packed, installed and run: Once upon a time${fromApi}\n`);
 } finally {
   rmSync(folder, { recursive: true, force: true });

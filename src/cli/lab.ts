@@ -19,6 +19,7 @@ import { measureScale, type ScaleResult } from "../lab/scale.js";
 import { scaleReport } from "../lab/scale-report.js";
 import { toldTales } from "../lab/told-tales.js";
 import type { ModelSize } from "../models/model-definition.js";
+import { plotLibraries } from "../plots/svg-plot.js";
 import { openTokenizer } from "../tokenizers/open-tokenizer.js";
 import { type Document, documentOf, holdOut, readDocuments } from "../training/documents.js";
 import { shape, wholeNumber } from "./option-parsers.js";
@@ -45,6 +46,8 @@ interface ParallelOptions {
 
 export function addLab(program: Command): void {
   const lab = program.command("lab").description("look into a model, with reports as pages and JSON");
+  // Each command ends by drawing, some after many minutes of measuring: whether it can is found out before.
+  lab.hook("preAction", async () => void (await plotLibraries()));
   addExplain(lab);
   addParallel(lab);
   addScale(lab);

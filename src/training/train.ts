@@ -9,6 +9,7 @@ import { CheckpointError, TrainingError } from "../errors.js";
 import { encodeState } from "../generation/state-file.js";
 import { stateLayout } from "../graph/state-layout.js";
 import { InterruptedError } from "../interruptible.js";
+import { PlotLibrariesError } from "../plots/svg-plot.js";
 import { baseFingerprint, checkBase } from "./base-model.js";
 import { type Batches, consecutiveBatches, shuffledBatches } from "./batches.js";
 import { checkedOptions } from "./checked-options.js";
@@ -136,6 +137,7 @@ class Run {
   #log: LogEntry[] = [];
   #step = 0;
   #savedStep = 0;
+  #saidThatNothingIsDrawn = false;
   /** Seconds that the run took before it was resumed. */
   #seconds = 0;
   readonly #started = performance.now();
@@ -332,7 +334,21 @@ class Run {
     const progress = { step: this.#step, seconds: this.#elapsed(), data: this.#data.checksum };
     await this.#folder.saveCheckpoint(parameters, this.#carried(), progress);
     this.#savedStep = this.#step;
-    if (this.#log.length > 0) await this.#folder.writeCurve(await lossCurve(this.#log));
+    if (this.#log.length > 0) await this.#drawCurve();
+  }
+
+  /** Draws the curve of the log. Where the libraries that draw are not installed there is none, which is said once. */
+  async #drawCurve(): Promise<void> {
+    let curve: string;
+    try {
+      curve = await lossCurve(this.#log);
+    } catch (error) {
+      if (!(error instanceof PlotLibrariesError)) throw error;
+      if (!this.#saidThatNothingIsDrawn) this.#options.onNotice?.(`no loss.svg is drawn: ${error.message}`);
+      this.#saidThatNothingIsDrawn = true;
+      return;
+    }
+    await this.#folder.writeCurve(curve);
   }
 
   #carried() {
