@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 import fc from "fast-check";
 import { openCheckpoint, readFloat32, type WritableTensor, writePth, writeSafetensors } from "rwkv";
 import { describe, expect, test } from "vitest";
-import { bytesSource } from "#rwkv/checkpoints/byte-source";
+import { bytesSource } from "#rwkv/byte-source";
 import type { StoredTensor } from "#rwkv/checkpoints/checkpoint";
 import { readTensorInto, tensorPieces } from "#rwkv/checkpoints/read-tensor";
 import type { ElementType } from "#rwkv/dtypes";

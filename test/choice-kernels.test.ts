@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import type { Runtime } from "#rwkv/backends/backend";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
-import { bytesSource } from "#rwkv/checkpoints/byte-source";
+import { bytesSource } from "#rwkv/byte-source";
 import { GraphBuilder } from "#rwkv/graph/graph-builder";
 import type { BoundModel } from "#rwkv/models/versions";
 import { chooseToken, type TokenChoice } from "#rwkv/sampling/choose-token";

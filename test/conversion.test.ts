@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Converter } from "#rwkv/backends/kernel/converter";
 import { createNativeMachine, supportedLevels } from "#rwkv/backends/native/native";
-import type { ByteSource } from "#rwkv/checkpoints/byte-source";
+import type { ByteSource } from "#rwkv/byte-source";
 import type { StoredTensor } from "#rwkv/checkpoints/checkpoint";
 import { readTensorInto } from "#rwkv/checkpoints/read-tensor";
 import { bytesPerElement, type FloatType } from "#rwkv/dtypes";

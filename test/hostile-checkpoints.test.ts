@@ -6,7 +6,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { CheckpointError, openCheckpoint, RwkvError, readFloat32 } from "rwkv";
 import { describe, expect, test } from "vitest";
-import { bytesSource } from "#rwkv/checkpoints/byte-source";
+import { bytesSource } from "#rwkv/byte-source";
 import { readDirectory } from "#rwkv/checkpoints/open-checkpoint";
 import { fixture, temporaryFolder } from "./fixture-files.js";
 import { op, pickle, tensor } from "./pickle-builder.js";

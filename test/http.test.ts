@@ -5,7 +5,7 @@ import { gzipSync } from "node:zlib";
 import { CheckpointError, load, type Model, openCheckpoint } from "rwkv";
 import { expect, test } from "vitest";
 import { fileSource } from "#platform/files";
-import { readRange } from "#rwkv/checkpoints/byte-source";
+import { readRange } from "#rwkv/byte-source";
 import { httpSource } from "#rwkv/http/http-source";
 import { fileUrlIn, folderUrl, isFolderUrl, lastNameOf, resolveUrl } from "#rwkv/http/urls";
 import { serveFiles } from "./file-server.js";

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { Runtime } from "#rwkv/backends/backend";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { wasmBackend } from "#rwkv/backends/wasm/wasm";
-import { bytesSource } from "#rwkv/checkpoints/byte-source";
+import { bytesSource } from "#rwkv/byte-source";
 import { contiguousStrides, type StoredTensor } from "#rwkv/checkpoints/checkpoint";
 import { elementCount } from "#rwkv/dtypes";
 import type { Graph, RowNode, UnaryFunction } from "#rwkv/graph/graph";

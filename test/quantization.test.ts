@@ -12,7 +12,7 @@ import { Quantizer } from "#rwkv/backends/kernel/quantizer";
 import { createNativeMachine, supportedLevels } from "#rwkv/backends/native/native";
 import { createWasmMachine } from "#rwkv/backends/wasm/wasm";
 import { median } from "#rwkv/bench/median";
-import { bytesSource } from "#rwkv/checkpoints/byte-source";
+import { bytesSource } from "#rwkv/byte-source";
 import { contiguousStrides, type StoredTensor } from "#rwkv/checkpoints/checkpoint";
 import { tensorPieces } from "#rwkv/checkpoints/read-tensor";
 import { bytesPerElement, convertElements, type FloatType, float16Value } from "#rwkv/dtypes";

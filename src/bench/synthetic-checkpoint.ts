@@ -1,6 +1,6 @@
 // A checkpoint of any size with random weights, made up as it is read: for measuring speed without a file.
 
-import type { ByteSource } from "../checkpoints/byte-source.js";
+import type { ByteSource } from "../byte-source.js";
 import { type Checkpoint, contiguousStrides, type StoredTensor } from "../checkpoints/checkpoint.js";
 import { bytesPerElement, convertElements, elementCount, type FloatType } from "../dtypes.js";
 import type { ModelSize } from "../models/model-definition.js";

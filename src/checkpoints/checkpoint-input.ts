@@ -1,8 +1,8 @@
 // What `load` and `openCheckpoint` take: a path or URL, or the bytes of a file in one of the forms that JavaScript has them in.
 
 import { resolvePath } from "#platform/files";
+import { type ByteSource, blobSource, bytesSource } from "../byte-source.js";
 import { OptionError } from "../errors.js";
-import { type ByteSource, blobSource, bytesSource } from "./byte-source.js";
 
 /**
  * A checkpoint: a path (in a page a URL), a URL object, or the file itself as a Blob, a buffer or a view of one. Bytes are

@@ -1,9 +1,9 @@
 // What every checkpoint format is read into: a directory of named tensors whose elements stay in the file.
 
+import type { ByteSource } from "../byte-source.js";
 import { bytesPerElement, type DType, elementCount, isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { blockMatrixSize } from "../quantization/blocks.js";
-import type { ByteSource } from "./byte-source.js";
 
 /** A run of a file's bytes whose CRC-32 the file tells: the storage of a .pth that one or several tensors are views of. */
 export interface ChecksummedRange {

@@ -1,9 +1,9 @@
 // Comparing what was read with the checksums that a file tells. Tensors that are mapped into memory are not read first, so
 // theirs are compared by `rwkv inspect` only.
 
+import type { ByteSource } from "../byte-source.js";
 import { crc32 } from "../checksum.js";
 import { CheckpointError } from "../errors.js";
-import type { ByteSource } from "./byte-source.js";
 import { byteLengthOf, type ChecksummedRange, isContiguous, type StoredTensor } from "./checkpoint.js";
 
 /** Computes the checksum of a tensor whose bytes are read in order. */

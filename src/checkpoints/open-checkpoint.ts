@@ -2,9 +2,9 @@
 // shards, or a folder that holds one of these. Only directories are read.
 
 import { basename, dirname, embeddedModel, fileSize, fileSource, join, listFolder, readText } from "#platform/files";
+import { type ByteSource, readRange } from "../byte-source.js";
 import { CheckpointError } from "../errors.js";
 import { describedBytes, describeForeignFile } from "../foreign-file.js";
-import { type ByteSource, readRange } from "./byte-source.js";
 import type { Checkpoint, CheckpointFormat, Directory, StoredTensor } from "./checkpoint.js";
 import { type CheckpointInput, resolveInput } from "./checkpoint-input.js";
 import { readPth } from "./pth.js";

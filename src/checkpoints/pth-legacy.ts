@@ -2,9 +2,9 @@
 // object and the list of storage keys, each a pickle of its own, then every storage as an element count and its elements.
 // Source: torch/serialization.py, _legacy_save and _legacy_load.
 
+import { type ByteSource, readRange } from "../byte-source.js";
 import { bytesPerElement } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
-import { type ByteSource, readRange } from "./byte-source.js";
 import type { Directory } from "./checkpoint.js";
 import { readStateDict } from "./state-dict.js";
 import { type Storage, storageOf, torchGlobals } from "./torch-objects.js";

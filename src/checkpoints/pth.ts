@@ -3,10 +3,10 @@
 // <name>/extra are for whatever else a program wants to keep; torch.load passes them over. Here extra/metadata.json holds what
 // safetensors have a place for of their own.
 
+import { type ByteSource, readRange } from "../byte-source.js";
 import { crc32 } from "../checksum.js";
 import { bytesPerElement } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
-import { type ByteSource, readRange } from "./byte-source.js";
 import type { ChecksummedRange, Directory, Metadata } from "./checkpoint.js";
 import { readStateDict } from "./state-dict.js";
 import { storageOf, torchGlobals } from "./torch-objects.js";

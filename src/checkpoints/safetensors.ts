@@ -5,10 +5,10 @@
 // __metadata__, which takes strings only, says what they are: "blocks/<tensor>": "q4 <outputs> <inputs>", and in which order
 // their bytes are: "blocks.layout": "1".
 
+import { type ByteSource, readRange } from "../byte-source.js";
 import { type BlockType, bytesPerElement, type ElementType, elementCount } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { blockLayout, groupOutputs, groupSize } from "../quantization/blocks.js";
-import { type ByteSource, readRange } from "./byte-source.js";
 import {
   checkShape,
   contiguousStrides,

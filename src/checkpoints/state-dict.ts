@@ -1,9 +1,9 @@
 // Finds the weights in what a .pth holds. torch.save writes whatever it is given: the state dict itself, or a training program's
 // dict with the state dict somewhere in it.
 
+import type { ByteSource } from "../byte-source.js";
 import { bytesPerElement } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
-import type { ByteSource } from "./byte-source.js";
 import { checkShape, type Directory, describeNumbers, type StoredTensor } from "./checkpoint.js";
 import { PickledTensor, UnreadableTensor } from "./torch-objects.js";
 import type { PickleValue } from "./unpickler.js";

@@ -1,10 +1,11 @@
 // Writes a state dict as torch.save does: a zip of stored entries, data.pkl first, each storage aligned to 64 bytes, zip64
 // records where sizes or offsets need them. torch.load reads the result, also with weights_only=True.
 
-import { type FileAppender, writeFileAtomically } from "#platform/file-writer";
+import { writeFileAtomically } from "#platform/file-writer";
 import { crc32 } from "../checksum.js";
 import { isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
+import type { FileAppender } from "../platform/platform.js";
 import { byteLengthOf } from "./checkpoint.js";
 import { PickleWriter } from "./pickle-writer.js";
 import { metadataEntry } from "./pth.js";

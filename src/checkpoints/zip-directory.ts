@@ -3,8 +3,8 @@
 // a compressed one is only named.
 // Format: PKWARE APPNOTE 6.3.10, sections 4.3 (records) and 4.5.3 (zip64).
 
+import { type ByteSource, readRange } from "../byte-source.js";
 import { CheckpointError } from "../errors.js";
-import { type ByteSource, readRange } from "./byte-source.js";
 
 /** A stored entry of the archive. */
 export interface ZipEntry {

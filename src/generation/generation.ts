@@ -1,5 +1,6 @@
 // One generation: sample, decode, watch for stops, feed the token back, until something ends it. Iterating it streams text.
 
+import type { StateError } from "../errors.js";
 import { onAbort } from "./abort-signals.js";
 import { asyncDispose } from "./async-dispose.js";
 import {
@@ -11,7 +12,7 @@ import { GenerationProgress, type GenerationResult } from "./generation-progress
 import type { ModelContext } from "./model-context.js";
 import { inNextTurn } from "./next-turn.js";
 import { readTokens } from "./reading.js";
-import type { Session } from "./session.js";
+import type { Sequence } from "./sequence.js";
 import { StopStrings } from "./stop-strings.js";
 import { type SampledToken, TokenSampling } from "./token-sampling.js";
 
@@ -22,6 +23,13 @@ export interface GenerationStep extends Partial<SampledToken> {
    * of a stop string. The last step may have text alone: what was held back.
    */
   readonly text: string;
+}
+
+/** What a generation uses of its session. */
+interface GeneratingSession {
+  /** Takes the session, until `release` is called. `onDispose` is called when it is disposed of meanwhile. */
+  acquire(onDispose: (error: StateError) => void): { sequence: Sequence; release: () => void };
+  dispose(): Promise<void>;
 }
 
 /** What a generation begins with. */
@@ -38,7 +46,7 @@ interface Start {
  */
 export class Generation implements AsyncIterable<string> {
   readonly #context: ModelContext;
-  readonly #openSession: () => Session;
+  readonly #openSession: () => GeneratingSession;
   readonly #options: ResolvedGenerationOptions;
   readonly #start: Start;
   /** Ends the generation before its next token; set while it runs. */
@@ -55,7 +63,12 @@ export class Generation implements AsyncIterable<string> {
   #settle: { resolve: (result: GenerationResult) => void; reject: (error: unknown) => void } | undefined;
 
   /** @internal */
-  constructor(context: ModelContext, openSession: () => Session, options: GenerationOptions, start: Start = {}) {
+  constructor(
+    context: ModelContext,
+    openSession: () => GeneratingSession,
+    options: GenerationOptions,
+    start: Start = {},
+  ) {
     this.#context = context;
     this.#openSession = openSession;
     this.#options = resolveGenerationOptions(options, context.vocabulary, context.tokenizer);

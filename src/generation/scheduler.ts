@@ -4,35 +4,15 @@
 
 import type { PassResult, PassSegment, Runtime } from "../backends/backend.js";
 import { BackendError, LimitError, StateError } from "../errors.js";
-import { chooseToken, type TokenChoice } from "../sampling/choose-token.js";
+import { chooseToken } from "../sampling/choose-token.js";
 import { inNextTurn } from "./next-turn.js";
-import type { Sequence } from "./sequence.js";
+import type { Access, Request, Sequence, Work } from "./sequence.js";
 
 /**
  * Rows of prompts in a pass in which others decode. A longer piece would read a prompt hardly faster, and make the others' tokens
  * wait longer; docs/performance.md has what was measured.
  */
 const promptRowsBesideDecoding = 32;
-
-/** Tokens of one sequence that are to be run. */
-export interface Work {
-  readonly sequence: Sequence;
-  /** The tokens, or a function that gives them when all that was asked of the sequence before has been done. */
-  readonly tokens: Int32Array | (() => Int32Array);
-  /** After which of the tokens logits are wanted. */
-  readonly logits: "none" | "last" | "all";
-  /** How a token is to be sampled from the logits of the last one. */
-  readonly choice?: TokenChoice;
-  /** Whether it continues what was admitted before, so that it does not count among the requests that wait. */
-  readonly continues?: boolean;
-  /** Called after each pass with the number of tokens that have been run. Nobody else has had the sequence since the pass. */
-  readonly onRun?: (done: number) => void;
-  /**
-   * Called after that where the pass gives logits: with their rows, which are valid only until it returns, and the token that was
-   * sampled, where a choice was given.
-   */
-  readonly onLogits?: (rows: Float32Array, token: number | undefined) => void;
-}
 
 /** What a model's scheduler is doing. */
 export interface SchedulerStatistics {
@@ -46,24 +26,6 @@ export interface SchedulerStatistics {
   readonly rows: number;
   /** Mean number of rows of a pass. */
   readonly rowsPerPass: number;
-}
-
-/** Work in a sequence's queue. */
-export interface Request extends Work {
-  /** What is run; known when the request comes first. */
-  run: Int32Array;
-  done: number;
-  /** Whether it counts among those that wait for their first pass. */
-  waits: boolean;
-  /** Why it ends before its next pass. */
-  cancelled: { readonly reason: unknown } | undefined;
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
-}
-
-/** Exclusive access to a state, in its sequence's queue. */
-export interface Access {
-  readonly use: () => void;
 }
 
 /** A piece of a request in a pass. */

@@ -1,6 +1,6 @@
 // A file that is downloaded whole, from a server that does not serve parts of files.
 
-import { type ByteSource, checkRange } from "../checkpoints/byte-source.js";
+import { type ByteSource, checkRange } from "../byte-source.js";
 import { CheckpointError } from "../errors.js";
 import { isEncoded, TransientError } from "./exchange.js";
 

@@ -1,6 +1,6 @@
 // Files on web servers, for pages and for Node: read by ranges where the server serves them, downloaded whole where it does not.
 
-import { type ByteSource, bytesSource } from "../checkpoints/byte-source.js";
+import { type ByteSource, bytesSource } from "../byte-source.js";
 import { blocksSource, download, type OnDownload } from "./download.js";
 import { checkStatus, exchange, TransientError, withRetries } from "./exchange.js";
 import { pieceSize, rangeAnswerOf, rangeHeader, rangesSource, readExactly } from "./ranges.js";

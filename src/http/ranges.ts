@@ -3,7 +3,7 @@
 // at once and ahead of what is read. Of a large file they are kept until others take their place; small reads, which go all
 // over it before the weights are read in order, fetch small pieces.
 
-import { type ByteSource, checkRange } from "../checkpoints/byte-source.js";
+import { type ByteSource, checkRange } from "../byte-source.js";
 import { CheckpointError } from "../errors.js";
 import type { OnDownload } from "./download.js";
 import { checkStatus, exchange, isEncoded, TransientError, withRetries } from "./exchange.js";

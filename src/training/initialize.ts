@@ -2,7 +2,7 @@
 // RWKV_Init, RWKV_TimeMix, RWKV_ChannelMix). Attention and gates begin as nothing, so that a layer first passes its
 // input on; decays are spread so that channels remember for different times.
 
-import { bytesSource } from "../checkpoints/byte-source.js";
+import { bytesSource } from "../byte-source.js";
 import { contiguousStrides, type StoredTensor } from "../checkpoints/checkpoint.js";
 import { elementCount } from "../dtypes.js";
 import type { WeightNode } from "../graph/graph.js";

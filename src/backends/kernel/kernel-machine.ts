@@ -1,6 +1,6 @@
 // What differs between the native and the wasm backend: where memory comes from, and how a pass is run on all threads.
 
-import type { ByteSource } from "../../checkpoints/byte-source.js";
+import type { ByteSource } from "../../byte-source.js";
 
 /** Memory that kernels can reach. */
 export interface Block {

@@ -1,6 +1,6 @@
 // The native backend: kernels compiled for this machine, a pool of system threads, weights mapped from the file.
 
-import type { ByteSource } from "../../checkpoints/byte-source.js";
+import type { ByteSource } from "../../byte-source.js";
 import { BackendError } from "../../errors.js";
 import type { Backend } from "../backend.js";
 import type { Block, KernelMachine } from "../kernel/kernel-machine.js";

@@ -1,11 +1,12 @@
 // Runs passes on workers, over memory that they share.
 
-import { type ComputeWorker, startWorker } from "#platform/compute-workers";
+import { startWorker } from "#platform/compute-workers";
 import { BackendError } from "../../errors.js";
+import type { ComputeWorker } from "../../platform/platform.js";
 import type { Block, KernelMachine } from "../kernel/kernel-machine.js";
 import { kernelStackSize, placeKernelStack } from "./kernel-stack.js";
 import { createSharedMemory, WasmMemory } from "./wasm-memory.js";
-import { control, type KernelExports, type WorkerMessage } from "./worker-protocol.js";
+import { control, type KernelExports, type WorkerMessage, type WorkerStart } from "./worker-protocol.js";
 
 /** Ends the workers of machines that were dropped without dispose(). */
 const dropped = new FinalizationRegistry<ComputeThreads>((threads) => threads.end("the model was dropped"));
@@ -76,7 +77,7 @@ class ComputeThreads {
   #failure: BackendError | undefined;
 
   /** Starts one worker, and waits until it is ready. */
-  async start(start: Parameters<typeof startWorker>[0]): Promise<void> {
+  async start(start: WorkerStart): Promise<void> {
     let worker: ComputeWorker | undefined;
     await new Promise<void>((resolve, reject) => {
       const fail = (reason: string) => {

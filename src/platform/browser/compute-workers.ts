@@ -1,10 +1,7 @@
 // Workers and the kernels' WebAssembly in a page. src/platform/node/compute-workers.ts has the same for Node.
 
-import type { WorkerMessage, WorkerStart } from "../../backends/wasm/worker-protocol.js";
-import type { ComputeWorker } from "../node/compute-workers.js";
+import type { ComputeWorker } from "../platform.js";
 import { located, movedFrom } from "./moved-files.js";
-
-export type { ComputeWorker };
 
 /** Pages that are not isolated by COOP and COEP headers may not share memory with workers. */
 export const canShareMemory: boolean = globalThis.crossOriginIsolated === true;
@@ -26,9 +23,9 @@ export async function readKernels(name: string): Promise<{ bytes: Uint8Array<Arr
 }
 
 /** Starts a compute thread. `onError` is called when it cannot be started or fails outside a pass. */
-export function startWorker(
-  start: WorkerStart,
-  onMessage: (message: WorkerMessage) => void,
+export function startWorker<Message>(
+  start: object,
+  onMessage: (message: Message) => void,
   onError: (error: Error) => void,
 ): ComputeWorker {
   const moved = movedFrom("../../kernels.wasm", kernelFiles["kernels.wasm"] as URL);
@@ -37,7 +34,7 @@ export function startWorker(
     moved !== undefined
       ? new Worker(new URL("./worker.js", moved), { type: "module" })
       : new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-  worker.onmessage = ({ data }) => onMessage(data as WorkerMessage);
+  worker.onmessage = ({ data }) => onMessage(data as Message);
   worker.onerror = ({ message }) => onError(new Error(message || "its script cannot be loaded"));
   worker.onmessageerror = () => onError(new Error("a message of it cannot be read"));
   worker.postMessage(start);

@@ -1,9 +1,7 @@
 // Pages cannot write files.
 
 import { RwkvError } from "../../errors.js";
-import type { FileAppender } from "../node/file-writer.js";
-
-export type { FileAppender };
+import type { FileAppender } from "../platform.js";
 
 /** @throws RwkvError always */
 export async function writeFileAtomically(path: string, _write: (file: FileAppender) => Promise<void>): Promise<void> {

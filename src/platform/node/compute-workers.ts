@@ -2,14 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { Worker } from "node:worker_threads";
-import type { WorkerMessage, WorkerStart } from "../../backends/wasm/worker-protocol.js";
-
-/** A compute thread. */
-export interface ComputeWorker {
-  /** Whether it keeps the process alive. */
-  keepAlive(yes: boolean): void;
-  terminate(): Promise<void>;
-}
+import type { ComputeWorker } from "../platform.js";
 
 /** Whether memory can be shared with workers. */
 export const canShareMemory: boolean = true;
@@ -21,9 +14,9 @@ export async function readKernels(name: string): Promise<{ bytes: Uint8Array<Arr
 }
 
 /** Starts a compute thread. `onError` is called when it cannot be started, fails outside a pass, or ends unasked. */
-export function startWorker(
-  start: WorkerStart,
-  onMessage: (message: WorkerMessage) => void,
+export function startWorker<Message>(
+  start: object,
+  onMessage: (message: Message) => void,
   onError: (error: Error) => void,
 ): ComputeWorker {
   const worker = new Worker(new URL("./worker.js", import.meta.url), {

@@ -4,14 +4,7 @@ import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
 import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { CheckpointError } from "../../errors.js";
-
-/** Appends to a file and knows its position. */
-export interface FileAppender {
-  readonly position: number;
-  append(bytes: Uint8Array): Promise<void>;
-  /** Overwrites bytes written before. */
-  patch(position: number, bytes: Uint8Array): Promise<void>;
-}
+import type { FileAppender } from "../platform.js";
 
 /** Temporary files of writes that have not ended, which are removed when the process exits. */
 const unfinished = new Set<string>();

@@ -4,7 +4,7 @@ import type { Stats } from "node:fs";
 import { type FileHandle, open, readdir, readFile, stat } from "node:fs/promises";
 import * as paths from "node:path";
 import { fileURLToPath } from "node:url";
-import { type ByteSource, checkRange } from "../../checkpoints/byte-source.js";
+import { type ByteSource, checkRange } from "../../byte-source.js";
 import { CheckpointError, OptionError, RwkvError } from "../../errors.js";
 import type { OnDownload } from "../../http/download.js";
 import { fileUrlIn, folderUrl, isHttpUrl, lastNameOf } from "../../http/urls.js";

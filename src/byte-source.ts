@@ -1,7 +1,7 @@
 // Random access to the bytes of a checkpoint, whatever holds them. Readers of formats see only this interface, so a file,
 // a buffer, a Blob and an HTTP range are the same to them.
 
-import { CheckpointError } from "../errors.js";
+import { CheckpointError } from "./errors.js";
 
 /** Bytes that can be read by range. */
 export interface ByteSource {
