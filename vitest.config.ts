@@ -4,6 +4,7 @@
 import { playwright } from "@vitest/browser-playwright";
 import { defineConfig } from "vitest/config";
 import { chromiumArguments, chromiumPath, isolationHeaders } from "./test/chromium.js";
+import { internals } from "./test/internals.js";
 
 if (!chromiumPath) {
   console.warn(
@@ -16,6 +17,7 @@ const pageTests = testFiles("kernels", "choice-kernels", "indices", "forward", "
 const plainPageTests = testFiles("growing-memory", "page-not-isolated");
 
 export default defineConfig({
+  resolve: { alias: internals },
   test: {
     testTimeout: 60_000,
     hookTimeout: 120_000,

@@ -5,10 +5,12 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+import { internals } from "./test/internals.js";
 
 const emulatedTests = ["kernels", "quantization", "pytorch-operations"].map((name) => `test/${name}.test.ts`);
 
 export default defineConfig({
+  resolve: { alias: internals },
   test: {
     testTimeout: 300_000,
     hookTimeout: 300_000,

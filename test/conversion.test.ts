@@ -3,11 +3,11 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { StoredTensor } from "rwkv";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Converter } from "#rwkv/backends/kernel/converter";
 import { createNativeMachine, supportedLevels } from "#rwkv/backends/native/native";
 import type { ByteSource } from "#rwkv/byte-source";
-import type { StoredTensor } from "#rwkv/checkpoints/checkpoint";
 import { readTensorInto } from "#rwkv/checkpoints/read-tensor";
 import { bytesPerElement, type FloatType } from "#rwkv/dtypes";
 import { fileSource } from "#rwkv/platform/node/files";

@@ -1,8 +1,8 @@
 // Indices that reach the kernels are checked there: a wrong one ends the pass with an error before anything is computed.
 
+import { RwkvError } from "rwkv";
 import { describe, expect, test } from "vitest";
 import type { PassSegment } from "#rwkv/backends/backend";
-import { RwkvError } from "#rwkv/errors";
 import { GraphBuilder } from "#rwkv/graph/graph-builder";
 import type { BoundModel } from "#rwkv/models/versions";
 import { storedTensor } from "#rwkv/training/initialize";

@@ -1,11 +1,10 @@
 // What other architectures mix tokens with, against PyTorch: logits in parts of all sizes, and gradients, over sequences longer than the
 // tiles of the kernels.
 
-import { type Checkpoint, openCheckpoint, readFloat32 } from "rwkv";
+import { type Checkpoint, openCheckpoint, readFloat32, type StoredTensor } from "rwkv";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { openReferenceTraining } from "#rwkv/backends/reference/reference-training";
-import type { StoredTensor } from "#rwkv/checkpoints/checkpoint";
 import type { RowNode } from "#rwkv/graph/graph";
 import { GraphBuilder } from "#rwkv/graph/graph-builder";
 import { trainableModel } from "#rwkv/training/trainable-model";

@@ -1,10 +1,10 @@
 // Sampling: cuts by their definition, temperature, penalties, bans, the generator.
 
 import fc from "fast-check";
+import { Sampler } from "rwkv";
 import { expect, test } from "vitest";
 import { TokenPenalties } from "#rwkv/sampling/penalties";
 import { randomGenerator, xoshiro128 } from "#rwkv/sampling/random";
-import { Sampler } from "#rwkv/sampling/sampler";
 import { resolveSamplingOptions, type SamplingOptions } from "#rwkv/sampling/sampling-options";
 
 /** Samples token after token, with a seed where none is given. */

@@ -2,7 +2,7 @@
 // the package's writer.
 
 import { open } from "node:fs/promises";
-import { crc32 } from "#rwkv/checksum";
+import { crc32 } from "node:zlib";
 
 /** An entry: bytes, or a hole of a given size (sparse on disk), and claims that differ from the truth. */
 export interface BuiltEntry {
