@@ -1,10 +1,10 @@
 // Writing checkpoints and reading them back; files past 4 GiB; views and shared storages.
 
-import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, open, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { promisify } from "node:util";
+import { Worker } from "node:worker_threads";
 import fc from "fast-check";
 import { openCheckpoint, readFloat32, type StoredTensor, type WritableTensor, writePth, writeSafetensors } from "rwkv";
 import { describe, expect, test } from "vitest";
@@ -12,6 +12,7 @@ import { bytesSource } from "#rwkv/byte-source";
 import { readTensorInto, tensorPieces } from "#rwkv/checkpoints/read-tensor";
 import type { ElementType } from "#rwkv/dtypes";
 import { fixture, readJson, temporaryFolder } from "./fixture-files.js";
+import { runScript } from "./node-process.js";
 import { op, pickle, tensor } from "./pickle-builder.js";
 import { buildZip } from "./zip-builder.js";
 
@@ -199,17 +200,58 @@ describe("where a file is written", () => {
     await expect(writePth("/dev/null", [w])).rejects.toThrow("expected a regular file, found a device");
   });
 
+  /** Begins to write 12 files into a folder and never ends; "ready" when their temporary files are there. */
+  const writing = (folder: string) => `
+    import { readdirSync } from "node:fs";
+    const { writePth } = await import(dist + "index.js");
+    const folder = ${JSON.stringify(folder)};
+    const never = { name: "w", dtype: "u8", shape: [2], async *bytes() { yield new Uint8Array(1); await new Promise(() => {}); } };
+    for (let i = 0; i < 12; i++) writePth(folder + "/" + i + ".pth", [never]).catch(() => {});
+    const ready = setInterval(() => {
+      if (readdirSync(folder).length < 12) return;
+      clearInterval(ready);
+      console.log("ready");
+      begun();
+    }, 10);`;
+
   test("a process that exits leaves no temporary files, and many writes make no warning", async () => {
     const folder = await temporaryFolder();
-    const program = `
-      import { writePth } from "rwkv";
-      const never = { name: "w", dtype: "u8", shape: [2], async *bytes() { yield new Uint8Array(1); await new Promise(() => {}); } };
-      for (let i = 0; i < 12; i++) writePth(${JSON.stringify(folder)} + "/" + i + ".pth", [never]).catch(() => {});
-      setTimeout(() => { console.log("leaving"); process.exit(0); }, 300);`;
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", program]);
-    expect([stdout, stderr]).toEqual(["leaving\n", ""]);
+    const exiting = `function begun() { process.exit(0); } ${writing(folder)}`;
+    expect(await runScript(exiting)).toEqual({ code: 0, signal: null, output: "ready\n", errors: "" });
     expect(readdirSync(folder)).toEqual([]);
   });
+
+  test("a worker that exits leaves no temporary files", async () => {
+    const folder = await temporaryFolder();
+    const script = `const dist = ${JSON.stringify(new URL("../dist/", import.meta.url).href)};
+      function begun() { process.exit(0); } ${writing(folder).replace(/import (.*) from (.*);/, "const $1 = await import($2);")}`;
+    const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(script)}`), { stdout: true });
+    await once(worker, "exit");
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  test.runIf(process.platform !== "win32").each(["SIGINT", "SIGTERM", "SIGHUP"] as const)(
+    "a process that %s ends leaves no temporary files, and ends by it",
+    async (signal) => {
+      const folder = await temporaryFolder();
+      const waiting = `function begun() { setInterval(() => {}, 1000); } ${writing(folder)}`;
+      expect(await runScript(waiting, { signal })).toMatchObject({ code: null, signal, errors: "" });
+      expect(readdirSync(folder)).toEqual([]);
+    },
+  );
+
+  test.runIf(process.platform !== "win32")(
+    "an application that handles a signal goes on, and so does the write",
+    async () => {
+      const folder = await temporaryFolder();
+      const handling = `
+      function begun() { setInterval(() => {}, 1000); }
+      process.once("SIGTERM", () => { console.log(readdirSync(folder).length); process.exit(3); });
+      ${writing(folder)}`;
+      expect(await runScript(handling, { signal: "SIGTERM" })).toMatchObject({ code: 3, output: "ready\n12\n" });
+      expect(readdirSync(folder)).toEqual([]);
+    },
+  );
 });
 
 describe("files past 4 GiB (sparse on disk)", () => {

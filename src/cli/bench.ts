@@ -1,6 +1,7 @@
 // rwkv bench: how fast a model runs or trains, as a share of what the machine can do.
 
 import { type Command, InvalidArgumentError, Option } from "commander";
+import prettyBytes from "pretty-bytes";
 import { defaultThreads } from "#platform/backends";
 import type { BackendName } from "../backends/backend.js";
 import { createNativeMachine } from "../backends/native/native.js";
@@ -16,7 +17,8 @@ import { loadCheckpoint } from "../load.js";
 import type { ModelSize } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
 import { shape, wholeNumber } from "./option-parsers.js";
-import { formatBytes, note } from "./terminal.js";
+import { note } from "./terminal.js";
+import { textTable } from "./text-table.js";
 
 interface BenchOptions {
   model?: string;
@@ -135,7 +137,7 @@ function trainingReport(m: TrainingMeasurement): string {
   return (
     `training ${m.model}, ${m.batch} x ${m.context} tokens, ${m.backend}, ${threads}${machine}\n` +
     `  train  ${m.train_tok_s.toFixed(0).padStart(8)} tokens/s  ${m.train_gflops.toFixed(0)} GFLOP/s${share}\n` +
-    `  memory ${formatBytes(m.memory_mb * 1e6).padStart(8)}           resident in all ${formatBytes(m.rss_mb * 1e6)}\n`
+    `  memory ${prettyBytes(m.memory_mb * 1e6).padStart(8)}           resident in all ${prettyBytes(m.rss_mb * 1e6)}\n`
   );
 }
 
@@ -165,13 +167,13 @@ function report(m: Measurement): string {
       percent(m.generate8_tok_s / m.batch8_tok_s, "the batch of 8"),
     ],
     ["load", `${m.load_ms.toFixed(0)} ms`, `first token after ${m.first_token_ms.toFixed(0)} ms`],
-    ["memory", formatBytes(m.rss_mb * 1e6), `${formatBytes(m.weight_bytes_per_token)} of weights a token`],
+    ["memory", prettyBytes(m.rss_mb * 1e6), `${prettyBytes(m.weight_bytes_per_token)} of weights a token`],
   ];
   const machine =
     m.read_gb_s === null ? "" : `; machine: ${m.read_gb_s.toFixed(1)} GB/s read, ${m.peak_gflops?.toFixed(0)} GFLOP/s`;
   const threads = `${m.threads} thread${m.threads === 1 ? "" : "s"}`;
-  const lines = rows.map(([name, value, share]) => `  ${name.padEnd(14)}${value.padStart(18)}  ${share}`.trimEnd());
-  return `${m.model}, ${m.dtype}, ${m.backend}, ${threads}${machine}\n${lines.join("\n")}\n`;
+  const lines = textTable(rows, [1]).map((line) => `  ${line}\n`);
+  return `${m.model}, ${m.dtype}, ${m.backend}, ${threads}${machine}\n${lines.join("")}`;
 }
 
 function names<T extends string>(allowed: readonly T[]): (text: string) => T[] {

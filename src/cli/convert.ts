@@ -1,6 +1,7 @@
 // rwkv convert: rewrites a checkpoint in another format or element type.
 
 import type { Command } from "commander";
+import prettyBytes from "pretty-bytes";
 import { defaultThreads } from "#platform/backends";
 import type { KernelMachine } from "../backends/kernel/kernel-machine.js";
 import { Quantizer } from "../backends/kernel/quantizer.js";
@@ -18,7 +19,7 @@ import { BackendError, CheckpointError, RwkvError } from "../errors.js";
 import { bindModel, type RecognisedModel } from "../models/versions.js";
 import { clampedBlocks } from "../quantization/blocks.js";
 import { dtypeOption } from "./option-parsers.js";
-import { formatBytes, note, progressBar } from "./terminal.js";
+import { note, progressBar } from "./terminal.js";
 
 const floating = new Set(["f64", "f32", "f16", "bf16"]);
 
@@ -68,7 +69,7 @@ export async function convert(input: string, output: string, options: { dtype?: 
     );
     const total = tensors.reduce((sum, tensor) => sum + byteLengthOf(tensor), 0);
     await write(output, tensors, { metadata: { ...checkpoint.metadata, ...model?.metadata } });
-    note(`${output}: ${tensors.length} tensors, ${formatBytes(total)}`);
+    note(`${output}: ${tensors.length} tensors, ${prettyBytes(total)}`);
 
     async function* counted(tensor: StoredTensor, dtype: DType) {
       const overflow = noOverflow();

@@ -2,6 +2,7 @@
 // and to warn of values that are not numbers or all zeros; nothing is loaded.
 
 import type { Command } from "commander";
+import prettyBytes from "pretty-bytes";
 import { byteLengthOf, type Checkpoint, type Metadata, type StoredTensor } from "../checkpoints/checkpoint.js";
 import { checksummedRanges, matchesChecksum } from "../checkpoints/checksums.js";
 import { examineTensor } from "../checkpoints/examine-tensor.js";
@@ -12,7 +13,8 @@ import { isHttpUrl } from "../http/urls.js";
 import type { ModelSize } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
 import { groupOutputs } from "../quantization/blocks.js";
-import { formatBytes, note, progressBar } from "./terminal.js";
+import { note, progressBar } from "./terminal.js";
+import { textTable } from "./text-table.js";
 
 /** Above this size checksums are not compared, and only the beginning of every tensor is looked at. */
 const fullCheckLimit = 2 ** 30;
@@ -182,14 +184,12 @@ function report(inspection: Inspection): string {
       ? []
       : [`size        ${layers} layers, width ${width}, hidden ${hidden}, vocabulary ${vocabulary}`]),
     `parameters  ${parameters.toLocaleString("en-US")}`,
-    `weights     ${formatBytes(bytes)}, ${types.join(", ")}`,
+    `weights     ${prettyBytes(bytes)}, ${types.join(", ")}`,
     ...(inspection.format === "pth" ? [`checksums   ${describeIntact(intact)}`] : []),
     ...Object.entries(metadata).map(([key, text]) => `${printable(key)}  ${printable(text).slice(0, 100)}`),
     "",
   ];
-  const longest = inspection.tensors.reduce((most, { name }) => Math.max(most, name.length), 0);
-  for (const { name, dtype, shape } of inspection.tensors) {
-    lines.push(`${printable(name).padEnd(longest)}  ${dtype.padEnd(4)}  [${shape.join(", ")}]`);
-  }
+  const rows = inspection.tensors.map(({ name, dtype, shape }) => [printable(name), dtype, `[${shape.join(", ")}]`]);
+  lines.push(...textTable(rows));
   return `${lines.join("\n")}\n`;
 }

@@ -24,6 +24,7 @@ import { openTokenizer } from "../tokenizers/open-tokenizer.js";
 import { type Document, documentOf, holdOut, readDocuments } from "../training/documents.js";
 import { shape, wholeNumber } from "./option-parsers.js";
 import { note, progressBar } from "./terminal.js";
+import { textTable } from "./text-table.js";
 
 const defaultPrompt = "Once upon a time there was a king who had three sons, and the youngest of them was called";
 
@@ -131,9 +132,9 @@ async function tales(quick: boolean): Promise<Document[]> {
 function compareSummary(results: readonly CompareResult[]): string {
   const rows = results.map(({ name, points, parameters, tokens_per_second: speed }) => {
     const bits = points.at(-1)?.bits_per_byte.toFixed(4);
-    return `${name.padEnd(20)}${bits} bits per byte held out, ${parameters} weights, ${speed.toFixed(0)} tokens/s`;
+    return [name, `${bits} bits per byte held out, ${parameters} weights, ${speed.toFixed(0)} tokens/s`];
   });
-  return `${rows.join("\n")}\n`;
+  return `${textTable(rows).join("\n")}\n`;
 }
 
 interface ScaleOptions {
@@ -184,22 +185,22 @@ function addScale(lab: Command): void {
 }
 
 function scaleSummary(results: readonly ScaleResult[]): string {
-  const row = (name: string, time: string, cells: readonly string[]) =>
-    `${name.padEnd(20)}${time.padEnd(10)}${cells.map((text) => text.padStart(15)).join("")}\n`;
   const rows = results.map(({ name, complexity, measured, theory }) => {
     const cell = (exponent: number, expected: number) => `${exponentText(exponent)} (${expected})`;
-    return row(name, complexity.time, [
+    return [
+      name,
+      complexity.time,
       cell(measured.training, theory.training),
       cell(measured.prefill, theory.training),
       cell(measured.token, theory.token),
       cell(measured.state, theory.state),
-    ]);
+    ];
   });
-  return (
-    `How costs grow: exponents of T, measured, and in brackets as the papers have them\n` +
-    row("", "time", ["training step", "prompt", "token", "carried"]) +
-    rows.join("")
-  );
+  const head = ["", "time", "training step", "prompt", "token", "carried"];
+  return [
+    "How costs grow: exponents of T, measured, and in brackets as the papers have them\n",
+    ...textTable([head, ...rows], [2, 3, 4, 5]).map((line) => `${line}\n`),
+  ].join("");
 }
 
 function architectureList(text: string): Architecture[] {

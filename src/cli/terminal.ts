@@ -1,9 +1,9 @@
 // What commands share of the terminal: a progress bar on stderr, notes on stderr, text from stdin or a file.
 
 import { fstatSync, type Stats } from "node:fs";
-import { SingleBar } from "cli-progress";
 import { RwkvError } from "../errors.js";
 import { decodeText } from "../text-files.js";
+import { bar, StatusLine } from "./status-line.js";
 
 /** Prints a line to stderr. */
 export function note(line: string): void {
@@ -18,33 +18,15 @@ export interface ProgressBar {
 
 /** @param label what is being done, such as "loading" */
 export function progressBar(label: string): ProgressBar {
-  if (!process.stderr.isTTY) return { update() {}, stop() {} };
   const started = performance.now();
-  const bar = new SingleBar({
-    format: `${label} {bar} {percentage}%`,
-    barsize: 30,
-    stream: process.stderr,
-    clearOnComplete: true,
-    hideCursor: true,
-    gracefulExit: false, // its handlers would take the first Ctrl-C or SIGTERM and let the program go on
-  });
-  let shown = false;
-  const restoreCursor = () => bar.stop();
+  const line = new StatusLine();
   return {
     update(done, total) {
-      if (!shown && (done >= total || performance.now() - started < 300)) return;
-      if (!shown) {
-        bar.start(total, done);
-        process.once("exit", restoreCursor);
-      }
-      shown = true;
-      bar.update(done);
+      const share = total > 0 ? done / total : 1;
+      if (performance.now() - started < 300) return;
+      line.draw(`${label} ${bar(share, 30)} ${Math.floor(share * 100)}%`);
     },
-    stop() {
-      if (shown) bar.stop();
-      process.off("exit", restoreCursor);
-      shown = false;
-    },
+    stop: () => line.clear(),
   };
 }
 
@@ -97,16 +79,4 @@ async function* stdinChunks(): AsyncGenerator<Uint8Array, void, void> {
   } catch (cause) {
     throw new RwkvError(`standard input: cannot be read (${(cause as NodeJS.ErrnoException).code})`, { cause });
   }
-}
-
-/** A number of bytes for people: 3.9 MB. */
-export function formatBytes(bytes: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1000 && unit < units.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
 }

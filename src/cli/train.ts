@@ -2,7 +2,6 @@
 
 import { readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { SingleBar } from "cli-progress";
 import { type Command, Option } from "commander";
 import { RwkvError } from "../errors.js";
 import { load } from "../load.js";
@@ -10,6 +9,7 @@ import type { StepProgress, TrainOptions, TrainResult } from "../training/option
 import { train } from "../training/train.js";
 import { convert } from "./convert.js";
 import { number, wholeNumber } from "./option-parsers.js";
+import { bar, StatusLine } from "./status-line.js";
 import { note } from "./terminal.js";
 
 /** Values of the command's options; those that were not given are absent. */
@@ -230,7 +230,7 @@ function report(
 
 /** A progress bar on a terminal; elsewhere a line now and then. */
 class Display {
-  #bar: SingleBar | undefined;
+  readonly #bar = new StatusLine();
   #lastLine = Number.NEGATIVE_INFINITY;
   #validation = "";
 
@@ -240,8 +240,7 @@ class Display {
     const numbers = `loss ${loss.toFixed(3)}, ${bitsPerByte.toFixed(3)} bits per byte${this.#validation}`;
     const speed = `${tokensPerSecond.toFixed(0)} tokens/s, ${duration(secondsLeft)} left`;
     if (process.stderr.isTTY) {
-      this.#bar ??= startBar(steps);
-      this.#bar.update(step, { numbers, speed });
+      this.#bar.draw(`${bar(step / steps, 20)} ${step}/${steps} ${numbers}; ${speed}`);
     } else if (performance.now() - this.#lastLine > 10_000 || step === steps) {
       this.#lastLine = performance.now();
       note(`step ${step} of ${steps}: ${numbers}; ${speed}`);
@@ -255,21 +254,8 @@ class Display {
   }
 
   stop(): void {
-    this.#bar?.stop();
-    this.#bar = undefined;
+    this.#bar.clear();
   }
-}
-
-function startBar(steps: number): SingleBar {
-  const bar = new SingleBar({
-    format: "{bar} {value}/{total} {numbers}; {speed}",
-    barsize: 20,
-    stream: process.stderr,
-    clearOnComplete: true,
-    hideCursor: true,
-  });
-  bar.start(steps, 0, { numbers: "", speed: "" });
-  return bar;
 }
 
 /** 3725 seconds as 1 h 2 min. */

@@ -3,19 +3,21 @@
 import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
 import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
+import { onExit } from "signal-exit";
 import { CheckpointError } from "../../errors.js";
 import type { FileAppender } from "../platform.js";
 
-/** Temporary files of writes that have not ended, which are removed when the process exits. */
+/** Temporary files of writes that have not ended, which are removed when the process ends. */
 const unfinished = new Set<string>();
+let stopWatching = () => {};
 const removeUnfinished = () => {
   for (const path of unfinished) rmSync(path, { force: true });
 };
 
 /**
  * Writes a file through a temporary one beside it, which is renamed when `write` has finished and removed when it fails or
- * the process exits. A process that a signal ends, without a handler that exits, leaves it behind. Writes to one path at the
- * same time each have their own; the last to finish stays.
+ * the process exits, or is ended by a signal that can be caught. Writes to one path at the same time each have their own; the last
+ * to finish stays.
  *
  * @throws CheckpointError when the file cannot be written (no such folder, no permission, disk full, not a regular file)
  */
@@ -30,7 +32,7 @@ export async function writeFileAtomically(path: string, write: (file: FileAppend
   }
   const temporary = `${target}.${randomBytes(6).toString("hex")}.part`;
   let handle: FileHandle | undefined;
-  if (unfinished.size === 0) process.on("exit", removeUnfinished);
+  if (unfinished.size === 0) stopWatching = onExit(removeUnfinished);
   unfinished.add(temporary);
   try {
     handle = await open(temporary, "wx");
@@ -46,7 +48,7 @@ export async function writeFileAtomically(path: string, write: (file: FileAppend
     throw new CheckpointError(path, `cannot be written (${(cause as NodeJS.ErrnoException).code})`, { cause });
   } finally {
     unfinished.delete(temporary);
-    if (unfinished.size === 0) process.off("exit", removeUnfinished);
+    if (unfinished.size === 0) stopWatching();
   }
 }
 
