@@ -18,20 +18,15 @@ type Implementation<
   Module extends Interface & Record<Exclude<keyof Module, keyof Interface>, never>,
 > = Module;
 
-/** The modules by platform. */
-export type Implementations = {
-  node: [
-    Implementation<Files, typeof import("./node/files.js")>,
-    Implementation<FileWriter, typeof import("./node/file-writer.js")>,
-    Implementation<Checksum, typeof import("./node/checksum.js")>,
-    Implementation<ComputeWorkers, typeof import("./node/compute-workers.js")>,
-    Implementation<Backends, typeof import("./node/backends.js")>,
-  ];
-  browser: [
-    Implementation<Files, typeof import("./browser/files.js")>,
-    Implementation<FileWriter, typeof import("./browser/file-writer.js")>,
-    Implementation<Checksum, typeof import("./browser/checksum.js")>,
-    Implementation<ComputeWorkers, typeof import("./browser/compute-workers.js")>,
-    Implementation<Backends, typeof import("./browser/backends.js")>,
-  ];
-};
+export type Implementations = [
+  Implementation<Files, typeof import("./node/files.js")>,
+  Implementation<Files, typeof import("./browser/files.js")>,
+  Implementation<FileWriter, typeof import("./node/file-writer.js")>,
+  Implementation<FileWriter, typeof import("./browser/file-writer.js")>,
+  Implementation<Checksum, typeof import("./node/checksum.js")>,
+  Implementation<Checksum, typeof import("./browser/checksum.js")>,
+  Implementation<ComputeWorkers, typeof import("./node/compute-workers.js")>,
+  Implementation<ComputeWorkers, typeof import("./browser/compute-workers.js")>,
+  Implementation<Backends, typeof import("./node/backends.js")>,
+  Implementation<Backends, typeof import("./browser/backends.js")>,
+];
