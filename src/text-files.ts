@@ -13,23 +13,34 @@ const sampleSize = 512;
  * @throws what `fail` makes, when the bytes are not UTF-8 or are more than a string can hold
  */
 export function decodeText(bytes: Uint8Array, fail: (reason: string) => Error): string {
-  const wide = utf16Kind(bytes);
-  if (wide) throw fail(`expected UTF-8 text, found ${wide.name} ${wide.evidence}; ${conversion("UTF-16")}`);
+  const wide = utf16Reason(bytes);
+  if (wide !== undefined) throw fail(wide);
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
-    throw fail(invalidity(bytes));
+    throw fail(invalidReason(bytes));
   }
 }
 
-function invalidity(bytes: Uint8Array): string {
+/** Why a text that begins with these bytes cannot be read, if it is UTF-16. */
+export function utf16Reason(bytes: Uint8Array): string | undefined {
+  const kind = utf16Kind(bytes);
+  return kind && `expected UTF-8 text, found ${kind.name} ${kind.evidence}; ${conversion("UTF-16")}`;
+}
+
+/**
+ * Why bytes do not decode.
+ *
+ * @param offset where they begin in their file
+ */
+export function invalidReason(bytes: Uint8Array, offset = 0): string {
   const at = firstInvalidByte(bytes);
   if (at === undefined) {
     return `expected at most 512 MiB of text, as much as a string can hold, found ${bytes.length} bytes`;
   }
   const byte = (bytes[at] as number).toString(16).padStart(2, "0");
   return (
-    `expected UTF-8 text, found the invalid byte 0x${byte} at offset ${at}; ` +
+    `expected UTF-8 text, found the invalid byte 0x${byte} at offset ${offset + at}; ` +
     `if the text is Latin-1 or Windows-1252, ${conversion("WINDOWS-1252")}`
   );
 }

@@ -137,10 +137,13 @@ describe("texts", () => {
   test("that are none are refused, with the place", async () => {
     const long = Buffer.from("é ".repeat(100_000));
     const cases: [Uint8Array, RegExp][] = [
-      [Buffer.concat([long, Uint8Array.of(0xe9, 32)]), /expected UTF-8, found a byte that is none at offset 300000/],
-      [Buffer.concat([long, Uint8Array.of(0xf0, 0x9f)]), /expected UTF-8, .* at offset 300000/],
+      [
+        Buffer.concat([long, Uint8Array.of(0xe9, 32)]),
+        /expected UTF-8 text, found the invalid byte 0xe9 at offset 300000/,
+      ],
+      [Buffer.concat([long, Uint8Array.of(0xf0, 0x9f)]), /expected UTF-8 text, .* 0xf0 at offset 300000/],
       [Buffer.concat([long, Uint8Array.of(65, 0)]), /binary file \(a zero byte at offset 300001\)/],
-      [Buffer.from("\ufeffhello", "utf16le"), /expected UTF-8, found UTF-16/],
+      [Buffer.from("\ufeffhello", "utf16le"), /expected UTF-8 text, found UTF-16 LE/],
     ];
     for (const [bytes, message] of cases) await expect(read("bad.txt", bytes)).rejects.toThrow(message);
   });

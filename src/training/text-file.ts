@@ -2,6 +2,7 @@
 
 import { type FileHandle, open } from "node:fs/promises";
 import { TrainingError } from "../errors.js";
+import { invalidReason, utf16Reason } from "../text-files.js";
 
 /** Bytes that are read and decoded at once. */
 const chunkSize = 2 ** 17;
@@ -36,11 +37,7 @@ async function* decoded(path: string, handle: FileHandle): AsyncGenerator<string
     try {
       text = decoder.decode(bytes);
     } catch (cause) {
-      const at = offset + firstInvalidByte(bytes);
-      throw new TrainingError(
-        `${path}: expected UTF-8, found a byte that is none at offset ${at}; convert the file, for instance by iconv -t UTF-8`,
-        { cause },
-      );
+      throw new TrainingError(`${path}: ${invalidReason(bytes, offset)}`, { cause });
     }
     if (offset === 0 && text.startsWith("\ufeff")) text = text.slice(1);
     if (text !== "") yield text;
@@ -65,14 +62,8 @@ async function fill(path: string, handle: FileHandle, target: Uint8Array): Promi
 }
 
 function checkNoBinary(path: string, bytes: Uint8Array, offset: number): void {
-  if (offset === 0 && bytes.length >= 2) {
-    const mark = (bytes[0] as number) * 256 + (bytes[1] as number);
-    if (mark === 0xfffe || mark === 0xfeff) {
-      throw new TrainingError(
-        `${path}: expected UTF-8, found UTF-16; convert the file, for instance by iconv -t UTF-8`,
-      );
-    }
-  }
+  const wide = offset === 0 ? utf16Reason(bytes) : undefined;
+  if (wide !== undefined) throw new TrainingError(`${path}: ${wide}`);
   const zero = bytes.indexOf(0);
   if (zero < 0) return;
   throw new TrainingError(`${path}: expected text, found a binary file (a zero byte at offset ${offset + zero})`);
@@ -88,27 +79,6 @@ function completeLength(bytes: Uint8Array): number {
     return size > length ? bytes.length - length : bytes.length;
   }
   return bytes.length;
-}
-
-/** Where the first character begins that does not decode: halves the range until it is left. */
-function firstInvalidByte(bytes: Uint8Array): number {
-  const decodes = (end: number, stream: boolean) => {
-    try {
-      new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, end), { stream });
-      return true;
-    } catch {
-      return false;
-    }
-  };
-  let valid = 0;
-  let invalid = bytes.length + 1;
-  while (invalid - valid > 1) {
-    const middle = (valid + invalid) >> 1;
-    if (decodes(middle, true)) valid = middle;
-    else invalid = middle;
-  }
-  while (!decodes(valid, false)) valid--; // back to the start of an unfinished character
-  return valid;
 }
 
 /** An error that says in words why a file or folder cannot be read. */
