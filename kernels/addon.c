@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "mapping.h"
+#include "names.h"
 #include "pool.h"
 
 struct environment;
@@ -293,6 +294,24 @@ static napi_value js_unmap_file(napi_env env, napi_callback_info info) {
   return undefined(env);
 }
 
+static napi_value text(napi_env env, const char* value) {
+  napi_value result = NULL;
+  napi_create_string_utf8(env, value, NAPI_AUTO_LENGTH, &result);
+  return result;
+}
+
+// kernelNames(): the names of the kernels that records number.
+static napi_value js_kernel_names(napi_env env, napi_callback_info info) {
+  (void)info;
+  return text(env, kernel_name_list);
+}
+
+// functionNames(): the names of the elementwise functions that programs number.
+static napi_value js_function_names(napi_env env, napi_callback_info info) {
+  (void)info;
+  return text(env, function_name_list);
+}
+
 static const struct {
   const char* name;
   napi_callback function;
@@ -300,7 +319,8 @@ static const struct {
     {"findLevel", js_find_level},           {"levelLanes", js_level_lanes}, {"createPool", js_create_pool},
     {"poolThreads", js_pool_threads},       {"runPool", js_run_pool},       {"destroyPool", js_destroy_pool},
     {"addressOf", js_address_of},           {"mapFile", js_map_file},       {"mappingAddress", js_mapping_address},
-    {"useHugePages", js_use_huge_pages},    {"unmapFile", js_unmap_file},
+    {"useHugePages", js_use_huge_pages},    {"unmapFile", js_unmap_file},   {"kernelNames", js_kernel_names},
+    {"functionNames", js_function_names},
 };
 
 NAPI_MODULE_INIT() {

@@ -301,7 +301,7 @@ static void apply_mask(const uint32_t* mask, const float* logits, float* to, uin
 //   address: logits [selected, width], choices [selected], room for count threads [room_of_chooser each]
 static void choose_tokens(const struct pass* pass, const struct record* record, uint32_t thread) {
   uint32_t width = record->width;
-  uint32_t choosers = pass->thread_count < record->count ? pass->thread_count : record->count;
+  uint32_t choosers = pass->thread_count < record->attribute[0].count ? pass->thread_count : record->attribute[0].count;
   if (thread >= choosers) return;
   float* room = floats(record->address[2]) + thread * room_of_chooser(width);
   struct weights weights = {room, room + 3 * (uint64_t)width, width};

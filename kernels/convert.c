@@ -76,18 +76,18 @@ static inline __attribute__((always_inline)) void convert_to(const uint8_t* from
 }
 
 // out = x in another type.
-//   address: x [width, inputs] of dtype, out [width, inputs] of the type `function`
+//   address: x [width, inputs] of dtype, out [width, inputs] of the type that the attribute says
 static void convert_weights(const struct pass* pass, const struct record* record, uint32_t thread) {
   uint64_t count = (uint64_t)record->width * record->inputs;
   struct range share = share_of((uint32_t)((count + convert_grain - 1) / convert_grain), 1, thread, pass->thread_count);
   uint64_t begin = (uint64_t)share.begin * convert_grain, end = (uint64_t)share.end * convert_grain;
   if (end > count) end = count;
   const uint8_t* from = (const uint8_t*)(uintptr_t)record->address[0] + begin * size_of_element(record->dtype);
-  uint8_t* to = (uint8_t*)(uintptr_t)record->address[1] + begin * size_of_element(record->function);
+  uint8_t* to = (uint8_t*)(uintptr_t)record->address[1] + begin * size_of_element(record->attribute[0].count);
   switch (record->dtype) {
-    case DTYPE_F64: return convert_to(from, DTYPE_F64, to, record->function, end - begin);
-    case DTYPE_F32: return convert_to(from, DTYPE_F32, to, record->function, end - begin);
-    case DTYPE_BF16: return convert_to(from, DTYPE_BF16, to, record->function, end - begin);
-    case DTYPE_F16: return convert_to(from, DTYPE_F16, to, record->function, end - begin);
+    case DTYPE_F64: return convert_to(from, DTYPE_F64, to, record->attribute[0].count, end - begin);
+    case DTYPE_F32: return convert_to(from, DTYPE_F32, to, record->attribute[0].count, end - begin);
+    case DTYPE_BF16: return convert_to(from, DTYPE_BF16, to, record->attribute[0].count, end - begin);
+    case DTYPE_F16: return convert_to(from, DTYPE_F16, to, record->attribute[0].count, end - begin);
   }
 }

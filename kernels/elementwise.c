@@ -1,83 +1,156 @@
-// Functions of one and two elements, for those that were not fused into a matrix product; and dropout.
+// Chains of functions of one and two elements, as a short program over tiles that stay in the first cache: one pass over memory however
+// many functions there are. src/backends/kernel/program.ts writes programs; elementwise.def lists the functions.
 
 #include "kernels.h"
 #include "simd.h"
 
-static vfloat apply_unary(const struct record* record, vfloat x) {
-  switch (record->function) {
-    case UNARY_SIGMOID: return sigmoid_v(x);
-    case UNARY_RELU_SQUARED: return relu_squared(x);
-    case UNARY_EXP: return exp_v(x);
-    case UNARY_ELU_PLUS_ONE: return choose(x > 0, x + 1, exp_v(x));
-    case UNARY_SCALE: return x * record->factor;
-    default: return -x;
-  }
-}
+#define FUNCTION(name, value) FUNCTION_##name,
+enum function {
+#include "elementwise.def"
+};
+#undef FUNCTION
 
-static vfloat apply_binary(uint32_t function, vfloat a, vfloat b) {
+// What a program may have; src/graph/chains.ts knows the same limits.
+enum { most_program_inputs = 16, most_program_constants = 16, most_program_outputs = 8, most_program_slots = 12 };
+enum { most_program_values = most_program_inputs + most_program_constants + most_program_outputs + most_program_slots };
+
+// Floats of a tile: few enough that all tiles of a program stay in the first cache, enough to hide what an instruction costs.
+enum { tile_floats = 256 };
+
+// Values are numbered: inputs, then constants, then outputs, then slots for what lies between.
+struct program {
+  uint32_t inputs, outputs, constants, slots, instructions;
+  uint32_t words[];  // two for each input, then constants, then instructions
+};
+
+struct program_input {
+  uint32_t one_row;  // whether its one row stands for all rows
+  uint32_t repeat;   // consecutive channels that each of its floats stands for
+};
+
+struct instruction {
+  uint8_t function, a, b, result;
+};
+
+// Where a value's part of a tile is; constants are one vector, which every vector of a tile reads.
+struct tile_value {
+  float* at;
+  uint32_t mask;  // of offsets: 0 for constants
+};
+
+#define FUNCTION(name, value)                               \
+  static inline vfloat name##_of(vfloat a, vfloat b) {      \
+    (void)a, (void)b;                                       \
+    return value;                                           \
+  }
+#include "elementwise.def"
+#undef FUNCTION
+
+NOT_INLINED void run_instruction(uint32_t function, struct tile_value a, struct tile_value b, float* result, uint32_t count) {
+  const uint32_t whole = count / lanes * lanes, left = count - whole;
   switch (function) {
-    case BINARY_ADD: return a + b;
-    case BINARY_MULTIPLY: return a * b;
-    case BINARY_SIGMOID_GRADIENT: return a * (1 - a) * b;
-    case BINARY_ELU_PLUS_ONE_GRADIENT: return choose(a < 1, a, splat(1)) * b;
-    default: return 2 * square_root(a) * b;
+#define FUNCTION(name, value)                                                                \
+  case FUNCTION_##name: {                                                                    \
+    for (uint32_t i = 0; i < whole; i += lanes) {                                            \
+      vfloat x = load(a.at + (i & a.mask)), y = load(b.at + (i & b.mask));                   \
+      store(result + i, name##_of(x, y));                                                    \
+    }                                                                                        \
+    if (left) {                                                                              \
+      vfloat x = load_part(a.at + (whole & a.mask), left), y = load_part(b.at + (whole & b.mask), left); \
+      store_part(result + whole, name##_of(x, y), left);                                     \
+    }                                                                                        \
+    return;                                                                                  \
+  }
+#include "elementwise.def"
+#undef FUNCTION
   }
 }
 
-static struct element_range elements_of(const struct pass* pass, const struct record* record, uint32_t thread) {
-  return share_of_elements((uint64_t)row_count(pass, record) * record->width, lanes, thread, pass->thread_count);
-}
-
-// How many elements are left from `i` on; as many as a vector has where there are more.
-static inline uint32_t left_of(struct element_range range, uint64_t i) {
-  return range.end - i < lanes ? (uint32_t)(range.end - i) : lanes;
-}
-
-// out = function(x); scaling is by `factor`
-//   address: x [rows, width], out [rows, width]
-static void unary_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
-  const float* x = floats(record->address[0]);
-  float* out = floats(record->address[1]);
-  struct element_range range = elements_of(pass, record, thread);
-  for (uint64_t i = range.begin; i < range.end; i += lanes) {
-    uint32_t left = left_of(range, i);
-    store_up_to(out + i, apply_unary(record, load_up_to(x + i, left)), left);
+// Floats `first` to `first + count` of a row whose floats each stand for `repeat` channels.
+static void spread(const float* row, uint32_t repeat, uint32_t first, uint32_t count, float* to) {
+  const float* from = row + first / repeat;
+  for (uint32_t i = 0, until = repeat - first % repeat; i < count; from++, until += repeat) {
+    for (uint32_t end = until < count ? until : count; i < end; i++) to[i] = *from;
   }
 }
 
-// out = a + b or a * b; or, with a the result of a function and b its gradient, the gradient of what it was applied to: of
-// sigmoid a (1 - a) b, of relu squared 2 sqrt(a) b, of elu + 1 min(a, 1) b.
-//   address: a, b [rows, width], out [rows, width]
-static void binary_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
-  const float* a = floats(record->address[0]);
-  const float* b = floats(record->address[1]);
-  float* out = floats(record->address[2]);
-  struct element_range range = elements_of(pass, record, thread);
-  for (uint64_t i = range.begin; i < range.end; i += lanes) {
-    uint32_t left = left_of(range, i);
-    store_up_to(out + i, apply_binary(record->function, load_up_to(a + i, left), load_up_to(b + i, left)), left);
+struct program_run {
+  const struct record* record;
+  const struct program* program;
+  const struct program_input* inputs;
+  const struct instruction* instructions;
+  float (*tiles)[tile_floats];  // of slots, then of inputs that are spread
+  struct tile_value values[most_program_values];
+};
+
+// Some channels of one row.
+static void run_tile(struct program_run* run, uint64_t row, uint64_t width, uint64_t channel, uint32_t count) {
+  const struct program* program = run->program;
+  float (*tile)[tile_floats] = run->tiles + program->slots;
+  for (uint32_t i = 0; i < program->inputs; i++) {
+    const struct program_input input = run->inputs[i];
+    float* at = floats(run->record->address[i]) + (input.one_row ? 0 : row * (width / input.repeat));
+    if (input.repeat == 1) at += channel;
+    else {
+      spread(at, input.repeat, (uint32_t)channel, count, *tile);
+      at = *tile++;
+    }
+    run->values[i].at = at;
+  }
+  for (uint32_t i = 0; i < program->outputs; i++) {
+    float* output = floats(run->record->address[program->inputs + i]);
+    run->values[program->inputs + program->constants + i].at = output + row * width + channel;
+  }
+  for (uint32_t i = 0; i < program->instructions; i++) {
+    const struct instruction instruction = run->instructions[i];
+    run_instruction(instruction.function, run->values[instruction.a], run->values[instruction.b],
+                    run->values[instruction.result].at, count);
   }
 }
 
-// A number that looks random, from any other (Chris Wellons, https://github.com/skeeto/hash-prospector, "lowbias32").
-static inline uint32_t hash(uint32_t x) {
-  x ^= x >> 16;
-  x *= 0x7feb352dU;
-  x ^= x >> 15;
-  x *= 0x846ca68bU;
-  x ^= x >> 16;
-  return x;
-}
+// outputs = program(inputs)
+//   address: inputs, each [rows or 1, width / repeat], then outputs [rows, width]; an output may lie where an input does that no later
+//     instruction reads
+//   attribute: whether threads share channels, as their neighbours do, or else elements
+static void elementwise_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
+  _Alignas(64) float tiles[most_program_slots + most_program_inputs][tile_floats];
+  _Alignas(64) float constants[most_program_constants][lanes];
+  const struct program* program = (const struct program*)((const char*)record + record->program);
+  struct program_run run = {
+      .record = record,
+      .program = program,
+      .inputs = (const struct program_input*)program->words,
+      .instructions = (const struct instruction*)(program->words + 2 * program->inputs + program->constants),
+      .tiles = tiles,
+  };
+  const float* numbers = (const float*)(program->words + 2 * program->inputs);
+  for (uint32_t i = 0; i < most_program_values; i++) run.values[i].mask = ~0u;
+  for (uint32_t i = 0; i < program->constants; i++) {
+    store(constants[i], splat(numbers[i]));
+    run.values[program->inputs + i] = (struct tile_value){constants[i], 0};
+  }
+  struct tile_value* slots = run.values + program->inputs + program->constants + program->outputs;
+  for (uint32_t i = 0; i < program->slots; i++) slots[i].at = tiles[i];
 
-// out[i] = 0 for elements left out, x[i] / (1 - rate) for the others (Srivastava et al., JMLR 15, 2014). Which are left out
-// follows from the pass's seed, `count` and i alone (modulo 2^32), so that the gradient, which is the same function, leaves out the same.
-//   address: x [rows, width], out [rows, width]; factor: rate
-static void dropout_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
-  const float* x = floats(record->address[0]);
-  float* out = floats(record->address[1]);
-  struct element_range range = elements_of(pass, record, thread);
-  uint32_t key = hash(pass->seed ^ hash(record->count + 1));
-  uint32_t threshold = (uint32_t)((double)record->factor * 0x1p32);
-  float scale = 1 / (1 - record->factor);
-  for (uint64_t i = range.begin; i < range.end; i++) out[i] = hash(key ^ hash((uint32_t)i)) < threshold ? 0 : x[i] * scale;
+  uint64_t rows = row_count(pass, record), width = record->width;
+  if (record->attribute[0].count) {
+    struct range channels = channels_of(record->width, thread, pass->thread_count);
+    for (uint64_t t = 0; t < rows; t++) {
+      for (uint32_t c = channels.begin; c < channels.end; c += tile_floats) {
+        run_tile(&run, t, width, c, channels.end - c < tile_floats ? channels.end - c : tile_floats);
+      }
+    }
+    return;
+  }
+  int is_flat = 1;
+  for (uint32_t i = 0; i < program->inputs; i++) is_flat &= !run.inputs[i].one_row && run.inputs[i].repeat == 1;
+  struct element_range range = share_of_elements(rows * width, fine_channel_grain, thread, pass->thread_count);
+  if (is_flat) width = rows * width;
+  for (uint64_t i = range.begin; i < range.end;) {
+    uint64_t channel = i % width, count = width - channel;
+    if (count > range.end - i) count = range.end - i;
+    if (count > tile_floats) count = tile_floats;
+    run_tile(&run, i / width, width, channel, (uint32_t)count);
+    i += count;
+  }
 }

@@ -35,24 +35,27 @@ static inline int adjustments_inside(const struct pass* pass, const struct recor
 // What is wrong with the indices of a pass; PASS_COMPLETE where all are inside what they point into.
 static inline uint32_t fault_of(const struct pass* pass) {
   if (!segments_inside(pass)) return PASS_WRONG_SEGMENT;
-  const struct record* records = (const struct record*)(uintptr_t)pass->records;
-  for (uint32_t i = 0; i < pass->record_count; i++) {
-    const struct record* record = &records[i];
+  const struct record* record = (const struct record*)(uintptr_t)pass->records;
+  for (uint32_t i = 0; i < pass->record_count; i++, record = record_after(record)) {
     switch (record->kernel) {
-      case KERNEL_EMBEDDING:
-        if (!all_below(pass->tokens, pass->token_count, record->inputs)) return PASS_WRONG_TOKEN;
+      case KERNEL_embedding:
+        if (!all_below(pass->tokens, pass->token_count, record->matrix_rows)) return PASS_WRONG_TOKEN;
         break;
-      case KERNEL_EMBEDDING_GRADIENT:
-        if (!all_below(pass->tokens, pass->token_count, record->rows)) return PASS_WRONG_TOKEN;
-        break;
-      case KERNEL_SELECT_ROWS:
-      case KERNEL_SCATTER_ROWS:
+      case KERNEL_selectRows:
         if (!all_below(pass->selected, pass->selected_count, pass->token_count)) return PASS_WRONG_ROW;
         break;
-      case KERNEL_CROSS_ENTROPY:
+#if !defined(ONLY_GENERATION)
+      case KERNEL_embeddingGradient:
+        if (!all_below(pass->tokens, pass->token_count, record->rows)) return PASS_WRONG_TOKEN;
+        break;
+      case KERNEL_scatterRows:
+        if (!all_below(pass->selected, pass->selected_count, pass->token_count)) return PASS_WRONG_ROW;
+        break;
+      case KERNEL_crossEntropy:
         if (!all_below(pass->targets, pass->selected_count, record->inputs)) return PASS_WRONG_TARGET;
         break;
-      case KERNEL_CHOOSE:
+#endif
+      case KERNEL_choose:
         if (!adjustments_inside(pass, record)) return PASS_WRONG_ADJUSTMENT;
         break;
     }

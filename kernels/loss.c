@@ -34,7 +34,7 @@ static float natural_logarithm(float x) {
 //   dlogits[t][i] = (p[i] - (i is the target)) / n, and at the largest logit + penalty * logit / n
 // The penalty is that of RWKV-LM's L2Wrap, which keeps logits from growing.
 //   address: logits [selected, inputs], loss [selected, 1], dlogits [selected, inputs] or 0; they may be the logits
-//   factor: penalty
+//   attribute: penalty
 static void cross_entropy_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const int32_t* targets = (const int32_t*)(uintptr_t)pass->targets;
   uint32_t width = record->inputs;
@@ -67,6 +67,6 @@ static void cross_entropy_forward(const struct pass* pass, const struct record* 
       store_up_to(out + i, load_up_to(out + i, left) * scale, left);
     }
     out[targets[t]] -= share;
-    out[best] += most * record->factor * share;
+    out[best] += most * record->attribute[0].number * share;
   }
 }

@@ -4,7 +4,6 @@
 #include "matmul.h"
 
 #include "matmul_floats.c"
-#include "matmul_panel.c"
 #include "matmul_quantized.c"
 
 // Threads' shares are whole cache lines of outputs, so that none is written by two of them; and whole groups of quantized ones.
@@ -14,6 +13,7 @@ static inline vfloat activate(uint32_t activation, vfloat x) {
   switch (activation) {
     case ACTIVATION_SIGMOID: return sigmoid_v(x);
     case ACTIVATION_RELU_SQUARED: return relu_squared(x);
+    case ACTIVATION_TANH: return tanh_v(x);
     default: return x;
   }
 }
@@ -23,12 +23,12 @@ static void finish_outputs(const struct record* record, struct range outputs, st
   const float* multiplier = floats(record->address[2]);
   const float* addend = floats(record->address[3]);
   float* out = floats(record->address[4]);
-  if (record->function == ACTIVATION_NONE && !multiplier && !addend) return;
+  if (record->activation == ACTIVATION_NONE && !multiplier && !addend) return;
   for (uint32_t t = rows.begin; t < rows.end; t++) {
     for (uint32_t o = outputs.begin; o < outputs.end; o += lanes) {
       uint64_t at = (uint64_t)t * record->width + o;
       uint32_t left = outputs.end - o;
-      vfloat value = activate(record->function, load_up_to(out + at, left));
+      vfloat value = activate(record->activation, load_up_to(out + at, left));
       if (multiplier) value *= load_up_to(multiplier + at, left);
       if (addend) value += load_up_to(addend + at, left);
       store_up_to(out + at, value, left);
@@ -37,8 +37,8 @@ static void finish_outputs(const struct record* record, struct range outputs, st
 }
 
 // out[t][o] = activation(sum over i of weight[o][i] * x[t][i]) * multiplier[t][o] + addend[t][o]
-//   address: weight [width, inputs] of dtype, x [rows, inputs] (for quantized weights the output of
-//     quantize_rows_forward), multiplier, addend [rows, width] or 0, out [rows, width]
+//   address: x [rows, inputs] (for quantized weights the output of quantize_rows_forward), weight [width, inputs] of dtype,
+//     multiplier, addend [rows, width] or 0, out [rows, width]
 static void matmul_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   struct range rows = {0, row_count(pass, record)}, outputs = {0, record->width};
   // Where there are more rows than outputs, as in training, threads share the rows; else each weight is read by one thread.

@@ -26,7 +26,5 @@ struct product {
   uint32_t rows, columns, inner;
 };
 
-KERNEL void multiply_part(const struct product* product, struct range rows, struct range columns);
-KERNEL void multiply_share(const struct product* product, uint32_t thread, uint32_t threads);
-KERNEL void multiply_floats(const struct record* record, struct range outputs, struct range rows);
-KERNEL void multiply_quantized(const struct record* record, struct range outputs, uint32_t rows);
+NOT_INLINED void multiply_floats(const struct record* record, struct range outputs, struct range rows);
+NOT_INLINED void multiply_quantized(const struct record* record, struct range outputs, uint32_t rows);

@@ -289,11 +289,11 @@ static void multiply_batch(const struct record* record, struct range outputs, ui
     for (uint32_t strip = 0; strip < strips; strip++) {
       uint32_t t = strip_begin(rows, strips, strip), end = strip_begin(rows, strips, strip + 1);
       for (uint32_t r = t; r < end; r++) {
-        const float* x = floats(record->address[1]) + (uint64_t)(row + r) * inputs + batch.begin;
+        const float* x = floats(record->address[0]) + (uint64_t)(row + r) * inputs + batch.begin;
         pack_x(x, batch.count, dtype, end - t, packed + t * batch.padded + (r - t) * unit_inputs);
       }
     }
-    const uint8_t* matrix = (const uint8_t*)(uintptr_t)record->address[0] + outputs.begin * weight_row + batch.begin * element;
+    const uint8_t* matrix = (const uint8_t*)(uintptr_t)record->address[1] + outputs.begin * weight_row + batch.begin * element;
     struct tile_out out = {floats(record->address[4]) + (uint64_t)row * record->width + outputs.begin, record->width, tiles,
                            batch.begin == 0};
     const uint64_t apart = tiles * weight_row;

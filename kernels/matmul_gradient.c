@@ -2,12 +2,17 @@
 
 #include "matmul.h"
 
+NOT_INLINED void multiply_part(const struct product* product, struct range rows, struct range columns);
+NOT_INLINED void multiply_share(const struct product* product, uint32_t thread, uint32_t threads);
+
+#include "matmul_panel.c"
+
 // dx[t][i] = sum over o of dout[t][o] * weight[o][i]
-//   address: weight [inputs, width] of dtype, dout [rows, inputs], dx [rows, width]
+//   address: dout [rows, inputs], weight [inputs, width] of dtype, dx [rows, width]
 static void transposed_matmul_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   struct product product = {
-      .left = {.floats = floats(record->address[1]), .outer = record->inputs, .inner = 1},
-      .right = {.weights = (const void*)(uintptr_t)record->address[0], .dtype = record->dtype, .outer = 1, .inner = record->width},
+      .left = {.floats = floats(record->address[0]), .outer = record->inputs, .inner = 1},
+      .right = {.weights = (const void*)(uintptr_t)record->address[1], .dtype = record->dtype, .outer = 1, .inner = record->width},
       .out = floats(record->address[2]),
       .rows = row_count(pass, record),
       .columns = record->width,

@@ -102,8 +102,8 @@ static inline __attribute__((always_inline)) void multiply_blocks(const struct r
   const int bias = dtype == DTYPE_Q8 ? signed_bias : 8;
   uint32_t pairs = pairs_of(record->inputs);
   uint64_t stride = quantized_row_size(pairs);
-  const int8_t* x = (const int8_t*)(uintptr_t)record->address[1] + row * stride;
-  const uint8_t* weight = (const uint8_t*)(uintptr_t)record->address[0];
+  const int8_t* x = (const int8_t*)(uintptr_t)record->address[0] + row * stride;
+  const uint8_t* weight = (const uint8_t*)(uintptr_t)record->address[1];
   const uint8_t* group[tile_groups];
   for (uint32_t g = 0; g < groups; g++) {
     group[g] = weight + ((uint64_t)(output / group_outputs + g * apart) * pairs + begin) * size;
@@ -188,7 +188,7 @@ static void multiply_quantized_strips(const struct record* record, uint32_t rows
                                       uint32_t groups, uint32_t begin, uint32_t end, const uint8_t* next) {
   const uint64_t size = pair_size(record->dtype), group = size * pairs_of(record->inputs), part = size * (end - begin);
   const uint32_t strips = (rows + quantized_rows - 1) / quantized_rows;
-  const uint8_t* weights = (const uint8_t*)(uintptr_t)record->address[0] + output / group_outputs * group;
+  const uint8_t* weights = (const uint8_t*)(uintptr_t)record->address[1] + output / group_outputs * group;
   for (uint32_t strip = 0; strip < strips; strip++) {
     uint32_t t = rows * strip / strips, height = rows * (strip + 1) / strips - t;
     struct quantized_ahead ahead = {strips == 1 ? weights + quantized_distance : next + part * strip / strips, apart * group,
@@ -201,7 +201,7 @@ static void multiply_quantized_strips(const struct record* record, uint32_t rows
 static void multiply_quantized(const struct record* record, struct range outputs, uint32_t rows) {
   const uint32_t pairs = pairs_of(record->inputs), all = (outputs.end - outputs.begin + group_outputs - 1) / group_outputs;
   const uint64_t size = pair_size(record->dtype), group = size * pairs;
-  const uint8_t* matrix = (const uint8_t*)(uintptr_t)record->address[0] + outputs.begin / group_outputs * group;
+  const uint8_t* matrix = (const uint8_t*)(uintptr_t)record->address[1] + outputs.begin / group_outputs * group;
   const uint32_t strips = (rows + quantized_rows - 1) / quantized_rows, height = (rows + strips - 1) / strips;
   const uint32_t groups = height * tile_groups * group_vectors <= tile_vectors ? tile_groups : 1, tiles = all / groups;
   const uint32_t part = strips == 1 ? pairs : part_pairs;

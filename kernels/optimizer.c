@@ -47,7 +47,7 @@ static void gradient_norm(const struct pass* pass, const struct record* record, 
   struct optimizer_settings* settings = (struct optimizer_settings*)(uintptr_t)record->address[0];
   const double* partial = (const double*)(uintptr_t)record->address[1];
   double total = 0;
-  for (uint32_t i = 0; i < record->count; i++) total += partial[i];
+  for (uint32_t i = 0; i < record->attribute[0].count; i++) total += partial[i];
   float norm = (float)__builtin_sqrt(total);
   settings->norm = norm;
   settings->scale = !(norm - norm == 0) ? 0 : norm > settings->max_norm ? settings->max_norm / norm : 1;
@@ -55,7 +55,7 @@ static void gradient_norm(const struct pass* pass, const struct record* record, 
 
 // One step of AdamW; none where the gradients are not finite numbers, so that weights stay as they were.
 //   address: settings, weight, gradient, first moment, second moment [rows, width]
-//   factor: what the learning rate is multiplied by; count: whether the weight decays
+//   attribute: what the learning rate is multiplied by, whether the weight decays
 static void adam_step(const struct pass* pass, const struct record* record, uint32_t thread) {
   const struct optimizer_settings settings = *(const struct optimizer_settings*)(uintptr_t)record->address[0];
   if (settings.scale == 0) return;
@@ -63,8 +63,8 @@ static void adam_step(const struct pass* pass, const struct record* record, uint
   const float* gradient = floats(record->address[2]);
   float* first = floats(record->address[3]);
   float* second = floats(record->address[4]);
-  float rate = settings.learning_rate * record->factor;
-  float kept = record->count ? 1 - rate * settings.weight_decay : 1;
+  float rate = settings.learning_rate * record->attribute[0].number;
+  float kept = record->attribute[1].count ? 1 - rate * settings.weight_decay : 1;
   float step = rate / settings.correction1;
   vfloat unbias = splat(1 / settings.correction2);
   struct element_range range = share_of_elements((uint64_t)record->rows * record->width, 16, thread, pass->thread_count);

@@ -1,90 +1,57 @@
 // What JavaScript hands to the kernels: a flat list of records, one an operation, and the pass they are run for. The same
-// layout is written by src/backends/kernel/records.ts; the two must change together.
+// layout is written by src/backends/kernel/record.ts; the two change together.
 #pragma once
 
 #include <stdint.h>
 
-// Kernels by number. The order is that of kernelNumbers in records.ts.
+// Kernels by number.
+#define KERNEL(name, function) KERNEL_##name,
 enum kernel {
-  KERNEL_EMBEDDING,
-  KERNEL_LAYER_NORM,
-  KERNEL_TOKEN_SHIFT,
-  KERNEL_MATMUL,
-  KERNEL_WKV,
-  KERNEL_UNARY,
-  KERNEL_BINARY,
-  KERNEL_SELECT_ROWS,
-  KERNEL_QUANTIZE_ROWS,
-  KERNEL_QUANTIZE_WEIGHTS,
-  KERNEL_CHOOSE,
-  KERNEL_PROBE_READ,
-  KERNEL_PROBE_ARITHMETIC,
-  // Of training:
-  KERNEL_CROSS_ENTROPY,
-  KERNEL_TRANSPOSED_MATMUL,
-  KERNEL_WEIGHT_GRADIENT,
-  KERNEL_EMBEDDING_GRADIENT,
-  KERNEL_LAYER_NORM_GRADIENT,
-  KERNEL_ROW_MOMENTS,
-  KERNEL_LAYER_NORM_WEIGHT_GRADIENT,
-  KERNEL_COLUMN_SUMS,
-  KERNEL_TOKEN_SHIFT_GRADIENT,
-  KERNEL_WKV_GRADIENT,
-  KERNEL_SEGMENT_SUMS,
-  KERNEL_DROPOUT,
-  KERNEL_SCATTER_ROWS,
-  KERNEL_SUM_OF_SQUARES,
-  KERNEL_GRADIENT_NORM,
-  KERNEL_ADAM,
-  // Of other architectures:
-  KERNEL_ADD_POSITION,
-  KERNEL_POSITION_GRADIENT,
-  KERNEL_ATTENTION,
-  KERNEL_ATTENTION_GRADIENT,
-  KERNEL_LINEAR_ATTENTION,
-  KERNEL_LINEAR_ATTENTION_GRADIENT,
-  KERNEL_AFT,
-  KERNEL_AFT_GRADIENT,
-  KERNEL_AFT_BIAS_GRADIENT,
-  KERNEL_PREVIOUS_ROWS,
-  KERNEL_ELMAN,
-  KERNEL_ELMAN_GRADIENT,
-  KERNEL_GRU,
-  KERNEL_GRU_GRADIENT,
-  // Of loading:
-  KERNEL_CONVERT_WEIGHTS,
+#include "all_operations.def"
 };
+#undef KERNEL
 
 enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8, DTYPE_Q4, DTYPE_F64 };
 
-enum activation { ACTIVATION_NONE, ACTIVATION_SIGMOID, ACTIVATION_RELU_SQUARED };
+enum activation { ACTIVATION_NONE, ACTIVATION_SIGMOID, ACTIVATION_RELU_SQUARED, ACTIVATION_TANH };
 
-// Whether threads meet after a record: BARRIER_FEW_ROWS_APART unless there are fewer rows than threads.
+// Whether all threads wait for each other after a record: BARRIER_FEW_ROWS_APART unless there are fewer rows than threads.
 enum barrier_kind { BARRIER_NEVER, BARRIER_ALWAYS, BARRIER_FEW_ROWS_APART };
-
-enum unary { UNARY_SIGMOID, UNARY_RELU_SQUARED, UNARY_EXP, UNARY_NEGATE, UNARY_ELU_PLUS_ONE, UNARY_SCALE };
-
-enum binary { BINARY_ADD, BINARY_MULTIPLY, BINARY_SIGMOID_GRADIENT, BINARY_RELU_SQUARED_GRADIENT, BINARY_ELU_PLUS_ONE_GRADIENT };
 
 // How many rows a value has: one for each token of the pass, one for each selected token, or the same in every pass.
 enum row_set { ROWS_TOKENS, ROWS_SELECTED, ROWS_FIXED };
 
-// One operation; 192 bytes. Each kernel says which fields it reads.
+// A number that an operation is given: each kernel says which of the two it reads.
+union attribute {
+  uint32_t count;
+  float number;
+};
+
+enum { most_attributes = 8, most_states = 8 };
+
+// One operation: 128 bytes, then its addresses, then its program where it has one. Everything is in the order of the operation's
+// descriptor in src/graph; each kernel's comment names it.
 struct record {
+  uint32_t size;  // of all of it, in bytes; a multiple of 64
   uint32_t kernel;
-  uint32_t barrier_after;  // enum barrier_kind: whether all threads meet here before the next record
-  uint32_t row_set;        // of the output
-  uint32_t dtype;          // of the weight matrix
-  uint32_t width;          // floats in a row of the output
-  uint32_t inputs;         // floats in a row of the input
-  uint32_t function;       // activation, unary or binary; the type that weights are quantized to
-  uint32_t count;          // outputs of a token shift; what else is counted
-  float factor;            // the epsilon of a norm; what else is a number
-  uint32_t rows;           // of the output, where they are fixed
-  uint32_t state[4];       // offsets of state vectors in a sequence's block, in floats
-  uint32_t input_row_set;  // of the input, where a gradient sums over its rows
-  uint32_t reserved;
-  uint64_t address[16];  // of weights and buffers
+  uint32_t barrier_before;  // enum barrier_kind: how the record before it ended
+  uint32_t barrier_after;   // and how this one ends
+  uint32_t row_set;         // of the outputs
+  uint32_t rows;            // of the outputs, where they are fixed
+  uint32_t width;           // floats in a row of the first output
+  uint32_t input_row_set;   // of the first input
+  uint32_t input_rows;      // of the first input, where they are fixed
+  uint32_t inputs;          // floats in a row of the first input
+  uint32_t dtype;           // of the first matrix
+  uint32_t matrix_rows;
+  uint32_t matrix_columns;
+  uint32_t activation;   // what a product ends with
+  uint32_t list_length;  // operands in a list
+  uint32_t program;      // where it begins, in bytes from the record's start
+  union attribute attribute[most_attributes];
+  uint32_t state[most_states];  // offsets of states in a sequence's block, in floats
+  // Of inputs, vectors, matrices, then a factor and a summand where a product ends with them, then outputs; 0 for what is absent.
+  uint64_t address[];
 };
 
 // Consecutive rows of one sequence.
@@ -209,7 +176,11 @@ static inline uint32_t row_count(const struct pass* pass, const struct record* r
 
 // Rows that a gradient sums over.
 static inline uint32_t input_row_count(const struct pass* pass, const struct record* record) {
-  return rows_of(pass, record->input_row_set, 0);
+  return rows_of(pass, record->input_row_set, record->input_rows);
+}
+
+static inline const struct record* record_after(const struct record* record) {
+  return (const struct record*)((const char*)record + record->size);
 }
 
 // A count of tokens that a state holds as a float. A state may come from a file, so it need not be one: NaN is taken

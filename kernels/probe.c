@@ -7,7 +7,7 @@
 // Reads `count` MiB once, each thread its share in four streams.
 //   address: memory, result [16 floats a thread]
 static void probe_read(const struct pass* pass, const struct record* record, uint32_t thread) {
-  struct range share = share_of(record->count, 1, thread, pass->thread_count);
+  struct range share = share_of(record->attribute[0].count, 1, thread, pass->thread_count);
   uint64_t length = (uint64_t)(share.end - share.begin) << 18;  // floats
   const float* memory = floats(record->address[0]) + ((uint64_t)share.begin << 18);
   uint64_t quarter = length / 4;
@@ -27,7 +27,7 @@ static void probe_arithmetic(const struct pass* pass, const struct record* recor
   vfloat factor = load(floats(record->address[0])) + 0.999f;
   vfloat sums[chains];
   for (int chain = 0; chain < chains; chain++) sums[chain] = factor * (float)chain;  // equal ones would be computed once
-  for (uint64_t i = 0; i < (uint64_t)record->count * 1024; i++) {
+  for (uint64_t i = 0; i < (uint64_t)record->attribute[0].count * 1024; i++) {
     for (int chain = 0; chain < chains; chain++) sums[chain] = sums[chain] * factor + factor;
   }
   vfloat total = {0};

@@ -141,7 +141,7 @@ static inline __attribute__((always_inline)) void quantize_group(const struct re
     block_of_group w;
     load_block_of_group(record, dtype, group * group_outputs, block * block_inputs, w);
     for (uint32_t output = 0; output < group_outputs; output += lanes) {
-      if (record->function == DTYPE_Q8) {
+      if (record->attribute[0].count == DTYPE_Q8) {
         struct q8_pair* pair = (struct q8_pair*)(uintptr_t)record->address[1] + at;
         quantize_q8(w, output, pair->scale[b], pair->quant[b]);
       } else {

@@ -19,7 +19,7 @@ import type { BoundModel } from "#rwkv/models/versions";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { storedTensor } from "#rwkv/training/initialize";
 import { trainableModel } from "#rwkv/training/trainable-model";
-import { kernels, maxDifference } from "./environment.js";
+import { allKernels, maxDifference } from "./environment.js";
 import { temporaryFolder } from "./fixture-files.js";
 
 const program = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
@@ -51,7 +51,7 @@ describe.each(architectures.map((architecture) => [architecture.name, architectu
       const expected = (await whole.run([{ state, tokens, logits: "all" }])).logits.slice();
       for (const { backend, threads, label } of [
         { backend: referenceBackend, threads: 1, label: "reference" },
-        ...kernels,
+        ...allKernels,
       ]) {
         const runtime = await backend.open(model, { threads });
         for (const part of [1, 5, 12]) {

@@ -5,6 +5,7 @@ import type { Backend } from "#rwkv/backends/backend";
 import { openKernelRuntime } from "#rwkv/backends/kernel/kernel-runtime";
 import { openKernelTraining } from "#rwkv/backends/kernel/kernel-training";
 import type { OpenTraining } from "#rwkv/backends/training";
+import type { KernelSet } from "#rwkv/backends/wasm/compiled-kernels";
 import { createWasmMachine, wasmBackend } from "#rwkv/backends/wasm/wasm";
 
 export const inBrowser: boolean = typeof window !== "undefined";
@@ -63,11 +64,12 @@ export const loadable: readonly { backend: BackendName; threads: number }[] = [
 /** The fastest of them. */
 export const fastest: BackendName = inBrowser ? "wasm" : "native";
 
-/** WebAssembly for one thread, as where memory cannot be shared. */
-const singleThread: Backend = {
+/** WebAssembly on workers over shared memory, or for one thread, as where memory cannot be shared. */
+const wasmWith = (shared: boolean, set: KernelSet): Backend => ({
   name: "wasm",
-  open: async (model, options) => openKernelRuntime(await createWasmMachine(1, false), model, options),
-};
+  open: async (model, options) =>
+    openKernelRuntime(await createWasmMachine(options.threads, shared, set), model, options),
+});
 
 /** The levels of instruction sets that are tested and nothing else, where vitest.config.ts says which; all by default. */
 const onlyLevels: readonly string[] | undefined = inBrowser ? undefined : process.env["TESTED_LEVELS"]?.split(",");
@@ -95,7 +97,18 @@ export const kernels: readonly { label: string; backend: Backend; threads: numbe
     : [
         { label: "wasm", backend: wasmBackend, threads: 1 },
         { label: "wasm, two threads", backend: wasmBackend, threads: 2 },
-        { label: "wasm, memory not shared", backend: singleThread, threads: 1 },
+        { label: "wasm, memory not shared", backend: wasmWith(false, "generation"), threads: 1 },
+      ]),
+];
+
+/** Every kind of kernels with the operations of training and of the lab. */
+export const allKernels: typeof kernels = [
+  ...kernels.filter(({ label }) => label.startsWith("native")),
+  ...(onlyLevels
+    ? []
+    : [
+        { label: "wasm for training", backend: wasmWith(true, "training"), threads: 2 },
+        { label: "wasm for training, memory not shared", backend: wasmWith(false, "training"), threads: 1 },
       ]),
 ];
 
@@ -120,12 +133,13 @@ async function nativeTrainers(): Promise<{ label: string; open: OpenTraining; th
 const wasmTrainers: readonly { label: string; open: OpenTraining; threads: number }[] = [
   {
     label: "wasm, two threads",
-    open: async (model, options) => openKernelTraining(await createWasmMachine(options.threads), model, options),
+    open: async (model, options) =>
+      openKernelTraining(await createWasmMachine(options.threads, true, "training"), model, options),
     threads: 2,
   },
   {
     label: "wasm, memory not shared",
-    open: async (model, options) => openKernelTraining(await createWasmMachine(1, false), model, options),
+    open: async (model, options) => openKernelTraining(await createWasmMachine(1, false, "training"), model, options),
     threads: 1,
   },
 ];

@@ -7,12 +7,13 @@ import type { TrainableModel, TrainingRuntime, TrainingSegment } from "#rwkv/bac
 import { elementCount } from "#rwkv/dtypes";
 import { type Graph, type StateVector, topologicalOrder, type WeightNode } from "#rwkv/graph/graph";
 import { GraphBuilder } from "#rwkv/graph/graph-builder";
+import { add, multiply } from "#rwkv/graph/operations/elementwise";
 import { rwkv4 } from "#rwkv/models/rwkv4";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { storedTensor } from "#rwkv/training/initialize";
 import { trainableModel } from "#rwkv/training/trainable-model";
 import { maxDifference, trainers } from "./environment.js";
-import { type Build, mixingGraphs } from "./operation-graphs.js";
+import { type Build, elementGraphs, mixingGraphs } from "./operation-graphs.js";
 
 const vocabulary = 7;
 const nothing = {
@@ -73,24 +74,24 @@ function batchOf(runtime: TrainingRuntime, graph: Graph): TrainingSegment[] {
 /** Whether gradients flow into the states that sequences begin with. */
 const hasLearnedStates = (graph: Graph) =>
   topologicalOrder(graph.output).every(
-    ({ op }) => !["attention", "linearAttention", "addPosition", "aft", "elman", "gru"].includes(op),
+    ({ call }) => !["attention", "linearAttention", "addPosition", "aft", "elman", "gru"].includes(call.operation.name),
   );
 
 const graphs: Record<string, Build> = {
   embedding: (_, x) => x,
   layerNorm: (g, x, n) => g.layerNorm(x, g.vector("weight", n), g.vector("bias", n), 1e-2),
   matmul: (g, x, n) => g.matmul(g.matrix("w", 2 * n + 1, n), x),
-  "tokenShift, one to four factors": (g, x, n) => {
+  "tokenShift, one to nine factors": (g, x, n) => {
     const factors = (count: number) => Array.from({ length: count }, (_, i) => g.vector(`factor${count}.${i}`, n));
     let sum = x;
-    for (const count of [1, 2, 3, 4]) {
-      for (const mixed of g.tokenShift(sum, g.state(n, 0), factors(count))) sum = g.binary("add", sum, mixed);
+    for (const count of [1, 3, 4, 5, 9]) {
+      for (const mixed of g.tokenShift(sum, g.state(n, 0), factors(count))) sum = add(sum, mixed);
     }
     return sum;
   },
   "tokenShift, only some outputs used": (g, x, n) => {
     const [, second, third] = g.tokenShift(x, g.state(n, 0), [g.vector("a", n), g.vector("b", n), g.vector("c", n)]);
-    return g.binary("multiply", second, third);
+    return multiply(second, third);
   },
   wkv: (g, x, n) => {
     const state = { numerator: g.state(n, 0), denominator: g.state(n, 0), maxExponent: g.state(n, -1e30) };
@@ -98,15 +99,7 @@ const graphs: Record<string, Build> = {
     return g.wkv(g.matmul(g.matrix("key", n, n), x), x, decay, g.vector("first", n), state);
   },
   ...mixingGraphs,
-  eluPlusOne: (g, x) => g.unary("eluPlusOne", x),
-  sigmoid: (g, x) => g.unary("sigmoid", x),
-  reluSquared: (g, x) => g.unary("reluSquared", x),
-  exp: (g, x) => g.unary("exp", x),
-  negate: (g, x) => g.unary("negate", x),
-  add: (g, x) => g.binary("add", x, g.unary("exp", x)),
-  multiply: (g, x) => g.binary("multiply", x, g.unary("sigmoid", x)),
-  square: (g, x) => g.binary("multiply", x, x),
-  scale: (_, x) => ({ op: "scale", x, factor: -1.7, rows: x.rows, width: x.width }),
+  ...elementGraphs,
   dropout: (g, x) => g.dropout(g.dropout(x, 0.4), 0.2),
 };
 

@@ -85,7 +85,7 @@ test("a model of 24 layers is trained while states are created in between", asyn
     await runtime.dispose();
     return losses;
   };
-  const found = await lossesOf(await openKernelTraining(await createWasmMachine(1, false), model, options));
+  const found = await lossesOf(await openKernelTraining(await createWasmMachine(1, false, "training"), model, options));
   const expected = await lossesOf(await openReferenceTraining(model, options));
   expect(found).toHaveLength(3 * tokens.length);
   expect(maxDifference(found, expected)).toBeLessThan(1e-3);

@@ -2,6 +2,27 @@
 
 import type { RowNode } from "#rwkv/graph/graph";
 import type { GraphBuilder } from "#rwkv/graph/graph-builder";
+import {
+  add,
+  applyUnary,
+  eluPlusOne,
+  exp,
+  multiply,
+  negate,
+  reciprocal,
+  reluSquared,
+  sigmoid,
+  squareRoot,
+  subtract,
+  tanh,
+} from "#rwkv/graph/operations/elementwise";
+import { constant, vectorRow } from "#rwkv/graph/operations/leaves";
+import { attention } from "#rwkv/lab/operations/attention";
+import { attentionFree } from "#rwkv/lab/operations/attention-free";
+import { elman } from "#rwkv/lab/operations/elman";
+import { gru } from "#rwkv/lab/operations/gru";
+import { linearAttention } from "#rwkv/lab/operations/linear-attention";
+import { addPosition } from "#rwkv/lab/operations/position";
 
 /** Puts an operation on rows of a width. */
 export type Build = (g: GraphBuilder, x: RowNode, width: number) => RowNode;
@@ -9,32 +30,80 @@ export type Build = (g: GraphBuilder, x: RowNode, width: number) => RowNode;
 /** A divisor of the width. */
 const headsOf = (width: number) => (width % 5 === 0 ? 5 : width % 3 === 0 ? 3 : 1);
 
+/** Functions of elements, alone and in chains, with operands of every shape, and reductions over heads. */
+export const elementGraphs: Record<string, Build> = {
+  ...Object.fromEntries(
+    (["sigmoid", "tanh", "exp", "negate", "reluSquared", "eluPlusOne"] as const).map((name): [string, Build] => [
+      name,
+      (_, x) => applyUnary(name, x),
+    ]),
+  ),
+  add: (_, x) => add(x, negate(reluSquared(x))),
+  subtract: (_, x) => subtract(exp(x), x),
+  multiply: (_, x) => multiply(x, x),
+  "multiply by a constant": (_, x) => multiply(x, constant(-1.7)),
+  squareRoot: (_, x) => squareRoot(exp(x)),
+  reciprocal: (_, x) => reciprocal(exp(x)),
+  "functions with vectors": (g, x, n) => {
+    const bias = vectorRow(g.vector("bias", n));
+    const doubled = vectorRow(g.vectorFunction("exp", g.vector("scale", n)));
+    return tanh(add(multiply(x, doubled), bias));
+  },
+  "functions with heads": (g, x, n) => {
+    const heads = headsOf(n);
+    const gate = sigmoid(g.matmul(g.matrix("gate", heads, n), x));
+    const bonus = vectorRow(g.vector("bonus", heads));
+    return add(multiply(x, gate), multiply(subtract(x, bonus), constant(0.5)));
+  },
+  headSum: (g, x, n) => multiply(x, g.headSum(multiply(x, x), headsOf(n))),
+  headNorm: (g, x, n) => add(multiply(g.headNorm(x, headsOf(n), 1e-2), vectorRow(g.vector("weight", n))), x),
+  "values of one chain that several need": (g, x, n) => {
+    const a = sigmoid(x);
+    const b = multiply(a, x);
+    const c = tanh(add(b, a));
+    const products = [a, b, c].map((value, i) => g.matmul(g.matrix(`w${i}`, n, n), value));
+    return products.reduce((sum, product) => add(sum, product), multiply(c, b));
+  },
+  "forty functions": (g, x, n) => {
+    const bias = vectorRow(g.vector("bias", n));
+    let y = x;
+    for (let i = 0; i < 10; i++) y = add(multiply(tanh(add(y, bias)), constant(0.9)), x);
+    return y;
+  },
+};
+
 export const mixingGraphs: Record<string, Build> = {
-  addPosition: (g, x, n) => g.addPosition(x, g.matrix("places", 5, n)),
+  addPosition: (g, x, n) => addPosition(g, x, g.matrix("places", 5, n)),
   "aft, bias by position": (g, x, n) => {
     const key = g.matmul(g.matrix("key", n, n), x);
-    return g.attentionFree(key, x, g.matrix("bias", 12, 12), 0);
+    return attentionFree(g, { key, value: x }, g.matrix("bias", 12, 12), 0);
   },
   "aft, bias by position in a window": (g, x, n) => {
     const key = g.matmul(g.matrix("key", n, n), x);
-    return g.attentionFree(key, x, g.matrix("bias", 12, 3), 0);
+    return attentionFree(g, { key, value: x }, g.matrix("bias", 12, 3), 0);
   },
   "aft, bias by head in a window": (g, x, n) => {
     const key = g.matmul(g.matrix("key", n, n), x);
-    return g.attentionFree(key, x, g.matrix("bias", headsOf(n), 2), headsOf(n));
+    return attentionFree(g, { key, value: x }, g.matrix("bias", headsOf(n), 2), headsOf(n));
   },
-  elman: (g, x, n) => g.elman(x, g.matrix("recurrent", n, n)),
+  elman: (g, x, n) => elman(g, x, g.matrix("recurrent", n, n)),
   gru: (g, x, n) => {
     const rows = (name: string) => g.matmul(g.matrix(name, n, n), x);
-    const weights = [g.matrix("uz", n, n), g.matrix("ur", n, n), g.matrix("un", n, n)] as const;
-    return g.gru(rows("wz"), rows("wr"), rows("wn"), weights);
+    return gru(g, {
+      update: rows("wz"),
+      reset: rows("wr"),
+      candidate: rows("wn"),
+      updateWeight: g.matrix("uz", n, n),
+      resetWeight: g.matrix("ur", n, n),
+      candidateWeight: g.matrix("un", n, n),
+    });
   },
   attention: (g, x, n) => {
     const [query, key] = [g.matmul(g.matrix("query", n, n), x), g.matmul(g.matrix("key", n, n), x)];
-    return g.attention(query, key, x, headsOf(n), 12);
+    return attention(g, { query, key, value: x }, headsOf(n), 12);
   },
   linearAttention: (g, x, n) => {
-    const feature = (name: string) => g.unary("eluPlusOne", g.matmul(g.matrix(name, n, n), x));
-    return g.linearAttention(feature("query"), feature("key"), x, headsOf(n));
+    const feature = (name: string) => eluPlusOne(g.matmul(g.matrix(name, n, n), x));
+    return linearAttention(g, { query: feature("query"), key: feature("key"), value: x }, headsOf(n));
   },
 };

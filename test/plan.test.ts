@@ -2,9 +2,12 @@
 
 import { describe, expect, test } from "vitest";
 import { differentiate } from "#rwkv/graph/differentiate";
-import { topologicalOrder } from "#rwkv/graph/graph";
+import type { FusedCall } from "#rwkv/graph/fusion";
+import { type RowNode, topologicalOrder } from "#rwkv/graph/graph";
 import { GraphBuilder } from "#rwkv/graph/graph-builder";
-import { type PlanNode, planGraph } from "#rwkv/graph/plan";
+import { add } from "#rwkv/graph/operations/elementwise";
+import { matmul } from "#rwkv/graph/operations/matmul";
+import { planGraph } from "#rwkv/graph/plan";
 import { rwkv4 } from "#rwkv/models/rwkv4";
 
 const size = { layers: 3, width: 8, hidden: 32, vocabulary: 50 };
@@ -12,7 +15,7 @@ const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5 });
 const plan = planGraph([graph.output], 16);
 
 test("a layer of RWKV-4 is nine steps, with nothing elementwise left", () => {
-  const steps = plan.steps.map((step) => step.map((operation) => operation.main.op));
+  const steps = plan.steps.map((step) => step.map((operation) => operation.kernel));
   expect(steps.slice(2, 11)).toEqual([
     ["layerNorm"],
     ["tokenShift"],
@@ -25,42 +28,42 @@ test("a layer of RWKV-4 is nine steps, with nothing elementwise left", () => {
     ["matmul"],
   ]);
   expect(plan.steps.length).toBe(2 + 9 * size.layers + 3);
-  expect(steps.flat()).not.toContain("unary");
-  expect(steps.flat()).not.toContain("binary");
+  expect(steps.flat()).not.toContain("elementwise");
 });
 
 test("activations, gates and residuals are part of the products", () => {
   const value = plan.steps
     .flat()
-    .find(({ main }) => main.op === "matmul" && main.weight.name === "blocks.1.ffn.value.weight");
+    .find(({ call }) => call && matmul.operandsOf(call)?.weight.name === "blocks.1.ffn.value.weight") as FusedCall;
   expect(value?.multiplier).toBeDefined();
   expect(value?.addend).toBeDefined();
-  const activations = plan.steps
-    .flat()
-    .flatMap(({ main, activation }) => (main.op === "matmul" ? [`${main.weight.name} ${activation}`] : []));
+  const activations = plan.steps.flat().flatMap((operation) => {
+    const product = operation.call && matmul.operandsOf(operation.call);
+    return product ? [`${product.weight.name} ${operation.activation ?? "none"}`] : [];
+  });
   expect(activations).toContain("blocks.0.att.receptance.weight sigmoid");
   expect(activations).toContain("blocks.0.ffn.key.weight reluSquared");
   expect(activations).toContain("head.weight none");
 });
 
-test("threads meet eight times a layer with quantized weights, seven without", () => {
+test("there are eight barriers a layer with quantized weights, seven without", () => {
   const matrices = new Set(graph.weights.filter((weight) => weight.op === "matrix" && weight.name !== "emb.weight"));
   const quantized = planGraph([graph.output], 16, { quantized: matrices });
-  const meetings = ({ barriers }: typeof plan) => barriers.filter((barrier) => barrier === "always").length;
+  const barriersOf = ({ barriers }: typeof plan) => barriers.filter((barrier) => barrier === "always").length;
   // The embedding, its norm, and the head's rows and head come on top, whose norm needs no meeting of its own.
-  expect(meetings(plan)).toBe(7 * size.layers + 5);
-  expect(meetings(quantized)).toBe(8 * size.layers + 5);
+  expect(barriersOf(plan)).toBe(7 * size.layers + 5);
+  expect(barriersOf(quantized)).toBe(8 * size.layers + 5);
   quantized.steps.forEach((step, i) => {
     const next = quantized.steps[i + 1];
     const barrier = quantized.barriers[i];
-    const ops = step.map(({ main }) => main.op);
+    const ops = step.map(({ kernel }) => kernel);
     // Whoever needs whole rows, or shares something else than channels, meets the others before and after.
     if (ops.some((op) => !["layerNorm", "tokenShift", "wkv", "quantizeRows"].includes(op)))
       expect(barrier).toBe("always");
-    if (!next || next.some(({ main }) => ["layerNorm", "matmul"].includes(main.op))) expect(barrier).toBe("always");
+    if (!next || next.some(({ kernel }) => ["layerNorm", "matmul"].includes(kernel))) expect(barrier).toBe("always");
     if (barrier === "fewRowsApart") expect(ops).toContain("layerNorm");
   });
-  const rows = quantized.steps.flat().filter(({ main }) => main.op === "quantizeRows");
+  const rows = quantized.steps.flat().filter(({ kernel }) => kernel === "quantizeRows");
   expect(rows.length).toBe(7 * size.layers + 1);
 });
 
@@ -117,10 +120,9 @@ test("a graph with wrong shapes fails where it is built", () => {
   const x = g.embedding(g.matrix("table", 5, 4));
   expect(() => g.matmul(g.matrix("w", 3, 5), x)).toThrow("matmul w: expected rows of 5, found 4");
   expect(() => g.layerNorm(x, g.vector("a", 4), g.vector("b", 3), 1e-5)).toThrow("layerNorm: rows of 4, a vector of 3");
-  expect(() => g.binary("add", x, g.selectRows(x))).toThrow("add");
+  expect(() => add(x, g.selectRows(x))).toThrow("add");
   expect(() => g.tokenShift(g.selectRows(x), g.state(4, 0), [g.vector("m", 4)])).toThrow("walks along time");
-  const five = ["m1", "m2", "m3", "m4", "m5"].map((name) => g.vector(name, 4));
-  expect(() => g.tokenShift(x, g.state(4, 0), five)).toThrow("at most 4 factors, found 5");
+  expect(() => g.tokenShift(x, g.state(5, 0), [g.vector("n", 4)])).toThrow("tokenShift: a state of 4 floats, found 5");
   expect(() => g.vector("a", 4)).toThrow("weight a is used twice");
 });
 
@@ -139,7 +141,7 @@ describe("a plan of training", () => {
 
   test.each([false, true])("takes at most 1.2 times what its values need, with checkpointing %s", (checkpointing) => {
     const { steps, buffers, arenaSize } = planOf(checkpointing);
-    const last = new Map<PlanNode, number>();
+    const last = new Map<RowNode, number>();
     steps.forEach((step, i) => {
       for (const { inputs, outputs } of step) for (const node of [...inputs, ...outputs]) last.set(node, i);
     });
@@ -147,10 +149,10 @@ describe("a plan of training", () => {
     const kept = new Set(
       [...steps.flat()].flatMap(({ outputs }) => outputs).filter((node) => typeof node.rows === "number"),
     );
-    const sizeOf = ({ rows, width }: PlanNode) => 4 * width * (typeof rows === "number" ? rows : 512);
+    const sizeOf = ({ rows, width }: RowNode) => 4 * width * (typeof rows === "number" ? rows : 512);
     let most = 0;
     const live = new Set<number>();
-    const alive = new Map<PlanNode, number>();
+    const alive = new Map<RowNode, number>();
     steps.forEach((step, i) => {
       for (const { outputs } of step) for (const node of outputs) alive.set(node, buffers.get(node)!.offset);
       live.clear();
@@ -170,7 +172,7 @@ describe("a plan of training", () => {
     const { steps, buffers } = planOf(false);
     const nodes = steps.flat().flatMap(({ outputs }) => outputs);
     const logits = nodes.filter((node) => node.rows === "selected" && node.width === 500);
-    expect(logits.map(({ op }) => op).sort()).toEqual(["crossEntropy", "matmul"]);
+    expect(logits.map(({ call }) => call.operation.name).sort()).toEqual(["crossEntropy", "matmul"]);
     expect(new Set(logits.map((node) => buffers.get(node)!.offset)).size).toBe(1);
   });
 });

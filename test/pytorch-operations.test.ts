@@ -7,8 +7,16 @@ import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { openReferenceTraining } from "#rwkv/backends/reference/reference-training";
 import type { RowNode } from "#rwkv/graph/graph";
 import { GraphBuilder } from "#rwkv/graph/graph-builder";
+import { eluPlusOne, multiply } from "#rwkv/graph/operations/elementwise";
+import { constant } from "#rwkv/graph/operations/leaves";
+import { attention } from "#rwkv/lab/operations/attention";
+import { attentionFree } from "#rwkv/lab/operations/attention-free";
+import { elman } from "#rwkv/lab/operations/elman";
+import { gru } from "#rwkv/lab/operations/gru";
+import { linearAttention } from "#rwkv/lab/operations/linear-attention";
+import { addPosition } from "#rwkv/lab/operations/position";
 import { trainableModel } from "#rwkv/training/trainable-model";
-import { kernels, maxDifference, relativeError, trainers } from "./environment.js";
+import { allKernels, maxDifference, relativeError, trainers } from "./environment.js";
 import { fixture, readJson } from "./fixture-files.js";
 
 const { rows, losses } = readJson<{ rows: number[][]; losses: Record<string, number> }>(fixture("operations.json"));
@@ -19,31 +27,35 @@ const product = (g: GraphBuilder, name: string, x: RowNode) => g.matmul(g.matrix
 const aft =
   (rowsOfBias: number, window: number, headsOfBias: number, factor = 1): Build =>
   (g, x) => {
-    const key: RowNode = { op: "scale", x: product(g, "key", x), factor, rows: "tokens", width };
-    return g.attentionFree(key, x, g.matrix("bias", rowsOfBias, window), headsOfBias);
+    const key = multiply(product(g, "key", x), constant(factor));
+    return attentionFree(g, { key, value: x }, g.matrix("bias", rowsOfBias, window), headsOfBias);
   };
 
 const operations: Record<string, Build> = {
-  addPosition: (g, x) => g.addPosition(x, g.matrix("places", capacity, width)),
-  attention: (g, x) => g.attention(product(g, "query", x), product(g, "key", x), x, heads, capacity),
+  addPosition: (g, x) => addPosition(g, x, g.matrix("places", capacity, width)),
+  attention: (g, x) =>
+    attention(g, { query: product(g, "query", x), key: product(g, "key", x), value: x }, heads, capacity),
   linearAttention: (g, x) => {
-    const feature = (name: string) => g.unary("eluPlusOne", product(g, name, x));
-    return g.linearAttention(feature("query"), feature("key"), x, heads);
+    const feature = (name: string) => eluPlusOne(product(g, name, x));
+    return linearAttention(g, { query: feature("query"), key: feature("key"), value: x }, heads);
   },
   "aft-full": aft(capacity, capacity, 0),
   "aft-full, keys far apart": aft(capacity, capacity, 0, 60),
   "aft-local": aft(capacity, 9, 0),
   "aft-conv": aft(heads, 33, heads),
   "aft-simple": aft(heads, 1, heads),
-  elman: (g, x) => g.elman(x, g.matrix("recurrent", width, width)),
+  elman: (g, x) => elman(g, x, g.matrix("recurrent", width, width)),
   gru: (g, x) => {
     const input = (gate: string) => product(g, `${gate}_input`, x);
     const recurrent = (gate: string) => g.matrix(`${gate}_recurrent`, width, width);
-    return g.gru(input("update"), input("reset"), input("candidate"), [
-      recurrent("update"),
-      recurrent("reset"),
-      recurrent("candidate"),
-    ]);
+    return gru(g, {
+      update: input("update"),
+      reset: input("reset"),
+      candidate: input("candidate"),
+      updateWeight: recurrent("update"),
+      resetWeight: recurrent("reset"),
+      candidateWeight: recurrent("candidate"),
+    });
   },
 };
 
@@ -64,7 +76,10 @@ describe.each(Object.entries(operations))("%s", (operation, build) => {
     const tokens = rows[0]!.slice(0, -1);
     const expected = await readFloat32(of("logits"));
     const model = { version: "test", size: { layers: 1, width, hidden: width, vocabulary }, graph, tensors: tensors() };
-    for (const { backend, threads, label } of [{ backend: referenceBackend, threads: 1, label: "plain" }, ...kernels]) {
+    for (const { backend, threads, label } of [
+      { backend: referenceBackend, threads: 1, label: "plain" },
+      ...allKernels,
+    ]) {
       const runtime = await backend.open(model, { threads });
       for (const part of [1, 31, 37, 69]) {
         const state = runtime.createState();

@@ -8,6 +8,7 @@ import { BackendError, load } from "rwkv";
 import { expect, onTestFinished, test, vi } from "vitest";
 import type { KernelMachine } from "#rwkv/backends/kernel/kernel-machine";
 import { openKernelRuntime } from "#rwkv/backends/kernel/kernel-runtime";
+import { vectorFunctionRecord } from "#rwkv/backends/kernel/records";
 import { SingleRecord } from "#rwkv/backends/kernel/single-record";
 import { compiledKernels } from "#rwkv/backends/wasm/compiled-kernels";
 import { SingleThreadMachine } from "#rwkv/backends/wasm/single-thread-machine";
@@ -57,10 +58,10 @@ test.each([
   const record = new SingleRecord(machine);
   const { address } = machine.allocate(256);
   // A row of 64 channels is one thread's share: that one traps, while the others wait for it at the barrier.
-  const unary = { kernel: "unary", barrier: "always", rows: 1, width: 64, function: 0 } as const;
-  await record.run({ ...unary, addresses: [address, address] });
-  await expect(record.run({ ...unary, addresses: [0xffff_0000, address] })).rejects.toThrow(BackendError);
-  await expect(record.run({ ...unary, addresses: [address, address] })).rejects.toThrow(/thread failed|pass failed/);
+  const sigmoidOf = (from: number) => record.run(vectorFunctionRecord("sigmoid", 64, from, address, machine));
+  await sigmoidOf(address);
+  await expect(sigmoidOf(0xffff_0000)).rejects.toThrow(BackendError);
+  await expect(sigmoidOf(address)).rejects.toThrow(/thread failed|pass failed/);
   await machine.dispose();
 });
 
@@ -76,8 +77,8 @@ test("a machine that is disposed during a pass fails it", async () => {
 });
 
 test.each([
-  ["one thread", async (stack: number) => SingleThreadMachine.create(await compiledKernels(false), stack)],
-  ["two threads", async (stack: number) => WorkersMachine.create(await compiledKernels(true), 2, stack)],
+  ["one thread", async (stack: number) => SingleThreadMachine.create(await compiledKernels(false, "training"), stack)],
+  ["two threads", async (stack: number) => WorkersMachine.create(await compiledKernels(true, "training"), 2, stack)],
 ] satisfies [string, (stack: number) => Promise<KernelMachine>][])(
   "kernels that need more than their stack are an error: %s",
   async (_, create) => {

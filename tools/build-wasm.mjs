@@ -9,19 +9,32 @@ import { fileURLToPath } from "node:url";
 import { runClang, runLLVM } from "@yowasp/clang";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
-const exported = ["run_pass", "__stack_pointer", "__heap_base"];
+const exported = ["run_pass", "kernel_names", "function_names", "__stack_pointer", "__heap_base"];
 const shared = ["-matomics", "-Wl,--shared-memory", "-Wl,--max-memory=4294967296"];
 const relaxed = ["-mrelaxed-simd"];
+// What a page downloads to generate has none of the kernels of training and of the lab.
+const generation = ["-DONLY_GENERATION"];
 const builds = {
-  "kernels.wasm": shared,
-  "kernels-relaxed.wasm": [...shared, ...relaxed],
-  "kernels-single.wasm": [],
-  "kernels-single-relaxed.wasm": relaxed,
+  "kernels.wasm": [...generation, ...shared],
+  "kernels-relaxed.wasm": [...generation, ...shared, ...relaxed],
+  "kernels-single.wasm": generation,
+  "kernels-single-relaxed.wasm": [...generation, ...relaxed],
+  "training.wasm": shared,
+  "training-single.wasm": [],
 };
 
-const names = (await readdir(`${root}kernels`)).filter((name) => /\.[ch]$/.test(name)).sort();
-const files = {};
-for (const name of names) files[name] = await readFile(`${root}kernels/${name}`, "utf8");
+/** The sources, folders as objects in objects. */
+async function sourcesIn(folder) {
+  const sources = {};
+  for (const entry of (await readdir(folder, { withFileTypes: true })).sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory()) sources[entry.name] = await sourcesIn(path);
+    else if (/\.(c|h|def)$/.test(entry.name)) sources[entry.name] = await readFile(path, "utf8");
+  }
+  return sources;
+}
+
+const files = await sourcesIn(`${root}kernels`);
 
 const hash = createHash("sha256")
   .update(JSON.stringify(files))
@@ -51,6 +64,7 @@ for (const [target, flags] of Object.entries(builds)) {
       "-mmutable-globals",
       "-Wall",
       "-Wextra",
+      "-I.",
       // The guard below each stack catches frames of at most this size (src/backends/wasm/kernel-stack.ts).
       "-Wframe-larger-than=163840",
       "-Werror=frame-larger-than=",

@@ -3,8 +3,17 @@
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { readFloat32 } from "../checkpoints/read-tensor.js";
 import { elementCount, isBlockType, isFloatType, type WeightDType } from "../dtypes.js";
-import { type Graph, topologicalOrder, type Vector, type WeightNode } from "../graph/graph.js";
-import { unaryFunctions } from "./reference/operations.js";
+import {
+  callsOf,
+  type Graph,
+  type MatrixUse,
+  matricesOf,
+  topologicalOrder,
+  type Vector,
+  type WeightNode,
+} from "../graph/graph.js";
+import { plainUnary } from "../graph/operations/elementwise.js";
+import { matmul } from "../graph/operations/matmul.js";
 
 /**
  * The type that each matrix is computed with: the wanted one, or as stored where kernels have it. Blocks are for products
@@ -16,25 +25,33 @@ export function matrixTypes(
   wanted: WeightDType | undefined,
 ): Map<WeightNode, WeightDType> {
   const asStored = ({ dtype }: StoredTensor) => (isFloatType(dtype) || isBlockType(dtype) ? dtype : "f32");
-  const tables = new Set<WeightNode>();
-  const recurrent = new Set<WeightNode>(); // their kernels take float32
-  for (const node of topologicalOrder(graph.output)) {
-    if (node.op === "embedding" || node.op === "addPosition") tables.add(node.table);
-    if (node.op === "aft") tables.add(node.bias);
-    if (node.op === "elman") recurrent.add(node.weight);
-    if (node.op === "gru") for (const weight of node.weights) recurrent.add(weight);
-  }
-  const head = graph.output.op === "matmul" ? graph.output.weight : undefined;
+  const uses = matrixUses(graph);
+  const head = matmul.operandsOf(graph.output.call)?.weight;
   const types = new Map<WeightNode, WeightDType>();
   for (const weight of graph.weights.filter(({ op }) => op === "matrix")) {
     const stored = asStored(tensorOf(tensors, weight));
-    if (recurrent.has(weight)) types.set(weight, "f32");
-    else if (tables.has(weight)) {
+    const use = uses.get(weight);
+    if (use === "float32") types.set(weight, "f32");
+    else if (use === "table") {
       const type = wanted && !isBlockType(wanted) ? wanted : stored;
       types.set(weight, isBlockType(type) ? "f32" : type);
     } else types.set(weight, weight === head && wanted === "q4" ? "q8" : (wanted ?? stored));
   }
   return types;
+}
+
+/** What the kernels that take each matrix can do with it: of several uses the one that allows the fewest types. */
+function matrixUses(graph: Graph): Map<WeightNode, MatrixUse> {
+  const strictness: readonly MatrixUse[] = ["product", "table", "float32"];
+  const uses = new Map<WeightNode, MatrixUse>();
+  for (const call of callsOf(topologicalOrder(graph.output))) {
+    const own = Object.values(call.operation.matrices);
+    matricesOf(call).forEach((weight, i) => {
+      const [use, before] = [own[i] as MatrixUse, uses.get(weight) ?? "product"];
+      uses.set(weight, strictness.indexOf(use) > strictness.indexOf(before) ? use : before);
+    });
+  }
+  return uses;
 }
 
 /** The type that most of a model's matrices are computed with. */
@@ -56,7 +73,7 @@ export async function readVectors(
 
 /** The elements of a vector: a weight, or a function of one. */
 export function vectorValues(vector: Vector, weights: ReadonlyMap<WeightNode, Float32Array>): Float32Array {
-  if (vector.op === "vectorFunction") return vectorValues(vector.x, weights).map(unaryFunctions[vector.function]);
+  if (vector.op === "vectorFunction") return vectorValues(vector.x, weights).map(plainUnary(vector.function));
   return weights.get(vector) as Float32Array;
 }
 

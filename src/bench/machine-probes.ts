@@ -45,7 +45,7 @@ export class MachineProbes {
     for (let i = 0; i < 3; i++) {
       const started = performance.now();
       const addresses = [this.#memory.address, this.#result.address];
-      await this.#record.run({ kernel, barrier: "always", count, addresses });
+      await this.#record.run({ kernel, barrierAfter: "always", attributes: [{ count }], addresses });
       best = Math.min(best, performance.now() - started);
     }
     return best / 1000;

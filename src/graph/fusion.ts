@@ -1,37 +1,53 @@
-// Fuses the nodes of a graph into the operations that kernels execute: what follows a matrix product element by element -
-// an activation, a factor, a summand - is done where the product is stored, and all values of one group, such as the mixes
-// of a token shift, are one operation's.
+// Fuses the calls of a graph into the operations that kernels execute: what follows a product element by element - an
+// activation, a factor, a summand - is done where the product is stored, other functions are chained (chains.ts), and all values
+// of one call, such as the mixes of a token shift, are one operation's.
 
-import { quantizedRowWidth } from "../quantization/blocks.js";
-import { alwaysWritten } from "./gradient-nodes.js";
-import { inputsOf, type RowNode, type RowSet, topologicalOrder, type WeightNode } from "./graph.js";
+import { type Chain, chainsOf, isSameShape } from "./chains.js";
+import {
+  type Call,
+  inputsOf,
+  matricesOf,
+  type RowNode,
+  type Sharing,
+  topologicalOrder,
+  type WeightNode,
+} from "./graph.js";
+import { quantizeRows } from "./operations/matmul.js";
 
-/** Functions that a matrix product can end with. */
-export type Activation = "none" | "sigmoid" | "reluSquared";
+/** One operation of a plan. */
+export type FusedOperation = FusedCall | FusedChain;
 
-/** Rows in blocks of 8 bits, as products with quantized weights take them. Made here, not by models. */
-export interface QuantizedRows {
-  readonly op: "quantizeRows";
-  readonly x: RowNode;
-  readonly rows: RowSet;
-  /** Floats that a row's integers, scales and sums take. */
-  readonly width: number;
+interface Fused {
+  /** The name of its kernel. */
+  readonly kernel: string;
+  /** All values it reads; of a call what it is computed from first. */
+  readonly inputs: readonly RowNode[];
+  /** The values it makes. */
+  readonly outputs: readonly RowNode[];
+  readonly sharedBy: Sharing | undefined;
+  /** Channels that threads share, where they do. */
+  readonly channels: number;
+  /** Which inputs each of some outputs may take the place of. */
+  readonly inPlace: readonly { readonly output: RowNode; readonly inputs: readonly RowNode[] }[];
 }
 
-/** A value in a plan. */
-export type PlanNode = RowNode | QuantizedRows;
-
-/** One operation of a plan: `main` says which and with what weights. */
-export interface FusedOperation {
-  readonly main: PlanNode;
-  /** All values it reads, what `main` is computed from first. */
-  readonly inputs: readonly PlanNode[];
-  /** The values it makes: one, or those of a group that are wanted. */
-  readonly outputs: readonly PlanNode[];
-  readonly activation: Activation;
-  readonly multiplier?: RowNode;
-  readonly addend?: RowNode;
+/** A call, and what is done where its result is stored. */
+export interface FusedCall extends Fused {
+  readonly call: Call;
+  readonly chain?: undefined;
+  readonly activation: string | undefined;
+  readonly multiplier: RowNode | undefined;
+  readonly addend: RowNode | undefined;
 }
+
+/** A chain of elementwise functions. */
+export interface FusedChain extends Fused {
+  readonly call?: undefined;
+  readonly chain: Chain;
+}
+
+/** Chains share channels with their neighbours where there are enough of them for all threads. */
+const sharedChainWidth = 256;
 
 /**
  * The operations that give the roots, each after those it needs.
@@ -41,36 +57,72 @@ export interface FusedOperation {
 export function fuse(roots: readonly RowNode[], quantized: ReadonlySet<WeightNode> = new Set()): FusedOperation[] {
   const order = topologicalOrder(...roots);
   const kept = new Set(roots);
+  const wanted = new Set(order);
   const consumers = consumersOf(order);
   const depth = depthsOf(order);
-  const absorbed = new Set<RowNode>();
+  const made = new Set<RowNode>();
   const operations: FusedOperation[] = [];
-  const groups = new Map<symbol, RowNode[]>();
+  const functions: RowNode[] = [];
   for (const node of order) {
-    if (!("group" in node)) continue;
-    const group = groups.get(node.group) ?? [];
-    group.push(node);
-    groups.set(node.group, group);
-  }
-  for (const node of order) {
-    if (absorbed.has(node)) continue;
-    if (node.op === "vectorRow") continue; // lies where its vector does
-    if ("group" in node) {
-      const outputs = groups.get(node.group) as RowNode[];
-      for (const output of outputs) absorbed.add(output);
-      if (node.op === "tokenShift") outputs.sort((a, b) => outputIndex(a) - outputIndex(b));
-      for (const written of alwaysWritten(node)) {
-        if (outputs.some((other) => "output" in other && other.output === written.output)) continue;
-        outputs.push({ ...node, ...written, rows: "tokens" } as RowNode);
-      }
-      operations.push({ main: node, inputs: valuesIn(inputsOf(node)), outputs, activation: "none" });
-    } else {
-      const operation = withEpilogue(node, kept, consumers, depth);
-      for (const taken of operation.absorbed) absorbed.add(taken);
-      operations.push(operation.fused);
+    const { operation } = node.call;
+    if (made.has(node) || operation.isLeaf) continue;
+    if (operation.elementwise !== undefined) {
+      functions.push(node);
+      continue;
     }
+    const fused = operation.epilogue ? withEpilogue(node, kept, consumers, depth, made) : fuseCall(node.call, wanted);
+    for (const output of fused.outputs) made.add(output);
+    operations.push(fused);
   }
+  const isNeeded = (node: RowNode, by: ReadonlySet<RowNode>) =>
+    kept.has(node) || (consumers.get(node) ?? []).some((consumer) => !by.has(consumer));
+  const rest = functions.filter((node) => !made.has(node));
+  const chains = chainsOf(rest, depth, isNeeded).map(fuseChain);
+  const place = new Map(order.map((node, i) => [node, i]));
+  const placeOf = ({ outputs }: FusedOperation) => Math.max(...outputs.map((node) => place.get(node) ?? -1));
+  operations.push(...chains);
+  const places = new Map(operations.map((operation) => [operation, placeOf(operation)]));
+  operations.sort((a, b) => (places.get(a) as number) - (places.get(b) as number));
   return sortByNeed(withQuantizedRows(operations, quantized));
+}
+
+function fuseCall(call: Call, wanted: ReadonlySet<RowNode>): FusedCall {
+  const { operation } = call;
+  const named = (name: string) => call.outputs[operation.outputs.indexOf(name)] as RowNode;
+  const always = new Set(operation.alwaysWritten.map(named));
+  const outputs = call.outputs.filter((node) => wanted.has(node) || always.has(node));
+  const inputs = valuesIn(inputsOf(call));
+  const { inPlace } = operation;
+  const output = inPlace && named(inPlace.output);
+  return {
+    kernel: operation.name,
+    call,
+    inputs,
+    outputs,
+    sharedBy: operation.sharedBy,
+    channels: inputs[0]?.width ?? 0,
+    inPlace:
+      inPlace && output && outputs.includes(output)
+        ? [{ output, inputs: inPlace.inputs.map((name) => call.operands[name] as RowNode) }]
+        : [],
+    activation: undefined,
+    multiplier: undefined,
+    addend: undefined,
+  };
+}
+
+function fuseChain(chain: Chain): FusedChain {
+  const { inputs, outputs, replaceable } = chain;
+  const { rows, width } = outputs[0] as RowNode;
+  return {
+    kernel: "elementwise",
+    chain,
+    inputs: valuesIn(inputs.map(({ node }) => node)),
+    outputs,
+    sharedBy: typeof rows !== "number" && width >= sharedChainWidth ? "channels" : undefined,
+    channels: width,
+    inPlace: outputs.map((output, i) => ({ output, inputs: replaceable[i] as readonly RowNode[] })),
+  };
 }
 
 /** Puts the quantization of rows before the products that need it; once for all products of the same rows. */
@@ -78,86 +130,74 @@ function withQuantizedRows(
   operations: readonly FusedOperation[],
   quantized: ReadonlySet<WeightNode>,
 ): FusedOperation[] {
-  const made = new Map<RowNode, QuantizedRows>();
+  const made = new Map<RowNode, RowNode>();
   const result: FusedOperation[] = [];
   for (const operation of operations) {
-    const { main } = operation;
-    if (main.op !== "matmul" || !quantized.has(main.weight)) {
+    const { call } = operation;
+    if (call?.operation.matrices["weight"] !== "product" || !matricesOf(call).some((weight) => quantized.has(weight))) {
       result.push(operation);
       continue;
     }
-    let rows = made.get(main.x);
+    const [x, ...others] = operation.inputs as [RowNode, ...RowNode[]];
+    let rows = made.get(x);
     if (!rows) {
-      rows = { op: "quantizeRows", x: main.x, rows: main.rows, width: quantizedRowWidth(main.x.width) };
-      made.set(main.x, rows);
-      result.push({ main: rows, inputs: [main.x], outputs: [rows], activation: "none" });
+      rows = quantizeRows.apply({ x }).result;
+      made.set(x, rows);
+      result.push(fuseCall(rows.call, new Set([rows])));
     }
-    result.push({ ...operation, inputs: [rows, ...operation.inputs.slice(1)] });
+    result.push({ ...operation, inputs: [rows, ...others] });
   }
   return result;
 }
 
-/** Those that an operation makes; the others are vectors. */
+/** Those that an operation makes; the others lie where they are. */
 function valuesIn(nodes: readonly RowNode[]): RowNode[] {
-  return nodes.filter((node) => node.op !== "vectorRow");
+  return nodes.filter((node) => !node.call.operation.isLeaf);
 }
 
-function outputIndex(node: RowNode): number {
-  return node.op === "tokenShift" ? node.output : 0;
-}
-
-/** Follows a product's only consumers as long as they can be done where it is stored. */
+/** Follows a product's only consumers as long as they can be done where it is stored; adds what it takes to `made`. */
 function withEpilogue(
   main: RowNode,
   kept: ReadonlySet<RowNode>,
   consumers: ReadonlyMap<RowNode, readonly RowNode[]>,
   depth: ReadonlyMap<RowNode, number>,
-): { fused: FusedOperation; absorbed: RowNode[] } {
-  const absorbed: RowNode[] = [];
-  let activation: Activation = "none";
+  made: Set<RowNode>,
+): FusedCall {
+  const epilogue = main.call.operation.epilogue as NonNullable<Call["operation"]["epilogue"]>;
+  let activation: string | undefined;
   let multiplier: RowNode | undefined;
   let addend: RowNode | undefined;
   let result = main;
-  const take = (node: RowNode) => {
-    absorbed.push(node);
-    result = node;
-  };
-  const onlyConsumer = (node: RowNode) => {
-    const all = consumers.get(node) ?? [];
-    return !kept.has(node) && all.length === 1 ? all[0] : undefined;
-  };
-  while (main.op === "matmul" || main.op === "wkv") {
-    const next = onlyConsumer(result);
-    if (next?.op === "unary" && main.op === "matmul" && activation === "none" && !multiplier && !addend) {
-      if (next.function !== "sigmoid" && next.function !== "reluSquared") break;
-      activation = next.function;
-      take(next);
-    } else if (next?.op === "binary" && next.a !== next.b && !addend) {
-      const other = next.a === result ? next.b : next.a;
+  for (;;) {
+    const all = consumers.get(result) ?? [];
+    const next = kept.has(result) || all.length !== 1 ? undefined : all[0];
+    const name = next?.call.operation.elementwise;
+    if (!next || name === undefined) break;
+    const [a, b] = inputsOf(next.call) as [RowNode, RowNode?];
+    if (!b) {
+      if (activation || multiplier || addend || !epilogue.activations.includes(name)) break;
+      activation = name;
+    } else {
+      const other = a === result ? b : a;
+      if (a === b || addend || other.call.operation.isLeaf || !isSameShape(other, result)) break;
       // The later of two factors takes the other, so that the earlier need not wait.
       if ((depth.get(other) as number) >= (depth.get(result) as number)) break;
-      if (next.function === "multiply" && !multiplier) multiplier = other;
-      else if (next.function === "add" && main.op === "matmul") addend = other;
+      if (name === "multiply" && epilogue.multiplier && !multiplier) multiplier = other;
+      else if (name === "add" && epilogue.addend) addend = other;
       else break;
-      take(next);
-    } else break;
+    }
+    made.add(next);
+    result = next;
   }
-  const inputs = [...valuesIn(inputsOf(main)), ...(multiplier ? [multiplier] : []), ...(addend ? [addend] : [])];
-  const fused = {
-    main,
-    inputs,
-    outputs: [result],
-    activation,
-    ...(multiplier && { multiplier }),
-    ...(addend && { addend }),
-  };
-  return { fused, absorbed };
+  const fused = fuseCall(main.call, new Set([main]));
+  const after = [multiplier, addend].filter((node) => node !== undefined);
+  return { ...fused, inputs: [...fused.inputs, ...after], outputs: [result], activation, multiplier, addend };
 }
 
 function consumersOf(order: readonly RowNode[]): Map<RowNode, RowNode[]> {
   const consumers = new Map<RowNode, RowNode[]>();
   for (const node of order) {
-    for (const input of inputsOf(node)) {
+    for (const input of inputsOf(node.call)) {
       const list = consumers.get(input) ?? [];
       list.push(node);
       consumers.set(input, list);
@@ -166,19 +206,26 @@ function consumersOf(order: readonly RowNode[]): Map<RowNode, RowNode[]> {
   return consumers;
 }
 
-/** How many operations that cannot be fused lie on the longest way to each node. */
+/**
+ * How many operations lie on the longest way to each node. Functions count only where their shape changes, so those of one depth and
+ * shape have no other operation between them.
+ */
 function depthsOf(order: readonly RowNode[]): Map<RowNode, number> {
   const depths = new Map<RowNode, number>();
   for (const node of order) {
-    const deepest = inputsOf(node).reduce((most, input) => Math.max(most, depths.get(input) as number), 0);
-    depths.set(node, deepest + (node.op === "unary" || node.op === "binary" ? 0 : 1));
+    const own = node.call.operation.elementwise === undefined ? 1 : 0;
+    const depth = inputsOf(node.call).reduce((most, input) => {
+      const isOtherFunction = input.call.operation.elementwise !== undefined && !isSameShape(input, node);
+      return Math.max(most, (depths.get(input) as number) + (own === 0 && isOtherFunction ? 1 : own));
+    }, own);
+    depths.set(node, depth);
   }
   return depths;
 }
 
 /** A fused operation may need values that its first node did not; puts every operation after what it needs. */
 function sortByNeed(operations: readonly FusedOperation[]): FusedOperation[] {
-  const maker = new Map<PlanNode, FusedOperation>();
+  const maker = new Map<RowNode, FusedOperation>();
   for (const operation of operations) for (const output of operation.outputs) maker.set(output, operation);
   const sorted = new Set<FusedOperation>();
   for (const first of operations) {

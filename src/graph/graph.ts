@@ -1,13 +1,21 @@
 // The language that models are written in: a graph of operations over matrices whose rows are tokens. A model builds one
-// once; the reference backend walks it as it stands, the kernel backends compile it to a plan. Nothing here computes.
+// once; the reference backend walks it as it stands, the kernel backends compile it to a plan. Nothing here computes, and nothing
+// here knows an operation by name: what each takes and gives is in its descriptor (operation.ts).
 
-import type { GradientNode } from "./gradient-nodes.js";
+import type { PassInputs, Rows } from "./rows.js";
 
 /**
  * How many rows a value has in a pass: one for every token of the pass, one for every token whose logits are wanted, or the same
  * in every pass, as the gradient of a weight has.
  */
 export type RowSet = "tokens" | "selected" | number;
+
+/** The shape of a value. */
+export interface Shape {
+  readonly rows: RowSet;
+  /** Floats in a row. */
+  readonly width: number;
+}
 
 /** A weight that the checkpoint holds, by its canonical name. Vectors are small and computed with in float32. */
 export interface WeightNode {
@@ -17,146 +25,107 @@ export interface WeightNode {
   readonly shape: readonly number[];
 }
 
-/** A vector of float32 that a sequence carries from token to token. */
+/** Floats that a sequence carries from token to token. */
 export interface StateVector {
   /** Position among the graph's state vectors. */
   readonly index: number;
+  /** Its dimensions; rows come one after another. */
+  readonly shape: readonly number[];
+  /** Floats in all: the product of the dimensions. */
   readonly width: number;
-  /** Value of every element before the first token. */
+  /** The value of every element before the first token. */
   readonly initial: number;
 }
 
-/** Functions of one element. */
-export type UnaryFunction = "sigmoid" | "reluSquared" | "exp" | "negate" | "eluPlusOne";
-/**
- * Functions of two elements. The gradient of a function takes the function's result and that result's gradient, and gives the
- * gradient of what the function was applied to.
- */
-export type BinaryFunction = "add" | "multiply" | "sigmoidGradient" | "reluSquaredGradient" | "eluPlusOneGradient";
-
-export interface Row {
-  readonly rows: RowSet;
-  readonly width: number;
-}
-
-/** A value with a row of `width` floats for each token of its row set. */
-export type RowNode = ForwardNode | GradientNode;
-
-/** What models are written in. Each has a rule for its gradient (differentiate.ts). */
-export type ForwardNode =
-  | (Row & { readonly op: "embedding"; readonly table: WeightNode })
-  | (Row & {
-      readonly op: "layerNorm";
-      readonly x: RowNode;
-      readonly weight: Vector;
-      readonly bias: Vector;
-      readonly epsilon: number;
-    })
-  | (Row & {
-      readonly op: "tokenShift";
-      readonly x: RowNode;
-      readonly previous: StateVector;
-      readonly factors: readonly Vector[];
-      readonly output: number;
-      readonly group: symbol;
-    })
-  | (Row & { readonly op: "matmul"; readonly weight: WeightNode; readonly x: RowNode })
-  | (Row & {
-      readonly op: "wkv";
-      readonly key: RowNode;
-      readonly value: RowNode;
-      readonly decay: Vector;
-      readonly first: Vector;
-      readonly state: WkvState;
-    })
-  | (Row & { readonly op: "unary"; readonly function: UnaryFunction; readonly x: RowNode })
-  | (Row & { readonly op: "binary"; readonly function: BinaryFunction; readonly a: RowNode; readonly b: RowNode })
-  | (Row & { readonly op: "scale"; readonly x: RowNode; readonly factor: number })
-  | (Row & { readonly op: "dropout"; readonly x: RowNode; readonly rate: number; readonly index: number })
-  | (Row & { readonly op: "selectRows"; readonly x: RowNode })
-  | (Row & {
-      readonly op: "addPosition";
-      readonly x: RowNode;
-      readonly table: WeightNode;
-      readonly position: StateVector;
-    })
-  | (Row & AttentionFree & { readonly op: "aft" })
-  | (Row & { readonly op: "elman"; readonly x: RowNode; readonly weight: WeightNode; readonly state: StateVector })
-  | (Row &
-      Gates & {
-        readonly op: "gru";
-        /** The state, its gates, its candidate, or what the reset gate leaves of it. */
-        readonly output: "state" | "update" | "reset" | "candidate" | "left";
-        readonly group: symbol;
-      })
-  | (Row & Heads & { readonly op: "attention"; readonly cache: KeyValueCache })
-  | (Row & Heads & { readonly op: "linearAttention"; readonly sums: StateVector; readonly normalizer: StateVector })
-  | (Row & { readonly op: "vectorRow"; readonly vector: Vector });
-
-/** What kinds of attention take: each in `heads` parts of its width. */
-export interface Heads {
-  readonly query: RowNode;
-  readonly key: RowNode;
-  readonly value: RowNode;
-  readonly heads: number;
-}
-
-/** What the Attention Free Transformer's average takes. */
-export interface AttentionFree {
-  readonly key: RowNode;
-  readonly value: RowNode;
-  /** Row for a position or a head, column for how many tokens back. */
-  readonly bias: WeightNode;
-  /** Heads that biases are by; 0 where they are by position. */
-  readonly heads: number;
-  readonly state: AttentionFreeState;
-}
-
-/** The last tokens' keys and values in a ring, and sums over those before. */
-export interface AttentionFreeState {
-  readonly count: StateVector;
-  readonly keys: StateVector;
-  readonly values: StateVector;
-  /** Tokens that the ring has room for. */
-  readonly slots: number;
-  /** Declared one after another. */
-  readonly past: WkvState;
-}
-
-/** What a gated recurrent unit takes: rows and a matrix for each of its gates and its candidate. */
-export interface Gates {
-  readonly update: RowNode;
-  readonly reset: RowNode;
-  readonly candidate: RowNode;
-  readonly weights: readonly [update: WeightNode, reset: WeightNode, candidate: WeightNode];
-  readonly state: StateVector;
-}
-
-/** Keys and values of all tokens so far: a state that has room for `capacity` of them. */
-export interface KeyValueCache {
-  /** Tokens so far, for each head. */
-  readonly count: StateVector;
-  readonly keys: StateVector;
-  readonly values: StateVector;
-  readonly capacity: number;
-}
-
-/** State of the wkv recurrence: sums weighted by e^key, divided by e^maxExponent so that they never overflow. */
-export interface WkvState {
-  readonly numerator: StateVector;
-  readonly denominator: StateVector;
-  readonly maxExponent: StateVector;
-}
-
-/** A vector weight, or a function of one, computed when the model is loaded. */
+/** A vector weight, or a function of one, which is computed when the model is loaded. */
 export type Vector =
   | WeightNode
   | {
       readonly op: "vectorFunction";
-      readonly function: UnaryFunction;
+      /** The name of an elementwise function of one operand. */
+      readonly function: string;
       readonly x: Vector;
       readonly shape: readonly number[];
     };
+
+/**
+ * What a kernel can do with a matrix: "product" takes any type, blocks of integers included; "table" takes rows of float32, float16
+ * or bfloat16; "float32" nothing else.
+ */
+export type MatrixUse = "product" | "table" | "float32";
+
+/** How a kernel reads an attribute: as an unsigned integer of 32 bits, or as a float32. */
+export type AttributeType = "count" | "number";
+
+/**
+ * How threads share the work of a kernel. Operations that share channels alike need no barrier between them: "channels" always does;
+ * "rows or channels" shares rows, and channels when there are fewer rows than threads, and needs whole rows before it.
+ */
+export type Sharing = "channels" | "rows or channels";
+
+/** What may be done where a product is stored: an activation, then a factor, then a summand, each a row for every row. */
+export interface Epilogue {
+  readonly activations: readonly string[];
+  readonly multiplier: boolean;
+  readonly addend: boolean;
+}
+
+/** Why no gradient flows through an operation. */
+export interface NoGradient {
+  readonly none: string;
+}
+
+/** A descriptor as everything that walks graphs sees it. */
+export interface Operation {
+  readonly name: string;
+  readonly inputs: readonly string[];
+  readonly vectors: readonly string[];
+  readonly matrices: Readonly<Record<string, MatrixUse>>;
+  readonly states: readonly string[];
+  readonly attributes: Readonly<Record<string, AttributeType>>;
+  readonly outputs: readonly string[];
+  readonly isLeaf: boolean;
+  readonly sharedBy: Sharing | undefined;
+  readonly inPlace: { readonly output: string; readonly inputs: readonly string[] } | undefined;
+  readonly alwaysWritten: readonly string[];
+  readonly epilogue: Epilogue | undefined;
+  /** The name of the elementwise function that it is, if it is one. */
+  readonly elementwise: string | undefined;
+  reference(operands: never, pass: PassInputs): Partial<Record<string, Rows | readonly Rows[]>>;
+  readonly gradient: NoGradient | ((call: never, context: GradientContext) => void);
+}
+
+/** What an operation may be given, by the name that its descriptor has for it. */
+export type Operand = RowNode | Vector | StateVector | number | readonly RowNode[] | readonly Vector[];
+
+/** An operation applied to operands. */
+export interface Call {
+  readonly operation: Operation;
+  readonly operands: Readonly<Record<string, Operand>>;
+  /** All values that it can give, in the descriptor's order; those that nobody needs are not computed. */
+  readonly outputs: readonly RowNode[];
+}
+
+/** A value in a graph: one of the outputs of a call. */
+export interface RowNode extends Shape {
+  readonly call: Call;
+  /** Position among the call's outputs. */
+  readonly output: number;
+}
+
+/** What a rule for a gradient builds with. What is made is made only where it is needed. */
+export interface GradientContext {
+  /** The value of a node, to be used in gradients: computed again where checkpointing did not keep it. */
+  value(node: RowNode): RowNode;
+  /** Adds to the gradient of an input. */
+  add(input: RowNode, make: () => RowNode): void;
+  /** Adds to the gradient of a matrix: [outputs, inputs]. */
+  addMatrix(weight: WeightNode, make: () => RowNode): void;
+  /** Adds to the gradient of a vector: one row. */
+  addVector(vector: Vector, make: () => RowNode): void;
+  /** Adds to the gradient of the state that sequences begin with: one row. */
+  addState(state: StateVector, make: () => RowNode): void;
+}
 
 /** A finished graph. */
 export interface Graph {
@@ -172,61 +141,44 @@ export interface Graph {
   readonly checkpoints: readonly RowNode[];
 }
 
-export function unary(fn: UnaryFunction, x: RowNode): RowNode {
-  return { op: "unary", function: fn, x, rows: x.rows, width: x.width };
+/** A row for every token, or for every selected one, or the same number in every pass. */
+export function shapeOf(rows: RowSet, width: number): Shape {
+  return { rows, width };
 }
 
-export function binary(fn: BinaryFunction, a: RowNode, b: RowNode): RowNode {
-  if (a.rows !== b.rows || a.width !== b.width) throw new RangeError(`${fn}: ${a.width} and ${b.width} wide`);
-  return { op: "binary", function: fn, a, b, rows: a.rows, width: a.width };
+/** The values that a call is computed from, in the descriptor's order. */
+export function inputsOf({ operation, operands }: Call): readonly RowNode[] {
+  return listed<RowNode>(operation.inputs, operands);
 }
 
-/** The values a node is computed from. */
-export function inputsOf(node: RowNode): readonly RowNode[] {
-  switch (node.op) {
-    case "embedding":
-    case "vectorRow":
-      return [];
-    case "wkv":
-      return [node.key, node.value];
-    case "binary":
-      return [node.a, node.b];
-    case "aft":
-      return [node.key, node.value];
-    case "aftGradient":
-      return [node.key, node.value, node.gradient, node.result];
-    case "aftBiasGradient":
-      return [node.key, node.value, node.gradient, node.result, node.moments];
-    case "elmanGradient":
-      return [node.result, node.gradient];
-    case "gru":
-      return [node.update, node.reset, node.candidate];
-    case "gruGradient":
-      return [node.result, node.update, node.reset, node.candidate, node.gradient];
-    case "attention":
-    case "linearAttention":
-      return [node.query, node.key, node.value];
-    case "attentionGradient":
-    case "linearAttentionGradient":
-      return [node.query, node.key, node.value, node.result, node.gradient];
-    case "positionGradient":
-      return [node.gradient];
-    case "crossEntropy":
-      return [node.logits];
-    case "embeddingGradient":
-      return [node.gradient];
-    case "weightGradient":
-    case "layerNormGradient":
-      return [node.x, node.gradient];
-    case "layerNormWeightGradient":
-      return [node.x, node.moments, node.gradient];
-    case "tokenShiftGradient":
-      return [node.x, ...node.gradients];
-    case "wkvGradient":
-      return [node.key, node.value, node.gradient];
-    default:
-      return [node.x];
-  }
+/** The vectors that a call takes. */
+export function vectorsOf({ operation, operands }: Call): readonly Vector[] {
+  return listed<Vector>(operation.vectors, operands);
+}
+
+/** The weight matrices that a call takes. */
+export function matricesOf({ operation, operands }: Call): readonly WeightNode[] {
+  return listed<WeightNode>(Object.keys(operation.matrices), operands);
+}
+
+/** The states that a call reads and leaves behind. */
+export function statesOf({ operation, operands }: Call): readonly StateVector[] {
+  return listed<StateVector>(operation.states, operands);
+}
+
+/** The operands of these names, lists element by element. */
+function listed<T>(names: readonly string[], operands: Call["operands"]): readonly T[] {
+  return names.flatMap((name) => operands[operandName(name)] as T | readonly T[]);
+}
+
+/** The name of an operand without the mark of a list. */
+export function operandName(name: string): string {
+  return name.startsWith("...") ? name.slice(3) : name;
+}
+
+/** The weight that a vector is a function of. */
+export function weightOf(vector: Vector): WeightNode {
+  return vector.op === "vectorFunction" ? weightOf(vector.x) : vector;
 }
 
 /** All nodes that the roots need, each after its inputs; what the first root needs comes first. */
@@ -235,19 +187,25 @@ export function topologicalOrder(...roots: readonly RowNode[]): RowNode[] {
   const seen = new Set<RowNode>();
   for (const root of roots) {
     if (seen.has(root)) continue;
-    const stack: { node: RowNode; next: number }[] = [{ node: root, next: 0 }];
-    seen.add(root);
+    const stack: { inputs: readonly RowNode[]; node: RowNode; next: number }[] = [];
+    const visit = (node: RowNode) => {
+      seen.add(node);
+      stack.push({ inputs: inputsOf(node.call), node, next: 0 });
+    };
+    visit(root);
     while (stack.length > 0) {
       const frame = stack[stack.length - 1] as (typeof stack)[number];
-      const input = inputsOf(frame.node)[frame.next++];
+      const input = frame.inputs[frame.next++];
       if (input === undefined) {
         order.push(frame.node);
         stack.pop();
-      } else if (!seen.has(input)) {
-        seen.add(input);
-        stack.push({ node: input, next: 0 });
-      }
+      } else if (!seen.has(input)) visit(input);
     }
   }
   return order;
+}
+
+/** The calls of nodes, each once, in the order of the first of its nodes. */
+export function callsOf(nodes: readonly RowNode[]): Call[] {
+  return [...new Set(nodes.map(({ call }) => call))];
 }

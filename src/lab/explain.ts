@@ -1,10 +1,15 @@
 // What a model does with a text, token by token: receptance, key and value of each layer, how fast its channels forget, which
 // earlier tokens wkv looks at, and what would be predicted after each layer.
 
-import type { Rows } from "../backends/reference/operations.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { RwkvError, TokenizerError } from "../errors.js";
-import { type ForwardNode, type RowNode, topologicalOrder } from "../graph/graph.js";
+import { type RowNode, topologicalOrder } from "../graph/graph.js";
+import { operandsOfFunction } from "../graph/operations/elementwise.js";
+import { layerNorm } from "../graph/operations/layer-norm.js";
+import { matmul } from "../graph/operations/matmul.js";
+import { selectRows } from "../graph/operations/selection.js";
+import { wkv as wkvOperation } from "../graph/operations/wkv.js";
+import type { Rows } from "../graph/rows.js";
 import { bindModel } from "../models/versions.js";
 import { negativeLogProbability } from "../sampling/log-probability.js";
 import { sizeMismatch, tokenizerFor } from "../tokenizers/open-tokenizer.js";
@@ -94,7 +99,7 @@ export async function explain(path: string, prompt: string, tokenizerOf?: Tokeni
 
 interface LayerParts {
   readonly receptance: RowNode;
-  readonly wkv: Extract<ForwardNode, { op: "wkv" }>;
+  readonly wkv: NonNullable<ReturnType<typeof wkvOperation.operandsOf>>;
   /** The head applied to the layer's output. */
   readonly logits: RowNode;
 }
@@ -102,22 +107,27 @@ interface LayerParts {
 /** Finds the parts of each layer in a graph: its wkv, the receptance that multiplies it, and where its output goes on. */
 function partsOf(output: RowNode, checkpoints: readonly RowNode[]): { layers: LayerParts[] } {
   const order = topologicalOrder(output);
-  const wkvs = order.filter((node) => node.op === "wkv");
-  const selection = order.find((node) => node.op === "selectRows");
-  const layers = wkvs.map((wkv, i): LayerParts => {
-    const product = order.find((node) => node.op === "binary" && (node.a === wkv || node.b === wkv));
-    if (product?.op !== "binary" || selection?.op !== "selectRows") throw new RangeError("not a graph of RWKV-4");
-    const after = checkpoints[i + 1] ?? selection.x;
-    return { receptance: product.a === wkv ? product.b : product.a, wkv, logits: headOver(output, after) };
+  const selection = order.map(({ call }) => selectRows.operandsOf(call)).find((operands) => operands);
+  const products = order.flatMap(({ call }) => operandsOfFunction("multiply", call) ?? []);
+  const layers = order.flatMap((node) => {
+    const wkv = wkvOperation.operandsOf(node.call);
+    return wkv ? [{ node, wkv }] : [];
   });
-  return { layers };
+  const parts = layers.map(({ node, wkv }, i): LayerParts => {
+    const product = products.find(({ a, b }) => a === node || b === node);
+    if (!product || !selection) throw new RangeError("not a graph of RWKV-4");
+    const after = checkpoints[i + 1] ?? selection.x;
+    return { receptance: product.a === node ? product.b : product.a, wkv, logits: headOver(output, after) };
+  });
+  return { layers: parts };
 }
 
 /** The last norm and the head, over other rows than the last layer's. */
 function headOver(output: RowNode, x: RowNode): RowNode {
-  if (output.op !== "matmul" || output.x.op !== "layerNorm") throw new RangeError("not a graph of RWKV-4");
-  const norm: RowNode = { ...output.x, x, rows: x.rows };
-  return { ...output, x: norm, rows: x.rows };
+  const head = matmul.operandsOf(output.call);
+  const norm = head && layerNorm.operandsOf(head.x.call);
+  if (!norm) throw new RangeError("not a graph of RWKV-4");
+  return matmul.apply({ weight: head.weight, x: layerNorm.apply({ ...norm, x }).result }).result;
 }
 
 /**

@@ -1,11 +1,11 @@
 // Any value inside a model, for one text: the graph computed node by node in plain TypeScript.
 
 import { evaluate } from "../backends/reference/evaluate.js";
-import type { Rows } from "../backends/reference/operations.js";
 import { vectorValues } from "../backends/weights.js";
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { readFloat32 } from "../checkpoints/read-tensor.js";
 import { type RowNode, topologicalOrder, type Vector, type WeightNode } from "../graph/graph.js";
+import type { Rows } from "../graph/rows.js";
 import { stateLayout } from "../graph/state-layout.js";
 import type { BoundModel } from "../models/versions.js";
 
@@ -27,19 +27,20 @@ export async function modelValues(
   }
   const layout = stateLayout(graph);
   const state = layout.initial.slice();
-  const around = {
+  const context = {
     matrix: (weight: WeightNode) => {
       const [rows, width] = weight.shape as [number, number];
-      return { rows, width, values: weights.get(weight) as Float32Array };
+      return { rows, width, values: weights.get(weight) as Float32Array, isInBlocks: false };
     },
-    isInBlocks: () => false,
     vector: (vector: Vector) => vectorValues(vector, weights),
     offset: ({ index }: { index: number }) => layout.offsets[index] as number,
   };
-  const of = evaluate(topologicalOrder(...nodes), around, {
+  const of = evaluate(topologicalOrder(...nodes), context, {
     ranges: [{ start: 0, count: tokens.length, state, nextState: state }],
     tokens,
     selected: tokens.map((_, i) => i),
+    targets: [],
+    seed: 0,
   });
-  return { of, vector: around.vector };
+  return { of, vector: context.vector };
 }

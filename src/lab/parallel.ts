@@ -5,7 +5,9 @@ import type { TrainableModel, TrainingRuntime, TrainingSegment } from "../backen
 import { median } from "../bench/median.js";
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { readFloat32 } from "../checkpoints/read-tensor.js";
-import { binary, type Graph } from "../graph/graph.js";
+import type { Graph } from "../graph/graph.js";
+import { add } from "../graph/operations/elementwise.js";
+import { wkv } from "../graph/operations/wkv.js";
 import { rewriteGraph } from "../graph/rewrite.js";
 import type { ModelSize } from "../models/model-definition.js";
 import { rwkv4 } from "../models/rwkv4.js";
@@ -67,7 +69,10 @@ export async function compareParallel(setup: ParallelSetup): Promise<ParallelRes
   const random = randomGenerator(1);
   const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5 });
   // The same model with a sum in the place of the recurrence: what a step takes less is what wkv takes.
-  const summed = rewriteGraph(graph, (copy) => (copy.op === "wkv" ? binary("add", copy.key, copy.value) : copy));
+  const summed = rewriteGraph(graph, (copy) => {
+    const recurrence = wkv.operandsOf(copy.call);
+    return recurrence ? add(recurrence.key, recurrence.value) : copy;
+  });
   const models = [graph, summed].map((each) => checkedModel("rwkv4", each, batch * context)) as [
     TrainableModel,
     TrainableModel,

@@ -6,6 +6,7 @@
 
 import type { Graph, RowNode } from "../graph/graph.js";
 import { GraphBuilder } from "../graph/graph-builder.js";
+import { add, multiply, reluSquared, sigmoid } from "../graph/operations/elementwise.js";
 import type { BuildOptions, ModelDefinition, ModelSize } from "./model-definition.js";
 
 /** The maximum exponent before the first token: low enough that any key replaces it. */
@@ -15,10 +16,6 @@ function build(size: ModelSize, { layerNormEpsilon, dropout = 0 }: BuildOptions)
   const { layers, width, hidden, vocabulary } = size;
   const g = new GraphBuilder();
 
-  const add = (a: RowNode, b: RowNode) => g.binary("add", a, b);
-  const multiply = (a: RowNode, b: RowNode) => g.binary("multiply", a, b);
-  const sigmoid = (x: RowNode) => g.unary("sigmoid", x);
-  const reluSquared = (x: RowNode) => g.unary("reluSquared", x);
   const linear = (name: string, outputs: number, x: RowNode) =>
     g.matmul(g.matrix(`${name}.weight`, outputs, x.width), x);
   const layerNorm = (name: string, x: RowNode) =>

@@ -1,14 +1,12 @@
 // Learning less than all weights: low-rank additions to matrices, or only the state that sequences begin with.
 
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
-import {
-  binary,
-  type Graph,
-  type RowNode,
-  type StateVector,
-  topologicalOrder,
-  type WeightNode,
-} from "../graph/graph.js";
+import { callsOf, type Graph, type StateVector, topologicalOrder, type WeightNode } from "../graph/graph.js";
+import { add, multiply } from "../graph/operations/elementwise.js";
+import { constant } from "../graph/operations/leaves.js";
+import { matmul } from "../graph/operations/matmul.js";
+import { tokenShift } from "../graph/operations/token-shift.js";
+import { wkv } from "../graph/operations/wkv.js";
 import { rewriteGraph } from "../graph/rewrite.js";
 import { stateLayout } from "../graph/state-layout.js";
 import type { RandomGenerator } from "../sampling/random.js";
@@ -45,8 +43,9 @@ export function withLowRankAdditions(
   const tensors = new Map<string, StoredTensor>();
   const scale = alpha / rank;
   const adapted = rewriteGraph(graph, (copy) => {
-    if (copy.op !== "matmul" || !matrices.some((name) => copy.weight.name.endsWith(`.${name}.weight`))) return copy;
-    const { weight, x, rows } = copy;
+    const product = matmul.operandsOf(copy.call);
+    if (!product || !matrices.some((name) => product.weight.name.endsWith(`.${name}.weight`))) return copy;
+    const { weight, x } = product;
     const [outputs, inputs] = weight.shape as [number, number];
     const name = weight.name.replace(/\.weight$/, "");
     const down: WeightNode = { op: "matrix", name: `${name}.lora_A.weight`, shape: [rank, inputs] };
@@ -56,9 +55,9 @@ export function withLowRankAdditions(
     tensors.set(down.name, storedTensor(down.name, down.shape, first));
     tensors.set(up.name, storedTensor(up.name, up.shape, new Float32Array(outputs * rank)));
     additions.push({ weight, down, up, scale });
-    const inner: RowNode = { op: "matmul", weight: down, x, rows, width: rank };
-    const outer: RowNode = { op: "matmul", weight: up, x: inner, rows, width: outputs };
-    return binary("add", copy, { op: "scale", x: outer, factor: scale, rows, width: outputs });
+    const inner = matmul.apply({ weight: down, x }).result;
+    const outer = matmul.apply({ weight: up, x: inner }).result;
+    return add(copy, multiply(outer, constant(scale)));
   });
   const weights = [...graph.weights, ...additions.flatMap(({ down, up }) => [down, up])];
   return { graph: { ...adapted, weights }, additions, tensors };
@@ -105,18 +104,20 @@ export function tunedState(graph: Graph): TunedState {
   const weights = new Map<StateVector, WeightNode>();
   const tensors = new Map<string, StoredTensor>();
   const ones = new Set<StateVector>();
-  const add = (state: StateVector, first: number) => {
+  const learn = (state: StateVector, first: number) => {
     if (weights.has(state)) return;
     const weight: WeightNode = { op: "vector", name: `state.${state.index}`, shape: [state.width] };
     weights.set(state, weight);
     tensors.set(weight.name, storedTensor(weight.name, weight.shape, new Float32Array(state.width).fill(first)));
   };
-  for (const node of topologicalOrder(graph.output)) {
-    if (node.op === "tokenShift") add(node.previous, 0);
-    if (node.op !== "wkv") continue;
-    add(node.state.numerator, 0);
-    add(node.state.maxExponent, firstKey);
-    ones.add(node.state.denominator);
+  for (const call of callsOf(topologicalOrder(graph.output))) {
+    const shift = tokenShift.operandsOf(call);
+    if (shift) learn(shift.previous, 0);
+    const recurrence = wkv.operandsOf(call);
+    if (!recurrence) continue;
+    learn(recurrence.numerator, 0);
+    learn(recurrence.maxExponent, firstKey);
+    ones.add(recurrence.denominator);
   }
   const { offsets } = stateLayout(graph);
   return {

@@ -11,7 +11,8 @@ import { BackendError, OptionError } from "../errors.js";
 const backends: Readonly<Record<BackendName, OpenTraining>> = {
   native: async (model, options) =>
     openKernelTraining(await createNativeMachine(options.threads, undefined, options.onNotice), model, options),
-  wasm: async (model, options) => openKernelTraining(await createWasmMachine(options.threads), model, options),
+  wasm: async (model, options) =>
+    openKernelTraining(await createWasmMachine(options.threads, undefined, "training"), model, options),
   reference: (model, options) => openReferenceTraining(model, options),
 };
 

@@ -22,7 +22,7 @@ export function chooseRecord(
   choosers: number,
   addresses: readonly [logits: number, choices: number, room: number],
 ): RecordFields {
-  return { kernel: "choose", width: vocabulary, count: choosers, addresses };
+  return { kernel: "choose", width: vocabulary, attributes: [{ count: choosers }], addresses };
 }
 
 /** Writes how a row's token is to be chosen. */

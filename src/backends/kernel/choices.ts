@@ -11,7 +11,7 @@ import {
   writeChoice,
 } from "./choice-records.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
-import { writeRecord } from "./record.js";
+import { encodeRecord } from "./record.js";
 
 /** Threads that choose; each needs room for a vocabulary. */
 const maxChoosers = 4;
@@ -36,10 +36,10 @@ export class Choices {
     this.#operands = machine.allocate(1024 * adjustmentSize);
   }
 
-  /** Writes the record that makes the choices, after all others. */
-  writeRecord(logits: number, target: Uint8Array): void {
+  /** The record that makes the choices, after all others, from logits at this address. */
+  record(logits: number): Uint8Array {
     const addresses = [logits, this.#table.address, this.#room.address] as const;
-    writeRecord(chooseRecord(this.#vocabulary, this.#choosers, addresses), target);
+    return encodeRecord(chooseRecord(this.#vocabulary, this.#choosers, addresses), this.#machine);
   }
 
   /** Writes what each row of the pass asks for. May allocate. */

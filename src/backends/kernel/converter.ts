@@ -35,10 +35,10 @@ export class Converter {
     const [outputs, inputs] = tensor.shape as [number, number];
     await this.#record.run({
       kernel: "convertWeights",
-      dtype: from as FloatType | "f64",
+      matrix: { dtype: from as FloatType | "f64", rows: outputs, columns: inputs },
       width: outputs,
       inputs,
-      function: dtypeNumber(dtype),
+      attributes: [{ count: dtypeNumber(dtype) }],
       addresses: [mapped, block.address],
     });
     // Seldom: the plain form counts what the type cannot hold.

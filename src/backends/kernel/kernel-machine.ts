@@ -10,8 +10,25 @@ export interface Block {
   readonly bytes: Uint8Array;
 }
 
+/** The numbers that records and programs have for names, as a library of kernels tells them. */
+export interface KernelNumbers {
+  readonly kernels: ReadonlyMap<string, number>;
+  /** Of elementwise functions. */
+  readonly functions: ReadonlyMap<string, number>;
+}
+
+/** The numbers of names in a list such as "add,subtract,", as libraries give them. */
+export function numbersOf(names: string): ReadonlyMap<string, number> {
+  return new Map(
+    names
+      .split(",")
+      .filter((name) => name !== "")
+      .map((name, i) => [name, i]),
+  );
+}
+
 /** A place where kernels run. */
-export interface KernelMachine {
+export interface KernelMachine extends KernelNumbers {
   readonly threads: number;
   /** Floats in a vector of its kernels. */
   readonly lanes: number;

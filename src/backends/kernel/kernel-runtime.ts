@@ -2,18 +2,17 @@
 // the wasm backend.
 
 import { isBlockType, type WeightDType } from "../../dtypes.js";
-import type { Vector } from "../../graph/graph.js";
-import { type PlanNode, planGraph } from "../../graph/plan.js";
+import type { Graph, Vector } from "../../graph/graph.js";
+import { planGraph } from "../../graph/plan.js";
 import { stateLayout } from "../../graph/state-layout.js";
 import type { BoundModel } from "../../models/versions.js";
-import type { OpenOptions, PassResult, PassSegment, Runtime } from "../backend.js";
+import type { OpenOptions, PassResult, PassSegment, Runtime, RuntimeState } from "../backend.js";
 import { matrixTypes, readVectors, vectorValues } from "../weights.js";
 import { Choices } from "./choices.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { checkCapacity, type PlacedMatrix, placeMatrices } from "./matrices.js";
-import { passSize, recordSize, segmentSize, writeSegment } from "./record.js";
-import { recordCount, writeRecords } from "./records.js";
-import { runPass } from "./run-pass.js";
+import { PassMemory, placeRecords, type RecordList } from "./pass-memory.js";
+import { recordsOf } from "./records.js";
 import { StatePool } from "./state-pool.js";
 
 /** Tokens of one pass: enough that a weight, once read, serves many; few enough that values stay in the cache. */
@@ -38,7 +37,6 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
   const types = matrixTypes(graph, model.tensors, options.dtype);
   checkCapacity(machine, model, types);
   const matrices = await placeMatrices(machine, model, types, options.onProgress, undefined, options.onNotice);
-  const vectorBlocks = new Map<Vector, Block>();
   const quantized = new Set([...types.keys()].filter((weight) => isBlockType(types.get(weight) as WeightDType)));
   // The plan is made while the vectors, hundreds of small reads, come.
   const reading = readVectors(graph, model.tensors);
@@ -46,88 +44,109 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
   const vectors = await reading;
   const layout = stateLayout(graph);
   const arena = machine.allocate(plan.arenaSize);
-
-  const vectorAddress = (vector: Vector): number => {
-    let block = vectorBlocks.get(vector);
-    if (!block) {
-      const values = vectorValues(vector, vectors);
-      block = machine.allocate(values.byteLength);
-      block.bytes.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-      vectorBlocks.set(vector, block);
-    }
-    return block.address;
+  const offsetOf = (node: Graph["output"]) => plan.buffers.get(node)?.offset as number;
+  const addresses = {
+    buffer: (node: Graph["output"]) => arena.address + offsetOf(node),
+    vector: placeOnce(machine, (vector) => vectorValues(vector, vectors)),
+    matrix: (weight: Graph["weights"][number]) => matrices.get(weight) as PlacedMatrix,
+    state: (state: Graph["stateVectors"][number]) => layout.offsets[state.index] as number,
   };
-  const bufferAddress = (node: PlanNode) => arena.address + (plan.buffers.get(node)?.offset as number);
-
-  const outputOffset = plan.buffers.get(graph.output)?.offset as number;
   const choices = new Choices(machine, graph.output.width, maxTokens);
-  const count = recordCount(plan);
-  // Written aside, then placed: writing them allocates vectors, and memory that is not shared moves when it grows.
-  const written = new Uint8Array((count + 1) * recordSize);
-  choices.writeRecord(arena.address + outputOffset, written.subarray(count * recordSize));
-  writeRecords(
-    plan,
-    {
-      buffer: bufferAddress,
-      vector: vectorAddress,
-      matrix: (weight) => matrices.get(weight) as PlacedMatrix,
-      state: (state) => layout.offsets[state.index] as number,
-    },
-    written,
-  );
-  const records = machine.allocate(written.byteLength);
-  records.bytes.set(written);
+  const records = [...recordsOf(plan, addresses, machine), choices.record(addresses.buffer(graph.output))];
+  const list = placeRecords(machine, records);
+  return new KernelRuntime(machine, list, new StatePool(machine, layout), choices, {
+    arena,
+    offset: offsetOf(graph.output),
+    width: graph.output.width,
+  });
+}
 
-  const pass = machine.allocate(passSize);
-  const tokens = machine.allocate(maxTokens * 4);
-  const selected = machine.allocate(maxTokens * 4);
-  const segmentTable = machine.allocate(maxTokens * segmentSize);
-  const states = new StatePool(machine, layout);
+/** Vectors and functions of vectors, placed when they are first asked for. */
+function placeOnce(machine: KernelMachine, valuesOf: (vector: Vector) => Float32Array): (vector: Vector) => number {
+  const placed = new Map<Vector, number>();
+  return (vector) => {
+    let address = placed.get(vector);
+    if (address === undefined) {
+      const values = valuesOf(vector);
+      const block = machine.allocate(values.byteLength);
+      block.bytes.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+      address = block.address;
+      placed.set(vector, address);
+    }
+    return address;
+  };
+}
 
-  async function run(segments: readonly PassSegment[]): Promise<PassResult> {
-    choices.write(segments); // may allocate, which may move the memory that the views below are of
-    const tokenIds = new Int32Array(tokens.bytes.buffer, tokens.bytes.byteOffset, maxTokens);
-    const selectedRows = new Int32Array(selected.bytes.buffer, selected.bytes.byteOffset, maxTokens);
-    const table = new DataView(segmentTable.bytes.buffer, segmentTable.bytes.byteOffset, maxTokens * segmentSize);
+/** Where a pass leaves its logits. */
+interface PlacedLogits {
+  readonly arena: Block;
+  /** In bytes, from the arena's start. */
+  readonly offset: number;
+  readonly width: number;
+}
+
+class KernelRuntime implements Runtime {
+  readonly maxTokens = maxTokens;
+  readonly #machine: KernelMachine;
+  readonly #records: RecordList;
+  readonly #states: StatePool;
+  readonly #choices: Choices;
+  readonly #logits: PlacedLogits;
+  readonly #pass: PassMemory;
+
+  constructor(machine: KernelMachine, records: RecordList, states: StatePool, choices: Choices, logits: PlacedLogits) {
+    this.#machine = machine;
+    this.#records = records;
+    this.#states = states;
+    this.#choices = choices;
+    this.#logits = logits;
+    this.#pass = new PassMemory(machine, maxTokens, maxTokens);
+  }
+
+  get threads(): number {
+    return this.#machine.threads;
+  }
+
+  get stateLength(): number {
+    return this.#states.length;
+  }
+
+  createState(values?: Float32Array): RuntimeState {
+    return this.#states.create(values);
+  }
+
+  async readState(state: RuntimeState): Promise<Float32Array> {
+    return this.#states.valuesOf(state).slice();
+  }
+
+  writeState(state: RuntimeState, values: Float32Array): void {
+    this.#states.valuesOf(state).set(values);
+  }
+
+  async run(segments: readonly PassSegment[]): Promise<PassResult> {
+    this.#choices.write(segments); // may allocate, which may move memory
+    const selected: number[] = [];
     let tokenCount = 0;
-    let wanted = 0;
-    segments.forEach(({ state, tokens: own, logits }, i) => {
-      const address = states.addressOf(state);
-      writeSegment(tokenCount, own.length, address, address, table, i);
-      tokenIds.set(own, tokenCount);
-      tokenCount += own.length;
-      const rows = logits === "all" ? own.length : logits === "last" ? 1 : 0;
-      for (let row = tokenCount - rows; row < tokenCount; row++) selectedRows[wanted++] = row;
+    const placed = segments.map(({ state, tokens, logits }) => {
+      const address = this.#states.addressOf(state);
+      tokenCount += tokens.length;
+      const rows = logits === "all" ? tokens.length : logits === "last" ? 1 : 0;
+      for (let row = tokenCount - rows; row < tokenCount; row++) selected.push(row);
+      return { tokens, state: address, nextState: address };
     });
-    await runPass(machine, pass, {
-      records: records.address,
-      recordCount: count + 1,
-      tokens: tokens.address,
-      tokenCount,
-      selected: selected.address,
-      selectedCount: wanted,
-      segments: segmentTable.address,
-      segmentCount: segments.length,
-      threads: machine.threads,
-    });
+    await this.#pass.run(this.#records, { segments: placed, selected });
+    const { arena, offset, width } = this.#logits;
     return {
       // Made anew each time, as a state's values are: the memory moves when somebody creates a state before looking.
       get logits() {
         const { buffer, byteOffset } = arena.bytes;
-        return new Float32Array(buffer, byteOffset + outputOffset, wanted * graph.output.width);
+        return new Float32Array(buffer, byteOffset + offset, selected.length * width);
       },
-      tokens: choices.read(segments),
+      tokens: this.#choices.read(segments),
     };
   }
 
-  return {
-    threads: machine.threads,
-    maxTokens,
-    stateLength: layout.length,
-    createState: (values) => states.create(values),
-    readState: async (state) => states.valuesOf(state).slice(),
-    writeState: (state, values) => states.valuesOf(state).set(values),
-    run,
-    dispose: () => machine.dispose(),
-  };
+  dispose(): Promise<void> {
+    return this.#machine.dispose();
+  }
 }

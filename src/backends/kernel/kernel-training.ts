@@ -4,8 +4,16 @@
 import { isBlockType, type WeightDType } from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
 import { lossOf } from "../../graph/differentiate.js";
-import { type RowNode, topologicalOrder, type Vector, type WeightNode } from "../../graph/graph.js";
-import { type Plan, type PlanNode, planGraph } from "../../graph/plan.js";
+import {
+  callsOf,
+  type RowNode,
+  type StateVector,
+  topologicalOrder,
+  type Vector,
+  vectorsOf,
+  type WeightNode,
+} from "../../graph/graph.js";
+import { type Plan, planGraph } from "../../graph/plan.js";
 import { stateLayout } from "../../graph/state-layout.js";
 import {
   type LearnedWeight,
@@ -20,10 +28,12 @@ import { matrixTypes, readVectors } from "../weights.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { checkCapacity, type PlacedMatrix, placeMatrices } from "./matrices.js";
 import { Optimizer } from "./optimizer.js";
-import { passSize, type RecordFields, recordSize, segmentSize, writeRecord, writeSegment } from "./record.js";
-import { recordCount, vectorFunctionRecord, writeRecords } from "./records.js";
-import { runPass } from "./run-pass.js";
+import { floatsIn, PassMemory, placeRecords, type RecordList } from "./pass-memory.js";
+import { encodeRecord } from "./record.js";
+import { type Addresses, recordsOf, vectorFunctionRecord } from "./records.js";
 import { StatePool } from "./state-pool.js";
+
+type VectorFunction = Extract<Vector, { op: "vectorFunction" }>;
 
 /** Opens a model for training on a machine, which the runtime then owns. */
 export async function openKernelTraining(
@@ -41,171 +51,206 @@ export async function openKernelTraining(
 
 async function open(machine: KernelMachine, model: TrainableModel, options: TrainingOptions): Promise<TrainingRuntime> {
   const { graph, training, learned } = model;
-  let memory = 0;
-  const allocate = (size: number): Block => {
-    memory += size;
-    return machine.allocate(size);
-  };
-  const floats = (block: Block) => {
-    const { buffer, byteOffset, byteLength } = block.bytes;
-    return new Float32Array(buffer, byteOffset, byteLength / 4);
-  };
-
+  const memory = new CountedMemory(machine);
   const evaluationLoss = lossOf(graph);
   const evaluation = planGraph([evaluationLoss], options.maxTokens, { schedule: "inOrder" });
   const gradients = [...learned.values()].map(({ gradient }) => gradient);
   const step = planGraph([training.loss, ...gradients], options.maxTokens, { schedule: "inOrder" });
   const types = workingTypes(model);
   checkCapacity(machine, model, types);
-  const changing = new Set(learned.keys());
-  const matrices = await placeMatrices(machine, model, types, undefined, changing);
-  for (const [{ shape }, type] of types)
-    memory += (shape[0] as number) * (shape[1] as number) * (type === "f32" ? 4 : 2);
-  const vectors = new Map<Vector, Block>();
-  const allVectors = [...graph.weights, ...learned.keys()].filter((weight) => weight.op === "vector");
-  for (const [weight, values] of await readVectors({ weights: [...new Set(allVectors)] }, model.tensors)) {
-    const block = allocate(values.byteLength);
-    floats(block).set(values);
-    vectors.set(weight, block);
-  }
+  const matrices = await placeMatrices(machine, model, types, undefined, new Set(learned.keys()));
+  memory.size += bytesOf(types);
   const functions = vectorFunctionsOf([training.loss, ...gradients]);
-  for (const fn of functions) vectors.set(fn, allocate((fn.shape[0] as number) * 4));
-  const vectorAddress = (vector: Vector) => (vectors.get(vector) as Block).address;
-
-  const arena = allocate(Math.max(evaluation.arenaSize, step.arenaSize));
+  const vectors = await placeVectors(memory, model, functions);
+  const arena = memory.allocate(Math.max(evaluation.arenaSize, step.arenaSize));
   const layout = stateLayout(graph);
-  const bufferOf = (plan: Plan, node: PlanNode) => plan.buffers.get(node)?.offset as number;
-  const addressesOf = (plan: Plan) => ({
-    buffer: (node: PlanNode) => arena.address + bufferOf(plan, node),
+  const vectorAddress = (vector: Vector) => (vectors.get(vector) as Block).address;
+  const addressesOf = (plan: Plan): Addresses => ({
+    buffer: (node) => arena.address + offsetIn(plan, node),
     vector: vectorAddress,
-    matrix: (weight: WeightNode) => matrices.get(weight) as PlacedMatrix,
-    state: (state: { index: number }) => layout.offsets[state.index] as number,
+    matrix: (weight) => matrices.get(weight) as PlacedMatrix,
+    state: (state: StateVector) => layout.offsets[state.index] as number,
   });
-  /** The values of a matrix that the plan makes, where they lie. */
-  const valuesAt = (plan: Plan, node: RowNode, rows: number) =>
-    new Float32Array(arena.bytes.buffer, arena.bytes.byteOffset + bufferOf(plan, node), rows * node.width);
-
-  const parameters = [...learned].map(([weight, { gradient }]): Parameter & { addresses: number[] } => {
-    const matrix = matrices.get(weight);
-    const block = vectors.get(weight);
-    const size = weight.shape.reduce((product, dimension) => product * dimension, 4);
-    const [first, second] = [allocate(size), allocate(size)];
-    const bytesOf = () => (matrix ? (matrix.bytes?.() as Uint8Array) : (block as Block).bytes);
-    // Views are made anew each time: a machine's memory may move.
-    return {
-      name: weight.name,
-      shape: weight.shape,
-      get values() {
-        const { buffer, byteOffset } = bytesOf();
-        return new Float32Array(buffer, byteOffset, size / 4);
-      },
-      get gradient() {
-        return valuesAt(step, gradient, gradient.rows as number);
-      },
-      get firstMoment() {
-        return floats(first);
-      },
-      get secondMoment() {
-        return floats(second);
-      },
-      addresses: [
-        matrix ? matrix.address : (block as Block).address,
-        arena.address + bufferOf(step, gradient),
-        first.address,
-        second.address,
-      ],
-    };
-  });
+  const parameters = [...learned].map(([weight, { gradient }]) =>
+    placeParameter(memory, weight, gradient, matrices.get(weight) ?? (vectors.get(weight) as Block), arena, step),
+  );
   const optimizer = new Optimizer(
     machine,
-    [...learned].map(([, weight], i) => ({
-      ...(weight as LearnedWeight),
-      addresses: (parameters[i] as { addresses: number[] }).addresses,
+    [...learned.values()].map((weight, i): LearnedWeight & { addresses: readonly number[] } => ({
+      ...weight,
+      addresses: (parameters[i] as PlacedParameter).addresses,
     })),
   );
-  const functionRecords = functions.map((fn) =>
-    vectorFunctionRecord(fn.function, fn.shape[0] as number, vectorAddress(fn.x), vectorAddress(fn)),
-  );
-  const evaluationRecords = writeList(machine, functionRecords, evaluation, addressesOf(evaluation), []);
-  const stepRecords = writeList(machine, functionRecords, step, addressesOf(step), optimizer.records);
+  const functionRecords = functions.map((fn) => {
+    const [width, from, to] = [fn.shape[0] as number, vectorAddress(fn.x), vectorAddress(fn)];
+    return encodeRecord(vectorFunctionRecord(fn.function, width, from, to, machine), machine);
+  });
+  const listOf = (plan: Plan, after: readonly Uint8Array[]) =>
+    placeRecords(machine, [...functionRecords, ...recordsOf(plan, addressesOf(plan), machine), ...after]);
+  const steps = optimizer.records.map((fields) => encodeRecord(fields, machine));
+  return new KernelTraining(machine, memory, parameters, optimizer, new StatePool(machine, layout), {
+    evaluation: listOf(evaluation, []),
+    step: listOf(step, steps),
+    evaluationLosses: (rows) => valuesIn(arena, offsetIn(evaluation, evaluationLoss), rows),
+    stepLosses: (rows) => valuesIn(arena, offsetIn(step, training.loss), rows),
+    pass: new PassMemory(machine, options.maxTokens, options.maxSegments),
+  });
+}
 
-  const { maxTokens, maxSegments } = options;
-  const pass = allocate(passSize);
-  const tokens = allocate(maxTokens * 4);
-  const selected = allocate(maxTokens * 4);
-  const targets = allocate(maxTokens * 4);
-  const segmentTable = allocate(maxSegments * segmentSize);
-  const states = new StatePool(machine, layout);
-  const integers = ({ bytes }: Block) => new Int32Array(bytes.buffer, bytes.byteOffset, maxTokens);
+/** Memory of a machine, and how much of it was taken. */
+class CountedMemory {
+  size = 0;
+  readonly #machine: KernelMachine;
 
-  async function run(records: RecordList, segments: readonly TrainingSegment[], seed: number): Promise<number> {
-    const { buffer, byteOffset, byteLength } = segmentTable.bytes;
-    const table = new DataView(buffer, byteOffset, byteLength);
-    let tokenCount = 0;
-    if (segments.length > maxSegments) throw new RangeError(`${segments.length} segments, room for ${maxSegments}`);
-    segments.forEach(({ state, nextState, tokens: own }, i) => {
-      const [before, after] = [states.addressOf(state), states.addressOf(nextState)];
-      writeSegment(tokenCount, own.length, before, after, table, i);
-      integers(tokens).set(own, tokenCount);
-      tokenCount += own.length;
-    });
-    const chosen = selectTargets(segments);
-    integers(selected).set(chosen.selected);
-    integers(targets).set(chosen.targets);
-    const fields = {
-      records: records.address,
-      recordCount: records.count,
-      tokens: tokens.address,
-      tokenCount,
-      selected: selected.address,
-      selectedCount: chosen.selected.length,
-      segments: segmentTable.address,
-      segmentCount: segments.length,
-      threads: machine.threads,
-      targets: targets.address,
-      seed,
-    };
-    await runPass(machine, pass, fields);
-    return chosen.selected.length;
+  constructor(machine: KernelMachine) {
+    this.#machine = machine;
   }
 
+  allocate(size: number): Block {
+    this.size += size;
+    return this.#machine.allocate(size);
+  }
+}
+
+function offsetIn(plan: Plan, node: RowNode): number {
+  return plan.buffers.get(node)?.offset as number;
+}
+
+/** Floats of the arena, where they are: a new view each time. */
+function valuesIn(arena: Block, offset: number, length: number): Float32Array {
+  return new Float32Array(arena.bytes.buffer, arena.bytes.byteOffset + offset, length);
+}
+
+/** All vectors of a model, and room for functions of them. */
+async function placeVectors(
+  memory: CountedMemory,
+  { graph, learned, tensors }: TrainableModel,
+  functions: readonly VectorFunction[],
+): Promise<Map<Vector, Block>> {
+  const vectors = new Map<Vector, Block>();
+  const weights = new Set([...graph.weights, ...learned.keys()].filter((weight) => weight.op === "vector"));
+  for (const [weight, values] of await readVectors({ weights: [...weights] }, tensors)) {
+    const block = memory.allocate(values.byteLength);
+    floatsIn(block).set(values);
+    vectors.set(weight, block);
+  }
+  for (const fn of functions) vectors.set(fn, memory.allocate((fn.shape[0] as number) * 4));
+  return vectors;
+}
+
+/** A parameter, and where its values, its gradient and its moments are. */
+type PlacedParameter = Parameter & { readonly addresses: readonly number[] };
+
+function placeParameter(
+  memory: CountedMemory,
+  weight: WeightNode,
+  gradient: RowNode,
+  place: PlacedMatrix | Block,
+  arena: Block,
+  step: Plan,
+): PlacedParameter {
+  const length = weight.shape.reduce((product, dimension) => product * dimension, 1);
+  const [first, second] = [memory.allocate(4 * length), memory.allocate(4 * length)];
+  const offset = offsetIn(step, gradient);
   return {
-    threads: machine.threads,
-    parameters,
-    memory,
-    createState: () => states.create(),
-    async evaluate(segments) {
-      const rows = await run(evaluationRecords, segments, 0);
-      return valuesAt(evaluation, evaluationLoss, rows).slice();
+    name: weight.name,
+    shape: weight.shape,
+    // Views are made anew each time: a machine's memory may move.
+    get values() {
+      const { bytes } = place;
+      return floatsIn({ bytes: typeof bytes === "function" ? bytes() : (bytes as Uint8Array) }).subarray(0, length);
     },
-    async step(segments, settings, seed) {
-      optimizer.write(settings);
-      const rows = await run(stepRecords, segments, seed);
-      return { losses: valuesAt(step, training.loss, rows).slice(), gradientNorm: optimizer.gradientNorm };
+    get gradient() {
+      return valuesIn(arena, offset, length);
     },
-    dispose: () => machine.dispose(),
+    get firstMoment() {
+      return floatsIn(first);
+    },
+    get secondMoment() {
+      return floatsIn(second);
+    },
+    addresses: [place.address, arena.address + offset, first.address, second.address],
   };
 }
 
-interface RecordList {
-  readonly address: number;
-  readonly count: number;
+/** What passes of training are run with. */
+interface Passes {
+  readonly evaluation: RecordList;
+  readonly step: RecordList;
+  /** The losses that a pass left. */
+  evaluationLosses(rows: number): Float32Array;
+  stepLosses(rows: number): Float32Array;
+  readonly pass: PassMemory;
 }
 
-function writeList(
-  machine: KernelMachine,
-  before: readonly RecordFields[],
-  plan: Plan,
-  addresses: Parameters<typeof writeRecords>[1],
-  after: readonly RecordFields[],
-): RecordList {
-  const planned = recordCount(plan);
-  const count = before.length + planned + after.length;
-  const { address, bytes } = machine.allocate(count * recordSize);
-  before.forEach((record, i) => void writeRecord(record, bytes.subarray(i * recordSize)));
-  writeRecords(plan, addresses, bytes.subarray(before.length * recordSize));
-  after.forEach((record, i) => void writeRecord(record, bytes.subarray((before.length + planned + i) * recordSize)));
-  return { address, count };
+class KernelTraining implements TrainingRuntime {
+  readonly parameters: readonly Parameter[];
+  readonly #machine: KernelMachine;
+  readonly #memory: CountedMemory;
+  readonly #optimizer: Optimizer;
+  readonly #states: StatePool;
+  readonly #passes: Passes;
+
+  constructor(
+    machine: KernelMachine,
+    memory: CountedMemory,
+    parameters: readonly Parameter[],
+    optimizer: Optimizer,
+    states: StatePool,
+    passes: Passes,
+  ) {
+    this.#machine = machine;
+    this.#memory = memory;
+    this.parameters = parameters;
+    this.#optimizer = optimizer;
+    this.#states = states;
+    this.#passes = passes;
+  }
+
+  get threads(): number {
+    return this.#machine.threads;
+  }
+
+  get memory(): number {
+    return this.#memory.size;
+  }
+
+  createState() {
+    return this.#states.create();
+  }
+
+  async evaluate(segments: readonly TrainingSegment[]): Promise<Float32Array> {
+    const rows = await this.#run(this.#passes.evaluation, segments, 0);
+    return this.#passes.evaluationLosses(rows).slice();
+  }
+
+  async step(segments: readonly TrainingSegment[], settings: Parameters<Optimizer["write"]>[0], seed: number) {
+    this.#optimizer.write(settings);
+    const rows = await this.#run(this.#passes.step, segments, seed);
+    return { losses: this.#passes.stepLosses(rows).slice(), gradientNorm: this.#optimizer.gradientNorm };
+  }
+
+  dispose(): Promise<void> {
+    return this.#machine.dispose();
+  }
+
+  /** Runs a list of records, and tells how many rows had targets. */
+  async #run(records: RecordList, segments: readonly TrainingSegment[], seed: number): Promise<number> {
+    const placed = segments.map(({ state, nextState, tokens }) => ({
+      tokens,
+      state: this.#states.addressOf(state),
+      nextState: this.#states.addressOf(nextState),
+    }));
+    const { selected, targets } = selectTargets(segments);
+    await this.#passes.pass.run(records, { segments: placed, selected, targets, seed });
+    return selected.length;
+  }
+}
+
+function bytesOf(types: ReadonlyMap<WeightNode, WeightDType>): number {
+  return [...types].reduce((sum, [{ shape }, type]) => {
+    return sum + (shape[0] as number) * (shape[1] as number) * (type === "f32" ? 4 : 2);
+  }, 0);
 }
 
 /** What is learned is float32; what is not stays as it is stored, but for blocks, which have no gradient kernels. */
@@ -218,39 +263,14 @@ function workingTypes({ graph, tensors, learned }: TrainableModel): Map<WeightNo
   return types;
 }
 
-/** The operations that take vectors, by the types of their fields. */
-type VectorOperation<Node = RowNode> = Node extends RowNode
-  ? true extends {
-      [Field in keyof Node]: Vector extends Node[Field] ? true : readonly Vector[] extends Node[Field] ? true : false;
-    }[keyof Node]
-    ? Node["op"]
-    : never
-  : never;
-
-/** The vectors that each of them takes; one that is missing here is a type error. */
-const vectorsOf: {
-  readonly [Op in VectorOperation]: (node: Extract<RowNode, { op: Op }>) => readonly Vector[];
-} = {
-  layerNorm: ({ weight, bias }) => [weight, bias],
-  layerNormGradient: ({ weight }) => [weight],
-  tokenShift: ({ factors }) => factors,
-  tokenShiftGradient: ({ factors }) => factors,
-  vectorRow: ({ vector }) => [vector],
-  wkv: ({ decay, first }) => [decay, first],
-  wkvGradient: ({ decay, first }) => [decay, first],
-};
-
 /** All functions of vectors, each after what it is a function of. */
-function vectorFunctionsOf(roots: readonly RowNode[]): Extract<Vector, { op: "vectorFunction" }>[] {
-  const found = new Set<Extract<Vector, { op: "vectorFunction" }>>();
+function vectorFunctionsOf(roots: readonly RowNode[]): VectorFunction[] {
+  const found = new Set<VectorFunction>();
   const add = (vector: Vector) => {
     if (vector.op !== "vectorFunction") return;
     add(vector.x);
     found.add(vector);
   };
-  for (const node of topologicalOrder(...roots)) {
-    const vectors = (vectorsOf as Partial<Record<string, (node: RowNode) => readonly Vector[]>>)[node.op];
-    vectors?.(node).forEach(add);
-  }
+  for (const call of callsOf(topologicalOrder(...roots))) vectorsOf(call).forEach(add);
   return [...found];
 }

@@ -35,12 +35,18 @@ export class Optimizer {
     const last = squares.at(-1);
     const steps = weights.map(({ gradient: { rows, width }, addresses, rateFactor, decays }): RecordFields => {
       const all = [this.#settings.address, ...addresses];
-      return { kernel: "adam", rows, width, factor: rateFactor, count: decays ? 1 : 0, addresses: all };
+      const attributes = [{ number: rateFactor }, { count: decays ? 1 : 0 }];
+      return { kernel: "adam", rows, width, attributes, addresses: all };
     });
     this.records = [
       ...squares.slice(0, -1),
-      ...(last ? [{ ...last, barrier: "always" as const }] : []),
-      { kernel: "gradientNorm", barrier: "always", count, addresses: [this.#settings.address, partial.address] },
+      ...(last ? [{ ...last, barrierAfter: "always" as const }] : []),
+      {
+        kernel: "gradientNorm",
+        barrierAfter: "always",
+        attributes: [{ count }],
+        addresses: [this.#settings.address, partial.address],
+      },
       ...steps,
     ];
   }

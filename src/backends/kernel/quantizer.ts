@@ -71,10 +71,10 @@ export class Quantizer {
   ): Promise<void> {
     return this.#record.run({
       kernel: "quantizeWeights",
-      dtype: from.dtype,
+      matrix: { dtype: from.dtype, rows: from.outputs, columns: from.inputs },
       width: from.outputs,
       inputs: from.inputs,
-      function: dtypeNumber(to.dtype),
+      attributes: [{ count: dtypeNumber(to.dtype) }],
       addresses: [from.address, to.address],
     });
   }

@@ -1,60 +1,13 @@
 // The layout of what kernels are told: records, passes, segments. That of kernels/plan.h; the two change together.
 
 import type { WeightDType } from "../../dtypes.js";
+import { BackendError } from "../../errors.js";
+import type { Barrier } from "../../graph/barriers.js";
 import type { RowSet } from "../../graph/graph.js";
-import type { Barrier } from "../../graph/plan.js";
+import type { KernelNumbers } from "./kernel-machine.js";
 
-export const recordSize = 192;
 export const passSize = 88;
 export const segmentSize = 24;
-
-const kernelNumbers = [
-  "embedding",
-  "layerNorm",
-  "tokenShift",
-  "matmul",
-  "wkv",
-  "unary",
-  "binary",
-  "selectRows",
-  "quantizeRows",
-  "quantizeWeights",
-  "choose",
-  "probeRead",
-  "probeArithmetic",
-  "crossEntropy",
-  "transposedMatmul",
-  "weightGradient",
-  "embeddingGradient",
-  "layerNormGradient",
-  "rowMoments",
-  "layerNormWeightGradient",
-  "columnSums",
-  "tokenShiftGradient",
-  "wkvGradient",
-  "segmentSums",
-  "dropout",
-  "scatterRows",
-  "sumOfSquares",
-  "gradientNorm",
-  "adam",
-  "addPosition",
-  "positionGradient",
-  "attention",
-  "attentionGradient",
-  "linearAttention",
-  "linearAttentionGradient",
-  "aft",
-  "aftGradient",
-  "aftBiasGradient",
-  "previousRows",
-  "elman",
-  "elmanGradient",
-  "gru",
-  "gruGradient",
-  "convertWeights",
-] as const;
-export type KernelName = (typeof kernelNumbers)[number];
 
 /** Types of elements that kernels read. */
 type RecordDType = WeightDType | "f64";
@@ -67,42 +20,91 @@ export function dtypeNumber(dtype: RecordDType): number {
   return dtypeNumbers.indexOf(dtype);
 }
 
-/** The fields of a record; those that a kernel does not read are left out. */
-export interface RecordFields {
-  readonly kernel: KernelName;
-  readonly barrier?: Barrier;
-  /** Rows of the output. */
-  readonly rows?: RowSet;
-  readonly dtype?: RecordDType;
-  readonly width?: number;
-  readonly inputs?: number;
-  readonly function?: number;
-  readonly count?: number;
-  readonly factor?: number;
-  readonly states?: readonly number[];
-  /** Rows of the input, where a gradient sums over them. */
-  readonly inputRows?: RowSet;
-  /** 0 for what is absent. */
-  readonly addresses: readonly number[];
+/** An operand that is a number, and how kernels read it. */
+export type Attribute = { readonly count: number } | { readonly number: number };
+
+/** The first matrix of an operation. */
+export interface RecordMatrix {
+  readonly dtype: RecordDType;
+  readonly rows: number;
+  readonly columns: number;
 }
 
-/** Writes a record to the start of `target`. */
-export function writeRecord(fields: RecordFields, target: Uint8Array): void {
-  const view = new DataView(target.buffer, target.byteOffset, recordSize);
-  const { rows = "tokens", inputRows = "tokens" } = fields;
-  view.setUint32(0, kernelNumbers.indexOf(fields.kernel), true);
-  view.setUint32(4, barrierNumbers.indexOf(fields.barrier ?? "never"), true);
-  view.setUint32(8, rowSetNumber(rows), true);
-  view.setUint32(12, dtypeNumber(fields.dtype ?? "f32"), true);
-  view.setUint32(16, fields.width ?? 0, true);
-  view.setUint32(20, fields.inputs ?? 0, true);
-  view.setUint32(24, fields.function ?? 0, true);
-  view.setUint32(28, fields.count ?? 0, true);
-  view.setFloat32(32, fields.factor ?? 0, true);
-  view.setUint32(36, typeof rows === "number" ? rows : 0, true);
-  fields.states?.forEach((offset, i) => void view.setUint32(40 + 4 * i, offset, true));
-  view.setUint32(56, rowSetNumber(inputRows), true);
-  fields.addresses.forEach((address, i) => void view.setBigUint64(64 + 8 * i, BigInt(address), true));
+/** The fields of a record; those that a kernel does not read are left out. Lists are in the order of the operation's descriptor. */
+export interface RecordFields {
+  readonly kernel: string;
+  /** How the record before ends. */
+  readonly barrierBefore?: Barrier;
+  readonly barrierAfter?: Barrier;
+  /** Rows of the output. */
+  readonly rows?: RowSet;
+  /** Floats in a row of the first output. */
+  readonly width?: number;
+  /** Rows of the first input. */
+  readonly inputRows?: RowSet;
+  /** Floats in a row of the first input. */
+  readonly inputs?: number;
+  readonly matrix?: RecordMatrix;
+  /** The function that a product ends with. */
+  readonly activation?: string;
+  /** Operands in a list. */
+  readonly listLength?: number;
+  readonly attributes?: readonly Attribute[];
+  /** Offsets in a sequence's block, in floats. */
+  readonly states?: readonly number[];
+  /** 0 for what is absent. */
+  readonly addresses: readonly number[];
+  /** What a chain of functions does (program.ts). */
+  readonly program?: Uint8Array;
+}
+
+const attributeOffset = 64;
+const stateOffset = 96;
+const addressOffset = 128;
+const most = 8; // attributes and states
+const alignment = 64;
+const activations = [undefined, "sigmoid", "reluSquared", "tanh"];
+
+/** @throws BackendError for a kernel that the library does not have */
+export function encodeRecord(fields: RecordFields, { kernels }: KernelNumbers): Uint8Array {
+  const number = kernels.get(fields.kernel);
+  if (number === undefined) throw new BackendError(`these kernels have no operation "${fields.kernel}"`);
+  const { rows = "tokens", inputRows = "tokens", attributes = [], states = [], addresses, program } = fields;
+  if (attributes.length > most || states.length > most) {
+    throw new RangeError(`${fields.kernel}: at most ${most} attributes and states`);
+  }
+  const programOffset = addressOffset + 8 * addresses.length;
+  const size = Math.ceil((programOffset + (program?.length ?? 0)) / alignment) * alignment;
+  const bytes = new Uint8Array(size);
+  const view = new DataView(bytes.buffer);
+  const words = [
+    size,
+    number,
+    barrierNumbers.indexOf(fields.barrierBefore ?? "always"),
+    barrierNumbers.indexOf(fields.barrierAfter ?? "never"),
+    rowSetNumber(rows),
+    typeof rows === "number" ? rows : 0,
+    fields.width ?? 0,
+    rowSetNumber(inputRows),
+    typeof inputRows === "number" ? inputRows : 0,
+    fields.inputs ?? 0,
+    dtypeNumber(fields.matrix?.dtype ?? "f32"),
+    fields.matrix?.rows ?? 0,
+    fields.matrix?.columns ?? 0,
+    activations.indexOf(fields.activation),
+    fields.listLength ?? 0,
+    program ? programOffset : 0,
+  ];
+  words.forEach((word, i) => void view.setUint32(4 * i, word, true));
+  attributes.forEach((attribute, i) => {
+    const at = attributeOffset + 4 * i;
+    if ("count" in attribute) view.setUint32(at, attribute.count, true);
+    else view.setFloat32(at, attribute.number, true);
+  });
+  states.forEach((offset, i) => void view.setUint32(stateOffset + 4 * i, offset, true));
+  addresses.forEach((address, i) => void view.setBigUint64(addressOffset + 8 * i, BigInt(address), true));
+  if (program) bytes.set(program, programOffset);
+  return bytes;
 }
 
 function rowSetNumber(rows: RowSet): number {

@@ -1,418 +1,145 @@
 // Writes a plan as the flat records that kernels walk: for each operation which kernel, and where what it reads and writes lies.
+// Every record is made alike, from the operation's descriptor; kernels/plan.h has the layout.
 
-import type { WeightDType } from "../../dtypes.js";
-import type { FusedOperation } from "../../graph/fusion.js";
-import type {
-  AttentionFree,
-  BinaryFunction,
-  RowNode,
-  StateVector,
-  UnaryFunction,
-  Vector,
-  WeightNode,
+import type { Chain } from "../../graph/chains.js";
+import type { FusedCall, FusedOperation } from "../../graph/fusion.js";
+import {
+  type Call,
+  inputsOf,
+  matricesOf,
+  type RowNode,
+  type StateVector,
+  statesOf,
+  type Vector,
+  vectorsOf,
+  type WeightNode,
 } from "../../graph/graph.js";
-import type { Barrier, Plan, PlanNode } from "../../graph/plan.js";
-import { type RecordFields, recordSize, writeRecord } from "./record.js";
+import { vectorIn } from "../../graph/operations/leaves.js";
+import type { Plan } from "../../graph/plan.js";
+import type { KernelNumbers } from "./kernel-machine.js";
+import { encodeProgram } from "./program.js";
+import { type Attribute, encodeRecord, type RecordFields, type RecordMatrix } from "./record.js";
 
-const activationNumbers = ["none", "sigmoid", "reluSquared"] as const;
-const unaryNumbers: readonly UnaryFunction[] = ["sigmoid", "reluSquared", "exp", "negate", "eluPlusOne"];
-const scaleNumber = unaryNumbers.length;
-const binaryNumbers: readonly BinaryFunction[] = [
-  "add",
-  "multiply",
-  "sigmoidGradient",
-  "reluSquaredGradient",
-  "eluPlusOneGradient",
-];
-
-/** Where the things that records point to lie. */
+/** Where the things that records point to are. */
 export interface Addresses {
-  buffer(node: PlanNode): number;
+  buffer(node: RowNode): number;
   vector(vector: Vector): number;
-  matrix(weight: WeightNode): { address: number; dtype: WeightDType };
+  matrix(weight: WeightNode): { address: number; dtype: RecordMatrix["dtype"] };
   /** Offset in a sequence's block, in floats. */
   state(vector: StateVector): number;
 }
 
-/** Number of records of a plan. */
-export function recordCount(plan: Plan): number {
-  return plan.steps.reduce((sum, step) => sum + step.length, 0);
-}
-
-/** Writes all records, one after another; the last of each step has its barrier. */
-export function writeRecords(plan: Plan, addresses: Addresses, target: Uint8Array): void {
-  let at = 0;
-  for (const [index, step] of plan.steps.entries()) {
-    step.forEach((operation, i) => {
-      const barrier = i === step.length - 1 ? (plan.barriers[index] as Barrier) : "never";
-      const record = { ...recordOf(operation, addresses), barrier };
-      // Between meetings of all threads wkv is shared by sequences, too.
-      const alone = plan.barriers[index] === "always" && (plan.barriers[index - 1] ?? "always") === "always";
-      writeRecord(record.kernel === "wkv" ? { ...record, function: alone ? 1 : 0 } : record, target.subarray(at));
-      at += recordSize;
-    });
-  }
+/** All records of a plan, in their order; the last of each step has its barrier. */
+export function recordsOf(plan: Plan, addresses: Addresses, numbers: KernelNumbers): Uint8Array[] {
+  return plan.steps.flatMap((step, index) =>
+    step.map((operation, i) =>
+      encodeRecord(
+        {
+          ...fieldsOf(operation, addresses, numbers),
+          barrierBefore: i === 0 ? (plan.barriers[index - 1] ?? "always") : "never",
+          barrierAfter: i === step.length - 1 ? (plan.barriers[index] ?? "always") : "never",
+        },
+        numbers,
+      ),
+    ),
+  );
 }
 
 /** The record that computes a function of a vector, such as of a weight that training changes. */
-export function vectorFunctionRecord(fn: UnaryFunction, width: number, from: number, to: number): RecordFields {
+export function vectorFunctionRecord(
+  fn: string,
+  width: number,
+  from: number,
+  to: number,
+  numbers: KernelNumbers,
+): RecordFields {
+  const inputs = [{ oneRow: false, repeat: 1 }];
+  const instructions = [{ function: fn, a: 0, b: 0, result: 1 }];
   return {
-    kernel: "unary",
-    barrier: "always",
+    kernel: "elementwise",
+    barrierAfter: "always",
     rows: 1,
     width,
-    function: unaryNumbers.indexOf(fn),
+    attributes: [{ count: 0 }],
     addresses: [from, to],
+    program: encodeProgram({ inputs, constants: [], outputCount: 1, slotCount: 0, instructions }, numbers),
   };
 }
 
-function recordOf(operation: FusedOperation, addresses: Addresses): RecordFields {
-  const { main, outputs } = operation;
-  const output = addresses.buffer(outputs[0] as PlanNode);
-  const buffer = (node: RowNode) => (node.op === "vectorRow" ? addresses.vector(node.vector) : addresses.buffer(node));
-  const optional = (node: PlanNode | undefined) => (node ? addresses.buffer(node) : 0);
-  const named = (name: string) =>
-    optional(outputs.find((node) => "output" in node && node.output === name) as PlanNode | undefined);
-  const { rows, width } = main;
-  switch (main.op) {
-    case "embedding": {
-      const { address, dtype } = addresses.matrix(main.table);
-      return {
-        kernel: main.op,
-        rows,
-        width,
-        dtype,
-        inputs: main.table.shape[0] as number,
-        addresses: [address, output],
-      };
-    }
-    case "layerNorm":
-      return {
-        kernel: main.op,
-        rows,
-        width,
-        factor: main.epsilon,
-        addresses: [buffer(main.x), addresses.vector(main.weight), addresses.vector(main.bias), output],
-      };
-    case "tokenShift": {
-      const list = new Array<number>(9).fill(0);
-      list[0] = buffer(main.x);
-      (outputs as (typeof main)[]).forEach((mixed, i) => {
-        list[1 + i] = addresses.vector(mixed.factors[mixed.output] as Vector);
-        list[5 + i] = addresses.buffer(mixed);
-      });
-      const states = [addresses.state(main.previous)];
-      return { kernel: main.op, rows, width, count: outputs.length, states, addresses: list };
-    }
-    case "matmul": {
-      const { address, dtype } = addresses.matrix(main.weight);
-      const x = addresses.buffer(operation.inputs[0] as PlanNode);
-      return {
-        kernel: main.op,
-        rows,
-        width,
-        dtype,
-        inputs: main.x.width,
-        function: activationNumbers.indexOf(operation.activation),
-        addresses: [address, x, optional(operation.multiplier), optional(operation.addend), output],
-      };
-    }
-    case "wkv":
-      return {
-        kernel: main.op,
-        rows,
-        width,
-        states: statesOf(main.state, addresses),
-        addresses: [
-          buffer(main.key),
-          buffer(main.value),
-          addresses.vector(main.decay),
-          addresses.vector(main.first),
-          optional(operation.multiplier),
-          output,
-        ],
-      };
-    case "attention":
-      return {
-        kernel: main.op,
-        width,
-        inputs: main.cache.capacity,
-        count: main.heads,
-        states: [main.cache.count, main.cache.keys, main.cache.values].map((state) => addresses.state(state)),
-        addresses: [buffer(main.query), buffer(main.key), buffer(main.value), output],
-      };
-    case "aft":
-      return {
-        ...attentionFreeFields(main, addresses),
-        kernel: main.op,
-        addresses: [buffer(main.key), buffer(main.value), addresses.matrix(main.bias).address, output],
-      };
-    case "elman":
-      return {
-        kernel: main.op,
-        width,
-        states: [addresses.state(main.state)],
-        addresses: [buffer(main.x), addresses.matrix(main.weight).address, output],
-      };
-    case "gru":
-      return {
-        kernel: main.op,
-        width,
-        states: [addresses.state(main.state)],
-        addresses: [
-          ...[main.update, main.reset, main.candidate].map(buffer),
-          ...main.weights.map((weight) => addresses.matrix(weight).address),
-          ...["state", "update", "reset", "candidate", "left"].map(named),
-        ],
-      };
-    case "linearAttention":
-      return {
-        kernel: main.op,
-        width,
-        count: main.heads,
-        states: [main.sums, main.normalizer].map((state) => addresses.state(state)),
-        addresses: [buffer(main.query), buffer(main.key), buffer(main.value), output],
-      };
-    case "addPosition": {
-      const { address, dtype } = addresses.matrix(main.table);
-      return {
-        kernel: main.op,
-        width,
-        dtype,
-        inputs: main.table.shape[0] as number,
-        states: [addresses.state(main.position)],
-        addresses: [buffer(main.x), address, output],
-      };
-    }
-    case "unary":
-      return {
-        kernel: main.op,
-        rows,
-        width,
-        function: unaryNumbers.indexOf(main.function),
-        addresses: [buffer(main.x), output],
-      };
-    case "scale":
-      return {
-        kernel: "unary",
-        rows,
-        width,
-        function: scaleNumber,
-        factor: main.factor,
-        addresses: [buffer(main.x), output],
-      };
-    case "binary":
-      return {
-        kernel: main.op,
-        rows,
-        width,
-        function: binaryNumbers.indexOf(main.function),
-        addresses: [buffer(main.a), buffer(main.b), output],
-      };
-    case "dropout":
-      return {
-        kernel: main.op,
-        rows,
-        width,
-        count: main.index,
-        factor: main.rate,
-        addresses: [buffer(main.x), output],
-      };
-    case "quantizeRows":
-      return { kernel: main.op, rows, width, inputs: main.x.width, addresses: [buffer(main.x), output] };
-    case "selectRows":
-    case "scatterRows":
-      return { kernel: main.op, rows, width, addresses: [buffer(main.x), output] };
-    case "crossEntropy":
-      return {
-        kernel: main.op,
-        rows,
-        inputs: main.logits.width,
-        factor: main.logitPenalty,
-        addresses: [buffer(main.logits), named("loss"), named("gradient")],
-      };
-    case "transposedMatmul": {
-      const { address, dtype } = addresses.matrix(main.weight);
-      return {
-        kernel: main.op,
-        rows,
-        width,
-        dtype,
-        inputs: main.x.width,
-        addresses: [address, buffer(main.x), output],
-      };
-    }
-    case "weightGradient":
-      return {
-        kernel: main.op,
-        rows,
-        width,
-        inputRows: main.x.rows,
-        addresses: [buffer(main.x), buffer(main.gradient), output],
-      };
-    case "embeddingGradient":
-      return { kernel: main.op, rows, width, addresses: [buffer(main.gradient), output] };
-    case "layerNormGradient":
-      return {
-        kernel: main.op,
-        rows,
-        width,
-        factor: main.epsilon,
-        addresses: [buffer(main.x), addresses.vector(main.weight), buffer(main.gradient), output],
-      };
-    case "rowMoments":
-      return {
-        kernel: main.op,
-        rows,
-        width,
-        inputs: main.x.width,
-        factor: main.epsilon,
-        addresses: [buffer(main.x), output],
-      };
-    case "layerNormWeightGradient":
-      return {
-        kernel: main.op,
-        rows,
-        width,
-        inputRows: main.x.rows,
-        addresses: [buffer(main.x), buffer(main.moments), buffer(main.gradient), output],
-      };
-    case "segmentSums":
-      return {
-        kernel: main.op,
-        rows,
-        width,
-        inputs: main.x.width,
-        count: main.part * width,
-        addresses: [buffer(main.x), output],
-      };
-    case "columnSums":
-      return { kernel: main.op, rows, width, inputRows: main.x.rows, addresses: [buffer(main.x), output] };
-    case "tokenShiftGradient": {
-      const list = new Array<number>(15).fill(0);
-      list[0] = buffer(main.x);
-      list[9] = named("x");
-      list[14] = named("state");
-      main.factors.forEach((factor, i) => {
-        list[1 + i] = addresses.vector(factor);
-        list[5 + i] = buffer(main.gradients[i] as RowNode);
-        list[10 + i] = named(`factor${i}`);
-      });
-      const states = [addresses.state(main.previous)];
-      return { kernel: main.op, width, count: main.factors.length, states, addresses: list };
-    }
-    case "wkvGradient":
-      return {
-        kernel: main.op,
-        width: main.key.width,
-        states: statesOf(main.state, addresses),
-        addresses: [
-          buffer(main.key),
-          buffer(main.value),
-          addresses.vector(main.decay),
-          addresses.vector(main.first),
-          buffer(main.gradient),
-          ...["totals", "key", "value"].map(named),
-        ],
-      };
-    case "aftGradient":
-      return {
-        ...attentionFreeFields(main, addresses),
-        kernel: main.op,
-        addresses: [
-          ...[main.key, main.value].map(buffer),
-          addresses.matrix(main.bias).address,
-          ...[main.gradient, main.result].map(buffer),
-          ...["key", "value", "moments"].map(named),
-        ],
-      };
-    case "aftBiasGradient":
-      return {
-        ...attentionFreeFields(main, addresses),
-        kernel: main.op,
-        addresses: [
-          ...[main.key, main.value].map(buffer),
-          addresses.matrix(main.bias).address,
-          ...[main.gradient, main.result, main.moments].map(buffer),
-          output,
-        ],
-      };
-    case "elmanGradient":
-      return {
-        kernel: main.op,
-        width,
-        addresses: [addresses.matrix(main.weight).address, buffer(main.result), buffer(main.gradient), output],
-      };
-    case "gruGradient":
-      return {
-        kernel: main.op,
-        width,
-        states: [addresses.state(main.state)],
-        addresses: [
-          ...main.weights.map((weight) => addresses.matrix(weight).address),
-          ...[main.result, main.update, main.reset, main.candidate, main.gradient].map(buffer),
-          ...["update", "reset", "candidate"].map(named),
-        ],
-      };
-    case "previousRows":
-      return {
-        kernel: main.op,
-        width,
-        states: [addresses.state(main.state)],
-        addresses: [buffer(main.x), output],
-      };
-    case "attentionGradient":
-      return {
-        kernel: main.op,
-        width,
-        inputs: main.cache.capacity,
-        count: main.heads,
-        states: [main.cache.count, main.cache.keys, main.cache.values].map((state) => addresses.state(state)),
-        addresses: [
-          ...[main.query, main.key, main.value, main.result, main.gradient].map(buffer),
-          ...["query", "key", "value"].map(named),
-        ],
-      };
-    case "linearAttentionGradient":
-      return {
-        kernel: main.op,
-        width: main.key.width,
-        count: main.heads,
-        states: [main.sums, main.normalizer].map((state) => addresses.state(state)),
-        addresses: [
-          ...[main.query, main.key, main.value, main.result, main.gradient].map(buffer),
-          ...["shares", "query", "key", "value"].map(named),
-        ],
-      };
-    case "positionGradient":
-      return {
-        kernel: main.op,
-        rows,
-        width,
-        states: [addresses.state(main.position)],
-        addresses: [buffer(main.gradient), output],
-      };
-    case "vectorRow":
-      throw new RangeError("a vector is no operation: it lies where it is");
-  }
+function fieldsOf(operation: FusedOperation, addresses: Addresses, numbers: KernelNumbers): RecordFields {
+  return operation.chain
+    ? chainFields(operation.chain, operation.sharedBy !== undefined, addresses, numbers)
+    : callFields(operation, addresses);
 }
 
-/** What all kernels of the Attention Free Transformer read alike; their rows are those of the biases. */
-function attentionFreeFields({ bias, heads, state, key }: AttentionFree, addresses: Addresses) {
+function callFields(fused: FusedCall, addresses: Addresses): RecordFields {
+  const { call, activation, multiplier, addend } = fused;
+  const { operation } = call;
+  // Where rows are quantized first, the product reads those in their place; their width is that of the rows that they are of.
+  const own = inputsOf(call);
+  const inputs = own.map((node, i) => (node.call.operation.isLeaf ? node : (fused.inputs[i] as RowNode)));
+  const matrices = matricesOf(call);
+  const written = new Set(fused.outputs);
+  const [first] = own;
+  const [output] = call.outputs as readonly [RowNode];
+  const optional = (node: RowNode | undefined) => (node ? addresses.buffer(node) : 0);
+  // The result of an operation with an epilogue is what comes after it.
+  const results = operation.epilogue ? fused.outputs : call.outputs;
   return {
-    rows: bias.shape[0] as number,
-    width: key.width,
-    dtype: addresses.matrix(bias).dtype,
-    inputs: bias.shape[1] as number,
-    function: state.slots,
-    count: heads,
-    states: [state.count, state.keys, state.values, state.past.numerator].map((vector) => addresses.state(vector)),
+    kernel: operation.name,
+    rows: output.rows,
+    width: output.width,
+    ...(first && { inputRows: first.rows, inputs: first.width }),
+    ...(matrices[0] && { matrix: matrixFields(matrices[0], addresses) }),
+    ...(activation !== undefined && { activation }),
+    listLength: listLengthOf(call),
+    attributes: Object.entries(operation.attributes).map(
+      ([name, type]) => ({ [type]: call.operands[name] }) as unknown as Attribute,
+    ),
+    states: statesOf(call).map((state) => addresses.state(state)),
+    addresses: [
+      ...inputs.map((node) => addressOf(node, addresses)),
+      ...vectorsOf(call).map((vector) => addresses.vector(vector)),
+      ...matrices.map((weight) => addresses.matrix(weight).address),
+      ...(operation.epilogue ? [optional(multiplier), optional(addend)] : []),
+      ...results.map((node) => (written.has(node) ? addresses.buffer(node) : 0)),
+    ],
   };
 }
 
-function statesOf(
-  state: { numerator: StateVector; denominator: StateVector; maxExponent: StateVector },
+function chainFields(
+  chain: Chain,
+  sharesChannels: boolean,
   addresses: Addresses,
-): number[] {
-  return [state.numerator, state.denominator, state.maxExponent].map((vector) => addresses.state(vector));
+  numbers: KernelNumbers,
+): RecordFields {
+  const [output] = chain.outputs as readonly [RowNode];
+  return {
+    kernel: "elementwise",
+    rows: output.rows,
+    width: output.width,
+    attributes: [{ count: sharesChannels ? 1 : 0 }],
+    addresses: [
+      ...chain.inputs.map(({ node }) => addressOf(node, addresses)),
+      ...chain.outputs.map((node) => addresses.buffer(node)),
+    ],
+    program: encodeProgram({ ...chain, outputCount: chain.outputs.length }, numbers),
+  };
+}
+
+/** A vector lies where it is; everything else in the arena. */
+function addressOf(node: RowNode, addresses: Addresses): number {
+  const vector = vectorIn(node);
+  return vector ? addresses.vector(vector) : addresses.buffer(node);
+}
+
+function matrixFields(weight: WeightNode, addresses: Addresses): RecordMatrix {
+  const [rows, columns] = weight.shape as readonly [number, number];
+  return { dtype: addresses.matrix(weight).dtype, rows, columns };
+}
+
+/** How many operands the lists of a call have; all of them have as many. */
+function listLengthOf({ operation, operands }: Call): number {
+  const name = [...operation.inputs, ...operation.vectors].find((each) => each.startsWith("..."));
+  return name === undefined ? 0 : (operands[name.slice(3)] as readonly unknown[]).length;
 }

@@ -11,6 +11,11 @@ export class StatePool {
   readonly #free: Block[] = [];
   readonly #blocks = new WeakMap<RuntimeState, Block>();
 
+  /** Floats in a state. */
+  get length(): number {
+    return this.#layout.length;
+  }
+
   constructor(machine: KernelMachine, layout: StateLayout) {
     this.#machine = machine;
     this.#layout = layout;

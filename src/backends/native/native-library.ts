@@ -40,6 +40,9 @@ export interface NativeLibrary {
   mappingAddress(mapping: MappingHandle): number;
   unmapFile(mapping: MappingHandle): void;
   addressOf(bytes: Uint8Array): number;
+  /** The names of kernels and of elementwise functions in the order of their numbers, a comma after each. */
+  kernelNames(): string;
+  functionNames(): string;
 }
 
 const sourceFolder = fileURLToPath(new URL("../../../kernels/", import.meta.url));
@@ -90,7 +93,8 @@ export function loadNativeLibrary(onNotice?: (message: string) => void): Promise
 }
 
 async function compileLibrary(): Promise<string> {
-  const names = (await readdir(sourceFolder)).filter((name) => /\.[ch]$/.test(name)).sort();
+  const all = await readdir(sourceFolder, { recursive: true });
+  const names = all.filter((name) => /\.(c|h|def)$/.test(name)).sort();
   const command = process.env["CC"] || "cc";
   const hash = createHash("sha256");
   hash.update(JSON.stringify([command, compileFlags, linkFlags, objects, process.platform, process.arch]));
@@ -131,7 +135,7 @@ async function compileInto(library: string, compiler: Compiler): Promise<void> {
   try {
     await Promise.all(
       objects.map(({ name, source, flags }) =>
-        run([...compileFlags, ...flags, "-c", "-o", path(`${name}.o`), join(sourceFolder, source)]),
+        run([...compileFlags, ...flags, "-I", sourceFolder, "-c", "-o", path(`${name}.o`), join(sourceFolder, source)]),
       ),
     );
     await run([...linkFlags, "-o", path("kernels.node"), ...objects.map(({ name }) => path(`${name}.o`))]);

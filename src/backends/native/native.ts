@@ -3,7 +3,7 @@
 import type { ByteSource } from "../../byte-source.js";
 import { BackendError } from "../../errors.js";
 import type { Backend } from "../backend.js";
-import type { Block, KernelMachine } from "../kernel/kernel-machine.js";
+import { type Block, type KernelMachine, numbersOf } from "../kernel/kernel-machine.js";
 import { openKernelRuntime } from "../kernel/kernel-runtime.js";
 import { instructionLevels } from "./instruction-levels.js";
 import { loadNativeLibrary, type MappingHandle, type NativeLibrary, type PoolHandle } from "./native-library.js";
@@ -54,6 +54,8 @@ class NativeMachine implements KernelMachine {
   readonly threads: number;
   readonly lanes: number;
   readonly capacity: number = Number.POSITIVE_INFINITY;
+  readonly kernels: ReadonlyMap<string, number>;
+  readonly functions: ReadonlyMap<string, number>;
   readonly #library: NativeLibrary;
   readonly #pool: PoolHandle;
   readonly #mappings = new Map<ByteSource, MappingHandle | undefined>();
@@ -69,6 +71,8 @@ class NativeMachine implements KernelMachine {
     }
     this.threads = library.poolThreads(this.#pool);
     this.lanes = library.levelLanes(level);
+    this.kernels = numbersOf(library.kernelNames());
+    this.functions = numbersOf(library.functionNames());
   }
 
   allocate(size: number): Block {

@@ -4,6 +4,8 @@
 import { readFloat32 } from "../../checkpoints/read-tensor.js";
 import { lossOf } from "../../graph/differentiate.js";
 import { type RowNode, topologicalOrder, type Vector, type WeightNode } from "../../graph/graph.js";
+import { plainUnary } from "../../graph/operations/elementwise.js";
+import type { Floats, PassInputs, RowRange } from "../../graph/rows.js";
 import { stateLayout } from "../../graph/state-layout.js";
 import {
   biasCorrections,
@@ -15,8 +17,7 @@ import {
   type TrainingSegment,
 } from "../training.js";
 import { tensorOf } from "../weights.js";
-import { evaluate, type Inputs, type Surroundings } from "./evaluate.js";
-import { type Floats, type RowRange, unaryFunctions } from "./operations.js";
+import { type Context, evaluate } from "./evaluate.js";
 
 export interface ReferenceTraining extends TrainingRuntime {
   /** All weights by name, in the precision that was asked for. */
@@ -43,17 +44,16 @@ export async function openReferenceTraining(
   const vector = (v: Vector): Floats => {
     if (v.op !== "vectorFunction") return valuesOf(v);
     const from = vector(v.x);
-    const to = from.slice();
-    for (let i = 0; i < to.length; i++) to[i] = unaryFunctions[v.function](from[i] as number);
-    return to;
+    const plain = plainUnary(v.function);
+    return from.map((value: number) => plain(value));
   };
-  const around: Surroundings = {
+  const context: Context = {
     matrix: (weight) => ({
       rows: weight.shape[0] as number,
       width: weight.shape[1] as number,
       values: valuesOf(weight),
+      isInBlocks: false,
     }),
-    isInBlocks: () => false,
     vector,
     offset: (state) => layout.offsets[state.index] as number,
   };
@@ -67,7 +67,7 @@ export async function openReferenceTraining(
   const stepOrder = topologicalOrder(training.loss, ...[...learned.values()].map(({ gradient }) => gradient));
 
   function run(order: readonly RowNode[], segments: readonly TrainingSegment[], seed: number) {
-    return evaluate(order, around, inputsOf(segments, seed));
+    return evaluate(order, context, inputsOf(segments, seed));
   }
 
   return {
@@ -128,7 +128,7 @@ export async function openReferenceTraining(
   }
 }
 
-function inputsOf(segments: readonly TrainingSegment[], seed: number): Inputs {
+function inputsOf(segments: readonly TrainingSegment[], seed: number): PassInputs {
   const ranges: RowRange[] = [];
   const tokens: number[] = [];
   for (const { state, nextState, tokens: own } of segments) {

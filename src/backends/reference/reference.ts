@@ -13,6 +13,7 @@ import {
 } from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
 import { topologicalOrder, type WeightNode } from "../../graph/graph.js";
+import type { MatrixRows, RowRange } from "../../graph/rows.js";
 import { stateLayout } from "../../graph/state-layout.js";
 import type { BoundModel } from "../../models/versions.js";
 import { dequantizeGroup, groupOutputs, quantizeGroup } from "../../quantization/blocks.js";
@@ -28,8 +29,7 @@ import {
   selectedCount,
 } from "../backend.js";
 import { matrixTypes, readVectors, tensorOf, vectorValues } from "../weights.js";
-import { evaluate, type Surroundings } from "./evaluate.js";
-import type { RowRange, Rows } from "./operations.js";
+import { type Context, evaluate } from "./evaluate.js";
 
 const maxTokens = 128;
 
@@ -42,9 +42,8 @@ async function open(model: BoundModel, options: OpenOptions): Promise<Runtime> {
   const vectors = await readVectors(graph, model.tensors);
   const layout = stateLayout(graph);
   const order = topologicalOrder(graph.output);
-  const around: Surroundings = {
-    matrix: (weight) => matrices.get(weight) as Rows,
-    isInBlocks: (weight) => isBlockType(types.get(weight) as WeightDType),
+  const context: Context = {
+    matrix: (weight) => matrices.get(weight) as MatrixRows,
     vector: (vector) => vectorValues(vector, vectors),
     offset: (state) => layout.offsets[state.index] as number,
   };
@@ -60,7 +59,7 @@ async function open(model: BoundModel, options: OpenOptions): Promise<Runtime> {
       const first = logits === "all" ? own.length : logits === "last" ? 1 : 0;
       for (let i = first; i > 0; i--) selected.push(tokens.length - i);
     }
-    const of = evaluate(order, around, { ranges, tokens, selected });
+    const of = evaluate(order, context, { ranges, tokens, selected, targets: [], seed: 0 });
     const logits = selectedCount(segments) === 0 ? new Float32Array(0) : (of(graph.output).values as Float32Array);
     const { width } = graph.output;
     const chosen = choicesOf(segments).map(({ choice, row }) =>
@@ -106,8 +105,8 @@ async function readMatrices(
   model: BoundModel,
   types: ReadonlyMap<WeightNode, WeightDType>,
   options: OpenOptions,
-): Promise<Map<WeightNode, Rows>> {
-  const matrices = new Map<WeightNode, Rows>();
+): Promise<Map<WeightNode, MatrixRows>> {
+  const matrices = new Map<WeightNode, MatrixRows>();
   const total = [...types.keys()].reduce((sum, weight) => sum + elementCount(weight.shape) * 4, 0);
   let done = 0;
   for (const [weight, type] of types) {
@@ -126,7 +125,7 @@ async function readMatrices(
     if (overflow.count > 0) options.onNotice?.(describeOverflow(tensor, dtype, overflow));
     // What is stored in blocks of that type already has its values.
     if (isBlockType(type) && tensor.dtype !== type) roundToBlocks(values, width, type);
-    matrices.set(weight, { rows, width, values });
+    matrices.set(weight, { rows, width, values, isInBlocks: isBlockType(type) });
     done += bytes.byteLength;
     options.onProgress?.(done, total);
   }

@@ -15,16 +15,21 @@ export function hasRelaxedSimd(): boolean {
   return WebAssembly.validate(relaxedSimdProbe);
 }
 
+/** What kernels are for: those of training and of the lab are files of their own, so that a page that generates need not download them. */
+export type KernelSet = "generation" | "training";
+
 const compiling = new Map<string, Promise<WebAssembly.Module>>();
 
 /**
  * The compiled kernels; compiled once, whoever asks.
  *
  * @param shared whether their memory is shared between threads
+ * @param set "training" has all kernels
  * @throws BackendError when they cannot be read or compiled here
  */
-export async function compiledKernels(shared: boolean): Promise<WebAssembly.Module> {
-  const name = `kernels${shared ? "" : "-single"}${hasRelaxedSimd() ? "-relaxed" : ""}.wasm`;
+export async function compiledKernels(shared: boolean, set: KernelSet): Promise<WebAssembly.Module> {
+  const kind = set === "training" ? "training" : "kernels";
+  const name = `${kind}${shared ? "" : "-single"}${set === "generation" && hasRelaxedSimd() ? "-relaxed" : ""}.wasm`;
   let loading = compiling.get(name);
   if (!loading) {
     loading = compile(name);

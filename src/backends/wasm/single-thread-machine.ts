@@ -2,6 +2,7 @@
 
 import { BackendError } from "../../errors.js";
 import type { Block, KernelMachine } from "../kernel/kernel-machine.js";
+import { readNames } from "./kernel-names.js";
 import { checkKernelStack, type KernelStack, kernelStackSize, placeKernelStack } from "./kernel-stack.js";
 import { createOwnMemory, WasmMemory } from "./wasm-memory.js";
 import type { KernelExports } from "./worker-protocol.js";
@@ -13,6 +14,8 @@ export class SingleThreadMachine implements KernelMachine {
   readonly threads = 1;
   readonly lanes = 4; // WebAssembly's vectors have 128 bits
   readonly capacity: number;
+  readonly kernels: ReadonlyMap<string, number>;
+  readonly functions: ReadonlyMap<string, number>;
   readonly #exports: KernelExports;
   readonly #wasm: WebAssembly.Memory;
   readonly #memory: WasmMemory;
@@ -29,6 +32,9 @@ export class SingleThreadMachine implements KernelMachine {
 
   private constructor(created: ReturnType<typeof createOwnMemory>, exports: KernelExports, stackSize: number) {
     this.capacity = created.capacity;
+    const { kernels, functions } = readNames(created.memory, exports);
+    this.kernels = kernels;
+    this.functions = functions;
     this.#exports = exports;
     this.#wasm = created.memory;
     this.#memory = new WasmMemory(created, exports.__heap_base.value as number);

@@ -34,6 +34,9 @@ export const control = {
 /** The kernels' exports. */
 export interface KernelExports {
   run_pass(pass: number, thread: number): void;
+  /** Addresses of lists of names, each ended by a comma, with a zero at the end. */
+  kernel_names(): number;
+  function_names(): number;
   readonly __stack_pointer: WebAssembly.Global;
   readonly __heap_base: WebAssembly.Global;
 }

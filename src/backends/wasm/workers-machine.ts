@@ -3,7 +3,8 @@
 import { startWorker } from "#platform/compute-workers";
 import { BackendError } from "../../errors.js";
 import type { ComputeWorker } from "../../platform/platform.js";
-import type { Block, KernelMachine } from "../kernel/kernel-machine.js";
+import type { Block, KernelMachine, KernelNumbers } from "../kernel/kernel-machine.js";
+import { readNames } from "./kernel-names.js";
 import { kernelStackSize, placeKernelStack } from "./kernel-stack.js";
 import { createSharedMemory, WasmMemory } from "./wasm-memory.js";
 import { control, type KernelExports, type WorkerMessage, type WorkerStart } from "./worker-protocol.js";
@@ -15,6 +16,8 @@ export class WorkersMachine implements KernelMachine {
   readonly threads: number;
   readonly lanes = 4; // WebAssembly's vectors have 128 bits
   readonly capacity: number;
+  readonly kernels: ReadonlyMap<string, number>;
+  readonly functions: ReadonlyMap<string, number>;
   readonly #memory: WasmMemory;
   readonly #computing: ComputeThreads;
 
@@ -26,7 +29,8 @@ export class WorkersMachine implements KernelMachine {
   ): Promise<WorkersMachine> {
     const created = createSharedMemory();
     const { exports } = await WebAssembly.instantiate(module, { env: { memory: created.memory } });
-    const memory = new WasmMemory(created, (exports as unknown as KernelExports).__heap_base.value as number);
+    const kernels = exports as unknown as KernelExports;
+    const memory = new WasmMemory(created, kernels.__heap_base.value as number);
     const stacks = Array.from({ length: threads }, () => placeKernelStack((size) => memory.allocate(size), stackSize));
     const computing = new ComputeThreads();
     try {
@@ -40,10 +44,12 @@ export class WorkersMachine implements KernelMachine {
       await computing.end("a compute thread could not be started");
       throw error;
     }
-    return new WorkersMachine(memory, computing, threads);
+    return new WorkersMachine(memory, computing, threads, readNames(created.memory, kernels));
   }
 
-  private constructor(memory: WasmMemory, computing: ComputeThreads, threads: number) {
+  private constructor(memory: WasmMemory, computing: ComputeThreads, threads: number, numbers: KernelNumbers) {
+    this.kernels = numbers.kernels;
+    this.functions = numbers.functions;
     this.threads = threads;
     this.capacity = memory.capacity;
     this.#memory = memory;

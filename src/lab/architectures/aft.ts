@@ -7,6 +7,8 @@
 
 import type { Graph, RowNode } from "../../graph/graph.js";
 import { GraphBuilder } from "../../graph/graph-builder.js";
+import { multiply, sigmoid } from "../../graph/operations/elementwise.js";
+import { attentionFree } from "../operations/attention-free.js";
 import type { Architecture, ArchitectureSize, Growth } from "./architecture.js";
 import { feedForward, linear, norm, withResidualLayers } from "./layers.js";
 
@@ -21,10 +23,10 @@ function build(size: ArchitectureSize, biases: Biases): Graph {
   const { width, vocabulary, hidden } = size;
   const { rows, window: near, heads } = biases(size);
   const average = (name: string, x: RowNode): RowNode => {
-    const query = g.unary("sigmoid", linear(g, `${name}.query`, width, x));
+    const query = sigmoid(linear(g, `${name}.query`, width, x));
     const [key, value] = [linear(g, `${name}.key`, width, x), linear(g, `${name}.value`, width, x)];
     const bias = g.matrix(`${name}.bias.weight`, rows, near);
-    return linear(g, `${name}.output`, width, g.binary("multiply", query, g.attentionFree(key, value, bias, heads)));
+    return linear(g, `${name}.output`, width, multiply(query, attentionFree(g, { key, value }, bias, heads)));
   };
   return withResidualLayers(g, size, g.embedding(g.matrix("emb.weight", vocabulary, width)), (name) => [
     (y) => average(`${name}.aft`, norm(g, `${name}.ln1`, y)),

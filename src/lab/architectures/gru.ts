@@ -5,6 +5,7 @@
 
 import type { Graph } from "../../graph/graph.js";
 import { GraphBuilder } from "../../graph/graph-builder.js";
+import { gru as gruStates } from "../operations/gru.js";
 import type { Architecture, ArchitectureSize } from "./architecture.js";
 import { feedForward, linear, norm, withResidualLayers } from "./layers.js";
 
@@ -16,11 +17,14 @@ function build(size: ArchitectureSize): Graph {
       const x = norm(g, `${name}.ln1`, y);
       const rows = (gate: string) => linear(g, `${name}.gru.${gate}`, width, x);
       const recurrent = (gate: string) => g.matrix(`${name}.gru.recurrent_${gate}.weight`, width, width);
-      const h = g.gru(rows("update"), rows("reset"), rows("candidate"), [
-        recurrent("update"),
-        recurrent("reset"),
-        recurrent("candidate"),
-      ]);
+      const h = gruStates(g, {
+        update: rows("update"),
+        reset: rows("reset"),
+        candidate: rows("candidate"),
+        updateWeight: recurrent("update"),
+        resetWeight: recurrent("reset"),
+        candidateWeight: recurrent("candidate"),
+      });
       return linear(g, `${name}.gru.output`, width, h);
     },
     (y) => feedForward(g, `${name}.ffn`, hidden, norm(g, `${name}.ln2`, y)),

@@ -3,6 +3,7 @@
 
 import type { Graph, RowNode } from "../../graph/graph.js";
 import type { GraphBuilder } from "../../graph/graph-builder.js";
+import { add, reluSquared } from "../../graph/operations/elementwise.js";
 import type { ArchitectureSize } from "./architecture.js";
 
 const epsilon = 1e-5;
@@ -17,7 +18,7 @@ export function norm(g: GraphBuilder, name: string, x: RowNode): RowNode {
 
 /** W_out relu(W_in x)^2 (squared ReLU: arXiv 2109.08668). */
 export function feedForward(g: GraphBuilder, name: string, hidden: number, x: RowNode): RowNode {
-  return linear(g, `${name}.value`, x.width, g.unary("reluSquared", linear(g, `${name}.key`, hidden, x)));
+  return linear(g, `${name}.value`, x.width, reluSquared(linear(g, `${name}.key`, hidden, x)));
 }
 
 /** Parts of a layer, each of which is added to what it is given. */
@@ -33,7 +34,7 @@ export function withResidualLayers(
   let x = norm(g, "ln0", first);
   for (let i = 0; i < layers; i++) {
     x = g.checkpoint(x);
-    for (const part of parts(`blocks.${i}`)) x = g.binary("add", x, part(x));
+    for (const part of parts(`blocks.${i}`)) x = add(x, part(x));
   }
   return g.finish(linear(g, "head", vocabulary, norm(g, "ln_out", g.selectRows(x))));
 }

@@ -5,6 +5,9 @@
 
 import type { Graph, RowNode } from "../../graph/graph.js";
 import { GraphBuilder } from "../../graph/graph-builder.js";
+import { eluPlusOne } from "../../graph/operations/elementwise.js";
+import { linearAttention as causalAttention } from "../operations/linear-attention.js";
+import { addPosition } from "../operations/position.js";
 import type { Architecture, ArchitectureSize } from "./architecture.js";
 import { feedForward, linear, norm, withResidualLayers } from "./layers.js";
 
@@ -12,13 +15,13 @@ function build(size: ArchitectureSize): Graph {
   const g = new GraphBuilder();
   const { width, heads, capacity } = size;
   const attention = (name: string, x: RowNode): RowNode => {
-    const query = g.unary("eluPlusOne", linear(g, `${name}.query`, width, x));
-    const key = g.unary("eluPlusOne", linear(g, `${name}.key`, width, x));
+    const query = eluPlusOne(linear(g, `${name}.query`, width, x));
+    const key = eluPlusOne(linear(g, `${name}.key`, width, x));
     const value = linear(g, `${name}.value`, width, x);
-    return linear(g, `${name}.output`, width, g.linearAttention(query, key, value, heads));
+    return linear(g, `${name}.output`, width, causalAttention(g, { query, key, value }, heads));
   };
   const embedded = g.embedding(g.matrix("emb.weight", size.vocabulary, width));
-  const placed = g.addPosition(embedded, g.matrix("positions.weight", capacity, width));
+  const placed = addPosition(g, embedded, g.matrix("positions.weight", capacity, width));
   return withResidualLayers(g, size, placed, (name) => [
     (y) => attention(`${name}.att`, norm(g, `${name}.ln1`, y)),
     (y) => feedForward(g, `${name}.ffn`, size.hidden, norm(g, `${name}.ln2`, y)),

@@ -5,6 +5,7 @@
 
 import type { Graph } from "../../graph/graph.js";
 import { GraphBuilder } from "../../graph/graph-builder.js";
+import { elman } from "../operations/elman.js";
 import type { Architecture, ArchitectureSize } from "./architecture.js";
 import { feedForward, linear, norm, withResidualLayers } from "./layers.js";
 
@@ -14,7 +15,7 @@ function build(size: ArchitectureSize): Graph {
   return withResidualLayers(g, size, g.embedding(g.matrix("emb.weight", vocabulary, width)), (name) => [
     (y) => {
       const x = linear(g, `${name}.rnn.input`, width, norm(g, `${name}.ln1`, y));
-      const h = g.elman(x, g.matrix(`${name}.rnn.recurrent.weight`, width, width));
+      const h = elman(g, x, g.matrix(`${name}.rnn.recurrent.weight`, width, width));
       return linear(g, `${name}.rnn.output`, width, h);
     },
     (y) => feedForward(g, `${name}.ffn`, hidden, norm(g, `${name}.ln2`, y)),

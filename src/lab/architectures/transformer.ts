@@ -6,6 +6,8 @@
 
 import type { Graph, RowNode } from "../../graph/graph.js";
 import { GraphBuilder } from "../../graph/graph-builder.js";
+import { attention as softmaxAttention } from "../operations/attention.js";
+import { addPosition } from "../operations/position.js";
 import type { Architecture, ArchitectureSize } from "./architecture.js";
 import { feedForward, linear, norm, withResidualLayers } from "./layers.js";
 
@@ -16,10 +18,10 @@ function build(size: ArchitectureSize): Graph {
     const query = linear(g, `${name}.query`, width, x);
     const key = linear(g, `${name}.key`, width, x);
     const value = linear(g, `${name}.value`, width, x);
-    return linear(g, `${name}.output`, width, g.attention(query, key, value, heads, capacity));
+    return linear(g, `${name}.output`, width, softmaxAttention(g, { query, key, value }, heads, capacity));
   };
   const embedded = g.embedding(g.matrix("emb.weight", size.vocabulary, width));
-  const placed = g.addPosition(embedded, g.matrix("positions.weight", capacity, width));
+  const placed = addPosition(g, embedded, g.matrix("positions.weight", capacity, width));
   return withResidualLayers(g, size, placed, (name) => [
     (y) => attention(`${name}.att`, norm(g, `${name}.ln1`, y)),
     (y) => feedForward(g, `${name}.ffn`, size.hidden, norm(g, `${name}.ln2`, y)),

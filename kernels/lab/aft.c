@@ -3,7 +3,7 @@
 // `window` are taken from these rows or from a ring of keys and values in the state; those before it are sums, as in wkv without
 // decay. All exponentials are relative to a largest exponent. Threads share blocks of channels of all segments.
 
-#include "aft.h"
+#include "lab/aft.h"
 
 struct aft_sums {
   vfloat numerator, denominator, exponent;
@@ -70,13 +70,13 @@ static void aft_sum_tile(const struct aft* aft, uint32_t position, uint32_t toke
 }
 
 // out[t] = sum over s <= t of e^(key[s] + bias) value[s] / sum over s <= t of e^(key[s] + bias)
-//   address: as aft_at has it, then out [tokens, width]
+//   address: key, value [tokens, width], bias, out [tokens, width]
 static void aft_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   _Alignas(64) struct aft_tile_sums sums;
   _Alignas(64) struct aft_sums past[aft_channels / lanes];
   struct range units = share_of(pass->segment_count * aft_blocks(record), 1, thread, pass->thread_count);
   for (uint32_t unit = units.begin; unit < units.end; unit++) {
-    struct aft aft = aft_at(pass, record, unit);
+    struct aft aft = aft_at(pass, record, record->address[2], unit);
     uint32_t count = aft.segment->count, end = aft.cached + count;
     float* out = floats(record->address[3]) + (uint64_t)aft.segment->start * aft.width + aft.first;
     for (uint32_t c = 0; c < aft.channels; c += lanes) past[c / lanes] = aft_start(&aft, c);

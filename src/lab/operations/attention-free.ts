@@ -1,10 +1,106 @@
-// The average of the Attention Free Transformer in its plainest form, forward and back: the definition that the C kernels are tested
-// against. arXiv 2105.14103, equation 1, causal: out[t] = sum over s <= t of e^(key[s] + bias) value[s], over the sum of the
-// weights; the bias of a token `distance` back is bias[row][distance], 0 from the window on.
+// The average of the Attention Free Transformer, forward and back. arXiv 2105.14103, equation 1, causal: result[t] = sum over s <= t of
+// e^(key[s] + bias) value[s], over the sum of the weights; the bias of a token `distance` back is bias[row][distance], 0 from the
+// window on. A sequence's state has the last tokens' keys and values in a ring, and sums over those before.
 
-import { type Floats, type RowRange, type Rows, zeros } from "./operations.js";
+import { type RowNode, shapeOf, type WeightNode } from "../../graph/graph.js";
+import type { GraphBuilder } from "../../graph/graph-builder.js";
+import { operation } from "../../graph/operation.js";
+import { addAt, type RowRange, type Rows, zeros } from "../../graph/rows.js";
+import { requireHeads } from "./heads.js";
 
-export interface AttentionFreeInputs {
+/** The kernel takes them one after another. */
+const states = ["count", "keys", "values", "numerator", "denominator", "maxExponent"] as const;
+
+const aft = operation({
+  name: "aft",
+  inputs: ["key", "value"],
+  matrices: { bias: "table" },
+  states,
+  attributes: { heads: "count", slots: "count" },
+  outputs: ["result"],
+  shape({ key, value, heads }) {
+    requireHeads("attentionFree", [key, value], Math.max(1, heads), key.width);
+    return { result: key };
+  },
+  reference: (operands, { ranges }) => ({ result: average(operands, ranges, operands) }),
+  gradient({ operands, outputs, gradients }, context) {
+    const inputs = {
+      ...operands,
+      key: context.value(operands.key),
+      value: context.value(operands.value),
+      result: context.value(outputs.result),
+      gradient: gradients.result as RowNode,
+    };
+    const d = aftGradient.apply(inputs);
+    context.add(operands.key, () => d.key);
+    context.add(operands.value, () => d.value);
+    const [rows, window] = operands.bias.shape as [number, number];
+    context.addMatrix(
+      operands.bias,
+      () => aftBiasGradient.apply({ ...inputs, moments: d.moments, rows, window }).result,
+    );
+  },
+});
+
+/** `moments` are the largest exponents and the sums of weights, which only kernels need. */
+const aftGradient = operation({
+  name: "aftGradient",
+  inputs: ["key", "value", "gradient", "result"],
+  matrices: { bias: "table" },
+  states,
+  attributes: { heads: "count", slots: "count" },
+  outputs: ["key", "value", "moments"],
+  alwaysWritten: ["key", "value", "moments"],
+  shape: ({ key }) => ({ key, value: key, moments: shapeOf("tokens", 2 * key.width) }),
+  reference(operands, { ranges }) {
+    const { key, value } = averageBack(operands, operands.gradient, ranges, operands);
+    return { key, value };
+  },
+  gradient: { none: "only gradients are built of it" },
+});
+
+const aftBiasGradient = operation({
+  name: "aftBiasGradient",
+  inputs: ["key", "value", "gradient", "result", "moments"],
+  matrices: { bias: "table" },
+  states,
+  attributes: { heads: "count", slots: "count", rows: "count", window: "count" },
+  outputs: ["result"],
+  shape: ({ rows, window }) => ({ result: { rows, width: window } }),
+  reference: (operands, { ranges }) => ({ result: averageBack(operands, operands.gradient, ranges, operands).bias }),
+  gradient: { none: "only gradients are built of it" },
+});
+
+/**
+ * The causal average with weights e^(key + bias).
+ *
+ * @param bias [positions or heads, window]: for tokens less than `window` back; those further back have none
+ * @param heads parts of the width that biases are by; 0 where they are by position
+ */
+export function attentionFree(
+  g: GraphBuilder,
+  { key, value }: { readonly key: RowNode; readonly value: RowNode },
+  bias: WeightNode,
+  heads: number,
+): RowNode {
+  const { width } = key;
+  const slots = Math.max(1, (bias.shape[1] as number) - 1);
+  return aft.apply({
+    key,
+    value,
+    bias,
+    heads,
+    slots,
+    count: g.state(width, 0),
+    keys: g.state([slots, width], 0),
+    values: g.state([slots, width], 0),
+    numerator: g.state(width, 0),
+    denominator: g.state(width, 0),
+    maxExponent: g.state(width, -1e30),
+  }).result;
+}
+
+interface AttentionFreeInputs {
   readonly key: Rows;
   readonly value: Rows;
   /** [positions or heads, window] */
@@ -14,7 +110,7 @@ export interface AttentionFreeInputs {
 }
 
 /** Offsets in a state block. */
-export interface AttentionFreeOffsets {
+interface AttentionFreeOffsets {
   readonly count: number;
   readonly keys: number;
   readonly values: number;
@@ -34,11 +130,7 @@ interface Term {
   readonly distance: number;
 }
 
-export function attentionFree(
-  inputs: AttentionFreeInputs,
-  ranges: readonly RowRange[],
-  offsets: AttentionFreeOffsets,
-): Rows {
+function average(inputs: AttentionFreeInputs, ranges: readonly RowRange[], offsets: AttentionFreeOffsets): Rows {
   const { key, value, bias } = inputs;
   const { width } = key;
   const out = zeros(key.rows, width, key.values);
@@ -87,7 +179,7 @@ export function attentionFree(
 }
 
 /** The gradients for keys and values of these tokens, and for the biases. */
-export function attentionFreeGradient(
+function averageBack(
   inputs: AttentionFreeInputs,
   gradient: Rows,
   ranges: readonly RowRange[],
@@ -100,22 +192,19 @@ export function attentionFreeGradient(
     value: zeros(value.rows, width, key.values),
     bias: zeros(bias.rows, bias.width, key.values),
   };
-  const add = (to: Floats, at: number, amount: number) => {
-    to[at] = (to[at] as number) + amount;
-  };
   for (const range of ranges) {
     for (let c = 0; c < width; c++) {
       for (let t = 0; t < range.count; t++) {
         const { average, terms, weights } = averageAt(inputs, range, offsets, t, c);
         const g = gradient.values[(range.start + t) * width + c] as number;
         terms.forEach((term, i) => {
-          const through = (weights[i] as number) * g;
+          const share = (weights[i] as number) * g;
           if (term.row < 0) return;
-          add(result.value.values, term.row * width + c, through);
-          add(result.key.values, term.row * width + c, through * (term.value - average));
+          addAt(result.value.values, term.row * width + c, share);
+          addAt(result.key.values, term.row * width + c, share * (term.value - average));
           if (term.distance >= bias.width) return;
           const row = biasRow(inputs, heads, (range.state[offsets.count + c] as number) + t, c);
-          add(result.bias.values, row * bias.width + term.distance, through * (term.value - average));
+          addAt(result.bias.values, row * bias.width + term.distance, share * (term.value - average));
         });
       }
     }

@@ -18,8 +18,8 @@ struct head {
 };
 
 static struct head head_at(const struct pass* pass, const struct record* record, uint32_t unit) {
-  const struct segment* segment = (const struct segment*)(uintptr_t)pass->segments + unit / record->count;
-  uint32_t width = record->width, size = width / record->count, h = unit % record->count;
+  const struct segment* segment = (const struct segment*)(uintptr_t)pass->segments + unit / record->attribute[0].count;
+  uint32_t width = record->width, size = width / record->attribute[0].count, h = unit % record->attribute[0].count;
   const float* state = floats(segment->state);
   uint64_t first = (uint64_t)segment->start * width + h * size;
   return (struct head){
@@ -28,7 +28,7 @@ static struct head head_at(const struct pass* pass, const struct record* record,
       .cached_values = state + record->state[2] + h * size,
       .keys = floats(record->address[1]) + first,
       .values = floats(record->address[2]) + first,
-      .cached = count_in_state(state[record->state[0] + h], record->inputs),
+      .cached = count_in_state(state[record->state[0] + h], record->attribute[1].count),
       .width = width,
       .size = size,
       .number = h,
@@ -118,11 +118,11 @@ static inline void scale_row(float* row, float factor, uint32_t size) {
 
 // out[t] = attention of query[t] over all tokens up to t.
 //   address: query, key, value [tokens, width], out [tokens, width]
-//   state: count [heads], keys, values [capacity * width]; count: heads, inputs: capacity
+//   state: count [heads], keys, values [capacity * width]; attribute: heads, capacity
 static void attention_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   _Alignas(64) struct queries queries;
   _Alignas(64) float scores[key_block * query_tile], kept[query_tile];
-  struct range units = share_of(pass->segment_count * record->count, 1, thread, pass->thread_count);
+  struct range units = share_of(pass->segment_count * record->attribute[0].count, 1, thread, pass->thread_count);
   for (uint32_t unit = units.begin; unit < units.end; unit++) {
     struct head head = head_at(pass, record, unit);
     uint32_t width = head.width, size = head.size, cached = head.cached, count = head.segment->count;
@@ -146,7 +146,7 @@ static void attention_forward(const struct pass* pass, const struct record* reco
     }
     // What does not fit is forgotten; whoever runs passes keeps to the capacity.
     float* next = floats(head.segment->next_state);
-    uint32_t end = cached + count < record->inputs ? cached + count : record->inputs;
+    uint32_t end = cached + count < record->attribute[1].count ? cached + count : record->attribute[1].count;
     for (uint32_t i = next == floats(head.segment->state) ? cached : 0; i < end; i++) {
       for (uint32_t c = 0; c < size; c++) {
         next[record->state[1] + (uint64_t)i * width + head.number * size + c] = key_of(&head, i)[c];
@@ -161,12 +161,12 @@ static void attention_forward(const struct pass* pass, const struct record* reco
 // the softmax and s the scores: ds = p (dout . value - dout . out), dquery = scale ds keys, dkey = scale ds query,
 // dvalue = p dout.
 //   address: query, key, value, out, dout [tokens, width]; then dquery, dkey, dvalue [tokens, width]
-//   state, count and inputs as above
+//   state and attribute as above
 static void attention_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
   _Alignas(64) struct queries queries;
   _Alignas(64) float gradients[widest_head * query_tile];  // of the tile's results, transposed
   _Alignas(64) float weights[key_block * query_tile], dscores[key_block * query_tile], through[query_tile];
-  struct range units = share_of(pass->segment_count * record->count, 1, thread, pass->thread_count);
+  struct range units = share_of(pass->segment_count * record->attribute[0].count, 1, thread, pass->thread_count);
   for (uint32_t unit = units.begin; unit < units.end; unit++) {
     struct head head = head_at(pass, record, unit);
     uint32_t width = head.width, size = head.size, cached = head.cached, count = head.segment->count;

@@ -20,10 +20,10 @@ static inline void multiply_rows(const float* left, const float* rows, uint32_t 
 
 // S[t] = S[t-1] + key[t] value[t]^T, z[t] = z[t-1] + key[t], out[t] = query[t] . S[t] / (query[t] . z[t])
 //   address: query, key, value [tokens, width], out [tokens, width]
-//   state: S [heads, size, size], z [width]; count: heads
+//   state: S [heads, size, size], z [width]; attribute: heads
 static void linear_attention_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
-  uint32_t width = record->width, heads = record->count, size = width / heads;
+  uint32_t width = record->width, heads = record->attribute[0].count, size = width / heads;
   struct range units = share_of(pass->segment_count * heads, 1, thread, pass->thread_count);
   for (uint32_t unit = units.begin; unit < units.end; unit++) {
     const struct segment* segment = &segments[unit / heads];
@@ -51,12 +51,12 @@ static void linear_attention_forward(const struct pass* pass, const struct recor
 //   dquery[t] = S[t] g[t] + h[t] z[t], walking forward;
 //   dkey[t] = D[t] value[t] + e[t], dvalue[t] = key[t] . D[t], walking back with D[t] = D[t+1] + query[t] g[t]^T and
 //   e[t] = e[t+1] + h[t] query[t]
-//   address: query, key, value, out, dout [tokens, width], workspace [tokens, heads]; then dquery, dkey,
-//     dvalue [tokens, width]
-//   state and count as above
+//   address: query, key, value, out, dout [tokens, width]; then dquery, dkey, dvalue [tokens, width],
+//     workspace [tokens, heads]
+//   state and attribute as above
 static void linear_attention_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
   const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
-  uint32_t width = record->width, heads = record->count, size = width / heads;
+  uint32_t width = record->width, heads = record->attribute[0].count, size = width / heads;
   struct range units = share_of(pass->segment_count * heads, 1, thread, pass->thread_count);
   for (uint32_t unit = units.begin; unit < units.end; unit++) {
     const struct segment* segment = &segments[unit / heads];
@@ -64,7 +64,7 @@ static void linear_attention_gradient(const struct pass* pass, const struct reco
     const float* state = floats(segment->state);
     float sums[widest_linear_head * widest_linear_head], keys[widest_linear_head], scaled[widest_linear_head];
     float later[widest_linear_head];
-    float* shares = floats(record->address[5]) + segment->start * heads + h;
+    float* shares = floats(record->address[8]) + segment->start * heads + h;
     for (uint32_t i = 0; i < size * size; i++) sums[i] = state[record->state[0] + h * size * size + i];
     for (uint32_t i = 0; i < size; i++) keys[i] = state[record->state[1] + h * size + i];
     for (uint32_t t = 0; t < segment->count; t++) {
@@ -72,7 +72,7 @@ static void linear_attention_gradient(const struct pass* pass, const struct reco
       const float* query = floats(record->address[0]) + at;
       const float* key = floats(record->address[1]) + at;
       const float* dout = floats(record->address[4]) + at;
-      float* dquery = floats(record->address[6]) + at;
+      float* dquery = floats(record->address[5]) + at;
       add_outer(sums, key, floats(record->address[2]) + at, size);
       add_scaled(keys, key, 1, size);
       float share = shares[t * heads] = 1 / dot_product(query, keys, size);
@@ -93,9 +93,9 @@ static void linear_attention_gradient(const struct pass* pass, const struct reco
       for (uint32_t i = 0; i < size; i++) scaled[i] = share * dout[i];
       add_outer(sums, query, scaled, size);
       add_scaled(later, query, through, size);
-      float* dkey = floats(record->address[7]) + at;
+      float* dkey = floats(record->address[6]) + at;
       for (uint32_t i = 0; i < size; i++) dkey[i] = dot_product(sums + i * size, value, size) + later[i];
-      multiply_rows(key, sums, size, floats(record->address[8]) + at);
+      multiply_rows(key, sums, size, floats(record->address[7]) + at);
     }
   }
 }

@@ -17,24 +17,6 @@ static inline void add_transposed_product(float* out, const float* weight, const
   for (uint32_t o = 0; o < width; o++) add_scaled(out, weight + (uint64_t)o * width, gradient[o], width);
 }
 
-static const float* row_before(const struct segment* segment, const struct record* record, const float* rows, uint32_t t) {
-  return t > 0 ? rows + (uint64_t)(segment->start + t - 1) * record->width : floats(segment->state) + record->state[0];
-}
-
-// out[t] = x[t - 1], at a segment's start the state.
-//   address: x [tokens, width], out [tokens, width]; state: previous [width]
-static void previous_rows_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
-  const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
-  struct range units = share_of(pass->segment_count, 1, thread, pass->thread_count);
-  for (uint32_t s = units.begin; s < units.end; s++) {
-    for (uint32_t t = 0; t < segments[s].count; t++) {
-      const float* from = row_before(&segments[s], record, floats(record->address[0]), t);
-      float* to = floats(record->address[1]) + (uint64_t)(segments[s].start + t) * record->width;
-      for (uint32_t c = 0; c < record->width; c++) to[c] = from[c];
-    }
-  }
-}
-
 // The simple recurrent network (Elman, Cognitive Science 14, 1990): h[t] = tanh(x[t] + U h[t-1]).
 //   address: x [tokens, width], U [width, width], h [tokens, width]; state: h [width]
 static void elman_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
@@ -55,18 +37,18 @@ static void elman_forward(const struct pass* pass, const struct record* record, 
 }
 
 // The gradient of elman_forward for x, walking back: dx[t] = (dh[t] + U^T dx[t+1]) (1 - h[t]^2).
-//   address: U [width, width], h, dh, dx [tokens, width]
+//   address: h, dh [tokens, width], U [width, width], dx [tokens, width]
 static void elman_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
   const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
   uint32_t width = record->width;
-  const float* h = floats(record->address[1]);
+  const float* h = floats(record->address[0]);
   float* dx = floats(record->address[3]);
   struct range units = share_of(pass->segment_count, 1, thread, pass->thread_count);
   for (uint32_t s = units.begin; s < units.end; s++) {
     for (uint32_t t = segments[s].count; t-- > 0;) {
       uint64_t at = (uint64_t)(segments[s].start + t) * width;
-      for (uint32_t c = 0; c < width; c++) dx[at + c] = floats(record->address[2])[at + c];
-      if (t + 1 < segments[s].count) add_transposed_product(dx + at, floats(record->address[0]), dx + at + width, width);
+      for (uint32_t c = 0; c < width; c++) dx[at + c] = floats(record->address[1])[at + c];
+      if (t + 1 < segments[s].count) add_transposed_product(dx + at, floats(record->address[2]), dx + at + width, width);
       for (uint32_t c = 0; c < width; c++) dx[at + c] *= 1 - h[at + c] * h[at + c];
     }
   }
@@ -116,12 +98,12 @@ static void gru_forward(const struct pass* pass, const struct record* record, ui
 }
 
 // The gradient of gru_forward for xz, xr and xn, walking back with the gradient of h.
-//   address: Uz, Ur, Un [width, width], h, z, r, n, dh [tokens, width]; then dxz, dxr, dxn [tokens, width]
+//   address: h, z, r, n, dh [tokens, width], Uz, Ur, Un [width, width]; then dxz, dxr, dxn [tokens, width]
 //   state: h [width]
 static void gru_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
   const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
   uint32_t width = record->width;
-  const float *z = floats(record->address[4]), *r = floats(record->address[5]), *n = floats(record->address[6]);
+  const float *z = floats(record->address[1]), *r = floats(record->address[2]), *n = floats(record->address[3]);
   float *dz = floats(record->address[8]), *dr = floats(record->address[9]), *dn = floats(record->address[10]);
   float carried[width], reset[width];
   struct range units = share_of(pass->segment_count, 1, thread, pass->thread_count);
@@ -129,21 +111,21 @@ static void gru_gradient(const struct pass* pass, const struct record* record, u
     for (uint32_t c = 0; c < width; c++) carried[c] = 0;
     for (uint32_t t = segments[s].count; t-- > 0;) {
       uint64_t at = (uint64_t)(segments[s].start + t) * width;
-      const float* before = row_before(&segments[s], record, floats(record->address[3]), t);
+      const float* before = row_before(&segments[s], record, floats(record->address[0]), t);
       for (uint32_t c = 0; c < width; c++) {
-        float dh = floats(record->address[7])[at + c] + carried[c];
+        float dh = floats(record->address[4])[at + c] + carried[c];
         dz[at + c] = dh * (before[c] - n[at + c]) * z[at + c] * (1 - z[at + c]);
         dn[at + c] = dh * (1 - z[at + c]) * (1 - n[at + c] * n[at + c]);
         carried[c] = dh * z[at + c];
         reset[c] = 0;
       }
-      add_transposed_product(reset, floats(record->address[2]), dn + at, width);
+      add_transposed_product(reset, floats(record->address[7]), dn + at, width);
       for (uint32_t c = 0; c < width; c++) {
         dr[at + c] = reset[c] * before[c] * r[at + c] * (1 - r[at + c]);
         carried[c] += reset[c] * r[at + c];
       }
-      add_transposed_product(carried, floats(record->address[0]), dz + at, width);
-      add_transposed_product(carried, floats(record->address[1]), dr + at, width);
+      add_transposed_product(carried, floats(record->address[5]), dz + at, width);
+      add_transposed_product(carried, floats(record->address[6]), dr + at, width);
     }
   }
 }

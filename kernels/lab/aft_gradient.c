@@ -1,7 +1,7 @@
 // The gradients of the Attention Free Transformer's average (aft.c), block by block like it: with p the weight of a token over the sum of
 // weights, dvalue = p dout, dkey = dbias = p dout (value - out).
 
-#include "aft.h"
+#include "lab/aft.h"
 
 // What the results of a tile of tokens pass on to a block of keys and biases: scaled[t] = dout / sum of weights, and `against`, that times
 // -out, both times e^(exponent of key + exponent of bias - exponent of the sum).
@@ -105,17 +105,17 @@ static void aft_gradient_tile(const struct aft* aft, const struct aft_gradients*
 }
 
 // For the keys and values of these tokens.
-//   address: as aft_at has it, then dout, out [tokens, width]; then dkey, dvalue [tokens, width], and largest exponents and sums of
+//   address: key, value, dout, out [tokens, width], bias; then dkey, dvalue [tokens, width], and largest exponents and sums of
 //     weights [tokens, 2 * width]
 static void aft_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
   _Alignas(64) struct aft_tile_sums sums;
   _Alignas(64) struct aft_sums past[aft_channels / lanes];
   struct range units = share_of(pass->segment_count * aft_blocks(record), 1, thread, pass->thread_count);
   for (uint32_t unit = units.begin; unit < units.end; unit++) {
-    struct aft aft = aft_at(pass, record, unit);
+    struct aft aft = aft_at(pass, record, record->address[4], unit);
     uint32_t count = aft.segment->count;
     float* moments = floats(record->address[7]) + 2 * (uint64_t)aft.segment->start * aft.width + aft.first;
-    const struct aft_gradients from = {aft_rows(&aft, record->address[3]), aft_rows(&aft, record->address[4]), moments};
+    const struct aft_gradients from = {aft_rows(&aft, record->address[2]), aft_rows(&aft, record->address[3]), moments};
     float *dkey = aft_rows(&aft, record->address[5]), *dvalue = aft_rows(&aft, record->address[6]);
     for (uint32_t c = 0; c < aft.channels; c += lanes) past[c / lanes] = aft_start(&aft, c);
     for (uint32_t first = 0; first < count; first += aft_tile) {
@@ -137,7 +137,7 @@ static void aft_gradient(const struct pass* pass, const struct record* record, u
 
 // A row of biases belongs to one thread: a head's, or those of a tile of positions.
 static int aft_owns_row(const struct pass* pass, const struct record* record, uint32_t row, uint32_t thread) {
-  return (record->count ? row : row / aft_tile) % pass->thread_count == thread;
+  return (record->attribute[0].count ? row : row / aft_tile) % pass->thread_count == thread;
 }
 
 static void aft_bias_gradient_tile(const struct aft* aft, const struct aft_gradients* from, uint32_t first, uint32_t tokens,
@@ -168,18 +168,18 @@ static void aft_bias_gradient_tile(const struct aft* aft, const struct aft_gradi
 }
 
 // For biases: for each row of them the sum over tokens and channels. Threads share the tiles of positions, or the heads.
-//   address: as aft_at has it, then dout, out [tokens, width], exponents and sums [tokens, 2 * width]; then dbias [rows, inputs]
+//   address: key, value, dout, out [tokens, width], exponents and sums [tokens, 2 * width], bias; then dbias, of its shape
 static void aft_bias_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
   uint32_t blocks = aft_blocks(record);
   float* dbias = floats(record->address[6]);
-  for (uint32_t row = 0; row < record->rows; row++) {
+  for (uint32_t row = 0; row < record->matrix_rows; row++) {
     if (!aft_owns_row(pass, record, row, thread)) continue;
-    for (uint64_t i = 0; i < record->inputs; i++) dbias[(uint64_t)row * record->inputs + i] = 0;
+    for (uint64_t i = 0; i < record->matrix_columns; i++) dbias[(uint64_t)row * record->matrix_columns + i] = 0;
   }
   for (uint32_t unit = 0; unit < pass->segment_count * blocks; unit++) {
-    struct aft aft = aft_at(pass, record, unit);
-    const float* moments = floats(record->address[5]) + 2 * (uint64_t)aft.segment->start * aft.width + aft.first;
-    const struct aft_gradients from = {aft_rows(&aft, record->address[3]), aft_rows(&aft, record->address[4]), moments};
+    struct aft aft = aft_at(pass, record, record->address[5], unit);
+    const float* moments = floats(record->address[4]) + 2 * (uint64_t)aft.segment->start * aft.width + aft.first;
+    const struct aft_gradients from = {aft_rows(&aft, record->address[2]), aft_rows(&aft, record->address[3]), moments};
     // Tiles begin where those of every other segment do, so that a row of biases has one owner.
     for (uint32_t first = 0, tokens; first < aft.segment->count; first += tokens) {
       tokens = aft_tile - (aft.cached + first) % aft_tile;

@@ -14,37 +14,39 @@ static const float aft_most_spread = 30;
 // A block of channels of one segment. A bias is by position where `heads` is 0, else by head.
 struct aft {
   const struct record* record;
+  uint64_t bias;  // where the table of biases is
   const struct segment* segment;
   const float *key, *value;  // of these tokens, and these channels
   uint32_t width, window, slots, first, channels, cached, head;
 };
 
-static uint32_t aft_heads(const struct record* record) { return record->count ? record->count : 1; }
+static uint32_t aft_heads(const struct record* record) { return record->attribute[0].count ? record->attribute[0].count : 1; }
 
 static uint32_t aft_blocks_of_head(const struct record* record) {
-  return (record->width / aft_heads(record) + aft_channels - 1) / aft_channels;
+  return (record->inputs / aft_heads(record) + aft_channels - 1) / aft_channels;
 }
 
 static uint32_t aft_blocks(const struct record* record) { return aft_heads(record) * aft_blocks_of_head(record); }
 
-//   address: key, value [tokens, width], bias [rows, inputs] of dtype
+//   address: key, value [tokens, width]; bias [matrix_rows, matrix_columns] of dtype
 //   state: count [width], ring of keys, ring of values [slots * width], and the sums before: numerator, denominator, maxExponent, one
 //     after another, each [width]
-//   inputs: window; function: slots of the ring; count: heads where biases are by head, else 0
-static struct aft aft_at(const struct pass* pass, const struct record* record, uint32_t unit) {
+//   attribute: heads where biases are by head, else 0; slots of the ring
+static struct aft aft_at(const struct pass* pass, const struct record* record, uint64_t bias, uint32_t unit) {
   uint32_t block = unit % aft_blocks(record), blocks_of_head = aft_blocks_of_head(record);
   const struct segment* segment = (const struct segment*)(uintptr_t)pass->segments + unit / aft_blocks(record);
-  uint32_t size = record->width / aft_heads(record), in_head = block % blocks_of_head * aft_channels;
+  uint32_t size = record->inputs / aft_heads(record), in_head = block % blocks_of_head * aft_channels;
   uint32_t head = block / blocks_of_head, first = head * size + in_head;
-  uint64_t row = (uint64_t)segment->start * record->width + first;
+  uint64_t row = (uint64_t)segment->start * record->inputs + first;
   return (struct aft){
       .record = record,
       .segment = segment,
+      .bias = bias,
       .key = floats(record->address[0]) + row,
       .value = floats(record->address[1]) + row,
-      .width = record->width,
-      .window = record->inputs,
-      .slots = record->function,
+      .width = record->inputs,
+      .window = record->matrix_columns,
+      .slots = record->attribute[1].count,
       .first = first,
       .channels = size - in_head < aft_channels ? size - in_head : aft_channels,
       .cached = count_in_state((floats(segment->state) + record->state[0])[first], largest_position),
@@ -64,8 +66,8 @@ static inline float* aft_past(const struct aft* aft, uint64_t state, uint32_t wh
 }
 
 static inline uint32_t aft_bias_row(const struct aft* aft, uint32_t position) {
-  uint32_t last = aft->record->rows - 1;
-  return aft->record->count ? aft->head : position < last ? position : last;
+  uint32_t last = aft->record->matrix_rows - 1;
+  return aft->record->attribute[0].count ? aft->head : position < last ? position : last;
 }
 
 // Tokens from `from` on as averages see them, each channel relative to its largest key: e^(key - most), and that times value.
@@ -108,7 +110,7 @@ struct aft_biases {
 // The largest difference between biases of a token.
 static float aft_take_biases(const struct aft* aft, uint32_t position, uint32_t tokens, uint32_t from, uint32_t count,
                              struct aft_biases* biases) {
-  const void* table = (const void*)(uintptr_t)aft->record->address[2];
+  const void* table = (const void*)(uintptr_t)aft->bias;
   uint32_t last = from + count - 1 + aft->window;  // the first token that sees none
   biases->begin = from > position ? from - position : 0;
   biases->end = last < position + tokens ? last - position : tokens;

@@ -1,0 +1,31 @@
+// Dropout, for training.
+
+#include "kernels.h"
+#include "simd.h"
+
+static struct element_range elements_of(const struct pass* pass, const struct record* record, uint32_t thread) {
+  return share_of_elements((uint64_t)row_count(pass, record) * record->width, lanes, thread, pass->thread_count);
+}
+
+// A number that looks random, from any other (Chris Wellons, https://github.com/skeeto/hash-prospector, "lowbias32").
+static inline uint32_t hash(uint32_t x) {
+  x ^= x >> 16;
+  x *= 0x7feb352dU;
+  x ^= x >> 15;
+  x *= 0x846ca68bU;
+  x ^= x >> 16;
+  return x;
+}
+
+// out[i] = 0 for elements left out, x[i] / (1 - rate) for the others (Srivastava et al., JMLR 15, 2014). Which are left out
+// follows from the pass's seed, the index and i alone (modulo 2^32), so that the gradient, which is the same function, leaves out the same.
+//   address: x [rows, width], out [rows, width]; attribute: index, rate
+static void dropout_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
+  const float* x = floats(record->address[0]);
+  float* out = floats(record->address[1]);
+  struct element_range range = elements_of(pass, record, thread);
+  uint32_t key = hash(pass->seed ^ hash(record->attribute[0].count + 1));
+  uint32_t threshold = (uint32_t)((double)record->attribute[1].number * 0x1p32);
+  float scale = 1 / (1 - record->attribute[1].number);
+  for (uint64_t i = range.begin; i < range.end; i++) out[i] = hash(key ^ hash((uint32_t)i)) < threshold ? 0 : x[i] * scale;
+}

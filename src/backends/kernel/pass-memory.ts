@@ -1,0 +1,103 @@
+// The memory that a pass is told of: its tokens, its sequences, its selected rows and their targets; and how it is run.
+
+import type { Block, KernelMachine } from "./kernel-machine.js";
+import { passSize, segmentSize, writeSegment } from "./record.js";
+import { runPass } from "./run-pass.js";
+
+/** Records in a machine's memory, one after another. */
+export interface RecordList {
+  readonly address: number;
+  readonly count: number;
+}
+
+/** Consecutive rows of one sequence, and the addresses of its state before and after them. */
+export interface PlacedSegment {
+  readonly tokens: ArrayLike<number>;
+  readonly state: number;
+  readonly nextState: number;
+}
+
+/** What a pass is run on. */
+export interface PassContents {
+  readonly segments: readonly PlacedSegment[];
+  /** Numbers of the rows whose logits are wanted. */
+  readonly selected: readonly number[];
+  /** A token id for each selected row; in training. */
+  readonly targets?: readonly number[];
+  /** Of dropout. */
+  readonly seed?: number;
+}
+
+/** Places records in a machine's memory. They are encoded aside first, since encoding may allocate, and memory may move then. */
+export function placeRecords(machine: KernelMachine, records: readonly Uint8Array[]): RecordList {
+  const { address, bytes } = machine.allocate(records.reduce((size, record) => size + record.length, 0));
+  let at = 0;
+  for (const record of records) {
+    bytes.set(record, at);
+    at += record.length;
+  }
+  return { address, count: records.length };
+}
+
+/** Room for the largest pass, used again for each. */
+export class PassMemory {
+  readonly #machine: KernelMachine;
+  readonly #pass: Block;
+  readonly #tokens: Block;
+  readonly #selected: Block;
+  readonly #targets: Block;
+  readonly #segments: Block;
+  readonly #maxSegments: number;
+
+  /** @param maxTokens most rows of a pass, over all of its sequences */
+  constructor(machine: KernelMachine, maxTokens: number, maxSegments: number) {
+    this.#machine = machine;
+    this.#maxSegments = maxSegments;
+    this.#pass = machine.allocate(passSize);
+    this.#tokens = machine.allocate(maxTokens * 4);
+    this.#selected = machine.allocate(maxTokens * 4);
+    this.#targets = machine.allocate(maxTokens * 4);
+    this.#segments = machine.allocate(maxSegments * segmentSize);
+  }
+
+  /** @throws RangeError for more sequences than there is room for; RwkvError and BackendError as `runPass` */
+  async run(records: RecordList, { segments, selected, targets = [], seed = 0 }: PassContents): Promise<void> {
+    if (segments.length > this.#maxSegments) {
+      throw new RangeError(`a pass of ${segments.length} sequences, expected at most ${this.#maxSegments}`);
+    }
+    const { buffer, byteOffset, byteLength } = this.#segments.bytes;
+    const table = new DataView(buffer, byteOffset, byteLength);
+    const ids = integersIn(this.#tokens);
+    let tokenCount = 0;
+    segments.forEach(({ tokens, state, nextState }, i) => {
+      writeSegment(tokenCount, tokens.length, state, nextState, table, i);
+      ids.set(tokens, tokenCount);
+      tokenCount += tokens.length;
+    });
+    integersIn(this.#selected).set(selected);
+    integersIn(this.#targets).set(targets);
+    await runPass(this.#machine, this.#pass, {
+      records: records.address,
+      recordCount: records.count,
+      tokens: this.#tokens.address,
+      tokenCount,
+      selected: this.#selected.address,
+      selectedCount: selected.length,
+      segments: this.#segments.address,
+      segmentCount: segments.length,
+      threads: this.#machine.threads,
+      targets: this.#targets.address,
+      seed,
+    });
+  }
+}
+
+/** A new view each time: a machine's memory may move. */
+function integersIn({ bytes }: Block): Int32Array {
+  return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+}
+
+/** The same for floats. */
+export function floatsIn({ bytes }: Pick<Block, "bytes">): Float32Array {
+  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+}
