@@ -14,8 +14,9 @@ enum function {
 enum { most_program_inputs = 16, most_program_constants = 16, most_program_outputs = 8, most_program_slots = 12 };
 enum { most_program_values = most_program_inputs + most_program_constants + most_program_outputs + most_program_slots };
 
-// Floats of a tile: few enough that all tiles of a program stay in the first cache, enough to hide what an instruction costs.
-enum { tile_floats = 256 };
+// Floats of a tile: few enough that the tiles of a program stay in the first cache, enough to hide what an instruction costs.
+// Instructions are computed in strides; a tile that does not end with one is computed aside, where there is room behind it.
+enum { tile_floats = 256, stride_vectors = 4, stride_floats = stride_vectors * lanes };
 
 // Values are numbered: inputs, then constants, then outputs, then slots for what lies between.
 struct program {
@@ -32,35 +33,25 @@ struct instruction {
   uint8_t function, a, b, result;
 };
 
-// Where a value's part of a tile is; constants are one vector, which every vector of a tile reads.
-struct tile_value {
-  float* at;
-  uint32_t mask;  // of offsets: 0 for constants
-};
-
-#define FUNCTION(name, value)                               \
-  static inline vfloat name##_of(vfloat a, vfloat b) {      \
-    (void)a, (void)b;                                       \
-    return value;                                           \
+#define FUNCTION(name, value)                          \
+  static inline vfloat name##_of(vfloat a, vfloat b) { \
+    (void)a, (void)b;                                  \
+    return value;                                      \
   }
 #include "elementwise.def"
 #undef FUNCTION
 
-NOT_INLINED void run_instruction(uint32_t function, struct tile_value a, struct tile_value b, float* result, uint32_t count) {
-  const uint32_t whole = count / lanes * lanes, left = count - whole;
+// result[i] = function(a[i], b[i]) for whole strides; the result may be an operand.
+NOT_INLINED void run_instruction(uint32_t function, const float* a, const float* b, float* result, uint32_t count) {
   switch (function) {
-#define FUNCTION(name, value)                                                                \
-  case FUNCTION_##name: {                                                                    \
-    for (uint32_t i = 0; i < whole; i += lanes) {                                            \
-      vfloat x = load(a.at + (i & a.mask)), y = load(b.at + (i & b.mask));                   \
-      store(result + i, name##_of(x, y));                                                    \
-    }                                                                                        \
-    if (left) {                                                                              \
-      vfloat x = load_part(a.at + (whole & a.mask), left), y = load_part(b.at + (whole & b.mask), left); \
-      store_part(result + whole, name##_of(x, y), left);                                     \
-    }                                                                                        \
-    return;                                                                                  \
-  }
+#define FUNCTION(name, value)                                                                                            \
+  case FUNCTION_##name:                                                                                                  \
+    for (uint32_t i = 0; i < count; i += stride_floats) {                                                                \
+      vfloat x[stride_vectors], y[stride_vectors];                                                                       \
+      for (int v = 0; v < stride_vectors; v++) x[v] = load(a + i + v * lanes), y[v] = load(b + i + v * lanes);           \
+      for (int v = 0; v < stride_vectors; v++) store(result + i + v * lanes, name##_of(x[v], y[v]));                     \
+    }                                                                                                                    \
+    return;
 #include "elementwise.def"
 #undef FUNCTION
   }
@@ -75,36 +66,45 @@ static void spread(const float* row, uint32_t repeat, uint32_t first, uint32_t c
 }
 
 struct program_run {
-  const struct record* record;
   const struct program* program;
-  const struct program_input* inputs;
   const struct instruction* instructions;
-  float (*tiles)[tile_floats];  // of slots, then of inputs that are spread
-  struct tile_value values[most_program_values];
+  const float* inputs[most_program_inputs];
+  uint64_t rows[most_program_inputs];     // floats from one row of an input to the next; 0 where it has one
+  uint32_t repeats[most_program_inputs];
+  float* outputs[most_program_outputs];
+  float (*tiles)[tile_floats];            // room for each value: constants are there already
+  float* values[most_program_values];     // where each value of the tile is
 };
 
 // Some channels of one row.
 static void run_tile(struct program_run* run, uint64_t row, uint64_t width, uint64_t channel, uint32_t count) {
   const struct program* program = run->program;
-  float (*tile)[tile_floats] = run->tiles + program->slots;
+  const uint32_t first_output = program->inputs + program->constants;
+  const uint32_t strides = (count + stride_floats - 1) / stride_floats * stride_floats;
+  const int is_whole = count == strides;
   for (uint32_t i = 0; i < program->inputs; i++) {
-    const struct program_input input = run->inputs[i];
-    float* at = floats(run->record->address[i]) + (input.one_row ? 0 : row * (width / input.repeat));
-    if (input.repeat == 1) at += channel;
-    else {
-      spread(at, input.repeat, (uint32_t)channel, count, *tile);
-      at = *tile++;
+    const float* from = run->inputs[i] + row * run->rows[i];
+    const uint32_t repeat = run->repeats[i];
+    float* tile = run->tiles[i];
+    if (repeat == 1 && is_whole) {
+      run->values[i] = (float*)from + channel;
+      continue;
     }
-    run->values[i].at = at;
+    if (repeat == 1) __builtin_memcpy(tile, from + channel, count * sizeof *tile);
+    else spread(from, repeat, (uint32_t)channel, count, tile);
+    for (uint32_t c = count; c < strides; c++) tile[c] = 0;
+    run->values[i] = tile;
   }
   for (uint32_t i = 0; i < program->outputs; i++) {
-    float* output = floats(run->record->address[program->inputs + i]);
-    run->values[program->inputs + program->constants + i].at = output + row * width + channel;
+    run->values[first_output + i] = is_whole ? run->outputs[i] + row * width + channel : run->tiles[first_output + i];
   }
   for (uint32_t i = 0; i < program->instructions; i++) {
     const struct instruction instruction = run->instructions[i];
-    run_instruction(instruction.function, run->values[instruction.a], run->values[instruction.b],
-                    run->values[instruction.result].at, count);
+    run_instruction(instruction.function, run->values[instruction.a], run->values[instruction.b], run->values[instruction.result],
+                    strides);
+  }
+  for (uint32_t i = 0; i < program->outputs && !is_whole; i++) {
+    __builtin_memcpy(run->outputs[i] + row * width + channel, run->tiles[first_output + i], count * sizeof(float));
   }
 }
 
@@ -113,26 +113,31 @@ static void run_tile(struct program_run* run, uint64_t row, uint64_t width, uint
 //     instruction reads
 //   attribute: whether threads share channels, as their neighbours do, or else elements
 static void elementwise_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
-  _Alignas(64) float tiles[most_program_slots + most_program_inputs][tile_floats];
-  _Alignas(64) float constants[most_program_constants][lanes];
+  _Alignas(64) float tiles[most_program_values][tile_floats];
   const struct program* program = (const struct program*)((const char*)record + record->program);
+  const struct program_input* inputs = (const struct program_input*)program->words;
+  const float* constants = (const float*)(inputs + program->inputs);
   struct program_run run = {
-      .record = record,
       .program = program,
-      .inputs = (const struct program_input*)program->words,
-      .instructions = (const struct instruction*)(program->words + 2 * program->inputs + program->constants),
+      .instructions = (const struct instruction*)(constants + program->constants),
       .tiles = tiles,
   };
-  const float* numbers = (const float*)(program->words + 2 * program->inputs);
-  for (uint32_t i = 0; i < most_program_values; i++) run.values[i].mask = ~0u;
-  for (uint32_t i = 0; i < program->constants; i++) {
-    store(constants[i], splat(numbers[i]));
-    run.values[program->inputs + i] = (struct tile_value){constants[i], 0};
-  }
-  struct tile_value* slots = run.values + program->inputs + program->constants + program->outputs;
-  for (uint32_t i = 0; i < program->slots; i++) slots[i].at = tiles[i];
-
   uint64_t rows = row_count(pass, record), width = record->width;
+  int is_flat = 1;
+  for (uint32_t i = 0; i < program->inputs; i++) {
+    run.inputs[i] = floats(record->address[i]);
+    run.rows[i] = inputs[i].one_row ? 0 : width / inputs[i].repeat;
+    run.repeats[i] = inputs[i].repeat;
+    is_flat &= !inputs[i].one_row && inputs[i].repeat == 1;
+  }
+  for (uint32_t i = 0; i < program->constants; i++) {
+    float* tile = run.values[program->inputs + i] = tiles[program->inputs + i];
+    for (uint32_t c = 0; c < tile_floats; c += lanes) store(tile + c, splat(constants[i]));
+  }
+  for (uint32_t i = 0; i < program->outputs; i++) run.outputs[i] = floats(record->address[program->inputs + i]);
+  const uint32_t first_slot = program->inputs + program->constants + program->outputs;
+  for (uint32_t i = first_slot; i < first_slot + program->slots; i++) run.values[i] = tiles[i];
+
   if (record->attribute[0].count) {
     struct range channels = channels_of(record->width, thread, pass->thread_count);
     for (uint64_t t = 0; t < rows; t++) {
@@ -142,8 +147,6 @@ static void elementwise_forward(const struct pass* pass, const struct record* re
     }
     return;
   }
-  int is_flat = 1;
-  for (uint32_t i = 0; i < program->inputs; i++) is_flat &= !run.inputs[i].one_row && run.inputs[i].repeat == 1;
   struct element_range range = share_of_elements(rows * width, fine_channel_grain, thread, pass->thread_count);
   if (is_flat) width = rows * width;
   for (uint64_t i = range.begin; i < range.end;) {

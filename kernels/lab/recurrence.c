@@ -4,7 +4,7 @@
 #include "kernels.h"
 #include "products.h"
 
-static inline float hyperbolic_tangent(float x) { return 1 - 2 / (exp_v(splat(2 * x))[0] + 1); }
+static inline float hyperbolic_tangent(float x) { return tanh_v(splat(x))[0]; }
 static inline float sigmoid(float x) { return 1 / (1 + exp_v(splat(-x))[0]); }
 
 // out[o] += sum over i of weight[o][i] * x[i]
