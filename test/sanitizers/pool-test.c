@@ -45,29 +45,48 @@ static void wait_for(struct caller* caller, uint32_t count) {
   pthread_mutex_unlock(&caller->lock);
 }
 
-enum { width = 256, record_count = 24 };
+enum { width = 256, record_count = 24, record_size = 192 };
+
+// Numbers of elementwise functions.
+#define FUNCTION(name, value) FUNCTION_##name,
+enum {
+#include "elementwise.def"
+};
+#undef FUNCTION
 
 // A pass that doubles x `records` times, with a barrier after each record, in which every thread reads what others
 // wrote.
 struct work {
   struct pass pass;
-  struct record* records;
+  char* records;
   float x[width], y[width];
 };
 
+// result = from + from
+static void write_doubling(struct record* record, const float* from, const float* to) {
+  *record = (struct record){.size = record_size,
+                            .kernel = KERNEL_elementwise,
+                            .barrier_after = BARRIER_ALWAYS,
+                            .row_set = ROWS_FIXED,
+                            .rows = 1,
+                            .width = width,
+                            .program = sizeof *record + 2 * sizeof(uint64_t)};
+  record->address[0] = (uint64_t)(uintptr_t)from;
+  record->address[1] = (uint64_t)(uintptr_t)to;
+  const uint32_t counts[] = {1, 1, 0, 0, 1}, input[] = {0, 1};
+  const uint8_t instruction[] = {FUNCTION_add, 0, 0, 1};
+  char* program = (char*)record + record->program;
+  memcpy(program, counts, sizeof counts);
+  memcpy(program + sizeof counts, input, sizeof input);
+  memcpy(program + sizeof counts + sizeof input, instruction, sizeof instruction);
+}
+
 static void prepare(struct work* work, uint32_t records) {
   memset(work, 0, sizeof *work);
-  work->records = calloc(records, sizeof *work->records);
+  work->records = calloc(records, record_size);
   for (uint32_t i = 0; i < records; i++) {
     float *from = i % 2 == 0 ? work->x : work->y, *to = i % 2 == 0 ? work->y : work->x;
-    work->records[i] = (struct record){.kernel = KERNEL_BINARY,
-                                       .barrier_after = BARRIER_ALWAYS,
-                                       .row_set = ROWS_FIXED,
-                                       .rows = 1,
-                                       .width = width,
-                                       .function = BINARY_ADD};
-    work->records[i].address[0] = work->records[i].address[1] = (uint64_t)(uintptr_t)from;
-    work->records[i].address[2] = (uint64_t)(uintptr_t)to;
+    write_doubling((struct record*)(work->records + i * record_size), from, to);
   }
   work->pass.records = (uint64_t)(uintptr_t)work->records;
   work->pass.record_count = records;
@@ -114,10 +133,16 @@ static void refuse_indices(void) {
   struct pool* pool = pool_create(3, &level, completed, &caller);
   float table[2 * width] = {0}, out[2 * width];
   int32_t tokens[2] = {1, 2};
-  struct record record = {.kernel = KERNEL_EMBEDDING, .barrier_after = BARRIER_ALWAYS, .width = width, .inputs = 2};
-  record.address[0] = (uint64_t)(uintptr_t)table;
-  record.address[1] = (uint64_t)(uintptr_t)out;
-  struct pass pass = {.records = (uint64_t)(uintptr_t)&record,
+  _Alignas(struct record) char room[record_size] = {0};
+  struct record* record = (struct record*)room;
+  *record = (struct record){.size = record_size,
+                            .kernel = KERNEL_embedding,
+                            .barrier_after = BARRIER_ALWAYS,
+                            .width = width,
+                            .matrix_rows = 2};
+  record->address[0] = (uint64_t)(uintptr_t)table;
+  record->address[1] = (uint64_t)(uintptr_t)out;
+  struct pass pass = {.records = (uint64_t)(uintptr_t)record,
                       .tokens = (uint64_t)(uintptr_t)tokens,
                       .record_count = 1,
                       .token_count = 2};
