@@ -57,6 +57,8 @@ export const elementGraphs: Record<string, Build> = {
   },
   headSum: (g, x, n) => multiply(x, g.headSum(multiply(x, x), headsOf(n))),
   headNorm: (g, x, n) => add(multiply(g.headNorm(x, headsOf(n), 1e-2), vectorRow(g.vector("weight", n))), x),
+  headNormalize: (g, x, n) => g.headNormalize(add(x, constant(0.3)), headsOf(n), 1e-12),
+  "headNormalize, shorter than epsilon": (g, x, n) => g.headNormalize(x, headsOf(n), 100),
   "values of one chain that several need": (g, x, n) => {
     const a = sigmoid(x);
     const b = multiply(a, x);

@@ -5,7 +5,7 @@ import type { Graph, RowNode, StateVector, Vector, WeightNode } from "./graph.js
 import { dropout } from "./operations/dropout.js";
 import type { UnaryName } from "./operations/elementwise.js";
 import { embedding } from "./operations/embedding.js";
-import { headNorm, headSum } from "./operations/heads.js";
+import { headNorm, headNormalize, headSum } from "./operations/heads.js";
 import { layerNorm } from "./operations/layer-norm.js";
 import { matmul } from "./operations/matmul.js";
 import { selectRows } from "./operations/selection.js";
@@ -63,6 +63,11 @@ export class GraphBuilder {
   /** (x - mean) / sqrt(variance + epsilon), over each head of a row. */
   headNorm(x: RowNode, heads: number, epsilon: number): RowNode {
     return headNorm.apply({ x, heads, epsilon }).result;
+  }
+
+  /** x / max(|x|, epsilon), over each head of a row. */
+  headNormalize(x: RowNode, heads: number, epsilon: number): RowNode {
+    return headNormalize.apply({ x, heads, epsilon }).result;
   }
 
   /** The sum of each head's channels: a row of `heads` floats. */

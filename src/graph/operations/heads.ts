@@ -2,7 +2,7 @@
 
 import type { RowNode } from "../graph.js";
 import { operation } from "../operation.js";
-import { momentsOf, zeros } from "../rows.js";
+import { type Floats, momentsOf, zeros } from "../rows.js";
 import { add } from "./elementwise.js";
 import { constant } from "./leaves.js";
 
@@ -93,3 +93,65 @@ const headNormGradient = operation({
   },
   gradient: { none: "only gradients are built of it" },
 });
+
+/**
+ * x / max(|x|, epsilon) over each head, with |x| the Euclidean norm: what torch.nn.functional.normalize does. Keys of RWKV-7 are
+ * normalized so (arXiv 2503.14456).
+ */
+export const headNormalize = operation({
+  name: "headNormalize",
+  inputs: ["x"],
+  attributes: { heads: "count", epsilon: "number" },
+  outputs: ["result"],
+  shape({ x, heads }) {
+    requireHeads("headNormalize", x.width, heads);
+    return { result: x };
+  },
+  reference({ x, heads, epsilon }) {
+    const out = zeros(x.rows, x.width, x.values);
+    const size = x.width / heads;
+    for (let start = 0; start < x.values.length; start += size) {
+      const scale = 1 / Math.max(lengthOf(x.values, start, size), epsilon);
+      for (let i = start; i < start + size; i++) out.values[i] = (x.values[i] as number) * scale;
+    }
+    return { result: out };
+  },
+  gradient({ operands: { x, heads, epsilon }, gradients }, context) {
+    context.add(x, () => {
+      const gradient = gradients.result as RowNode;
+      return headNormalizeGradient.apply({ x: context.value(x), gradient, heads, epsilon }).result;
+    });
+  },
+});
+
+/** The gradient of headNormalize for its input: what lies along x changes its length alone, which does not matter. */
+const headNormalizeGradient = operation({
+  name: "headNormalizeGradient",
+  inputs: ["x", "gradient"],
+  attributes: { heads: "count", epsilon: "number" },
+  outputs: ["result"],
+  shape: ({ x }) => ({ result: x }),
+  reference({ x, gradient, heads, epsilon }) {
+    const out = zeros(x.rows, x.width, x.values);
+    const size = x.width / heads;
+    for (let start = 0; start < x.values.length; start += size) {
+      const length = lengthOf(x.values, start, size);
+      const scale = 1 / Math.max(length, epsilon);
+      let along = 0;
+      for (let i = start; i < start + size; i++) along += (gradient.values[i] as number) * (x.values[i] as number);
+      // Below epsilon the factor does not depend on x.
+      const share = length > epsilon ? along * scale * scale : 0;
+      for (let i = start; i < start + size; i++) {
+        out.values[i] = scale * ((gradient.values[i] as number) - share * (x.values[i] as number));
+      }
+    }
+    return { result: out };
+  },
+  gradient: { none: "only gradients are built of it" },
+});
+
+function lengthOf(values: Floats, start: number, count: number): number {
+  let squares = 0;
+  for (let i = start; i < start + count; i++) squares += (values[i] as number) ** 2;
+  return Math.sqrt(squares);
+}
