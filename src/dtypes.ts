@@ -19,6 +19,15 @@ export type WeightDType = FloatType | BlockType;
 const floatTypes: readonly FloatType[] = ["f32", "f16", "bf16"];
 export const weightDTypes: readonly WeightDType[] = [...floatTypes, "q8", "q4"];
 
+export function isElementType(dtype: DType): dtype is ElementType {
+  return Object.hasOwn(bytesPerElement, dtype);
+}
+
+/** Whether elements of the type are floating point numbers. */
+export function isFloating(dtype: DType): boolean {
+  return dtype === "f64" || isFloatType(dtype);
+}
+
 export function isFloatType(dtype: DType): dtype is FloatType {
   return (floatTypes as readonly DType[]).includes(dtype);
 }

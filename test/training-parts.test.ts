@@ -11,13 +11,14 @@ import { pieceEncoder, trainBytePairEncoding } from "#rwkv/tokenizers/train-bpe"
 import { consecutiveBatches, shuffledBatches } from "#rwkv/training/batches";
 import { datasetOf } from "#rwkv/training/dataset";
 import { type Document, documentOf, holdOut } from "#rwkv/training/documents";
-import { initializeRwkv4 } from "#rwkv/training/initialize";
+import { firstTensors } from "#rwkv/training/initialize";
 import { learningRateAt } from "#rwkv/training/schedule";
 
 describe("initial weights", () => {
   const size = { layers: 3, width: 32, hidden: 96, vocabulary: 50 };
-  const { weights } = rwkv4.build(size, { layerNormEpsilon: 1e-5 });
-  const tensors = initializeRwkv4(weights, { size, embeddingRange: 0.01, random: randomGenerator(1) });
+  const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5 });
+  const { weights } = graph;
+  const tensors = firstTensors(rwkv4, graph, { size, embeddingRange: 0.01, random: randomGenerator(1) });
   const values = (name: string) => readFloat32(tensors.get(name)!);
 
   test("of every name and shape", () => {

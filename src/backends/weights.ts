@@ -2,22 +2,14 @@
 
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { readFloat32 } from "../checkpoints/read-tensor.js";
-import { elementCount, isBlockType, isFloatType, type WeightDType } from "../dtypes.js";
-import {
-  callsOf,
-  type Graph,
-  type MatrixUse,
-  matricesOf,
-  topologicalOrder,
-  type Vector,
-  type WeightNode,
-} from "../graph/graph.js";
+import { type BlockType, elementCount, isBlockType, isFloatType, type WeightDType } from "../dtypes.js";
+import type { Graph, Vector, WeightNode } from "../graph/graph.js";
 import { plainUnary } from "../graph/operations/elementwise.js";
-import { matmul } from "../graph/operations/matmul.js";
+import { matrixUses } from "./matrix-uses.js";
 
 /**
- * The type that each matrix is computed with: the wanted one, or as stored where kernels have it. Blocks are for products
- * only, so with a type of blocks embeddings stay as stored; and the head, on which each logit hangs, has 8 bits at least.
+ * The type that each matrix is computed with: the wanted one, or as stored where kernels have it. Blocks are for products only, so
+ * with a type of blocks embeddings stay as stored; and no matrix gets fewer bits than its model says.
  */
 export function matrixTypes(
   graph: Graph,
@@ -25,34 +17,25 @@ export function matrixTypes(
   wanted: WeightDType | undefined,
 ): Map<WeightNode, WeightDType> {
   const asStored = ({ dtype }: StoredTensor) => (isFloatType(dtype) || isBlockType(dtype) ? dtype : "f32");
-  const uses = matrixUses(graph);
-  const head = matmul.operandsOf(graph.output.call)?.weight;
+  const { tables, recurrent } = matrixUses(graph);
   const types = new Map<WeightNode, WeightDType>();
   for (const weight of graph.weights.filter(({ op }) => op === "matrix")) {
     const stored = asStored(tensorOf(tensors, weight));
-    const use = uses.get(weight);
-    if (use === "float32") types.set(weight, "f32");
-    else if (use === "table") {
-      const type = wanted && !isBlockType(wanted) ? wanted : stored;
-      types.set(weight, isBlockType(type) ? "f32" : type);
-    } else types.set(weight, weight === head && wanted === "q4" ? "q8" : (wanted ?? stored));
+    const type = typeFor(weight, wanted ?? stored, stored);
+    if (recurrent.has(weight)) types.set(weight, "f32");
+    else if (!tables.has(weight) || !isBlockType(type)) types.set(weight, type);
+    else types.set(weight, isBlockType(stored) ? "f32" : stored);
   }
   return types;
 }
 
-/** What the kernels that take each matrix can do with it: of several uses the one that allows the fewest types. */
-function matrixUses(graph: Graph): Map<WeightNode, MatrixUse> {
-  const strictness: readonly MatrixUse[] = ["product", "table", "float32"];
-  const uses = new Map<WeightNode, MatrixUse>();
-  for (const call of callsOf(topologicalOrder(graph.output))) {
-    const own = Object.values(call.operation.matrices);
-    matricesOf(call).forEach((weight, i) => {
-      const [use, before] = [own[i] as MatrixUse, uses.get(weight) ?? "product"];
-      uses.set(weight, strictness.indexOf(use) > strictness.indexOf(before) ? use : before);
-    });
-  }
-  return uses;
+/** Blocks of no fewer bits than a matrix may have; it keeps what it is stored as where it may not be quantized at all. */
+function typeFor({ fewestBits = 4 }: WeightNode, wanted: WeightDType, stored: WeightDType): WeightDType {
+  if (!isBlockType(wanted) || wanted === stored || fewestBits <= bitsOf[wanted]) return wanted;
+  return fewestBits === 8 ? "q8" : stored;
 }
+
+const bitsOf: Readonly<Record<BlockType, number>> = { q8: 8, q4: 4 };
 
 /** The type that most of a model's matrices are computed with. */
 export function mainType(types: ReadonlyMap<WeightNode, WeightDType>): WeightDType {

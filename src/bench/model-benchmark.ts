@@ -1,9 +1,13 @@
 // Measures a loaded model against its machine: rounds in which every speed is taken once, in turn, with the machine's
 // bandwidth before and after; then medians. Noise that comes and goes thus touches all alike.
 
-import type { WeightDType } from "../dtypes.js";
+import { matrixUses } from "../backends/matrix-uses.js";
+import { matrixTypes } from "../backends/weights.js";
+import { byteLengthOf } from "../checkpoints/checkpoint.js";
+import { elementCount, type WeightDType } from "../dtypes.js";
 import type { Model } from "../generation/model.js";
-import { layerWeights } from "../models/model-definition.js";
+import type { WeightNode } from "../graph/graph.js";
+import type { BoundModel } from "../models/versions.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import type { MachineProbes } from "./machine-probes.js";
 import { median, percentile } from "./median.js";
@@ -61,9 +65,13 @@ const timedTokens = 300;
 /** Each speed is taken over at least this long in every round, in milliseconds. */
 const minimumTime = 400;
 
-/** @param started when loading began, on the clock of `performance.now()` */
+/**
+ * @param work what `workPerToken` found of the model
+ * @param started when loading began, on the clock of `performance.now()`
+ */
 export async function benchmarkModel(
   model: Model,
+  { weightBytes, operations, headOperations }: Work,
   probes: MachineProbes | undefined,
   started: number,
   rounds: number,
@@ -119,7 +127,6 @@ export async function benchmarkModel(
   }
   while (tokenTimes.length < timedTokens) await decode();
   const of = (name: string) => median(samples[name] ?? []);
-  const { weightBytes, operations, headOperations } = workPerToken(model);
   const batches = batchSizes.map((sequences): BatchMeasurement => {
     const tok_s = of(`batch${sequences}`);
     if (!probes) return { sequences, tok_s, bound_tok_s: null, of_bound: null };
@@ -153,19 +160,28 @@ export async function benchmarkModel(
   };
 }
 
-/** Of quantized weights 32 share a scale of two bytes. */
-const bytesPerWeight: Readonly<Record<WeightDType, number>> = { f32: 4, f16: 2, bf16: 2, q8: 34 / 32, q4: 18 / 32 };
+/** What a token needs: bytes of weights read, operations of a token of a prompt (which needs no head), and those of the head. */
+export interface Work {
+  readonly weightBytes: number;
+  readonly operations: number;
+  readonly headOperations: number;
+}
 
-/** Bytes of weights read for a token, operations done for a token of a prompt (which needs no head), and those of the head. */
-function workPerToken(model: Model): { weightBytes: number; operations: number; headOperations: number } {
-  const { width, vocabulary, dtype } = model.info;
-  const blocks = layerWeights(model.info);
-  const head = bytesPerWeight[dtype === "q4" ? "q8" : dtype];
+/** @param dtype that the model is loaded with */
+export function workPerToken({ graph, tensors }: BoundModel, dtype: WeightDType | undefined): Work {
+  const { products, head } = matrixUses(graph);
+  const types = matrixTypes(graph, tensors, dtype);
+  const bytesOf = (weight: WeightNode) =>
+    byteLengthOf({ dtype: types.get(weight) as WeightDType, shape: weight.shape });
+  const operationsOf = ({ shape }: WeightNode) => 2 * elementCount(shape);
+  const sum = (weights: readonly WeightNode[], of: (weight: WeightNode) => number) =>
+    weights.reduce((total, weight) => total + of(weight), 0);
+  const heads = head ? [head] : [];
   return {
     // A row of the embedding, at most four bytes a weight, does not count.
-    weightBytes: blocks * bytesPerWeight[dtype] + width * vocabulary * head,
-    operations: 2 * blocks,
-    headOperations: 2 * width * vocabulary,
+    weightBytes: sum([...products, ...heads], bytesOf),
+    operations: sum([...products], operationsOf),
+    headOperations: sum(heads, operationsOf),
   };
 }
 

@@ -3,13 +3,14 @@
 import type { ByteSource } from "../byte-source.js";
 import { type Checkpoint, contiguousStrides, type StoredTensor } from "../checkpoints/checkpoint.js";
 import { bytesPerElement, convertElements, elementCount, type FloatType } from "../dtypes.js";
+import { newModels } from "../models/definitions.js";
 import type { ModelSize } from "../models/model-definition.js";
-import { rwkv4 } from "../models/rwkv4.js";
+import { newLayout } from "../models/tensor-layout.js";
 import { randomGenerator } from "../sampling/random.js";
 
 const patternLength = 2 ** 18;
 
-/** An RWKV-4 of the given size; small random weights, the same in every run. */
+/** A model of the given size; small random weights, the same in every run. */
 export function syntheticCheckpoint(size: ModelSize, dtype: FloatType): Checkpoint {
   const random = randomGenerator(1);
   const values = Float32Array.from({ length: patternLength }, () => (random.uniform() - 0.5) * 0.1);
@@ -17,8 +18,8 @@ export function syntheticCheckpoint(size: ModelSize, dtype: FloatType): Checkpoi
   convertElements(new Uint8Array(values.buffer), "f32", pattern, dtype);
 
   const tensors = new Map<string, StoredTensor>();
-  const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5 });
-  for (const { name, shape } of graph.weights) {
+  const graph = newModels.build(size, { layerNormEpsilon: 1e-5 });
+  for (const { name, shape } of newLayout(newModels, graph, size)) {
     const source = repeatedPattern(name, pattern, elementCount(shape) * bytesPerElement[dtype]);
     tensors.set(name, { name, dtype, shape, strides: contiguousStrides(shape), source, offset: 0 });
   }

@@ -1,11 +1,13 @@
 // Measures training: steps of a new model on random tokens, and between them what the machine can do.
 
 import type { BackendName } from "../backends/backend.js";
+import { matrixUses } from "../backends/matrix-uses.js";
 import type { TrainingSegment } from "../backends/training.js";
-import { layerWeights, type ModelSize } from "../models/model-definition.js";
-import { rwkv4 } from "../models/rwkv4.js";
+import { elementCount } from "../dtypes.js";
+import { newModels } from "../models/definitions.js";
+import type { ModelSize } from "../models/model-definition.js";
 import { randomGenerator } from "../sampling/random.js";
-import { initializeRwkv4 } from "../training/initialize.js";
+import { firstTensors } from "../training/initialize.js";
 import { openTrainingOn } from "../training/open-training.js";
 import { trainableModel } from "../training/trainable-model.js";
 import type { MachineProbes } from "./machine-probes.js";
@@ -48,10 +50,11 @@ export async function benchmarkTraining(
   probes: MachineProbes | undefined,
 ): Promise<TrainingMeasurement> {
   const { size, batch, context, backend, threads, rounds, onNotice } = setup;
-  const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5 });
+  const graph = newModels.build(size, { layerNormEpsilon: 1e-5 });
+  const { learning } = newModels.training;
   const random = randomGenerator(1);
-  const tensors = initializeRwkv4(graph.weights, { size, embeddingRange: 1e-4, random });
-  const model = trainableModel(graph, tensors, { weights: graph.weights, logitPenalty: 1e-4 });
+  const tensors = firstTensors(newModels, graph, { size, embeddingRange: 1e-4, random });
+  const model = trainableModel(graph, tensors, { weights: graph.weights, learning, logitPenalty: 1e-4 });
   const limits = { threads, maxTokens: batch * context, maxSegments: batch, onNotice };
   const runtime = await openTrainingOn(backend, model, limits);
   try {
@@ -69,7 +72,9 @@ export async function benchmarkTraining(
       if (step > 0) seconds.push((performance.now() - started) / 1000); // the first one touches the memory
     }
     const speed = (batch * context) / median(seconds);
-    const operations = 6 * (layerWeights(size) + size.width * size.vocabulary);
+    const { products, head } = matrixUses(graph);
+    const multiplied = [...products, ...(head ? [head] : [])];
+    const operations = 6 * multiplied.reduce((sum, weight) => sum + elementCount(weight.shape), 0);
     const peak = probes ? median(peaks) : null;
     return {
       model: `${size.layers}x${size.width}x${size.vocabulary}`,

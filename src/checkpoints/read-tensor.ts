@@ -133,7 +133,11 @@ function takeScratch(size: number): Scratch {
 }
 
 /** A line about values that a type cannot hold. */
-export function describeOverflow(tensor: StoredTensor, dtype: ElementType, { count, largest }: Overflow): string {
+export function describeOverflow(
+  tensor: Pick<StoredTensor, "name">,
+  dtype: ElementType,
+  { count, largest }: Overflow,
+): string {
   const limit = isFloatType(dtype) ? `, whose largest is ${largestValue[dtype]}` : "";
   return (
     `tensor ${tensor.name}: ${count} value${count === 1 ? "" : "s"} up to ${largest} ${count === 1 ? "becomes" : "become"} infinite in ${dtype}${limit}; ` +

@@ -7,7 +7,7 @@ import type { BackendName } from "../backends/backend.js";
 import { createNativeMachine } from "../backends/native/native.js";
 import { createWasmMachine } from "../backends/wasm/wasm.js";
 import { MachineProbes } from "../bench/machine-probes.js";
-import { benchmarkModel, letterTokenizer, type Measurement } from "../bench/model-benchmark.js";
+import { benchmarkModel, letterTokenizer, type Measurement, workPerToken } from "../bench/model-benchmark.js";
 import { syntheticCheckpoint } from "../bench/synthetic-checkpoint.js";
 import { benchmarkTraining, type TrainingMeasurement } from "../bench/training-benchmark.js";
 import type { Checkpoint } from "../checkpoints/checkpoint.js";
@@ -102,17 +102,18 @@ async function measure(
 ): Promise<Measurement> {
   const started = performance.now();
   const checkpoint = await checkpointOf(options, dtype);
-  const { vocabulary } = bindModel(checkpoint).size;
+  const bound = bindModel(checkpoint);
+  const work = workPerToken(bound, dtype);
   const model = await loadCheckpoint(checkpoint, {
     backend,
-    tokenizer: letterTokenizer(vocabulary),
+    tokenizer: letterTokenizer(bound.size.vocabulary),
     onWarning: note,
     ...(dtype && { dtype }),
     ...(options.threads !== undefined && { threads: options.threads }),
   });
   const probes = await probesOf(backend, model.info.threads);
   try {
-    return await benchmarkModel(model, probes, started, options.rounds);
+    return await benchmarkModel(model, work, probes, started, options.rounds);
   } finally {
     await probes?.dispose();
     await model.dispose();

@@ -14,14 +14,20 @@ import { describeOverflow, tensorPieces } from "../checkpoints/read-tensor.js";
 import { writePth } from "../checkpoints/write-pth.js";
 import { writeSafetensors } from "../checkpoints/write-safetensors.js";
 import type { WritableTensor } from "../checkpoints/writer.js";
-import { type BlockType, type DType, isBlockType, noOverflow, type WeightDType } from "../dtypes.js";
+import {
+  type BlockType,
+  type DType,
+  isBlockType,
+  isElementType,
+  isFloating,
+  noOverflow,
+  type WeightDType,
+} from "../dtypes.js";
 import { BackendError, CheckpointError, RwkvError } from "../errors.js";
 import { bindModel, type RecognisedModel } from "../models/versions.js";
 import { clampedBlocks } from "../quantization/blocks.js";
 import { dtypeOption } from "./option-parsers.js";
 import { note, progressBar } from "./terminal.js";
-
-const floating = new Set(["f64", "f32", "f16", "bf16"]);
 
 export function addConvert(program: Command): void {
   program
@@ -110,8 +116,8 @@ interface Output {
 }
 
 /**
- * What to write, and with which types: blocks for the matrices of a model's products, other types for whatever is floating. A
- * head that config.json ties to the embedding becomes a tensor of its own.
+ * What to write, and with which types: blocks for the matrices of a model's products that are stored as they are computed with, other
+ * types for whatever is floating. A head that config.json ties to the embedding becomes a tensor of its own.
  */
 function outputsOf(
   checkpoint: Checkpoint,
@@ -119,25 +125,19 @@ function outputsOf(
   wanted: WeightDType | undefined,
 ): Output[] {
   const asWanted = ({ dtype }: StoredTensor): DType =>
-    wanted && !isBlockType(wanted) && (floating.has(dtype) || isBlockType(dtype)) ? wanted : dtype;
-  const stored = [...checkpoint.tensors.values()].map((tensor) => ({
-    name: tensor.name,
-    tensor,
-    dtype: asWanted(tensor),
-  }));
-  if (!model) return stored;
-  const embedding = model.tensors.get("emb.weight");
-  const head = model.tensors.get("head.weight");
-  const outputs =
-    head && head === embedding ? [...stored, { name: "head.weight", tensor: head, dtype: asWanted(head) }] : stored;
-  if (!wanted || !isBlockType(wanted)) return outputs;
-  const types = matrixTypes(model.graph, model.tensors, wanted);
-  const blocks = new Map<string, BlockType>();
-  for (const [{ name }, type] of types) {
-    const own = head === embedding && name === "head.weight" ? name : model.tensors.get(name)?.name;
-    if (own !== undefined && isBlockType(type)) blocks.set(own, type);
+    wanted && !isBlockType(wanted) && (isFloating(dtype) || !isElementType(dtype)) ? wanted : dtype;
+  const outputs = new Map<string, Output>();
+  for (const tensor of checkpoint.tensors.values()) {
+    outputs.set(tensor.name, { name: tensor.name, tensor, dtype: asWanted(tensor) });
   }
-  return outputs.map((output) => ({ ...output, dtype: blocks.get(output.name) ?? output.dtype }));
+  if (!model) return [...outputs.values()];
+  const types = wanted && isBlockType(wanted) ? matrixTypes(model.graph, model.tensors, wanted) : undefined;
+  for (const { name, tensor, parts } of model.layout) {
+    const [only] = parts;
+    const type = parts.length === 1 && only?.location.isWhole ? types?.get(only.weight) : undefined;
+    if (tensor) outputs.set(name, { name, tensor, dtype: type && isBlockType(type) ? type : asWanted(tensor) });
+  }
+  return [...outputs.values()];
 }
 
 /** A machine to quantize on, started when it is first needed: native, or WebAssembly where there is no compiler. */

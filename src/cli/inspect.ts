@@ -10,7 +10,7 @@ import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { type DType, elementCount, isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { isHttpUrl } from "../http/urls.js";
-import type { ModelSize } from "../models/model-definition.js";
+import { describeSize, type ModelSize } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
 import { groupOutputs } from "../quantization/blocks.js";
 import { note, progressBar } from "./terminal.js";
@@ -29,10 +29,8 @@ interface Inspection {
   /** null when the checkpoint is no model that can be run; `problem` says why. */
   version: string | null;
   problem?: string;
-  layers?: number;
-  width?: number;
-  hidden?: number;
-  vocabulary?: number;
+  /** The dimensions; --json prints them beside the other keys. */
+  size?: ModelSize;
   parameters: number;
   bytes: number;
   dtypes: Partial<Record<DType, number>>;
@@ -61,7 +59,7 @@ Examples:
       const checkpoint = await openCheckpoint(file);
       try {
         const inspection = await inspect(checkpoint);
-        process.stdout.write(options.json ? `${JSON.stringify(inspection, null, 2)}\n` : report(inspection));
+        process.stdout.write(options.json ? `${JSON.stringify(asJson(inspection), null, 2)}\n` : report(inspection));
         for (const warning of inspection.warnings) note(`warning: ${warning}`);
         if (inspection.problem) note(`error: ${inspection.problem}`);
         if (inspection.problem || inspection.intact === false) process.exitCode = 1;
@@ -69,6 +67,10 @@ Examples:
         await checkpoint.close();
       }
     });
+}
+
+function asJson({ file, format, version, size, ...others }: Inspection): object {
+  return { file, format, version, ...size, ...others };
 }
 
 async function inspect(checkpoint: Checkpoint): Promise<Inspection> {
@@ -114,10 +116,10 @@ async function damagedTensors(tensors: readonly StoredTensor[]): Promise<string[
   return damaged;
 }
 
-function recognise(checkpoint: Checkpoint): ({ version: string } & ModelSize) | { version: null; problem: string } {
+function recognise(checkpoint: Checkpoint): Pick<Inspection, "version" | "problem" | "size"> {
   try {
     const { version, size } = bindModel(checkpoint);
-    return { version, ...size };
+    return { version, size };
   } catch (error) {
     if (!(error instanceof CheckpointError)) throw error;
     return { version: null, problem: error.message };
@@ -174,15 +176,13 @@ function printable(text: string): string {
 }
 
 function report(inspection: Inspection): string {
-  const { version, layers, width, hidden, vocabulary, parameters, bytes, dtypes, intact, metadata } = inspection;
+  const { version, size, parameters, bytes, dtypes, intact, metadata } = inspection;
   const types = Object.entries(dtypes).map(([dtype, count]) => `${dtype} (${count} tensors)`);
   const lines = [
     `file        ${inspection.file}`,
     `format      ${inspection.format}`,
     `version     ${version === null ? "not recognised" : `RWKV-${version}`}`,
-    ...(version === null
-      ? []
-      : [`size        ${layers} layers, width ${width}, hidden ${hidden}, vocabulary ${vocabulary}`]),
+    ...(size ? [`size        ${describeSize(size)}`] : []),
     `parameters  ${parameters.toLocaleString("en-US")}`,
     `weights     ${prettyBytes(bytes)}, ${types.join(", ")}`,
     ...(inspection.format === "pth" ? [`checksums   ${describeIntact(intact)}`] : []),

@@ -2,6 +2,7 @@
 
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { weightDTypes } from "../dtypes.js";
+import { newModels } from "../models/definitions.js";
 import type { ModelSize } from "../models/model-definition.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
 
@@ -30,7 +31,7 @@ export function shape(text: string): ModelSize {
   const [, layers, width, vocabulary] = /^(\d{1,4})x(\d{1,6})x(\d{1,7})$/.exec(text)?.map(Number) ?? [];
   if (!layers || !width || !vocabulary)
     throw new InvalidArgumentError("expected layers x width x vocabulary, as 24x1024x50277");
-  return { layers, width, hidden: 4 * width, vocabulary };
+  return newModels.newSize({ layers, width, vocabulary });
 }
 
 /** Token ids separated by commas. */

@@ -19,6 +19,9 @@ export interface WkvState {
   readonly maxExponent: StateVector;
 }
 
+/** What may be said of a matrix. */
+export type MatrixOptions = Pick<WeightNode, "fewestBits">;
+
 /** Builds a graph. */
 export class GraphBuilder {
   readonly #weights = new Map<string, WeightNode>();
@@ -27,8 +30,8 @@ export class GraphBuilder {
   #dropouts = 0;
 
   /** A weight matrix [outputs, inputs]. */
-  matrix(name: string, outputs: number, inputs: number): WeightNode {
-    return this.#weight({ op: "matrix", name, shape: [outputs, inputs] });
+  matrix(name: string, outputs: number, inputs: number, options: MatrixOptions = {}): WeightNode {
+    return this.#weight({ op: "matrix", name, shape: [outputs, inputs], ...options });
   }
 
   /** A weight vector [length]; stored shapes with further dimensions of 1 are the same to it. */

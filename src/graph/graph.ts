@@ -23,6 +23,11 @@ export interface WeightNode {
   readonly name: string;
   /** Matrices: [outputs, inputs], row-major. Vectors: [length]. */
   readonly shape: readonly number[];
+  /**
+   * The fewest bits a weight that the matrix may be quantized to; 16: it is not quantized, as suits small matrices, in which there is
+   * little to gain and much to lose. By default 4.
+   */
+  readonly fewestBits?: 4 | 8 | 16;
 }
 
 /** Floats that a sequence carries from token to token. */

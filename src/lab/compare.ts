@@ -4,12 +4,13 @@
 import type { TrainingSegment } from "../backends/training.js";
 import { elementCount } from "../dtypes.js";
 import type { Graph } from "../graph/graph.js";
+import { rwkv4 as definition } from "../models/rwkv4.js";
 import { randomGenerator } from "../sampling/random.js";
 import { shuffledBatches } from "../training/batches.js";
 import { type Dataset, datasetOf, trainTokenizer } from "../training/dataset.js";
 import type { SplitDocuments } from "../training/documents.js";
 import { bitsPerByte } from "../training/evaluation.js";
-import { initializeRwkv4 } from "../training/initialize.js";
+import { firstTensors } from "../training/initialize.js";
 import { openTrainingOn } from "../training/open-training.js";
 import { learningRateAt } from "../training/schedule.js";
 import type { Architecture, ArchitectureSize } from "./architectures/architecture.js";
@@ -78,7 +79,8 @@ export async function compareArchitectures(setup: CompareSetup): Promise<Compare
 }
 
 function modelOf({ batch, context }: CompareSetup, architecture: Architecture, size: ArchitectureSize) {
-  return checkedModel(architecture.name, architecture.build(size), batch * context, logitPenalty);
+  const learning = architecture === rwkv4 ? { learning: definition.training.learning } : {};
+  return checkedModel(architecture.name, architecture.build(size), batch * context, { logitPenalty, ...learning });
 }
 
 async function trainOne(
@@ -93,7 +95,7 @@ async function trainOne(
   const random = randomGenerator(seed);
   const tensors =
     architecture === rwkv4
-      ? initializeRwkv4(graph.weights, { size, embeddingRange: learningRate, random })
+      ? firstTensors(definition, graph, { size: { ...size }, embeddingRange: learningRate, random })
       : firstWeights(graph, learningRate, random);
   const limits = { threads, maxTokens: batch * context, maxSegments: batch, onNotice };
   const runtime = await openTrainingOn(undefined, { ...model, tensors }, limits);

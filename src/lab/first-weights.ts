@@ -3,8 +3,9 @@
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { elementCount } from "../dtypes.js";
 import type { Graph, WeightNode } from "../graph/graph.js";
+import { normal } from "../models/initial-values.js";
 import type { RandomGenerator } from "../sampling/random.js";
-import { normal, storedTensor } from "../training/initialize.js";
+import { storedTensor } from "../training/initialize.js";
 
 /**
  * Matrices are normally distributed, over the square root of what they sum over. Embeddings are small, before a norm; biases of positions

@@ -4,11 +4,16 @@ import type { TrainableModel } from "../backends/training.js";
 import { TrainingError } from "../errors.js";
 import type { Graph } from "../graph/graph.js";
 import { checkMemory } from "../training/memory.js";
-import { trainableModel } from "../training/trainable-model.js";
+import { type LearningOptions, trainableModel } from "../training/trainable-model.js";
 
 /** The model, with no values of weights yet. @throws TrainingError, beginning with `what`, when the machine has too little memory for a step */
-export function checkedModel(what: string, graph: Graph, maxTokens: number, logitPenalty = 0): TrainableModel {
-  const model = trainableModel(graph, new Map(), { weights: graph.weights, logitPenalty });
+export function checkedModel(
+  what: string,
+  graph: Graph,
+  maxTokens: number,
+  options: Partial<LearningOptions> = {},
+): TrainableModel {
+  const model = trainableModel(graph, new Map(), { weights: graph.weights, logitPenalty: 0, ...options });
   try {
     checkMemory(model, maxTokens);
   } catch (error) {

@@ -9,10 +9,11 @@ import type { Graph } from "../graph/graph.js";
 import { add } from "../graph/operations/elementwise.js";
 import { wkv } from "../graph/operations/wkv.js";
 import { rewriteGraph } from "../graph/rewrite.js";
+import { normal } from "../models/initial-values.js";
 import type { ModelSize } from "../models/model-definition.js";
 import { rwkv4 } from "../models/rwkv4.js";
 import { type RandomGenerator, randomGenerator } from "../sampling/random.js";
-import { initializeRwkv4, normal, storedTensor } from "../training/initialize.js";
+import { firstTensors, storedTensor } from "../training/initialize.js";
 import { openTrainingOn } from "../training/open-training.js";
 import { checkedModel } from "./learning-model.js";
 
@@ -132,7 +133,7 @@ async function randomWeights(
   size: ModelSize,
   random: RandomGenerator,
 ): Promise<Map<string, StoredTensor>> {
-  const tensors = initializeRwkv4(graph.weights, { size, embeddingRange: 0.1, random });
+  const tensors = firstTensors(rwkv4, graph, { size, embeddingRange: 0.1, random });
   for (const { name, shape, op } of graph.weights) {
     if (op !== "matrix") continue;
     const values = (await readFloat32(tensors.get(name) as StoredTensor)).map(

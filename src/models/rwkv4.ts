@@ -4,10 +4,19 @@
 // 11-15), 3.1.2 wkv (16), 3.1.3 output gating (17) and channel mixing (18), appendix D the numerically safe recurrence.
 // Names are those of RWKV-LM's checkpoints. Try it: npx rwkv generate --model RWKV-4-Pile-169M-20220807-8023.pth
 
-import type { Graph, RowNode } from "../graph/graph.js";
-import { GraphBuilder } from "../graph/graph-builder.js";
+import { elementCount } from "../dtypes.js";
+import type { Graph, RowNode, WeightNode } from "../graph/graph.js";
+import { GraphBuilder, type MatrixOptions } from "../graph/graph-builder.js";
 import { add, multiply, reluSquared, sigmoid } from "../graph/operations/elementwise.js";
-import type { BuildOptions, ModelDefinition, ModelSize } from "./model-definition.js";
+import { orthogonal } from "./initial-values.js";
+import { stored } from "./location.js";
+import {
+  type BuildOptions,
+  countLayers,
+  type FirstValuesOptions,
+  type ModelDefinition,
+  type ModelSize,
+} from "./model-definition.js";
 
 /** The maximum exponent before the first token: low enough that any key replaces it. */
 const noExponent = -1e30;
@@ -16,8 +25,8 @@ function build(size: ModelSize, { layerNormEpsilon, dropout = 0 }: BuildOptions)
   const { layers, width, hidden, vocabulary } = size;
   const g = new GraphBuilder();
 
-  const linear = (name: string, outputs: number, x: RowNode) =>
-    g.matmul(g.matrix(`${name}.weight`, outputs, x.width), x);
+  const linear = (name: string, outputs: number, x: RowNode, options?: MatrixOptions) =>
+    g.matmul(g.matrix(`${name}.weight`, outputs, x.width, options), x);
   const layerNorm = (name: string, x: RowNode) =>
     g.layerNorm(x, g.vector(`${name}.weight`, width), g.vector(`${name}.bias`, width), layerNormEpsilon);
 
@@ -58,8 +67,64 @@ function build(size: ModelSize, { layerNormEpsilon, dropout = 0 }: BuildOptions)
     x = add(x, g.dropout(timeMixing(`blocks.${i}.att`, layerNorm(`blocks.${i}.ln1`, x)), dropout));
     x = add(x, g.dropout(channelMixing(`blocks.${i}.ffn`, layerNorm(`blocks.${i}.ln2`, x), channelPrevious), dropout));
   }
-  return g.finish(linear("head", vocabulary, layerNorm("ln_out", g.selectRows(x))));
+  // Each logit hangs on the head, so that it is not put into fewer than 8 bits.
+  return g.finish(linear("head", vocabulary, layerNorm("ln_out", g.selectRows(x)), { fewestBits: 8 }));
 }
+
+/**
+ * First values as in RWKV-LM v4 (https://github.com/BlinkDL/RWKV-LM, RWKV-v4/src/model.py: RWKV_Init, RWKV_TimeMix, RWKV_ChannelMix).
+ * Attention and gates begin as nothing, so that a layer first passes its input on; decays are spread so that channels remember for
+ * different times.
+ */
+function* firstValues(
+  { name, shape }: WeightNode,
+  { size, embeddingRange, random }: FirstValuesOptions,
+): Generator<void, Float32Array, void> {
+  const values = new Float32Array(elementCount(shape));
+  const [, layerText, part = name] = /^blocks\.(\d+)\.(.*)$/.exec(name) ?? [];
+  const layer = Number(layerText ?? 0);
+  const depth = size.layers > 1 ? layer / (size.layers - 1) : 0; // 0 in the first layer, 1 in the last
+  const shallow = 1 - layer / size.layers; // 1 in the first layer, nearly 0 in the last
+  const width = shape[0] as number;
+  const byChannel = (value: (channel: number) => number) => values.map((_, c) => value(c));
+  switch (part) {
+    case "emb.weight":
+      return byChannel(() => (2 * random.uniform() - 1) * embeddingRange);
+    case "att.time_decay":
+      return byChannel((c) => -5 + 8 * (c / Math.max(1, width - 1)) ** (0.7 + 1.3 * depth));
+    case "att.time_first":
+      return byChannel((c) => Math.log(0.3) + 0.5 * (((c + 1) % 3) - 1));
+    case "att.time_mix_k":
+    case "ffn.time_mix_k":
+    case "ffn.time_mix_r":
+      return byChannel((c) => (c / width) ** shallow);
+    case "att.time_mix_v":
+      return byChannel((c) => (c / width) ** shallow + 0.3 * depth);
+    case "att.time_mix_r":
+      return byChannel((c) => (c / width) ** (shallow / 2));
+    case "att.key.weight":
+    case "att.receptance.weight":
+    case "att.output.weight":
+    case "ffn.value.weight":
+    case "ffn.receptance.weight":
+      return values;
+    case "att.value.weight":
+    case "ffn.key.weight":
+    case "head.weight": {
+      const [rows, columns] = shape as [number, number];
+      const gain = Math.sqrt(Math.max(1, rows / columns)) * (part === "head.weight" ? 0.5 : 1);
+      return yield* orthogonal(rows, columns, gain, random);
+    }
+    default:
+      return part.endsWith(".weight") ? values.fill(1) : values; // norms
+  }
+}
+
+/** What the learning rate of some weights is multiplied by, as in RWKV-LM v4 (src/model.py, configure_optimizers). */
+const rateFactors: readonly (readonly [ending: string, factor: number])[] = [
+  [".time_decay", 2],
+  [".time_first", 3],
+];
 
 /** Hugging Face's RwkvModel and the names of RWKV-LM, part by part. */
 const huggingFaceParts: readonly (readonly [RegExp, string])[] = [
@@ -97,14 +162,12 @@ export const rwkv4: ModelDefinition = {
     return huggingFaceParts.reduce((result, [pattern, replacement]) => result.replace(pattern, replacement), name);
   },
 
+  sizeSource: "emb.weight and blocks.0.ffn.key.weight",
+
   sizeOf(tensors) {
     const embedding = tensors.get("emb.weight")?.shape;
     const key = tensors.get("blocks.0.ffn.key.weight")?.shape;
-    let layers = 0;
-    for (const name of tensors.keys()) {
-      const layer = /^blocks\.(\d{1,4})\./.exec(name)?.[1];
-      if (layer !== undefined) layers = Math.max(layers, Number(layer) + 1);
-    }
+    const layers = countLayers(tensors);
     if (embedding?.length !== 2 || key?.length !== 2 || layers === 0) return undefined;
     return {
       layers,
@@ -114,5 +177,22 @@ export const rwkv4: ModelDefinition = {
     };
   },
 
+  newSize({ layers, width, vocabulary, hidden = 4 * width }) {
+    return { layers, width, hidden, vocabulary };
+  },
+
+  locate({ name }, { width }) {
+    return /\.time_mix_\w+$/.test(name) ? stored(name).reshaped([1, 1, width], [width]) : undefined;
+  },
+
   build,
+
+  training: {
+    firstValues,
+    learning({ name, op }) {
+      const rateFactor = rateFactors.find(([ending]) => name.endsWith(ending))?.[1] ?? 1;
+      return { rateFactor, decays: op === "matrix" };
+    },
+    adapted: ["att.key", "att.value", "att.receptance", "att.output", "ffn.key", "ffn.value", "ffn.receptance"],
+  },
 };

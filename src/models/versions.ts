@@ -1,43 +1,49 @@
 // Finds out which RWKV version a checkpoint is, and binds its tensors to that version's graph.
 
 import type { Checkpoint, Metadata, StoredTensor } from "../checkpoints/checkpoint.js";
-import { isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import type { Graph } from "../graph/graph.js";
+import { definitions as allDefinitions } from "./definitions.js";
 import { describeConverted, describeShard, describeUnknown } from "./explain-checkpoint.js";
 import type { ModelDefinition, ModelSize } from "./model-definition.js";
-import { rwkv4 } from "./rwkv4.js";
+import { bindWeights, type LaidOutTensor } from "./tensor-layout.js";
 import { nameInModel } from "./tensor-names.js";
-
-/** Every version that can be run. */
-const definitions: readonly ModelDefinition[] = [rwkv4];
 
 /** A checkpoint understood: version, size, graph, and the stored tensor of every weight. */
 export interface BoundModel {
   readonly version: string;
   readonly size: ModelSize;
   readonly graph: Graph;
-  /** By canonical name. */
+  /** Each weight as it is stored, or as a view of that, by its name in the graph. */
   readonly tensors: ReadonlyMap<string, StoredTensor>;
 }
 
 /** A checkpoint understood, and what a file with the same tensors must say so that it means the same. */
 export interface RecognisedModel extends BoundModel {
+  readonly definition: ModelDefinition;
+  /** The tensors of the checkpoint, and the weights that lie in each. */
+  readonly layout: readonly LaidOutTensor[];
   readonly metadata: Metadata;
 }
 
-const floating = new Set(["f64", "f32", "f16", "bf16"]);
+/** How to bind a model. */
+export interface BindOptions {
+  /** For training: the share of what each part of a layer adds that is left out. */
+  readonly dropout?: number;
+  /** Versions that it may be. By default all. */
+  readonly definitions?: readonly ModelDefinition[];
+}
 const maxLayers = 1024;
 const maxProblemsShown = 40;
 
 /**
  * Recognises the model in a checkpoint.
  *
- * @param options.dropout for training: the share of what each part of a layer adds that is left out
  * @throws CheckpointError when it is no RWKV model, of a version that cannot be run, or has tensors missing, extra or of
  *   wrong shape or type (all of them listed)
  */
-export function bindModel(checkpoint: Checkpoint, { dropout = 0 }: { dropout?: number } = {}): RecognisedModel {
+export function bindModel(checkpoint: Checkpoint, options: BindOptions = {}): RecognisedModel {
+  const { dropout = 0, definitions = allDefinitions } = options;
   const names = [...checkpoint.tensors.keys()].map(nameInModel);
   const converted = describeConverted(checkpoint, names);
   if (converted) throw new CheckpointError(checkpoint.name, `this holds ${converted}`);
@@ -52,15 +58,25 @@ export function bindModel(checkpoint: Checkpoint, { dropout = 0 }: { dropout?: n
   if (!size || size.layers > maxLayers) {
     throw new CheckpointError(
       checkpoint.name,
-      `RWKV-${definition.version}: expected matrices emb.weight and blocks.0.ffn.key.weight and at most ${maxLayers} layers, ` +
+      `RWKV-${definition.version}: expected matrices ${definition.sizeSource} and at most ${maxLayers} layers, ` +
         `found ${size ? `${size.layers} layers` : "no such matrices"}${describeShard(checkpoint)}`,
     );
   }
   const epsilon = layerNormEpsilon(checkpoint);
   const graph = definition.build(size, { layerNormEpsilon: epsilon, dropout });
-  checkTensors(checkpoint, definition, graph, tensors);
+  const bound = bindWeights(definition, graph, size, tensors);
+  checkTensors(checkpoint, definition, bound.problems);
   checkConfig(checkpoint, size);
-  return { version: definition.version, size, graph, tensors, metadata: epsilonMetadata(epsilon) };
+  const { version } = definition;
+  return {
+    version,
+    definition,
+    size,
+    graph,
+    tensors: bound.tensors,
+    layout: bound.layout,
+    metadata: epsilonMetadata(epsilon),
+  };
 }
 
 function canonicalTensors(checkpoint: Checkpoint, definition: ModelDefinition): Map<string, StoredTensor> {
@@ -90,43 +106,15 @@ function checkParts(checkpoint: Checkpoint, definition: ModelDefinition, tensors
   }
 }
 
-function checkTensors(
-  checkpoint: Checkpoint,
-  definition: ModelDefinition,
-  graph: Graph,
-  tensors: ReadonlyMap<string, StoredTensor>,
-): void {
-  const problems: string[] = [];
-  const wanted = new Set(graph.weights.map((weight) => weight.name));
-  for (const weight of graph.weights) {
-    const tensor = tensors.get(weight.name);
-    const found = tensor && (weight.op === "vector" ? withoutOnes(tensor.shape) : tensor.shape);
-    const shape = weight.op === "vector" ? withoutOnes(weight.shape) : weight.shape;
-    if (!tensor || !found) problems.push(`missing ${weight.name} [${weight.shape.join(", ")}]${remarkOn(weight.name)}`);
-    else if (found.join() !== shape.join()) {
-      problems.push(`${tensor.name}: expected shape [${weight.shape.join(", ")}], found [${tensor.shape.join(", ")}]`);
-    } else if (!floating.has(tensor.dtype) && !(weight.op === "matrix" && isBlockType(tensor.dtype)))
-      problems.push(`${tensor.name}: expected floating point, found ${tensor.dtype}`);
-  }
-  for (const [name, tensor] of tensors) if (!wanted.has(name)) problems.push(`unexpected ${tensor.name}`);
+/** @throws CheckpointError with all that is wrong */
+function checkTensors(checkpoint: Checkpoint, { version }: ModelDefinition, problems: readonly string[]): void {
   if (problems.length === 0) return;
   const shown = problems.slice(0, maxProblemsShown).map((problem) => `\n  ${problem}`);
   if (problems.length > shown.length) shown.push(`\n  and ${problems.length - shown.length} more`);
   throw new CheckpointError(
     checkpoint.name,
-    `not a whole RWKV-${definition.version} model, ${problems.length} tensor(s) are wrong${describeShard(checkpoint)}:${shown.join("")}`,
+    `not a whole RWKV-${version} model, ${problems.length} tensor(s) are wrong${describeShard(checkpoint)}:${shown.join("")}`,
   );
-}
-
-function remarkOn(missing: string): string {
-  return missing === "head.weight"
-    ? ' (where it is the same as emb.weight, a config.json beside model.safetensors must say "tie_word_embeddings": true)'
-    : "";
-}
-
-/** RWKV-LM stores vectors as [D] or [1, 1, D]; dimensions of 1 do not matter to them. */
-function withoutOnes(shape: readonly number[]): number[] {
-  return shape.filter((dimension) => dimension !== 1);
 }
 
 /** A config.json that is the model's must agree with the tensors; they decide what is loaded. */

@@ -4,26 +4,33 @@ import { byteLengthOf, type StoredTensor } from "../checkpoints/checkpoint.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { crc32 } from "../checksum.js";
 import { CheckpointError, TrainingError } from "../errors.js";
+import type { ModelDefinition } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
 
 /** Places that are looked at in each tensor, and bytes at each. */
 const places = 8;
 const sampleSize = 256;
 
+/** The model that fine-tuning begins with. */
+export interface BaseModel {
+  readonly definition: ModelDefinition;
+  readonly fingerprint: number;
+}
+
 /**
- * CRC-32 over what the model is computed with beside its weights, over their names, types and shapes, and over a few bytes from many
- * places of each. Unlike the fingerprint of saved states
- * it looks into every matrix and at the bytes as they are stored: merged low-rank additions change little else.
+ * Looks at a base model. Its fingerprint is a CRC-32 over what the model is computed with beside its weights, over their names, types and shapes, and over a few bytes
+ * from many places of each. Unlike the fingerprint of saved states it looks into every matrix and at the bytes as they are stored: merged low-rank additions change little else.
  *
  * @throws CheckpointError
  */
-export async function baseFingerprint(path: string): Promise<number> {
+export async function openBase(path: string): Promise<BaseModel> {
   const checkpoint = await openCheckpoint(path);
   try {
-    const { graph, tensors, metadata } = bindModel(checkpoint);
+    const { definition, layout, metadata } = bindModel(checkpoint);
     let crc = crc32(new TextEncoder().encode(JSON.stringify(metadata)));
-    for (const { name } of graph.weights) {
-      const tensor = tensors.get(name) as StoredTensor;
+    for (const { tensor, parts } of layout) {
+      const name = parts[0]?.weight.name;
+      if (!tensor || name === undefined) continue;
       crc = crc32(new TextEncoder().encode(`${name} ${tensor.dtype} ${tensor.shape.join()}`), crc);
       for (const [offset, size] of samplesOf(tensor)) {
         const bytes = new Uint8Array(size);
@@ -31,7 +38,7 @@ export async function baseFingerprint(path: string): Promise<number> {
         crc = crc32(bytes, crc);
       }
     }
-    return crc;
+    return { definition, fingerprint: crc };
   } finally {
     await checkpoint.close();
   }
@@ -46,18 +53,18 @@ function samplesOf(tensor: StoredTensor): [offset: number, size: number][] {
 }
 
 /**
- * The base model of a run that is resumed is the one that it was begun with. Returns its fingerprint.
+ * The base model of a run that is resumed, which must be the one that it was begun with.
  *
  * @param recorded null for runs that were begun before fingerprints were recorded
  * @throws TrainingError where it is another, or is not there
  */
-export async function checkBase(path: string, recorded: number | null, folder: string): Promise<number> {
-  const found = await baseFingerprint(path).catch((cause) => {
+export async function checkBase(path: string, recorded: number | null, folder: string): Promise<BaseModel> {
+  const found = await openBase(path).catch((cause) => {
     if (!(cause instanceof CheckpointError)) throw cause;
     const message = `${cause.message}: the base model of the run in ${folder}; if it was moved, say where it is by from (--from)`;
     throw new TrainingError(message, { cause });
   });
-  if (recorded !== null && found !== recorded) {
+  if (recorded !== null && found.fingerprint !== recorded) {
     throw new TrainingError(
       `${path}: expected the model that the run in ${folder} was begun with, found another; say where that is by from (--from)`,
     );

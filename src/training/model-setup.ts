@@ -4,21 +4,23 @@
 import type { Parameter, TrainableModel } from "../backends/training.js";
 import type { Checkpoint, Metadata, StoredTensor } from "../checkpoints/checkpoint.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
-import { readFloat32, tensorPieces } from "../checkpoints/read-tensor.js";
+import { readFloat32 } from "../checkpoints/read-tensor.js";
 import type { WritableTensor } from "../checkpoints/writer.js";
-import { bytesPerElement, convertElements, type FloatType } from "../dtypes.js";
+import type { FloatType } from "../dtypes.js";
 import { TrainingError } from "../errors.js";
-import type { Graph } from "../graph/graph.js";
 import { interruptible } from "../interruptible.js";
+import { definitions as allDefinitions, definitionOf } from "../models/definitions.js";
 import { fingerprintOf } from "../models/fingerprint.js";
-import type { ModelSize } from "../models/model-definition.js";
-import { rwkv4 } from "../models/rwkv4.js";
+import type { ModelDefinition, ModelSize } from "../models/model-definition.js";
+import { type LaidOutTensor, newLayout } from "../models/tensor-layout.js";
 import { bindModel } from "../models/versions.js";
+import { writtenTensors } from "../models/written-tensors.js";
 import { randomGenerator } from "../sampling/random.js";
 import { sizeMismatch } from "../tokenizers/open-tokenizer.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { type LowRankAddition, mergeAddition, type TunedState, tunedState, withLowRankAdditions } from "./adapters.js";
-import { rwkv4Initialization } from "./initialize.js";
+import { firstTensorsInSteps } from "./initialize.js";
+import { loraOf } from "./lora-options.js";
 import { checkMemory } from "./memory.js";
 import type { Recipe } from "./recipe.js";
 import { trainableModel } from "./trainable-model.js";
@@ -32,18 +34,31 @@ export interface ModelSetup {
   /** For runs that learn the first state. */
   readonly state?: TunedState & { readonly fingerprint: number };
   /** All weights of the model as they are now, additions merged. */
-  weights(parameters: readonly Parameter[], dtype: FloatType): WritableTensor[];
+  weights(parameters: readonly Parameter[], dtype: FloatType, onNotice?: (message: string) => void): WritableTensor[];
   close(): Promise<void>;
+}
+
+/** How to set up a model. */
+export interface SetupOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Versions that the model may be of. By default all. */
+  readonly definitions?: readonly ModelDefinition[];
 }
 
 /**
  * @throws CheckpointError, TrainingError where the tokenizer is not the checkpoint's, or memory is not enough; InterruptedError
  */
-export async function setUpModel(recipe: Recipe, tokenizer: Tokenizer, signal?: AbortSignal): Promise<ModelSetup> {
-  if (recipe.from === null) return newModel(recipe, tokenizer.vocabularySize, signal);
+export async function setUpModel(
+  recipe: Recipe,
+  tokenizer: Tokenizer,
+  { signal, definitions = allDefinitions }: SetupOptions = {},
+): Promise<ModelSetup> {
+  if (recipe.from === null) {
+    return newModel(definitionOf(recipe.version, definitions), recipe, tokenizer.vocabularySize, signal);
+  }
   const checkpoint = await openCheckpoint(recipe.from);
   try {
-    const setup = await checkpointModel(recipe, checkpoint, tokenizer);
+    const setup = await checkpointModel(recipe, checkpoint, tokenizer, definitions);
     checkMemory(setup.model, recipe.batch * recipe.context);
     return setup;
   } catch (error) {
@@ -52,28 +67,41 @@ export async function setUpModel(recipe: Recipe, tokenizer: Tokenizer, signal?: 
   }
 }
 
-async function newModel(recipe: Recipe, vocabulary: number, signal?: AbortSignal): Promise<ModelSetup> {
+async function newModel(
+  definition: ModelDefinition,
+  recipe: Recipe,
+  vocabulary: number,
+  signal: AbortSignal | undefined,
+): Promise<ModelSetup> {
   const { layers, width, hidden, dropout, learningRate, seed } = recipe;
-  const size = { layers, width, hidden, vocabulary };
-  const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5, dropout });
-  const model = trainableModel(graph, new Map(), { ...recipe, weights: graph.weights });
+  const size = definition.newSize({ layers, width, hidden, vocabulary });
+  const graph = definition.build(size, { layerNormEpsilon: 1e-5, dropout });
+  const { learning } = definition.training;
+  const model = trainableModel(graph, new Map(), { ...recipe, weights: graph.weights, learning });
   checkMemory(model, recipe.batch * recipe.context);
   const random = randomGenerator(seed);
-  const first = rwkv4Initialization(graph.weights, { size, embeddingRange: learningRate, random });
+  const first = firstTensorsInSteps(definition, graph, { size, embeddingRange: learningRate, random });
   const tensors = await interruptible(first, signal);
+  const layout = newLayout(definition, graph, size);
   return {
     size,
     metadata: {},
     model: { ...model, tensors },
-    weights: (parameters, dtype) => learnedTensors(graph, tensors, parameters, [], dtype),
+    weights: (parameters, dtype, onNotice) => learnedTensors({ layout, tensors }, parameters, [], dtype, onNotice),
     async close() {},
   };
 }
 
-async function checkpointModel(recipe: Recipe, checkpoint: Checkpoint, tokenizer: Tokenizer): Promise<ModelSetup> {
+async function checkpointModel(
+  recipe: Recipe,
+  checkpoint: Checkpoint,
+  tokenizer: Tokenizer,
+  definitions: readonly ModelDefinition[],
+): Promise<ModelSetup> {
   const { dropout, lora, tuneState, seed } = recipe;
-  const bound = bindModel(checkpoint, { dropout });
-  const { graph, size, tensors, metadata } = bound;
+  const bound = bindModel(checkpoint, { dropout, definitions });
+  const { graph, size, tensors, metadata, definition } = bound;
+  const { learning } = definition.training;
   const mismatch = sizeMismatch(tokenizer, size.vocabulary);
   if (mismatch) throw new TrainingError(`${checkpoint.name}: ${mismatch}`);
   const close = () => checkpoint.close();
@@ -83,69 +111,60 @@ async function checkpointModel(recipe: Recipe, checkpoint: Checkpoint, tokenizer
     return {
       size,
       metadata,
-      model: trainableModel(graph, all, { ...recipe, weights: [], states: state.weights }),
+      model: trainableModel(graph, all, { ...recipe, weights: [], states: state.weights, learning }),
       state: { ...state, fingerprint: await fingerprintOf(bound) },
-      weights: (_, dtype) => learnedTensors(graph, tensors, [], [], dtype),
+      weights: (_, dtype, onNotice) => learnedTensors(bound, [], [], dtype, onNotice),
       close,
     };
   }
   if (lora) {
-    const adapted = withLowRankAdditions(graph, lora, randomGenerator(seed));
+    const adapted = withLowRankAdditions(graph, loraOf(lora, definition), randomGenerator(seed));
     const all = new Map([...tensors, ...adapted.tensors]);
     const weights = adapted.additions.flatMap(({ down, up }) => [down, up]);
     return {
       size,
       metadata,
-      model: trainableModel(adapted.graph, all, { ...recipe, weights }),
-      weights: (parameters, dtype) => learnedTensors(graph, tensors, parameters, adapted.additions, dtype),
+      model: trainableModel(adapted.graph, all, { ...recipe, weights, learning }),
+      weights: (parameters, dtype, onNotice) => learnedTensors(bound, parameters, adapted.additions, dtype, onNotice),
       close,
     };
   }
   return {
     size,
     metadata,
-    model: trainableModel(graph, tensors, { ...recipe, weights: graph.weights }),
-    weights: (parameters, dtype) => learnedTensors(graph, tensors, parameters, [], dtype),
+    model: trainableModel(graph, tensors, { ...recipe, weights: graph.weights, learning }),
+    weights: (parameters, dtype, onNotice) => learnedTensors(bound, parameters, [], dtype, onNotice),
     close,
   };
 }
 
-/** The weights of a graph: those that are learned as they are now, others as they were stored. */
+/** The tensors of a model: weights that are learned as they are now, others as they were stored. */
 function learnedTensors(
-  graph: Graph,
-  tensors: ReadonlyMap<string, StoredTensor>,
+  { layout, tensors }: { layout: readonly LaidOutTensor[]; tensors: ReadonlyMap<string, StoredTensor> },
   parameters: readonly Parameter[],
   additions: readonly LowRankAddition[],
   dtype: FloatType,
+  onNotice: ((message: string) => void) | undefined,
 ): WritableTensor[] {
   const learned = new Map(parameters.map((parameter) => [parameter.name, parameter]));
   const added = new Map(additions.map((addition) => [addition.weight.name, addition]));
-  return graph.weights.map(({ name, op, shape }) => {
-    const stored = tensors.get(name) as StoredTensor;
-    const addition = added.get(name);
-    return {
-      name,
-      dtype,
-      // Vectors keep the shape that others expect: RWKV-LM's time_mix is [1, 1, width].
-      shape: op === "matrix" ? shape : /\.time_mix_\w+$/.test(name) ? [1, 1, ...shape] : shape,
-      async *bytes() {
-        const parameter = learned.get(name);
-        if (parameter) yield inType(parameter.values, dtype);
-        else if (!addition) yield* tensorPieces(stored, dtype);
-        else {
-          const [down, up] = [addition.down, addition.up].map((w) => learned.get(w.name)?.values as Float32Array);
-          const merged = mergeAddition(await readFloat32(stored), addition, down as Float32Array, up as Float32Array);
-          yield inType(merged, dtype);
-        }
-      },
-    };
+  const valuesOf = ({ name }: { name: string }) => learned.get(name)?.values;
+  return writtenTensors({
+    layout,
+    dtype,
+    valuesOf(weight) {
+      const addition = added.get(weight.name);
+      return addition ? mergedValues(tensors.get(weight.name) as StoredTensor, addition, valuesOf) : valuesOf(weight);
+    },
+    ...(onNotice && { onNotice }),
   });
 }
 
-function inType(values: Float32Array, dtype: FloatType): Uint8Array {
-  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  if (dtype === "f32") return bytes;
-  const converted = new Uint8Array(values.length * bytesPerElement[dtype]);
-  convertElements(bytes, "f32", converted, dtype);
-  return converted;
+async function mergedValues(
+  stored: StoredTensor,
+  addition: LowRankAddition,
+  valuesOf: (weight: { name: string }) => Float32Array | undefined,
+): Promise<Float32Array> {
+  const [down, up] = [addition.down, addition.up].map((weight) => valuesOf(weight) as Float32Array);
+  return mergeAddition(await readFloat32(stored), addition, down as Float32Array, up as Float32Array);
 }

@@ -9,7 +9,7 @@ export interface LoraOptions {
   readonly rank?: number;
   /** The product is multiplied by alpha / rank. Default 2 * rank. */
   readonly alpha?: number;
-  /** Endings of the names of matrices, such as "att.key". By default all of the layers. */
+  /** Endings of the names of matrices, such as "att.key". By default all of the layers that the version names. */
   readonly matrices?: readonly string[];
 }
 
@@ -36,7 +36,7 @@ export interface TrainOptions {
   readonly layers?: number;
   /** Width of its residual stream. Default 256. */
   readonly width?: number;
-  /** Width of the hidden layer of channel mixing. Default 4 * width. */
+  /** Width of the hidden layer of channel mixing. Default: as its version has it, 4 * width. */
   readonly hidden?: number;
   /** Tokens of a tokenizer that is trained. Default 4096. */
   readonly vocabulary?: number;

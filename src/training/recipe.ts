@@ -4,8 +4,15 @@
 import { resolve } from "node:path";
 import type { FloatType } from "../dtypes.js";
 import { OptionError, TrainingError } from "../errors.js";
+import { definitions, firstVersion, newModels } from "../models/definitions.js";
 import { between, type Check, flag, oneOf, orNull, path, smallest, whole } from "./checks.js";
 import type { LoraOptions, TrainOptions } from "./options.js";
+
+/** Low-rank adaptation as a recipe has it. */
+export interface LoraRecipe extends Required<Omit<LoraOptions, "matrices">> {
+  /** null until the base model tells which its version has. */
+  readonly matrices: readonly string[] | null;
+}
 
 /** Everything that the result of a run depends on, beside the data. */
 export interface Recipe {
@@ -15,6 +22,8 @@ export interface Recipe {
   readonly baseFingerprint: number | null;
   /** Where the tokenizer came from; a copy is in the run's folder. */
   readonly tokenizer: string | null;
+  /** RWKV version of a new model. */
+  readonly version: string;
   readonly layers: number;
   readonly width: number;
   readonly hidden: number;
@@ -35,7 +44,7 @@ export interface Recipe {
   readonly logitPenalty: number;
   readonly dropout: number;
   readonly seed: number;
-  readonly lora: Required<LoraOptions> | null;
+  readonly lora: LoraRecipe | null;
   readonly tuneState: boolean;
   readonly carryState: boolean;
   readonly checkpointing: boolean;
@@ -43,21 +52,11 @@ export interface Recipe {
   readonly dtype: FloatType;
 }
 
-/** Matrices that LoRA adapts if nobody says. */
-const layerMatrices = [
-  "att.key",
-  "att.value",
-  "att.receptance",
-  "att.output",
-  "ffn.key",
-  "ffn.value",
-  "ffn.receptance",
-] as const;
-
 const checks: { readonly [Name in keyof Recipe]: Check } = {
   from: orNull(path),
   baseFingerprint: orNull(whole(0, 2 ** 32 - 1)),
   tokenizer: orNull(path),
+  version: oneOf(...definitions.map(({ version }) => version)),
   layers: whole(1, 1024),
   width: whole(1, 65536),
   hidden: whole(1, 262144),
@@ -85,15 +84,14 @@ const checks: { readonly [Name in keyof Recipe]: Check } = {
   dtype: oneOf("f32", "f16", "bf16"),
 };
 
-const loraChecks: { readonly [Name in keyof Required<LoraOptions>]: Check } = {
+const loraChecks: { readonly [Name in keyof LoraRecipe]: Check } = {
   rank: whole(1, 65536),
   alpha: between(smallest, Number.MAX_VALUE),
-  matrices: (value) =>
-    Array.isArray(value) &&
-    value.length > 0 &&
-    value.every((name) => (layerMatrices as readonly unknown[]).includes(name))
+  matrices: orNull((value) =>
+    Array.isArray(value) && value.length > 0 && value.every((name) => typeof name === "string")
       ? undefined
-      : `some of ${layerMatrices.join(", ")}`,
+      : "some of the layers' matrices, by the endings of their names",
+  ),
 };
 
 /** What a field of a recipe, or a field of its `lora`, should be and is not. */
@@ -105,7 +103,7 @@ interface Fault {
 
 /** @throws OptionError for a value outside its range, or options that exclude each other */
 export function recipeOf(options: TrainOptions): Recipe {
-  const { from, lora, tuneState = false, width = 256 } = options;
+  const { from, lora, tuneState = false, layers = 6, width = 256, vocabulary = 4096 } = options;
   for (const [name, needed] of [
     ["lora", lora !== undefined],
     ["tuneState", tuneState],
@@ -118,10 +116,11 @@ export function recipeOf(options: TrainOptions): Recipe {
     from: absolute(from),
     baseFingerprint: null,
     tokenizer: options.tokenizer === "bytes" ? "bytes" : absolute(options.tokenizer),
-    layers: options.layers ?? 6,
+    version: newModels.version,
+    layers,
     width,
-    hidden: options.hidden ?? 4 * width,
-    vocabulary: options.vocabulary ?? 4096,
+    hidden: options.hidden ?? newModels.newSize({ layers, width, vocabulary }).hidden,
+    vocabulary,
     context: options.context ?? 256,
     batch: options.batch ?? 16,
     steps: options.steps ?? null,
@@ -137,7 +136,7 @@ export function recipeOf(options: TrainOptions): Recipe {
     logitPenalty: options.logitPenalty ?? 1e-4,
     dropout: options.dropout ?? 0,
     seed: options.seed ?? 1,
-    lora: lora ? { rank, alpha: lora.alpha ?? 2 * rank, matrices: lora.matrices ?? layerMatrices } : null,
+    lora: lora ? { rank, alpha: lora.alpha ?? 2 * rank, matrices: lora.matrices ?? null } : null,
     tuneState,
     carryState: options.carryState ?? false,
     checkpointing: options.checkpointing ?? false,
@@ -167,7 +166,7 @@ export function parseRecipe(file: string, text: string): Recipe {
     throw new TrainingError(`${file}: not valid JSON`, { cause });
   }
   if (!isObject(value)) throw new TrainingError(`${file}: expected an object with the options of a run`);
-  const fields: Record<string, unknown> = { baseFingerprint: null, ...value };
+  const fields: Record<string, unknown> = { baseFingerprint: null, version: firstVersion, ...value };
   const fault = faultOf(fields);
   if (!fault) return Object.fromEntries(Object.keys(checks).map((name) => [name, fields[name]])) as unknown as Recipe;
   const found = fault.value === undefined ? "none" : shortened(JSON.stringify(fault.value));

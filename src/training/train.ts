@@ -10,12 +10,13 @@ import { encodeState } from "../generation/state-file.js";
 import { stateLayout } from "../graph/state-layout.js";
 import { InterruptedError } from "../interruptible.js";
 import { PlotLibrariesError } from "../plots/svg-plot.js";
-import { baseFingerprint, checkBase } from "./base-model.js";
+import { checkBase, openBase } from "./base-model.js";
 import { type Batches, consecutiveBatches, shuffledBatches } from "./batches.js";
 import { checkedOptions } from "./checked-options.js";
 import { type Dataset, datasetOf } from "./dataset.js";
 import { holdOut, readDocuments } from "./documents.js";
 import { bitsPerByte } from "./evaluation.js";
+import { loraOf } from "./lora-options.js";
 import { lossCurve } from "./loss-curve.js";
 import { type ModelSetup, setUpModel } from "./model-setup.js";
 import { openTrainingOn } from "./open-training.js";
@@ -61,7 +62,7 @@ async function trainIn(
   progress: Progress | undefined,
 ): Promise<TrainResult> {
   const { signal, onNotice = () => {} } = given;
-  const recipe = { ...wanted, baseFingerprint: await fingerprintOfBase(wanted, folder, given) };
+  const recipe = await withBase(wanted, folder, given);
   const split = holdOut(await readDocuments(given.data, { signal, onNotice }), recipe.validation);
   if (!progress) await folder.begin(recipe);
   const tokenizer = progress
@@ -84,7 +85,7 @@ async function trainIn(
     ? consecutiveBatches(data.tokens, batch, context)
     : shuffledBatches(data.tokens, batch, context, seed);
   const final = given.resume ? extended(recipe, given, batches.stepsPerEpoch, progress?.step ?? 0) : recipe;
-  const setup = await setUpModel(final, tokenizer.tokenizer, signal);
+  const setup = await setUpModel(final, tokenizer.tokenizer, { signal });
   let runtime: TrainingRuntime | undefined;
   try {
     runtime = await openTrainingOn(given.backend, setup.model, {
@@ -101,13 +102,12 @@ async function trainIn(
   }
 }
 
-async function fingerprintOfBase(
-  { from, baseFingerprint: recorded }: Recipe,
-  folder: RunFolder,
-  { resume }: TrainOptions,
-): Promise<number | null> {
-  if (from === null) return null;
-  return resume ? checkBase(from, recorded, folder.path) : baseFingerprint(from);
+/** The recipe with what the base model tells, where there is one: which it is, and which matrices low-rank adaptation adds to. */
+async function withBase(recipe: Recipe, folder: RunFolder, { resume }: TrainOptions): Promise<Recipe> {
+  const { from, baseFingerprint: recorded, lora } = recipe;
+  if (from === null) return recipe;
+  const base = await (resume ? checkBase(from, recorded, folder.path) : openBase(from));
+  return { ...recipe, baseFingerprint: base.fingerprint, lora: lora && loraOf(lora, base.definition) };
 }
 
 function checksumOf({ buffer, byteOffset, byteLength }: Int32Array): number {
@@ -323,8 +323,9 @@ class Run {
 
   async #writeFiles(): Promise<void> {
     const { parameters } = this.#runtime;
-    const { state } = this.#setup;
-    await this.#folder.saveModel(this.#setup.weights(parameters, this.#recipe.dtype), this.#setup.metadata);
+    const { state, metadata } = this.#setup;
+    const weights = this.#setup.weights(parameters, this.#recipe.dtype, this.#options.onNotice);
+    await this.#folder.saveModel(weights, metadata);
     if (state) {
       const values = new Float32Array(this.#emptyState.length);
       this.#begin({ values });

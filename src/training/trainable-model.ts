@@ -4,6 +4,7 @@ import type { LearnedWeight, TrainableModel } from "../backends/training.js";
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { differentiate } from "../graph/differentiate.js";
 import type { Graph, RowNode, StateVector, WeightNode } from "../graph/graph.js";
+import type { WeightLearning } from "../models/model-definition.js";
 
 /** What is learned, and how. */
 export interface LearningOptions {
@@ -11,15 +12,13 @@ export interface LearningOptions {
   readonly weights: readonly WeightNode[];
   /** States that sequences begin with, and the weights that are written into them. */
   readonly states?: ReadonlyMap<StateVector, WeightNode>;
+  /** How each is learned; by default all alike, and matrices decay. */
+  readonly learning?: (weight: WeightNode) => WeightLearning;
   readonly logitPenalty: number;
   readonly checkpointing?: boolean;
 }
 
-/** What the learning rate of time_decay and time_first is multiplied by, as in RWKV-LM v4 (src/model.py, configure_optimizers). */
-const rateFactors: readonly (readonly [ending: string, factor: number])[] = [
-  [".time_decay", 2],
-  [".time_first", 3],
-];
+const alike = ({ op }: WeightNode): WeightLearning => ({ rateFactor: 1, decays: op === "matrix" });
 
 /** @param tensors the values to begin with */
 export function trainableModel(
@@ -27,7 +26,8 @@ export function trainableModel(
   tensors: ReadonlyMap<string, StoredTensor>,
   options: LearningOptions,
 ): TrainableModel {
-  const { states = new Map<StateVector, WeightNode>(), logitPenalty, checkpointing = false } = options;
+  const { states = new Map<StateVector, WeightNode>(), learning = alike } = options;
+  const { logitPenalty, checkpointing = false } = options;
   const training = differentiate(graph, {
     weights: new Set(options.weights),
     states: new Set(states.keys()),
@@ -36,8 +36,7 @@ export function trainableModel(
   });
   const learned = new Map<WeightNode, LearnedWeight>();
   const add = (weight: WeightNode, gradient: RowNode) => {
-    const rateFactor = rateFactors.find(([ending]) => weight.name.endsWith(ending))?.[1] ?? 1;
-    learned.set(weight, { gradient, rateFactor, decays: weight.op === "matrix" });
+    learned.set(weight, { gradient, ...learning(weight) });
   };
   for (const [weight, gradient] of training.weights) add(weight, gradient);
   for (const [state, gradient] of training.states) add(states.get(state) as WeightNode, gradient);
