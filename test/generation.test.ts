@@ -148,7 +148,7 @@ describe("generate", () => {
   test.each([
     [{ maxTokens: 0 }, "option maxTokens: expected a whole number >= 1, found 0"],
     [{ maxTokens: 1.5 }, "option maxTokens"],
-    [{ stop: "" }, "option stop: expected strings that are not empty"],
+    [{ stop: "" }, "option stop: expected non-empty strings"],
     [{ stopTokens: [256] }, "option stopTokens: expected token ids from 0 to 255, found 256"],
     [{ topP: -1 }, "option topP: expected a number from 0 to 1, found -1"],
   ])("%o is refused", (options, message) => {

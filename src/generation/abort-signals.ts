@@ -1,15 +1,15 @@
-// One listener for each signal, however many calls it is given to: Node warns of more than ten, and a signal that lives long must not
-// keep alive what was dropped.
+// Puts one listener on each signal, however many calls use it: Node warns of more than ten, and a long-lived signal
+// must not keep alive what its users have dropped.
 
-/** What is to be called, by signal. */
+/** The callbacks of each signal. */
 const watched = new WeakMap<AbortSignal, Set<() => void>>();
 const dropped = new FinalizationRegistry<() => void>((stop) => stop());
 
 /**
  * Calls `aborted` with `owner` when the signal is aborted, unless the owner has been collected by then.
  *
- * @param aborted must not refer to the owner by itself
- * @returns a function that ends this
+ * @param aborted must not keep a reference to the owner
+ * @returns a function that stops listening
  */
 export function onAbort<T extends object>(signal: AbortSignal, owner: T, aborted: (owner: T) => void): () => void {
   const callbacks = watched.get(signal) ?? new Set();
@@ -21,8 +21,8 @@ export function onAbort<T extends object>(signal: AbortSignal, owner: T, aborted
   }
   const reference = new WeakRef(owner);
   const callback = () => {
-    const living = reference.deref();
-    if (living) aborted(living);
+    const target = reference.deref();
+    if (target) aborted(target);
   };
   const stop = () => {
     callbacks.delete(callback);

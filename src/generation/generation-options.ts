@@ -1,4 +1,4 @@
-// The options of a generation: their defaults and ranges. They are checked and copied when the call is made.
+// The options of a generation, with their defaults and ranges. They are checked and copied when the call is made.
 
 import { OptionError } from "../errors.js";
 import {
@@ -9,20 +9,23 @@ import {
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { copyTokens } from "./tokens.js";
 
-/** What may be sampled at each step, as a grammar or a game would say it. Both functions are synchronous. */
+/**
+ * Restricts or changes what may be sampled at each step, for a grammar or a game, say. Both functions must be
+ * synchronous.
+ */
 export interface Constraint {
   /**
-   * Says which tokens may be sampled next: a bit for each token id, bit `id % 32` of word `id / 32`. The array is copied, so the
-   * same one may be used again. Without a result all may.
+   * Says which tokens may be sampled next: a bit for each token id, bit `id % 32` of word `Math.floor(id / 32)`. The
+   * array is copied, so it may be reused. All tokens may be sampled when the function returns undefined.
    *
    * @param generated the tokens generated so far
    */
   allowedTokens?(generated: readonly number[]): Uint32Array | undefined;
   /**
-   * Changes the logits that the next token is sampled from, before penalties, biases and cuts. This takes longer than
-   * `allowedTokens`, which the kernels apply: the choice is then made in JavaScript.
+   * Changes the logits that the next token is sampled from, before penalties, biases and cuts. This is slower than
+   * `allowedTokens`, which the kernels apply, because the token is then sampled in JavaScript.
    *
-   * @param logits a copy, of the whole vocabulary; valid until the function returns
+   * @param logits a copy of the logits of the whole vocabulary, valid until the function returns; change it in place
    * @param generated the tokens generated so far
    */
   changeLogits?(logits: Float32Array, generated: readonly number[]): void;
@@ -30,22 +33,22 @@ export interface Constraint {
 
 /** How text is generated. */
 export interface GenerationOptions extends SamplingOptions {
-  /** Most tokens to generate, a whole number >= 1. Default 256. */
+  /** The most tokens to generate, a whole number >= 1. Default 256. */
   maxTokens?: number;
-  /** Ends the text where one of these would begin; no part of it is emitted. */
+  /** Ends the text before the first of these strings. No part of the string is emitted. */
   stop?: string | readonly string[];
-  /** Ends the text when one of these ids is chosen. Default: the tokenizer's end-of-text token, if it has one. */
+  /** Ends the text when one of these ids is sampled. Default: the tokenizer's end-of-text token, if it has one. */
   stopTokens?: readonly number[];
   /** Changes or restricts what may be sampled at each step. */
   constrain?: Constraint;
   /**
-   * With each token, gives its log-probability and those of so many of the most probable tokens, from 0 to 100. They are those of
-   * the model, before temperature, penalties and cuts. By default none are given.
+   * Gives the log-probability of each token, in nats, and those of this many of the most probable tokens, from 0 to
+   * 100. They are the model's own, before penalties, temperature and cuts. By default none are given.
    */
   logProbabilities?: number;
-  /** Ends the text after the token in progress; the finish reason is then "aborted". */
+  /** Ends the text after the token in progress. The finish reason is then "aborted". */
   signal?: AbortSignal;
-  /** Called as the prompt is read, with the tokens that have been read and their number in all. */
+  /** Called after each pass over the prompt, with the number of tokens read so far and their total number. */
   onPromptProgress?: (done: number, total: number) => void;
 }
 
@@ -62,9 +65,9 @@ export interface ResolvedGenerationOptions {
 }
 
 /**
- * Fills in defaults, checks, and copies.
+ * Fills in defaults, checks the options, and copies them.
  *
- * @throws OptionError
+ * @throws OptionError for an option outside its range or of a wrong type
  */
 export function resolveGenerationOptions(
   options: GenerationOptions,
@@ -88,7 +91,7 @@ export function resolveGenerationOptions(
     throw new OptionError("stop", stop, "a string or an array of them");
   const stops = typeof stop === "string" ? [stop] : [...stop];
   for (const text of stops) {
-    if (typeof text !== "string" || text === "") throw new OptionError("stop", text, "strings that are not empty");
+    if (typeof text !== "string" || text === "") throw new OptionError("stop", text, "non-empty strings");
   }
   const hooks = ["allowedTokens", "changeLogits"] as const;
   const isConstraint = typeof constrain === "object" && constrain !== null && hooks.some((hook) => hook in constrain);
@@ -117,7 +120,7 @@ export function resolveGenerationOptions(
   };
 }
 
-/** @throws OptionError for what is no AbortSignal */
+/** @throws OptionError for a value that is not an AbortSignal */
 export function checkSignal(signal: AbortSignal | undefined): void {
   if (signal === undefined) return;
   if (typeof signal !== "object" || signal === null || typeof signal.throwIfAborted !== "function") {
@@ -125,12 +128,12 @@ export function checkSignal(signal: AbortSignal | undefined): void {
   }
 }
 
-/** @throws OptionError for what is no object */
+/** @throws OptionError for a value that is not an object */
 export function checkObject(option: string, value: unknown): void {
   if (typeof value !== "object" || value === null) throw new OptionError(option, value, "an object");
 }
 
-/** @throws OptionError for what is no function, where there is something */
+/** @throws OptionError for a value that is neither undefined nor a function */
 export function checkFunction(option: string, value: unknown): void {
   if (value !== undefined && typeof value !== "function") throw new OptionError(option, value, "a function");
 }

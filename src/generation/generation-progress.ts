@@ -1,30 +1,33 @@
-// Counts and clocks of a generation in progress, and the result that they become.
+// The counts and times of a generation in progress, from which its result is made.
 
-/** Why a text ended: maxTokens, a stop string or token, the signal (or a loop that was left). */
+/** Why a text ended: maxTokens, a stop string or stop token, or the signal (or a reader that left its loop). */
 export type FinishReason = "length" | "stop" | "aborted";
 
 /** How a generation went. */
 export interface GenerationResult {
   /** All text that was emitted. */
   readonly text: string;
-  /** The tokens that were generated, a stop token not included. */
+  /** The tokens that were generated, without a stop token. */
   readonly tokens: readonly number[];
   readonly finishReason: FinishReason;
-  /** The stop string or token that ended it. */
+  /** The stop string or stop token that ended the text; absent if none did. */
   readonly stop?: string | number;
-  /** Tokens read as prompt. */
+  /** Number of prompt tokens that were read. */
   readonly promptTokens: number;
-  /** Tokens generated, a stop token not included. */
+  /** Number of tokens generated, without a stop token. */
   readonly generatedTokens: number;
-  /** Prompt tokens read per second, the first token's logits included; 0 without a prompt. */
+  /** Prompt tokens read per second, up to the logits of the first generated token; 0 without a prompt. */
   readonly prefillTokensPerSecond: number;
-  /** Generated tokens per second, sampling and decoding included, and what the caller did between them left out. */
+  /**
+   * Tokens generated per second, including sampling and decoding, without the time that the caller took between
+   * tokens.
+   */
   readonly decodeTokensPerSecond: number;
-  /** The seed that gives this text again. */
+  /** The seed that was used; the same seed gives the same text. */
   readonly seed: number;
 }
 
-/** Counts and clocks. */
+/** Counts tokens and measures times while a generation is in progress. */
 export class GenerationProgress {
   readonly tokens: number[] = [];
   promptTokens = 0;
@@ -40,7 +43,10 @@ export class GenerationProgress {
     this.#seed = seed;
   }
 
-  /** Takes a token that was asked for at `asked`. The first one's logits belong to the prompt. */
+  /**
+   * Notes that a token was sampled that was requested at time `asked`. The time of the first one belongs to the
+   * prompt.
+   */
   sampled(asked: number): void {
     const now = performance.now();
     if (this.#promptEnded === undefined) this.#promptEnded = now;

@@ -1,4 +1,5 @@
-// One generation: sample, decode, watch for stops, feed the token back, until something ends it. Iterating it streams text.
+// One generation: sample a token, decode it, look for stops, and feed it back, until something ends the text.
+// Iterating streams text.
 
 import type { StateError } from "../errors.js";
 import { onAbort } from "./abort-signals.js";
@@ -16,11 +17,11 @@ import type { Sequence } from "./sequence.js";
 import { StopStrings } from "./stop-strings.js";
 import { type SampledToken, TokenSampling } from "./token-sampling.js";
 
-/** One step of a generation: a token, and the text that it completes. */
+/** One step of a generation: a token and the text that it completes. */
 export interface GenerationStep extends Partial<SampledToken> {
   /**
-   * The text that is emitted with this step. It is empty while a character is not complete, or while the text may be the beginning
-   * of a stop string. The last step may have text alone: what was held back.
+   * The text that this step emits. It is empty while a character is incomplete, or while the text may be the
+   * beginning of a stop string. The last step may have text without a token: what was held back until then.
    */
   readonly text: string;
 }
@@ -32,17 +33,18 @@ interface GeneratingSession {
   dispose(): Promise<void>;
 }
 
-/** What a generation begins with. */
+/** What a generation starts with. */
 interface Start {
-  /** Tokens that are read first. */
+  /** Tokens that are read before anything is generated. */
   readonly prompt?: Int32Array;
-  /** Whether the session is the generation's own. */
+  /** Whether the session belongs to the generation, which then disposes of it. */
   readonly ownsSession?: boolean;
 }
 
 /**
- * A stream of text. Nothing happens until it is asked for: by iterating, `text()` or `result`. It goes no faster than it is asked
- * for, so that its session has read what was emitted, and no more than that. A loop that is left ends it.
+ * A stream of text. Nothing is computed until the text is asked for: by iterating, by `text()` or by `result`. It
+ * goes no faster than it is read, so its session has read what was emitted and no more. Leaving a loop over it ends
+ * the generation.
  */
 export class Generation implements AsyncIterable<string> {
   readonly #context: ModelContext;
@@ -51,8 +53,8 @@ export class Generation implements AsyncIterable<string> {
   readonly #start: Start;
   /** Ends the generation before its next token; set while it runs. */
   #cancel: (() => void) | undefined;
-  #left = false;
-  /** All steps so far: whoever iterates later sees them again. */
+  #stopped = false;
+  /** All steps so far, so that a later reader sees them too. */
   readonly #steps: GenerationStep[] = [];
   #producer: AsyncGenerator<GenerationStep, void, void> | undefined;
   #advancing: Promise<void> | undefined;
@@ -76,38 +78,38 @@ export class Generation implements AsyncIterable<string> {
   }
 
   /**
-   * How the generation went, once it has ended, or the error that ended it. Where nobody iterates, asking for the result runs the
-   * generation to its end.
+   * The result of the generation, once it has ended; rejects with the error that ended it. If nobody iterates, asking
+   * for the result runs the generation to its end.
    */
   get result(): Promise<GenerationResult> {
     if (!this.#result) {
       this.#result = new Promise((resolve, reject) => {
         this.#settle = { resolve, reject };
       });
-      this.#result.catch(() => {}); // the iterator throws the same error; nobody need look here too
+      this.#result.catch(() => {}); // the iterator throws the same error, so nobody need handle it here
       if (this.#ended) this.#settleResult();
       else {
-        // A loop that is about to begin sets the pace.
+        // A loop that begins in this turn determines the pace.
         inNextTurn(() => {
-          if (!this.#iterated) this.#runToEnd().catch(() => {}); // the result tells
+          if (!this.#iterated) this.#runToEnd().catch(() => {}); // the result rejects with the error
         });
       }
     }
     return this.#result;
   }
 
-  /** Runs to the end and gives the whole text. */
+  /** Runs the generation to its end. @returns the whole text; rejects with the error that ended it */
   async text(): Promise<string> {
     await this.#runToEnd();
     return (await this.result).text;
   }
 
-  /** Streams text, in pieces that are not empty. */
+  /** Streams the text in non-empty pieces, which never cut a character. */
   async *[Symbol.asyncIterator](): AsyncGenerator<string, void, void> {
     for await (const { text } of this.steps()) if (text) yield text;
   }
 
-  /** Streams tokens with the text that they complete, and their log-probabilities where they were asked for. */
+  /** Streams each token with the text that it completes, and with log-probabilities where they were asked for. */
   async *steps(): AsyncGenerator<GenerationStep, void, void> {
     this.#iterated = true;
     let seen = 0;
@@ -117,14 +119,14 @@ export class Generation implements AsyncIterable<string> {
         if (!(await this.#advance(seen))) break;
       }
     } finally {
-      // Left before its end.
-      if (!this.#ended) await this.#leave();
+      // The reader left its loop before the end.
+      if (!this.#ended) await this.#stop();
     }
   }
 
   /** Ends the generation after the token in progress. */
   async [asyncDispose](): Promise<void> {
-    if (!this.#ended) await this.#leave();
+    if (!this.#ended) await this.#stop();
   }
 
   async #runToEnd(): Promise<void> {
@@ -134,7 +136,12 @@ export class Generation implements AsyncIterable<string> {
     }
   }
 
-  /** Makes the next step, unless there are more than `seen`. @returns whether there is one; @throws the error that ended it */
+  /**
+   * Makes the next step unless there are more than `seen`.
+   *
+   * @returns whether there is one
+   * @throws the error that ended the generation
+   */
   async #advance(seen: number): Promise<boolean> {
     if (this.#steps.length > seen) return true;
     if (!this.#ended) {
@@ -160,9 +167,9 @@ export class Generation implements AsyncIterable<string> {
     }
   }
 
-  /** Ends the generation after the token in progress, also while nobody asks for the next one. */
-  async #leave(how: { readonly error?: unknown } = {}): Promise<void> {
-    this.#left = true;
+  /** Ends the generation after the token in progress, even while nobody asks for the next one. */
+  async #stop(how: { readonly error?: unknown } = {}): Promise<void> {
+    this.#stopped = true;
     this.#cancel?.();
     await this.#advancing;
     if (this.#ended) return;
@@ -170,9 +177,9 @@ export class Generation implements AsyncIterable<string> {
     this.#end(how);
   }
 
-  /** Not a closure of what runs the generation, which would keep it alive. */
-  static #leaveIt(this: void, generation: Generation): void {
-    void generation.#leave();
+  /** A static method rather than a closure, which would keep the generation alive. */
+  static #stopGeneration(this: void, generation: Generation): void {
+    void generation.#stop();
   }
 
   #end(how: { readonly error?: unknown }): void {
@@ -191,9 +198,9 @@ export class Generation implements AsyncIterable<string> {
     const { scheduler } = this.#context;
     const session = this.#openSession();
     try {
-      const { sequence, release } = session.acquire((error) => void this.#leave({ error }));
+      const { sequence, release } = session.acquire((error) => void this.#stop({ error }));
       this.#cancel = () => scheduler.cancel(sequence, aborted);
-      const stopListening = signal && onAbort(signal, this as Generation, Generation.#leaveIt);
+      const stopListening = signal && onAbort(signal, this as Generation, Generation.#stopGeneration);
       try {
         const { prompt } = this.#start;
         if (prompt) {
@@ -214,7 +221,7 @@ export class Generation implements AsyncIterable<string> {
     }
   }
 
-  /** Text from tokens, until one of the stops. */
+  /** Turns tokens into text until something ends it. */
   async *#decode(
     progress: GenerationProgress,
     nextToken: () => Promise<SampledToken>,
@@ -250,9 +257,9 @@ export class Generation implements AsyncIterable<string> {
   }
 
   #isAborted(): boolean {
-    return this.#left || this.#options.signal?.aborted === true;
+    return this.#stopped || this.#options.signal?.aborted === true;
   }
 }
 
-/** What cancelled work of a generation rejects with; seen nowhere else. */
+/** The reason with which cancelled work of a generation rejects. Users never see it. */
 const aborted = new Error("the generation was aborted");

@@ -4,13 +4,17 @@ import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import type { Scheduler } from "./scheduler.js";
 import type { SequenceStore } from "./sequence-store.js";
 
-/** A model's parts, shared by all that works with it. */
+/** The parts of a model that its sessions and generations share. */
 export interface ModelContext {
   readonly vocabulary: number;
   readonly scheduler: Scheduler;
   readonly sequences: SequenceStore;
   /** @throws TokenizerError where the model has none */
   readonly tokenizer: Tokenizer;
-  /** The ids of text, or a copy of ids. @throws OptionError, TokenizerError */
+  /**
+   * Encodes text, or copies ids.
+   *
+   * @throws OptionError for ids outside the vocabulary; TokenizerError without a tokenizer
+   */
   tokensOf(input: string | ArrayLike<number>): Int32Array;
 }

@@ -15,9 +15,9 @@ import { Session } from "./session.js";
 import { State } from "./state.js";
 import { copyTokens } from "./tokens.js";
 
-/** What a model is. */
+/** Facts about a loaded model. */
 export interface ModelInfo {
-  /** Where it was loaded from. */
+  /** The path or URL that the model was loaded from. */
   readonly source: string;
   /** RWKV version: "4". */
   readonly version: string;
@@ -25,13 +25,13 @@ export interface ModelInfo {
   readonly width: number;
   readonly hidden: number;
   readonly vocabulary: number;
-  /** Number of weights. */
+  /** The number of weights. */
   readonly parameters: number;
-  /** Type the weight matrices are computed with. */
+  /** The type of the weight matrices in memory. */
   readonly dtype: WeightDType;
   readonly backend: BackendName;
   readonly threads: number;
-  /** Memory of one state, in bytes. */
+  /** The memory that one state takes, in bytes. */
   readonly stateBytes: number;
   /** How long loading took, in milliseconds. */
   readonly loadMilliseconds: number;
@@ -44,21 +44,21 @@ export interface Segment {
   /** After which tokens logits are wanted. Default "last". */
   readonly logits?: "none" | "last" | "all";
   /**
-   * Where the logits go: an array of exactly as many floats as there will be. Loops that run token after token should give one, and
-   * use it again: else every call makes a new array, and collecting those takes time.
+   * The array that receives the logits, of exactly their length. A loop that runs token after token should pass the
+   * same array each time; otherwise every call allocates one, and collecting those takes time.
    */
   readonly output?: Float32Array;
 }
 
-/** Most of what there may be of a model at once. */
+/** How many states and waiting requests a model may have at once. */
 export interface ModelLimits {
-  /** States and sessions. By default as many as take 2 GiB, at most 65,536. */
+  /** The most states and sessions. By default as many as take 2 GiB, at most 65,536. */
   readonly states?: number;
-  /** Requests that wait for a pass; further ones are refused with a LimitError. Default 16,384. */
+  /** The most requests that may wait for their first pass; further ones fail with a LimitError. Default 16,384. */
   readonly waiting?: number;
 }
 
-/** What `load` puts together. */
+/** The parts from which `load` makes a model. */
 export interface ModelParts {
   readonly info: Omit<ModelInfo, "stateBytes">;
   readonly runtime: Runtime;
@@ -70,15 +70,15 @@ export interface ModelParts {
 const defaultWaiting = 16_384;
 const maxStateBytes = 2 ** 31;
 const maxStates = 65_536;
-/** Bytes of logits that one segment may ask for. */
+/** The most bytes of logits that one segment may ask for. */
 const maxLogitsBytes = 2 ** 32;
 const wantedLogits = ["none", "last", "all"] as const;
 
 /**
- * A loaded model. Made by `load`.
+ * A loaded model, made by `load`.
  *
- * All that asks it for tokens shares its passes: generations, sessions and calls of `forward` that are made at once are read from the
- * same weights. What one of them gets does not depend on the others.
+ * Generations, sessions and calls of `forward` that are in progress at the same time share passes, so that each
+ * weight is read once for all of them. The result of one does not depend on the others.
  */
 export class Model {
   readonly info: ModelInfo;
@@ -116,17 +116,18 @@ export class Model {
     return this.#tokenizer();
   }
 
-  /** What the model's scheduler is doing, and how many states there are. */
+  /** A snapshot of what the model's scheduler is doing, with the number of states and sessions. */
   get scheduler(): SchedulerStatistics & { readonly states: number } {
     return { ...this.#context.scheduler.statistics, states: this.#context.sequences.count };
   }
 
   /**
-   * Generates text after a prompt, streaming. Nothing happens until the text is asked for.
+   * Generates text after a prompt, as a stream. Nothing is computed until the text is asked for.
    *
    * @param prompt text, or token ids
-   * @returns to be iterated with `for await`; its `result` tells how it went
-   * @throws OptionError for options outside their range
+   * @returns a generation, to be iterated with `for await`; its `result` says how it went
+   * @throws OptionError for options outside their range or token ids outside the vocabulary; TokenizerError without a
+   *   tokenizer; BackendError after dispose()
    */
   generate(prompt: string | ArrayLike<number>, options: GenerationOptions = {}): Generation {
     this.#context.scheduler.checkAlive();
@@ -135,31 +136,34 @@ export class Model {
   }
 
   /**
-   * A conversation: owns a state, reads text into it, generates from it.
+   * Makes a conversation, which owns a state, reads text into it and generates from it.
    *
-   * @param saved bytes from `session.save()`
-   * @throws StateError when they are damaged or another model's; LimitError where there are too many states
+   * @param saved bytes from `session.save()` or `state.save()`; they are copied
+   * @throws StateError when the bytes are damaged or belong to another model; LimitError when there are too many states
    */
   session(saved?: Uint8Array): Session {
     return new Session(this.#context, this.#context.sequences.create(saved));
   }
 
   /**
-   * A state as before the first token, or as saved.
+   * Makes a state, as it is before the first token or as it was saved.
    *
-   * @throws StateError when the bytes are damaged or another model's; LimitError where there are too many states
+   * @param saved bytes from `session.save()` or `state.save()`; they are copied
+   * @throws StateError when the bytes are damaged or belong to another model; LimitError when there are too many states
    */
   createState(saved?: Uint8Array): State {
     return new State(this.#context.sequences, this.#context.sequences.create(saved));
   }
 
   /**
-   * Runs tokens through the model and advances the states: all segments together, so that each weight is read once for
-   * all of them, and for all else that is asked of the model at the time. Calls with the same state wait for each other.
+   * Runs tokens through the model and advances the states. All segments run together, along with everything else that
+   * the model was asked for, so that each weight is read once for all of them. Calls with the same state wait for
+   * each other.
    *
-   * @returns for each segment its logits: [wanted tokens, vocabulary], empty for "none"
-   * @throws OptionError for token ids outside the vocabulary, or a state in two segments; StateError for a state that was disposed
-   *   of, or is another model's; LimitError where too many requests wait
+   * @returns the logits of each segment: [wanted tokens, vocabulary], empty for "none"
+   * @throws OptionError for token ids outside the vocabulary or a state in two segments; StateError for a state that
+   *   was disposed of or belongs to another model; LimitError when too many requests wait; BackendError after
+   *   dispose()
    */
   async forward(segments: readonly Segment[]): Promise<Float32Array[]> {
     this.#context.scheduler.checkAlive();
@@ -178,7 +182,9 @@ export class Model {
     return runs.map(({ logits }) => logits());
   }
 
-  /** Rejects what waits, waits for the pass in progress, then returns threads and memory. */
+  /**
+   * Rejects waiting requests with a BackendError, waits for the pass in progress, and gives threads and memory back.
+   */
   dispose(): Promise<void> {
     this.#disposing ??= this.#context.scheduler.dispose().then(() => this.#runtime.dispose());
     return this.#disposing;
@@ -207,7 +213,7 @@ export class Model {
     return { sequence, tokens: ids, logits, output, length };
   }
 
-  /** The work of a segment, and a function that gives its logits when that is done. */
+  /** The work of a segment, and a function that returns its logits once the work is done. */
   #segmentRun({ sequence, tokens, logits, output, length }: SegmentCopy): { work: Work; logits: () => Float32Array } {
     let target = output;
     let filled = 0;
@@ -242,12 +248,12 @@ export class Model {
   }
 }
 
-/** A segment as it was when the call was made. */
+/** A segment, copied and checked when the call was made. */
 interface SegmentCopy {
   readonly sequence: Sequence;
   readonly tokens: Int32Array;
   readonly logits: "none" | "last" | "all";
   readonly output: Float32Array | undefined;
-  /** Floats of logits that there will be, unless no token is run. */
+  /** The number of floats in the logits, unless no token is run. */
   readonly length: number;
 }

@@ -1,4 +1,4 @@
-// Runs a callback in the next turn of the event loop: after everything that is ready now, promises included, has run.
+// Runs a callback in the next turn of the event loop, after everything that is ready now has run, promises included.
 
 /** Schedules `callback`; timers are not used, because pages make them wait for 4 ms and more. */
 export const inNextTurn: (callback: () => void) => void =

@@ -1,20 +1,20 @@
-// Reading a prompt into a sequence. The last token waits: when it is run, its logits are wanted too.
+// Reads a prompt into a sequence. The last token is kept pending, because its logits are wanted when it is run.
 
 import type { Scheduler } from "./scheduler.js";
 import type { Sequence } from "./sequence.js";
 
 /** Options of `session.read`. */
 export interface ReadOptions {
-  /** Ends the reading before its next pass. What was read until then stays read. */
+  /** Ends the reading before its next pass. The tokens read until then stay read. */
   readonly signal?: AbortSignal;
-  /** Called after each pass, with the tokens that have been read and their number in all. */
+  /** Called after each pass, with the number of tokens read so far and their total number. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
 /**
  * Reads tokens into a sequence.
  *
- * @throws the reason for which the scheduler was told to cancel it
+ * @throws the reason for which the scheduler was told to cancel the sequence
  */
 export async function readTokens(
   scheduler: Scheduler,
@@ -24,15 +24,15 @@ export async function readTokens(
 ): Promise<void> {
   if (tokens.length === 0) return;
   const { pendingToken, position } = sequence;
-  const waited = pendingToken === undefined ? 0 : 1;
-  const ready = new Int32Array(waited + tokens.length);
-  if (pendingToken !== undefined) ready[0] = pendingToken;
-  ready.set(tokens, waited);
+  const pending = pendingToken === undefined ? 0 : 1;
+  const queued = new Int32Array(pending + tokens.length);
+  if (pendingToken !== undefined) queued[0] = pendingToken;
+  queued.set(tokens, pending);
   const onRun = (done: number) => {
-    sequence.pendingToken = ready[done];
-    sequence.position = position + done + 1 - waited;
-    onProgress?.(done + 1 - waited, tokens.length);
+    sequence.pendingToken = queued[done];
+    sequence.position = position + done + 1 - pending;
+    onProgress?.(done + 1 - pending, tokens.length);
   };
-  if (ready.length === 1) return onRun(0);
-  await scheduler.run({ sequence, tokens: ready.subarray(0, -1), logits: "none", onRun });
+  if (queued.length === 1) return onRun(0);
+  await scheduler.run({ sequence, tokens: queued.subarray(0, -1), logits: "none", onRun });
 }

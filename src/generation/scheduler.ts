@@ -1,6 +1,7 @@
-// The scheduler owns the runtime's passes. Its clients hand it work: tokens of a sequence to be run, with what is wanted of them. Each
-// pass takes one row for every sequence that decodes, then fills up with pieces of prompts, oldest first, so that the weights are
-// read once for all. What a sequence's rows give does not depend on which others are in the pass.
+// The scheduler owns the runtime's passes. Its clients hand it work: tokens of a sequence to be run, with what is
+// wanted of them. Each pass takes one row for every sequence that decodes, then fills up with pieces of prompts,
+// oldest first, so that the weights are read once for all. What a sequence's rows give does not depend on which
+// others are in the pass.
 
 import type { PassResult, PassSegment, Runtime } from "../backends/backend.js";
 import { BackendError, LimitError, StateError } from "../errors.js";
@@ -9,8 +10,8 @@ import { inNextTurn } from "./next-turn.js";
 import type { Access, Request, Sequence, Work } from "./sequence.js";
 
 /**
- * Rows of prompts in a pass in which others decode. A longer piece would read a prompt hardly faster, and make the others' tokens
- * wait longer; docs/performance.md has what was measured.
+ * Rows of prompts in a pass in which others decode. A longer piece would read a prompt hardly faster, and make the
+ * others' tokens wait longer; docs/performance.md has what was measured.
  */
 const promptRowsBesideDecoding = 32;
 
@@ -40,16 +41,16 @@ export class Scheduler {
   readonly #runtime: Runtime;
   readonly #vocabulary: number;
   readonly #maxWaiting: number;
-  /** Sequences that are busy, or of which something waits. */
+  /** Sequences that are busy or have entries in their queues. */
   readonly #active = new Set<Sequence>();
-  /** Requests that come first in their sequence's queue, oldest first; those in the pass in progress among them. */
+  /** Requests at the head of their sequence's queue, the oldest first, including those in the pass in progress. */
   readonly #ready = new Set<Request>();
   #running: readonly Piece[] = [];
   #waiting = 0;
   #passes = 0;
   #rows = 0;
   #passInProgress = false;
-  #turnRequested = false;
+  #passScheduled = false;
   #disposed = false;
   #idle: (() => void) | undefined;
 
@@ -70,22 +71,22 @@ export class Scheduler {
     };
   }
 
-  /** Runs tokens, in as many passes as it takes. @throws as `runAll` */
+  /** Runs tokens in as many passes as they need. @throws as `runAll` */
   async run(work: Work): Promise<void> {
     await this.runAll([work])[0];
   }
 
   /**
-   * Runs the tokens of several sequences. Either all are taken or none.
+   * Runs the tokens of several sequences. Either all of the work is accepted or none.
    *
-   * @returns a promise for each. It rejects where a token is to be sampled from logits that are not numbers (RwkvError), with what a
-   *   callback throws, or with the reason for which the work was cancelled
+   * @returns a promise for each. It rejects with an RwkvError when a token is to be sampled from logits that are not
+   *   numbers, with what a callback throws, or with the reason for which the work was cancelled
    * @throws LimitError when too many requests wait; StateError where a sequence cannot be used
    */
   runAll(works: readonly Work[]): Promise<void>[] {
     for (const { sequence } of works) this.#checkUsable(sequence);
-    const newcomers = works.filter(({ continues }) => !continues).length;
-    if (newcomers > 0 && this.#waiting + newcomers > this.#maxWaiting) {
+    const newRequests = works.filter(({ continues }) => !continues).length;
+    if (newRequests > 0 && this.#waiting + newRequests > this.#maxWaiting) {
       throw new LimitError("waiting", this.#maxWaiting);
     }
     return works.map(
@@ -99,7 +100,7 @@ export class Scheduler {
     );
   }
 
-  /** Ends all work on a sequence that is not done after the pass in progress: its promises reject with the reason. */
+  /** Ends all work on a sequence that is unfinished after the pass in progress; its promises reject with the reason. */
   cancel(sequence: Sequence, reason: unknown): void {
     for (const { request } of this.#running) if (request.sequence === sequence) request.cancelled = { reason };
     this.#rejectWaiting(sequence, reason);
@@ -107,9 +108,9 @@ export class Scheduler {
   }
 
   /**
-   * Calls `use` when all that was asked of the sequence before has been done, and lets nobody else have the sequence until it ends.
+   * Calls `use` after all earlier work on the sequence, and starts no other work on it until `use` has ended.
    *
-   * @throws StateError when the sequence was disposed or a pass failed with it
+   * @throws StateError when the sequence was disposed of or a pass failed while it used it
    */
   access<T>(sequence: Sequence, use: () => T | Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -124,7 +125,7 @@ export class Scheduler {
           sequence.busy = false;
           this.#advance(sequence);
         };
-        // In this order: the next user of the sequence begins before the caller hears of this one.
+        // In this order, so that the next user of the sequence begins before the caller continues.
         using.then(end, end);
         using.then(resolve, reject);
       };
@@ -132,7 +133,7 @@ export class Scheduler {
     });
   }
 
-  /** Rejects what waits with an error, and resolves when nothing is in progress any more. */
+  /** Rejects waiting requests with a BackendError, and resolves when nothing is in progress any more. */
   async dispose(): Promise<void> {
     this.#disposed = true;
     for (const sequence of [...this.#active]) {
@@ -159,7 +160,7 @@ export class Scheduler {
     if (sequence.queue.length === 1) this.#advance(sequence);
   }
 
-  /** Lets begin what comes first in a sequence's queue, if nothing else of the sequence is in progress. */
+  /** Starts the entry at the head of a sequence's queue, unless the sequence is busy. */
   #advance(sequence: Sequence): void {
     if (sequence.busy) return;
     if (this.#disposed) this.#rejectWaiting(sequence, disposedError());
@@ -176,25 +177,25 @@ export class Scheduler {
       first.run = typeof first.tokens === "function" ? first.tokens() : first.tokens;
       if (first.run.length > 0) {
         this.#ready.add(first);
-        this.#requestTurn();
+        this.#schedulePass();
         return;
       }
-      this.#leave(first);
+      this.#dequeue(first);
       first.resolve();
       this.#advance(sequence);
-    } else this.#requestTurn();
+    } else this.#schedulePass();
   }
 
-  /** Takes a request out of its queue. */
-  #leave(request: Request): void {
-    this.#begun(request);
+  /** Removes a request from its queue. */
+  #dequeue(request: Request): void {
+    this.#stopWaiting(request);
     this.#ready.delete(request);
     const { queue } = request.sequence;
     queue.splice(queue.indexOf(request), 1);
   }
 
-  /** A request no longer waits for its first pass. */
-  #begun(request: Request): void {
+  /** Notes that a request no longer waits for its first pass. */
+  #stopWaiting(request: Request): void {
     if (request.waits) this.#waiting--;
     request.waits = false;
   }
@@ -204,20 +205,20 @@ export class Scheduler {
     const isRunning = (request: Request) => sequence.busy && this.#ready.has(request);
     const rejected = sequence.queue.filter((entry): entry is Request => !("use" in entry) && !isRunning(entry));
     for (const request of rejected) {
-      this.#leave(request);
+      this.#dequeue(request);
       request.reject(reason);
     }
   }
 
   /**
-   * Passes begin in the next turn of the event loop: those that a pass gave a token can ask for the next one until then, and share
-   * the pass.
+   * Starts a pass in the next turn of the event loop. Until then, clients that received a token from the last pass
+   * can ask for the next one, and so share the pass.
    */
-  #requestTurn(): void {
-    if (this.#turnRequested || this.#passInProgress) return;
-    this.#turnRequested = true;
+  #schedulePass(): void {
+    if (this.#passScheduled || this.#passInProgress) return;
+    this.#passScheduled = true;
     inNextTurn(() => {
-      this.#turnRequested = false;
+      this.#passScheduled = false;
       this.#startPass();
     });
   }
@@ -231,10 +232,10 @@ export class Scheduler {
     this.#passes++;
     for (const { request, count } of pieces) {
       request.sequence.busy = true;
-      this.#begun(request);
+      this.#stopWaiting(request);
       this.#rows += count;
     }
-    // A runtime that throws before its first await must not stop the queue.
+    // An async function, so that a runtime that throws before its first await does not stop the queue.
     const running = (async () => this.#runtime.run(pieces.map(({ segment }) => segment)))();
     running.then(
       (result) => this.#endPass(pieces, result),
@@ -242,23 +243,23 @@ export class Scheduler {
     );
   }
 
-  /** One row for each sequence that has one left to run, then pieces of the others. */
+  /** One row for each sequence with a single token to run, then pieces of the others. */
   #nextPieces(): Piece[] {
     const decoding: Request[] = [];
     const prompts: Request[] = [];
     let promptRows = 0;
     for (const request of this.#ready) {
-      if (rowsLeft(request) === 1) decoding.push(request);
+      if (remainingRows(request) === 1) decoding.push(request);
       else {
         prompts.push(request);
-        promptRows += rowsLeft(request);
+        promptRows += remainingRows(request);
       }
     }
-    // However many decode, prompts are read too.
+    // Prompts are read however many sequences decode.
     const { maxTokens } = this.#runtime;
     const space = decoding.length === 0 ? maxTokens : Math.min(promptRowsBesideDecoding, promptRows);
     const pieces = decoding.slice(0, maxTokens - space).map((request) => pieceOf(request, 1));
-    const shares = sharesOfPrompts(prompts, decoding.length === 0 ? maxTokens : space);
+    const shares = rowsOfPrompts(prompts, decoding.length === 0 ? maxTokens : space);
     prompts.forEach((request, i) => {
       const count = shares[i] as number;
       if (count > 0) pieces.push(pieceOf(request, count));
@@ -271,68 +272,68 @@ export class Scheduler {
     let choices = 0;
     for (const { request, count, segment, rows } of pieces) {
       const choice = segment.choice ? (result.tokens[choices++] as number) : undefined;
-      // Asked for anew, because callbacks may create states.
+      // Read anew for each piece, because callbacks may create states, which may move the memory.
       const own = result.logits.subarray(row * this.#vocabulary, (row + rows) * this.#vocabulary);
       row += rows;
       request.done += count;
       try {
         request.onRun?.(request.done);
-        // Where logits are not numbers the plain form finds out what is wrong, and says so.
+        // The plain form throws an error that says what is wrong with logits that are not numbers.
         const token = segment.choice && choice === -1 ? chooseToken(own, segment.choice) : choice;
         if (rows > 0) request.onLogits?.(own, token);
-        if (rowsLeft(request) > 0) {
+        if (remainingRows(request) > 0) {
           if (request.cancelled) throw request.cancelled.reason;
           continue;
         }
-        this.#leave(request);
+        this.#dequeue(request);
         request.resolve();
       } catch (error) {
-        this.#leave(request);
+        this.#dequeue(request);
         request.reject(error);
       }
     }
-    this.#freePieces(pieces);
+    this.#finishPieces(pieces);
   }
 
-  /** A pass that failed leaves the states in it neither old nor new, so that they cannot be used any more. */
+  /** A failed pass leaves the states in it neither old nor new, so they cannot be used any more. */
   #failPass(pieces: readonly Piece[], error: unknown): void {
     for (const { request } of pieces) {
       const message = `a pass failed while it used the state: ${error instanceof Error ? error.message : String(error)}`;
       request.sequence.unusable = new StateError(message, { cause: error });
-      this.#leave(request);
+      this.#dequeue(request);
       request.reject(error);
     }
-    this.#freePieces(pieces);
+    this.#finishPieces(pieces);
   }
 
-  #freePieces(pieces: readonly Piece[]): void {
+  #finishPieces(pieces: readonly Piece[]): void {
     this.#passInProgress = false;
     this.#running = [];
     for (const { request } of pieces) request.sequence.busy = false;
     for (const { request } of pieces) this.#advance(request.sequence);
-    if (this.#ready.size > 0) this.#requestTurn();
+    if (this.#ready.size > 0) this.#schedulePass();
     if (this.#active.size === 0) this.#idle?.();
   }
 }
 
-function rowsLeft({ run, done }: Request): number {
+function remainingRows({ run, done }: Request): number {
   return run.length - done;
 }
 
 /**
- * How many rows each prompt gets. The oldest comes first, but takes at most half of the space while others wait, and so do they in
- * turn: however long a prompt is, short ones behind it begin soon.
+ * Decides how many rows each prompt gets. The oldest comes first, but takes at most half of the remaining rows while
+ * others wait, and so on, so that short prompts start soon however long the ones before them are.
  */
-function sharesOfPrompts(prompts: readonly Request[], rows: number): number[] {
+function rowsOfPrompts(prompts: readonly Request[], rows: number): number[] {
   let space = rows;
   const shares = prompts.map((request, i) => {
-    const share = Math.min(rowsLeft(request), i === prompts.length - 1 ? space : Math.ceil(space / 2));
+    const share = Math.min(remainingRows(request), i === prompts.length - 1 ? space : Math.ceil(space / 2));
     space -= share;
     return share;
   });
   return prompts.map((request, i) => {
     const share = shares[i] as number;
-    const more = Math.min(rowsLeft(request) - share, space);
+    const more = Math.min(remainingRows(request) - share, space);
     space -= more;
     return share + more;
   });

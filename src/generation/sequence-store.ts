@@ -1,4 +1,5 @@
-// Makes, copies, saves and disposes of a model's sequences, always through the scheduler, so that no pass is using them.
+// Makes, copies, saves and disposes of a model's sequences, always through the scheduler, so that no pass is using
+// them.
 
 import type { Runtime, RuntimeState } from "../backends/backend.js";
 import { LimitError, StateError } from "../errors.js";
@@ -13,7 +14,7 @@ export class SequenceStore {
   readonly #fingerprint: number;
   readonly #vocabulary: number;
   readonly #maxStates: number;
-  /** Returns the memory of sequences that were dropped without dispose(). */
+  /** Gives back the memory of sequences that were dropped without dispose(). */
   readonly #dropped = new FinalizationRegistry<RuntimeState>((state) => this.#release(state));
   #count = 0;
 
@@ -31,13 +32,13 @@ export class SequenceStore {
     this.#maxStates = maxStates;
   }
 
-  /** How many sequences there are. */
+  /** The number of sequences that exist. */
   get count(): number {
     return this.#count;
   }
 
   /**
-   * A sequence before its first token, or as it was saved.
+   * Makes a sequence, before its first token or as it was saved.
    *
    * @throws StateError when the bytes are damaged, of another format, or of another model; LimitError; BackendError
    */
@@ -45,7 +46,7 @@ export class SequenceStore {
     return this.#create(saved === undefined ? undefined : this.#decode(saved));
   }
 
-  /** A copy of the floats. */
+  /** Copies the floats of a sequence's state. */
   values(sequence: Sequence): Promise<Float32Array> {
     return this.#scheduler.access(sequence, () => this.#runtime.readState(sequence.runtimeState));
   }
@@ -69,9 +70,9 @@ export class SequenceStore {
   }
 
   /**
-   * Ends a sequence when what was asked of it before has been done.
+   * Disposes of a sequence after all earlier calls on it have been carried out.
    *
-   * @param error what is asked of it afterwards rejects with
+   * @param error the error with which later calls fail
    */
   dispose(sequence: Sequence, error: StateError = new StateError("the state was disposed")): Promise<void> {
     if (sequence.disposing) return sequence.disposing;
@@ -80,7 +81,8 @@ export class SequenceStore {
       this.#dropped.unregister(sequence);
       this.#release(sequence.runtimeState);
     };
-    // Of a sequence that cannot be used any more, and of a disposed model, nothing is in progress.
+    // Access is refused where the sequence cannot be used any more or the model was disposed of; then nothing is in
+    // progress.
     sequence.disposing = this.#scheduler.access(sequence, release).catch(release);
     sequence.ending = error;
     return sequence.disposing;

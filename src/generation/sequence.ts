@@ -1,5 +1,5 @@
-// What the scheduler knows a sequence by: its state in the backend, what is asked of it, and the bookkeeping that belongs to it.
-// States and sessions own one each; users never see it.
+// What the scheduler knows a sequence by: its state in the backend, what is asked of it, and the bookkeeping that belongs
+// to it. States and sessions own one each; users never see it.
 
 import type { RuntimeState } from "../backends/backend.js";
 import type { TokenChoice } from "../sampling/choose-token.js";
@@ -8,8 +8,8 @@ import type { TokenChoice } from "../sampling/choose-token.js";
 export class Sequence {
   readonly runtimeState: RuntimeState;
   /**
-   * The last token read, if it has not been run yet: a token waits until its logits are wanted, and is then run together with
-   * what follows it.
+   * The last token read, if it has not been run yet: a token waits until its logits are wanted, and is then run
+   * together with what follows it.
    */
   pendingToken: number | undefined;
   /** Tokens read in all, the pending one included. */

@@ -10,15 +10,16 @@ import { type ReadOptions, readTokens } from "./reading.js";
 import type { Sequence } from "./sequence.js";
 
 /**
- * Owns a state. Reading and generating take turns; a second call during one is an error. Saving and forking may be done at any
- * time: they wait for the pass in progress, and for a text that is being read, and see the session as it is then.
+ * A conversation with a model, which owns a state. It reads or generates one thing at a time; a second call during
+ * one is an error. `save` and `fork` may be called at any time: they wait for the pass in progress and for a text
+ * that is being read.
  */
 export class Session {
   readonly #context: ModelContext;
   readonly #sequence: Sequence;
   #disposed: StateError | undefined;
   #busy = false;
-  /** Tells whoever has the session that it was disposed of. */
+  /** Tells the current user of the session that it was disposed of. */
   #onDispose: ((error: StateError) => void) | undefined;
 
   /** @internal */
@@ -36,7 +37,9 @@ export class Session {
    * Reads text, or token ids, into the state.
    *
    * @returns the number of tokens read
-   * @throws the signal's reason when aborted; what was read until then stays read. RwkvError while the session reads or generates
+   * @throws the signal's reason when it is aborted, in which case the tokens read until then stay read; OptionError
+   *   for token ids outside the vocabulary; StateError after dispose(); RwkvError while the session reads or
+   *   generates
    */
   async read(input: string | ArrayLike<number>, options: ReadOptions = {}): Promise<number> {
     checkObject("options", options);
@@ -58,7 +61,7 @@ export class Session {
   }
 
   /**
-   * Generates text from what was read, streaming. Nothing happens until the text is asked for.
+   * Generates text that continues what was read, as a stream. Nothing is computed until the text is asked for.
    *
    * @throws OptionError for options outside their range
    */
@@ -67,7 +70,7 @@ export class Session {
   }
 
   /**
-   * The state as bytes, the same size whatever was read. `model.session(bytes)` continues from it.
+   * Saves the state as bytes, whose number does not depend on what was read. `model.session(bytes)` continues from it.
    *
    * @throws StateError after dispose()
    */
@@ -76,7 +79,7 @@ export class Session {
   }
 
   /**
-   * A session of its own that continues from here.
+   * Makes an independent session that continues from here.
    *
    * @throws StateError after dispose(); LimitError where there are too many states
    */
@@ -84,7 +87,7 @@ export class Session {
     return new Session(this.#context, await this.#context.sequences.copy(this.#sequence));
   }
 
-  /** Ends what is in progress, with a StateError, and returns the state's memory. */
+  /** Ends what is in progress with a StateError, and gives the state's memory back. */
   dispose(): Promise<void> {
     this.#disposed ??= new StateError("the session was disposed");
     this.#context.scheduler.cancel(this.#sequence, this.#disposed);
@@ -97,10 +100,10 @@ export class Session {
   }
 
   /**
-   * Takes the session for one piece of work, until `release` is called.
+   * Reserves the session for one piece of work until `release` is called.
    *
    * @param onDispose called when the session is disposed of meanwhile
-   * @throws RwkvError while another has it; StateError after dispose()
+   * @throws RwkvError while the session is reserved; StateError after dispose()
    * @internal
    */
   acquire(onDispose?: (error: StateError) => void): { sequence: Sequence; release: () => void } {

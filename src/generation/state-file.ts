@@ -1,4 +1,5 @@
-// A saved state as bytes: a header that says which model it belongs to, the state's floats, a checksum. All little-endian.
+// The format of a saved state: a header that says which model it belongs to, the floats of the state, and a checksum,
+// all little-endian.
 //
 //   0  "RWKVSTAT"          16  layout floats (u32)       28  tokens read (u64)
 //   8  format version u32  20  last token, -1 none (i32) 36  state, float32
@@ -14,13 +15,13 @@ const headerSize = 36;
 /** What a state file holds. */
 export interface SavedState {
   readonly values: Float32Array;
-  /** The last token read, which is not in the values yet; undefined before the first. */
+  /** The last token read, which the values do not contain yet; undefined before the first token. */
   readonly lastToken: number | undefined;
-  /** How many tokens were read in all. */
+  /** The number of tokens read, the last one included. */
   readonly position: number;
 }
 
-/** Writes a state; the size depends on the model only. */
+/** Encodes a state. The number of bytes depends on the model only. */
 export function encodeState(state: SavedState, fingerprint: number): Uint8Array {
   const bytes = new Uint8Array(headerSize + state.values.length * 4 + 4);
   const view = new DataView(bytes.buffer);
@@ -36,9 +37,9 @@ export function encodeState(state: SavedState, fingerprint: number): Uint8Array 
 }
 
 /**
- * Reads a saved state.
+ * Decodes a saved state.
  *
- * @throws StateError when the bytes are no state, damaged, of another version, or of another model
+ * @throws StateError when the bytes are not a state, are damaged, or belong to another format version or model
  */
 export function decodeState(bytes: Uint8Array, fingerprint: number, length: number, vocabulary: number): SavedState {
   if (!(bytes instanceof Uint8Array)) throw new StateError("a saved state is a Uint8Array, as save() gives it");

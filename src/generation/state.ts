@@ -1,4 +1,5 @@
-// The state of one sequence: all that the model remembers of the tokens it has read, in a few hundred kilobytes.
+// The state of one sequence: all that the model remembers of the tokens it has read, of a size that does not depend
+// on them.
 
 import { StateError } from "../errors.js";
 import { asyncDispose } from "./async-dispose.js";
@@ -6,10 +7,10 @@ import type { Sequence } from "./sequence.js";
 import type { SequenceStore } from "./sequence-store.js";
 
 /**
- * A sequence's state. Made by `model.createState()`, advanced by `model.forward()`.
+ * The state of a sequence. `model.createState()` makes it and `model.forward()` advances it.
  *
- * Calls on one state are carried out in the order in which they were made: whoever copies or saves it while a pass is running waits
- * for the pass, and nobody ever sees half of it.
+ * Calls on one state are carried out in the order in which they were made. Copying or saving it while a pass is
+ * running waits for the pass, so nobody ever sees half of a state.
  */
 export class State {
   readonly #store: SequenceStore;
@@ -22,7 +23,7 @@ export class State {
   }
 
   /**
-   * The sequence behind a state.
+   * Returns the sequence behind a state.
    *
    * @throws StateError for a state of another model
    * @internal
@@ -33,20 +34,20 @@ export class State {
   }
 
   /**
-   * The last token read, if it has not been run yet: sessions keep it back until its logits are wanted. `model.forward` runs it
-   * before the tokens that it is given.
+   * The last token read, if it has not been run yet: a session keeps it pending until its logits are wanted.
+   * `model.forward` runs it before the tokens that it is given.
    */
   get pendingToken(): number | undefined {
     return this.#sequence.pendingToken;
   }
 
-  /** How many tokens have been read in all, the pending one included. */
+  /** The number of tokens read so far, the pending one included. */
   get position(): number {
     return this.#sequence.position;
   }
 
   /**
-   * A copy of the floats: for RWKV-4 five vectors a layer (docs/model.md gives their order).
+   * Copies the floats of the state: for RWKV-4 five vectors for each layer, in the order that docs/model.md gives.
    *
    * @throws StateError after dispose()
    */
@@ -55,16 +56,16 @@ export class State {
   }
 
   /**
-   * A state of its own with the same content.
+   * Makes an independent state with the same content.
    *
-   * @throws StateError after dispose(); LimitError where there are too many states
+   * @throws StateError after dispose(); LimitError when there are too many states
    */
   async copy(): Promise<State> {
     return new State(this.#store, await this.#store.copy(this.#sequence));
   }
 
   /**
-   * The state as bytes; the same size whatever was read.
+   * Saves the state as bytes, whose number does not depend on what was read.
    *
    * @throws StateError after dispose()
    */
@@ -73,7 +74,7 @@ export class State {
   }
 
   /**
-   * Replaces the state by one that was saved.
+   * Replaces the content of the state by a saved one.
    *
    * @throws StateError when the bytes are damaged, of another format, or of another model, and after dispose()
    */
@@ -81,7 +82,7 @@ export class State {
     return this.#store.restore(this.#sequence, bytes);
   }
 
-  /** Returns the memory, once what was asked of the state before has been done. */
+  /** Gives the memory back, after all earlier calls on the state have been carried out. */
   dispose(): Promise<void> {
     return this.#store.dispose(this.#sequence);
   }

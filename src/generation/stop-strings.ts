@@ -1,11 +1,11 @@
-// Finds stop strings in streamed text. Text that may turn out to be the beginning of one is held back, so that no part of a
-// stop string is ever given out.
+// Finds stop strings in streamed text. Text that may be the beginning of one is held back, so that no part of a stop
+// string is ever emitted.
 
 /** What became of a piece of text. */
 export interface StopResult {
   /** Text that is certainly not part of a stop string. */
   readonly text: string;
-  /** The stop string that was found; nothing may follow. */
+  /** The stop string that was found; no more text may be pushed after it. */
   readonly stop?: string;
 }
 
@@ -18,6 +18,7 @@ export class StopStrings {
     this.#stops = stops;
   }
 
+  /** Takes the next piece of text. */
   push(piece: string): StopResult {
     const text = this.#held + piece;
     let found: { at: number; stop: string } | undefined;
@@ -34,14 +35,14 @@ export class StopStrings {
     return { text: text.slice(0, safe) };
   }
 
-  /** The text still held back, when nothing more comes. */
+  /** Returns the text that is held back, at the end of the stream. */
   end(): string {
     const text = this.#held;
     this.#held = "";
     return text;
   }
 
-  /** Length of the longest end of `text` that a stop string begins with. */
+  /** Length of the longest suffix of `text` that is a proper prefix of a stop string. */
   #heldLength(text: string): number {
     let longest = 0;
     for (const stop of this.#stops) {

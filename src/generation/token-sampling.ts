@@ -1,5 +1,5 @@
-// The next token of a generation: its sequence's last token is run, and one is sampled from the logits - by the kernels where that is
-// enough, in JavaScript where a constraint changes logits.
+// Samples the next token of a generation: runs the last token of its sequence and samples from the logits, in the
+// kernels where that is enough, and in JavaScript where a constraint changes the logits.
 
 import { OptionError, RwkvError } from "../errors.js";
 import { chooseToken } from "../sampling/choose-token.js";
@@ -12,9 +12,9 @@ import type { Sequence } from "./sequence.js";
 /** A token that was sampled. */
 export interface SampledToken {
   readonly token: number;
-  /** Of the token, in nats, where log-probabilities were asked for. */
+  /** The log-probability of the token, in nats; present where log-probabilities were asked for. */
   readonly logProbability?: number;
-  /** The most probable tokens, where log-probabilities were asked for. */
+  /** The most probable tokens, the most probable first; present where log-probabilities were asked for. */
   readonly topLogProbabilities?: readonly TokenLogProbability[];
 }
 
@@ -24,9 +24,9 @@ export class TokenSampling {
   readonly #options: ResolvedGenerationOptions;
   readonly #sampler: Sampler;
   readonly #stopTokens: ReadonlySet<number>;
-  /** What constraints are told; a copy, so that nothing they do to it matters elsewhere. */
+  /** The tokens generated so far. Constraints are given copies, so that they cannot change it. */
   readonly #generated: number[] = [];
-  /** Copies that are made for every token, each in the same memory. */
+  /** Buffers for the copies that are made for every token. */
   readonly #mask: Uint32Array;
   readonly #logits: Float32Array;
 
@@ -41,11 +41,12 @@ export class TokenSampling {
   }
 
   /**
-   * Runs the token that waits, and samples the next one, which then waits in its place; a stop token does not, so that the
-   * sequence continues from what is read next.
+   * Runs the pending token and samples the next one, which becomes the pending token. A stop token does not, so that
+   * the sequence continues with what is read next.
    *
    * @param continues whether the generation was admitted before
-   * @throws the reason for which it was cancelled; what a constraint throws; RwkvError where no token can be sampled
+   * @throws the reason for which the sequence was cancelled; what a constraint throws; RwkvError when no token can be
+   *   sampled
    */
   async next(sequence: Sequence, continues: boolean): Promise<SampledToken> {
     const { changeLogits } = this.#options.constrain;
@@ -65,7 +66,7 @@ export class TokenSampling {
         if (begins) sequence.position++;
       },
       onLogits: (logits, chosen) => {
-        // A constraint may create states, and then the memory of the logits moves.
+        // A constraint may create states, which may move the memory of the logits.
         const kept = changeLogits && this.#options.logProbabilities !== undefined ? logits.slice() : logits;
         const token = chosen ?? chooseToken(this.#changed(logits), choice);
         this.#sampler.accept(token);
@@ -79,7 +80,11 @@ export class TokenSampling {
     return sampled as SampledToken;
   }
 
-  /** The mask of the next token. @throws OptionError for what is no mask, or allows no token */
+  /**
+   * The mask of the next token.
+   *
+   * @throws OptionError for a value that is not a mask; RwkvError when it allows no token
+   */
   #allowedTokens(): Uint32Array | undefined {
     const { constrain } = this.#options;
     const allowed: unknown = constrain.allowedTokens?.(this.#generated.slice());
@@ -95,7 +100,7 @@ export class TokenSampling {
       );
     }
     this.#mask.set(allowed.subarray(0, words));
-    // Bits past the vocabulary mean nothing.
+    // Bits beyond the vocabulary are ignored.
     if (vocabulary % 32 !== 0) this.#mask[words - 1] = (this.#mask[words - 1] as number) & (2 ** (vocabulary % 32) - 1);
     if (this.#mask.every((word) => word === 0)) throw new RwkvError("constrain.allowedTokens allows no token");
     return this.#mask;
@@ -115,19 +120,22 @@ export class TokenSampling {
     return { logProbability: chosen, topLogProbabilities: top };
   }
 
-  /** Where no token waits - at the very beginning, or after a stop token - a new text begins, as in training: after end-of-text. */
+  /**
+   * Without a pending token (at the beginning or after a stop token) a new text begins after end-of-text, as in
+   * training.
+   */
   #firstToken(): number {
     const { endOfText } = this.#context.tokenizer;
     if (endOfText === undefined) {
       const expected =
-        "text to continue (nothing was read yet, or since a stop token; no end-of-text token to begin with)";
+        "text to continue (nothing was read, or nothing since a stop token, and the tokenizer has no end-of-text token)";
       throw new OptionError("prompt", "", expected);
     }
     return endOfText;
   }
 }
 
-/** A hook's promise would come too late. @throws OptionError */
+/** @throws OptionError for a promise, whose value would come too late */
 function refusePromise(option: string, result: unknown): void {
   if (!(result instanceof Promise)) return;
   result.catch(() => {});
