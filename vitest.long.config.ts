@@ -47,6 +47,7 @@ function emulatedLevels() {
       include: emulatedTests,
       env: {
         CC: `${folder}cc.mjs`,
+        RWKV_PREBUILT: "",
         // The cache of native libraries knows the compiler's name and the sources, not this header.
         XDG_CACHE_HOME: fileURLToPath(
           new URL(`node_modules/.cache/${header.digest("hex").slice(0, 16)}`, import.meta.url),

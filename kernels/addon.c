@@ -262,12 +262,14 @@ static napi_value js_use_huge_pages(napi_env env, napi_callback_info info) {
   return undefined(env);
 }
 
-// mapFile(descriptor, size): an external; undefined where the file cannot be mapped or has another size.
+// mapFile(descriptor, size, readAhead): an external; undefined where the file cannot be mapped or has another size.
 static napi_value js_map_file(napi_env env, napi_callback_info info) {
   struct call call = call_of(env, info);
   double file = whole_number(env, call.arguments[0], 2147483647.0);
   double size = whole_number(env, call.arguments[1], largest_exact);
-  struct mapping* mapping = file < 0 || size < 0 ? NULL : mapping_create((int)file, (uint64_t)size);
+  bool ahead = false;
+  napi_get_value_bool(env, call.arguments[2], &ahead);
+  struct mapping* mapping = file < 0 || size < 0 ? NULL : mapping_create((int)file, (uint64_t)size, ahead);
   if (!mapping) return undefined(env);
   struct handle* handle = add_handle(call.environment);
   if (!handle) {

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 // Of Linux 5.14; headers may be older than the system.
@@ -36,12 +35,6 @@ static int populate(const volatile uint8_t* bytes, uint64_t size) {
   return 1;
 }
 
-// Reading ahead a file that memory cannot hold would drive out what was read before.
-static int fits_memory(uint64_t size) {
-  long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-  return pages > 0 && page > 0 && size <= (uint64_t)pages * (uint64_t)page / 2;
-}
-
 // Takes the faults of the whole file ahead of those who compute with it.
 static void* read_ahead(void* argument) {
   struct mapping* mapping = argument;
@@ -53,10 +46,17 @@ static void* read_ahead(void* argument) {
   return NULL;
 }
 
-struct mapping* mapping_create(int file, uint64_t size) {
-  struct stat status;
-  if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) return NULL;
-  if ((uint64_t)status.st_size != size || size == 0) return NULL;
+// fstat would do, but glibc has had a function of that name only since 2.33, and before that one of another.
+static int has_size(int file, uint64_t size) {
+  off_t before = lseek(file, 0, SEEK_CUR);
+  if (before < 0) return 0;  // nothing that can be mapped
+  off_t end = lseek(file, 0, SEEK_END);
+  lseek(file, before, SEEK_SET);
+  return end > 0 && (uint64_t)end == size;
+}
+
+struct mapping* mapping_create(int file, uint64_t size, int ahead) {
+  if (!has_size(file, size)) return NULL;
   struct mapping* mapping = calloc(1, sizeof *mapping);
   if (!mapping) return NULL;
   mapping->size = size;
@@ -65,7 +65,7 @@ struct mapping* mapping_create(int file, uint64_t size) {
     free(mapping);
     return NULL;
   }
-  if (!fits_memory(size)) return mapping;
+  if (!ahead) return mapping;
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &before);

@@ -5,9 +5,9 @@
 
 struct mapping;
 
-// Maps a whole open file for reading, and begins to bring its pages in on a thread of its own. NULL when it cannot be
-// mapped or is not `size` bytes long.
-struct mapping* mapping_create(int file, uint64_t size);
+// Maps a whole open file for reading; with `ahead`, begins to bring its pages in on a thread of its own. NULL when it
+// cannot be mapped or is not `size` bytes long.
+struct mapping* mapping_create(int file, uint64_t size, int ahead);
 
 const void* mapping_bytes(const struct mapping* mapping);
 

@@ -38,6 +38,7 @@ napi_status napi_set_named_property(napi_env env, napi_value object, const char*
 napi_status napi_get_undefined(napi_env env, napi_value* result);
 napi_status napi_create_double(napi_env env, double value, napi_value* result);
 napi_status napi_create_string_utf8(napi_env env, const char* text, size_t length, napi_value* result);
+napi_status napi_get_value_bool(napi_env env, napi_value value, bool* result);
 napi_status napi_get_value_double(napi_env env, napi_value value, double* result);
 napi_status napi_get_value_string_utf8(napi_env env, napi_value value, char* text, size_t size, size_t* result);
 napi_status napi_get_typedarray_info(napi_env env, napi_value array, napi_typedarray_type* type, size_t* length,

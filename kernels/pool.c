@@ -15,10 +15,11 @@ struct pool {
   void* context;
   uint32_t threads;
   pthread_t* handles;
-  struct pass* pass;    // in flight, else NULL; under the lock
   pthread_mutex_t lock;
-  pthread_cond_t idle;  // there is no longer a pass in flight
-  uint32_t generation;  // one more for every pass, and at the end
+  struct pass* pass;     // in flight, else NULL; under the lock
+  uint32_t completions;  // one more whenever a pass is no longer in flight; under the lock
+  uint32_t completion_sleepers;
+  uint32_t generation;   // one more for every pass, and at the end
   uint32_t sleepers;
   uint32_t finished;    // threads but the first that are done with this pass
   uint32_t finish_sleepers;
@@ -37,7 +38,7 @@ static void complete_pass(struct pool* pool, uint32_t others) {
   }
   pthread_mutex_lock(&pool->lock);
   pool->pass = NULL;
-  pthread_cond_signal(&pool->idle);
+  change_and_wake(&pool->completions, &pool->completion_sleepers);
   pthread_mutex_unlock(&pool->lock);
   pool->completed(pool->context);
 }
@@ -81,7 +82,6 @@ struct pool* pool_create(uint32_t threads, const struct level* level, void (*com
   pool->context = context;
   pool->handles = handles;
   pthread_mutex_init(&pool->lock, NULL);
-  pthread_cond_init(&pool->idle, NULL);
   pthread_attr_setstacksize(&attributes, stack_size);
   // Signals are for the threads of the program that this is part of; a new thread inherits the mask.
   sigset_t all, before;
@@ -119,13 +119,14 @@ static void stop_pass(struct pass* pass) {
 
 void pool_destroy(struct pool* pool) {
   pthread_mutex_lock(&pool->lock);
-  if (pool->pass) stop_pass(pool->pass);
-  while (pool->pass) pthread_cond_wait(&pool->idle, &pool->lock);
+  int running = pool->pass != NULL;
+  uint32_t completions = pool->completions;
+  if (running) stop_pass(pool->pass);
   pthread_mutex_unlock(&pool->lock);
+  if (running) wait_for_change(&pool->completions, completions, &pool->completion_sleepers, 0);
   __atomic_store_n(&pool->ending, 1, __ATOMIC_RELEASE);
   change_and_wake(&pool->generation, &pool->sleepers);
   for (uint32_t thread = 0; thread < pool->threads; thread++) pthread_join(pool->handles[thread], NULL);
-  pthread_cond_destroy(&pool->idle);
   pthread_mutex_destroy(&pool->lock);
   free(pool->handles);
   free(pool);

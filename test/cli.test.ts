@@ -267,7 +267,7 @@ test("a backend that was asked for and cannot run is an error of one line", asyn
   const json = readFileSync("embedded/tokenizer.json", "utf8");
   const tokenizer = join(empty, "tokenizer.json");
   await writeFile(tokenizer, json + " ".repeat(2 ** 25)); // slow to read, so that the backend fails first
-  const env = { ...process.env, CC: "/nowhere/cc", XDG_CACHE_HOME: empty };
+  const env = { ...process.env, CC: "/nowhere/cc", XDG_CACHE_HOME: empty, RWKV_PREBUILT: "" };
   const args = [program, "generate", "--backend", "native", "--tokenizer", tokenizer];
   const stderr = await new Promise<string>((resolve) => {
     execFile(process.execPath, args, { env }, (error, _, text) => resolve(`${error?.code} ${text}`));
@@ -280,7 +280,7 @@ test("a backend that was asked for and cannot run is an error of one line", asyn
 test("without a compiler WebAssembly is used, with one line that says so", async () => {
   const empty = await temporaryFolder();
   const outcome = await new Promise<Outcome>((resolve) => {
-    const env = { ...process.env, CC: "/nowhere/cc", XDG_CACHE_HOME: empty };
+    const env = { ...process.env, CC: "/nowhere/cc", XDG_CACHE_HOME: empty, RWKV_PREBUILT: "" };
     execFile(process.execPath, [program, "generate", "--trials", "1", "-n", "5"], { env }, (error, stdout, stderr) =>
       resolve({ code: error ? 1 : 0, stdout, stderr }),
     );

@@ -2,13 +2,14 @@
 // kinds.
 
 import { execFile } from "node:child_process";
-import { chmod, copyFile, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { load, type Model, openCheckpoint } from "rwkv";
 import { afterEach, expect, it } from "vitest";
+import { libraryStamp, prebuiltName, prebuiltRecipe } from "#rwkv/backends/native/library-build";
 import { createNativeMachine } from "#rwkv/backends/native/native";
 import { loadNativeLibrary, type NativeLibrary } from "#rwkv/backends/native/native-library";
 import { loadCheckpoint } from "#rwkv/load";
@@ -209,7 +210,7 @@ const report = `
 it.runIf(process.platform !== "win32")("remembers that a compiler failed, until it changes", async () => {
   const folder = await temporaryFolder();
   const compiler = await fakeCompiler(folder, "x.c:1: fatal error: stdint.h: No such file");
-  const env = { CC: `${compiler} --option`, XDG_CACHE_HOME: folder };
+  const env = { CC: `${compiler} --option`, XDG_CACHE_HOME: folder, RWKV_PREBUILT: "" };
   const first = await runScript(report, { env });
   expect(first.output).toBe(
     `native kernels cannot be compiled with ${compiler} --option: x.c:1: fatal error: stdint.h: No such file\n`,
@@ -228,11 +229,57 @@ it("says that there is no compiler, and tries again when asked again", async () 
   const folder = await temporaryFolder();
   const ending = await runScript(
     `${report} process.env.CC = "also-missing gcc"; await loadNativeLibrary().catch((error) => console.log(error.message));`,
-    { env: { CC: "no-such-compiler -m64", XDG_CACHE_HOME: folder } },
+    { env: { CC: "no-such-compiler -m64", XDG_CACHE_HOME: folder, RWKV_PREBUILT: "" } },
   );
   expect(ending.output.split("\n")).toEqual([
     "native kernels cannot be compiled with no-such-compiler -m64: no such compiler on this machine",
     "native kernels cannot be compiled with also-missing gcc: no such compiler on this machine",
     "",
   ]);
+});
+
+it.runIf(process.platform !== "win32")("tries again when the compiler changes that another one calls", async () => {
+  const [folder, other] = [await temporaryFolder(), await temporaryFolder()];
+  const cache = await fakeCompiler(folder);
+  const compiler = await fakeCompiler(other, "error: of the old compiler");
+  const env = { CC: `${cache} ${compiler}`, XDG_CACHE_HOME: folder, RWKV_PREBUILT: "" };
+  expect((await runScript(report, { env })).output).toContain("error: of the old compiler\n");
+  await fakeCompiler(other, "error: of the new compiler");
+  expect((await runScript(report, { env })).output).toContain("error: of the new compiler\n");
+});
+
+it.runIf(process.platform === "linux")("takes a library that was built of these sources, and no other", async () => {
+  const folder = await temporaryFolder();
+  const stamp = await libraryStamp(prebuiltRecipe(process.arch));
+  const path = join(folder, prebuiltName("linux", process.arch, stamp));
+  const env = { CC: "no-such-compiler", XDG_CACHE_HOME: folder, RWKV_PREBUILT: folder };
+  // An addon that does nothing suffices to see which library is taken.
+  await writeFile(`${path}.c`, "void* napi_register_module_v1(void* env, void* exports) { return exports; }");
+  await promisify(execFile)("cc", ["-shared", "-fPIC", "-o", path, `${path}.c`]);
+  expect((await runScript(report, { env })).output).toBe("loaded\n");
+
+  await writeFile(path, "no library");
+  const missing = "native kernels cannot be compiled with no-such-compiler: no such compiler on this machine\n";
+  expect((await runScript(report, { env })).output).toBe(missing);
+
+  await rename(path, join(folder, prebuiltName("linux", process.arch, "0123456789abcdef")));
+  expect((await runScript(report, { env })).output).toBe(missing);
+});
+
+it.runIf(process.platform !== "win32")("sweeps what compiles have left that were ended an hour ago", async () => {
+  const folder = await temporaryFolder();
+  const cache = join(folder, "rwkv");
+  const parts = ["kernels-1.node.part-old", "kernels-2.node.part-new", "others.part-old"].map((name) =>
+    join(cache, name),
+  );
+  for (const part of parts) {
+    await mkdir(part, { recursive: true });
+    await writeFile(join(part, "native.o"), "");
+  }
+  const longAgo = Date.now() / 1000 - 2 * 60 * 60;
+  for (const part of [parts[0]!, parts[2]!]) await utimes(part, longAgo, longAgo);
+  const compiler = await fakeCompiler(folder, "error: any");
+  await runScript(report, { env: { CC: compiler, XDG_CACHE_HOME: folder, RWKV_PREBUILT: "" } });
+  const left = await readdir(cache);
+  expect(left.filter((name) => name.includes(".part-")).sort()).toEqual(["kernels-2.node.part-new", "others.part-old"]);
 });

@@ -1,8 +1,8 @@
 // Other ways to look at a stored tensor: transposed, a part of it, another shape, several as one. Nothing is read or copied; where
 // strides cannot say it, the view reads through a source that puts its pieces together when they are asked for.
 
-import { bytesPerElement, type ElementType, elementCount, isElementType } from "../dtypes.js";
 import type { ByteSource } from "../byte-source.js";
+import { bytesPerElement, type ElementType, elementCount, isElementType } from "../dtypes.js";
 import { contiguousStrides, isContiguous, type StoredTensor } from "./checkpoint.js";
 import { readTensorInto } from "./read-tensor.js";
 

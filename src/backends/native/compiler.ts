@@ -22,11 +22,20 @@ const believedFor = 24 * 60 * 60 * 1000;
 export async function findCompiler(command: string): Promise<Compiler | undefined> {
   // A path may have spaces in it; then it is no command with arguments.
   for (const [name = "", ...rest] of [[command], command.trim().split(/\s+/)]) {
-    for (const path of candidates(name)) {
-      const status = await stat(path).catch(() => undefined);
-      if (!status?.isFile()) continue;
-      return { path, arguments: rest, version: `${path} ${status.size} ${status.mtimeMs}` };
-    }
+    const program = await findProgram(name);
+    if (!program) continue;
+    // The compiler may be the one that ccache is to call.
+    const others = await Promise.all(rest.map((argument) => findProgram(argument)));
+    const versions = [program, ...others].flatMap((found) => (found ? [found.version] : []));
+    return { path: program.path, arguments: rest, version: versions.join(" ") };
+  }
+  return undefined;
+}
+
+async function findProgram(name: string): Promise<{ path: string; version: string } | undefined> {
+  for (const path of candidates(name)) {
+    const status = await stat(path).catch(() => undefined);
+    if (status?.isFile()) return { path, version: `${path} ${status.size} ${status.mtimeMs}` };
   }
   return undefined;
 }

@@ -1,5 +1,5 @@
 // The levels of instruction sets that the native kernels are compiled for. All are in one library; it runs the highest that the
-// processor has. kernels/native.c lists the same names, and knows how to ask the processor.
+// processor has. kernels/levels.c lists the same names, and knows how to ask the processor.
 
 /** A level: its name, and what the compiler needs to be told. */
 export interface InstructionLevel {
@@ -22,6 +22,10 @@ const arm: readonly InstructionLevel[] = [
   { name: "dotprod", flags: ["-march=armv8.2-a+dotprod"] },
 ];
 
-/** The levels of this machine's architecture, lowest first; elsewhere one that asks nothing of the processor. */
-export const instructionLevels: readonly InstructionLevel[] =
-  process.arch === "x64" ? x86 : process.arch === "arm64" ? arm : [{ name: "plain", flags: [] }];
+/** The levels of an architecture, by Node's name for it, lowest first; one that asks nothing of the processor where it is another. */
+export function levelsOf(architecture: string): readonly InstructionLevel[] {
+  return architecture === "x64" ? x86 : architecture === "arm64" ? arm : [{ name: "plain", flags: [] }];
+}
+
+/** Those of this machine. */
+export const instructionLevels: readonly InstructionLevel[] = levelsOf(process.arch);

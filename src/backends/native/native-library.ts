@@ -1,15 +1,13 @@
-// The kernels as a native library: an addon for Node, compiled on first use by the machine's C compiler, once for
-// each level of instruction sets, and kept in the user's cache folder.
+// The kernels as a native library: an addon for Node, with all levels of instruction sets. It comes with the package for some
+// systems; elsewhere it is compiled on first use by the machine's C compiler and kept in the user's cache folder.
 
-import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { BackendError } from "../../errors.js";
-import { type Compiler, findCompiler, recalledFailure, rememberFailure } from "./compiler.js";
-import { instructionLevels } from "./instruction-levels.js";
+import { findCompiler, recalledFailure, rememberFailure } from "./compiler.js";
+import { buildLibrary, libraryStamp, localRecipe, prebuiltName, prebuiltRecipe, sweepParts } from "./library-build.js";
 
 /** A pool of threads. */
 export type PoolHandle = { readonly pool: unique symbol };
@@ -35,8 +33,8 @@ export interface NativeLibrary {
   destroyPool(pool: PoolHandle): void;
   /** Asks for huge pages under memory that has not been touched yet. */
   useHugePages(bytes: Uint8Array): void;
-  /** Maps an open file of that size, if that can be. */
-  mapFile(descriptor: number, size: number): MappingHandle | undefined;
+  /** Maps an open file of that size, if that can be; `readAhead` brings its pages in on a thread of its own. */
+  mapFile(descriptor: number, size: number, readAhead: boolean): MappingHandle | undefined;
   mappingAddress(mapping: MappingHandle): number;
   unmapFile(mapping: MappingHandle): void;
   addressOf(bytes: Uint8Array): number;
@@ -45,45 +43,22 @@ export interface NativeLibrary {
   functionNames(): string;
 }
 
-const sourceFolder = fileURLToPath(new URL("../../../kernels/", import.meta.url));
-// GCC would otherwise put off sums until their end, and keep all their terms in memory till then: up to a third of
-// the speed of the kernels of quantized weights. Clang does not know these two flags, and says so in a warning only.
-const keepSumsInOrder = ["-fno-tree-ter", "-fno-tree-reassoc"];
-const compileFlags = [
-  ...["-std=gnu17", "-O3", "-fno-math-errno", ...keepSumsInOrder, "-ffp-contract=fast"],
-  ...["-fPIC", "-fvisibility=hidden"],
-];
-/**
- * Node brings the functions of its interface itself. Where the linker knows how, the library stays in memory once it
- * is there: no code may be taken away under a thread.
- */
-const linkFlags = [
-  "-shared",
-  "-pthread",
-  ...(process.platform === "darwin" ? ["-undefined", "dynamic_lookup"] : ["-Wl,-z,nodelete"]),
-];
 /** Milliseconds of compiling after which the user is told; a missing compiler is found out sooner. */
 const noticeAfter = 500;
-/** One object each: what every level shares, and the kernels of every level. */
-const objects: readonly { name: string; source: string; flags: readonly string[] }[] = [
-  { name: "native", source: "native.c", flags: [] },
-  ...instructionLevels.map(({ name, flags }) => ({ name, source: "level.c", flags: [`-DLEVEL=${name}`, ...flags] })),
-];
 
 let loading: Promise<NativeLibrary> | undefined;
 /** Who wants to hear that compiling takes its time. */
 const listeners = new Set<(message: string) => void>();
 
 /**
- * The library, compiled if need be. Calls share one library; after a failure the next one tries again.
+ * The library, built ahead or compiled if need be. Calls share one library; after a failure the next one tries again.
  *
  * @param onNotice called with a line when compiling takes its time, some seconds
  * @throws BackendError when there is no compiler, or compiling or loading fails
  */
 export function loadNativeLibrary(onNotice?: (message: string) => void): Promise<NativeLibrary> {
   if (onNotice) listeners.add(onNotice);
-  loading ??= compileLibrary()
-    .then(bind)
+  loading ??= findLibrary()
     .catch((error) => {
       loading = undefined;
       throw error;
@@ -92,17 +67,35 @@ export function loadNativeLibrary(onNotice?: (message: string) => void): Promise
   return loading;
 }
 
+async function findLibrary(): Promise<NativeLibrary> {
+  return (await loadPrebuilt()) ?? bind(await compileLibrary());
+}
+
+/**
+ * The library that came with the package, if it is one of these sources and this system takes it. The variable RWKV_PREBUILT
+ * names another folder to look in; empty, none.
+ */
+async function loadPrebuilt(): Promise<NativeLibrary | undefined> {
+  const folder = process.env["RWKV_PREBUILT"] ?? fileURLToPath(new URL("../../../prebuilt/", import.meta.url));
+  // Most clones have none, and need not read the sources for it.
+  if (!folder || process.platform !== "linux" || !(await isThere(folder))) return undefined;
+  const stamp = await libraryStamp(prebuiltRecipe(process.arch));
+  const path = join(folder, prebuiltName(process.platform, process.arch, stamp));
+  if (!(await isThere(path))) return undefined;
+  try {
+    return bind(path);
+  } catch {
+    return undefined; // compiling says why, if it fails as well
+  }
+}
+
 async function compileLibrary(): Promise<string> {
-  const all = await readdir(sourceFolder, { recursive: true });
-  const names = all.filter((name) => /\.(c|h|def)$/.test(name)).sort();
   const command = process.env["CC"] || "cc";
-  const hash = createHash("sha256");
-  hash.update(JSON.stringify([command, compileFlags, linkFlags, objects, process.platform, process.arch]));
-  const sources = await Promise.all(names.map((name) => readFile(join(sourceFolder, name))));
-  names.forEach((name, i) => void hash.update(name).update(sources[i] as Buffer));
+  const recipe = localRecipe(process.platform, process.arch);
   const folder = join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "rwkv");
-  const library = join(folder, `kernels-${hash.digest("hex").slice(0, 16)}.node`);
-  if (await stat(library).catch(() => undefined)) return library;
+  const stamp = await libraryStamp(recipe, command, process.platform, process.arch);
+  const library = join(folder, `kernels-${stamp}.node`);
+  if (await isThere(library)) return library;
 
   const compiler = await findCompiler(command);
   if (!compiler) throw compileError(command, "no such compiler on this machine");
@@ -114,7 +107,8 @@ async function compileLibrary(): Promise<string> {
   }, noticeAfter);
   try {
     await mkdir(folder, { recursive: true });
-    await compileInto(library, compiler);
+    await sweepParts(folder);
+    await buildLibrary(library, compiler, recipe);
   } catch (cause) {
     const reason = compileFailure(cause);
     if (isCompilersOwn(cause)) await rememberFailure(failureFile, compiler, reason);
@@ -125,37 +119,23 @@ async function compileLibrary(): Promise<string> {
   return library;
 }
 
-/** Several processes may compile at once; each renames its own complete file into place. */
-async function compileInto(library: string, compiler: Compiler): Promise<void> {
-  const { execFile } = await import("node:child_process");
-  const run = (args: string[]) =>
-    promisify(execFile)(compiler.path, [...compiler.arguments, ...args], { timeout: 240_000 });
-  const temporary = await mkdtemp(`${library}.part-`);
-  const path = (name: string) => join(temporary, name);
-  try {
-    await Promise.all(
-      objects.map(({ name, source, flags }) =>
-        run([...compileFlags, ...flags, "-I", sourceFolder, "-c", "-o", path(`${name}.o`), join(sourceFolder, source)]),
-      ),
-    );
-    await run([...linkFlags, "-o", path("kernels.node"), ...objects.map(({ name }) => path(`${name}.o`))]);
-    await rename(path("kernels.node"), library);
-  } finally {
-    await rm(temporary, { recursive: true, force: true }).catch(() => {});
-  }
+async function isThere(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined)) !== undefined;
 }
 
 function compileError(command: string, reason: string, cause?: unknown): BackendError {
   return new BackendError(`native kernels cannot be compiled with ${command}: ${reason}`, { cause });
 }
 
-/** Whether the compiler ran and said no, so that it would say so again; a full disk is another matter. */
+/** Whether the compiler ran and said no, or did not end, and so would again; a full disk is another matter. */
 function isCompilersOwn(cause: unknown): boolean {
-  return typeof (cause as { code?: unknown }).code === "number";
+  const { code, killed } = cause as { code?: unknown; killed?: boolean };
+  return typeof code === "number" || killed === true;
 }
 
 function compileFailure(cause: unknown): string {
-  const { stderr, message } = cause as { stderr?: string; message: string };
+  const { stderr, message, killed } = cause as { stderr?: string; message: string; killed?: boolean };
+  if (killed) return "the compiler did not end in time";
   const lines = (stderr || message).trim().split("\n");
   return lines.find((line) => /error/i.test(line)) ?? lines[0] ?? "unknown reason";
 }

@@ -2,6 +2,7 @@
 
 import type { ByteSource } from "../../byte-source.js";
 import { BackendError } from "../../errors.js";
+import { availableMemory } from "../../platform/node/limits.js";
 import type { Backend } from "../backend.js";
 import { type Block, type KernelMachine, numbersOf } from "../kernel/kernel-machine.js";
 import { openKernelRuntime } from "../kernel/kernel-runtime.js";
@@ -95,7 +96,12 @@ class NativeMachine implements KernelMachine {
   map(source: ByteSource): number | undefined {
     if (!this.#mappings.has(source)) {
       const { descriptor } = source;
-      this.#mappings.set(source, descriptor === undefined ? undefined : this.#library.mapFile(descriptor, source.size));
+      // Reading ahead a file that memory cannot hold would drive out what was read before.
+      const readAhead = source.size <= availableMemory() / 2;
+      this.#mappings.set(
+        source,
+        descriptor === undefined ? undefined : this.#library.mapFile(descriptor, source.size, readAhead),
+      );
     }
     const mapping = this.#mappings.get(source);
     return mapping && this.#library.mappingAddress(mapping);

@@ -1,0 +1,139 @@
+// How the native library is made of kernels/*.c: what the compiler is told, on a user's machine and when the package is packed,
+// and a stamp that changes with the sources and with that.
+
+import { createHash } from "node:crypto";
+import { mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import type { Compiler } from "./compiler.js";
+import { levelsOf } from "./instruction-levels.js";
+
+/** One object of the library. */
+interface LibraryObject {
+  readonly name: string;
+  readonly source: string;
+  readonly flags: readonly string[];
+}
+
+/** What a library is made with, and of. */
+export interface LibraryRecipe {
+  readonly compileFlags: readonly string[];
+  readonly objects: readonly LibraryObject[];
+  /** Before the objects. */
+  readonly linkFlags: readonly string[];
+  /** After the objects. */
+  readonly libraries: readonly string[];
+}
+
+const sourceFolder = fileURLToPath(new URL("../../../kernels/", import.meta.url));
+
+// GCC would otherwise put off sums until their end, and keep all their terms in memory till then: up to a third of
+// the speed of the kernels of quantized weights. Clang does not know these two flags, and says so in a warning only.
+const keepSumsInOrder = ["-fno-tree-ter", "-fno-tree-reassoc"];
+
+/**
+ * The recipe of a library that is compiled where it runs.
+ *
+ * @param platform as Node names it, as is `architecture`
+ */
+export function localRecipe(platform: string, architecture: string): LibraryRecipe {
+  return {
+    compileFlags: [
+      ...["-std=gnu17", "-O3", "-fno-math-errno", ...keepSumsInOrder, "-ffp-contract=fast"],
+      ...["-fPIC", "-fvisibility=hidden"],
+    ],
+    // One object of what every level shares, and one of the kernels of each level.
+    objects: [
+      { name: "native", source: "native.c", flags: [] },
+      ...levelsOf(architecture).map(({ name, flags }) => ({
+        name,
+        source: "level.c",
+        flags: [`-DLEVEL=${name}`, ...flags],
+      })),
+    ],
+    linkFlags: ["-shared", "-pthread", ...platformLinkFlags(platform)],
+    libraries: [],
+  };
+}
+
+/**
+ * Node brings the functions of its interface itself. Where the linker knows how, the library stays in memory once it is
+ * there, since no code may be taken away under a thread, and what it lacks is found out when it is loaded, not later.
+ */
+function platformLinkFlags(platform: string): string[] {
+  return platform === "darwin" ? ["-undefined", "dynamic_lookup"] : ["-Wl,-z,nodelete", "-Wl,-z,now"];
+}
+
+/**
+ * The recipe of a library for Linux that is built once and runs everywhere. It is linked with no C library, so it asks for no
+ * version of one: the functions that it calls are found in the process, which is Node, with glibc or musl. Whoever builds
+ * it checks that both have had these functions for long (tools/build-prebuilt.mjs).
+ */
+export function prebuiltRecipe(architecture: string): LibraryRecipe {
+  const local = localRecipe("linux", architecture);
+  return {
+    ...local,
+    compileFlags: [
+      ...local.compileFlags,
+      // What distributions add by default calls functions that others lack.
+      ...["-U_FORTIFY_SOURCE", "-fno-stack-protector"],
+      // The helpers of libgcc that choose between two kinds of atomic instructions ask glibc alone for the processor.
+      ...(architecture === "arm64" ? ["-mno-outline-atomics"] : []),
+    ],
+    linkFlags: [...local.linkFlags, "-nostdlib", "-s", "-Wl,--build-id=none"],
+    libraries: ["-lgcc"],
+  };
+}
+
+/** A stamp of the sources, of a recipe, and of what else the library depends on: 16 digits. */
+export async function libraryStamp(recipe: LibraryRecipe, ...others: readonly string[]): Promise<string> {
+  const all = await readdir(sourceFolder, { recursive: true });
+  const names = all.filter((name) => /\.(c|h|def)$/.test(name)).sort();
+  const sources = await Promise.all(names.map((name) => readFile(join(sourceFolder, name))));
+  const hash = createHash("sha256").update(JSON.stringify([recipe, ...others]));
+  names.forEach((name, i) => void hash.update(name).update(sources[i] as Buffer));
+  return hash.digest("hex").slice(0, 16);
+}
+
+/** The name of a library that was built ahead. A stamp in it keeps one of other sources from being taken. */
+export function prebuiltName(platform: string, architecture: string, stamp: string): string {
+  return `${platform}-${architecture}-${stamp}.node`;
+}
+
+/** Compiles a library. Several processes may do so at once; each renames its own complete file into place. */
+export async function buildLibrary(library: string, compiler: Compiler, recipe: LibraryRecipe): Promise<void> {
+  const { execFile } = await import("node:child_process");
+  const run = (args: string[]) =>
+    promisify(execFile)(compiler.path, [...compiler.arguments, ...args], { timeout: 240_000 });
+  const temporary = await mkdtemp(`${library}.part-`);
+  const path = (name: string) => join(temporary, name);
+  const objects = recipe.objects.map(({ name }) => path(`${name}.o`));
+  try {
+    await Promise.all(
+      recipe.objects.map(({ source, flags }, i) =>
+        run([
+          ...[...recipe.compileFlags, ...flags, "-I", sourceFolder],
+          ...["-c", "-o", objects[i] as string, join(sourceFolder, source)],
+        ]),
+      ),
+    );
+    await run([...recipe.linkFlags, "-o", path("kernels.node"), ...objects, ...recipe.libraries]);
+    await rename(path("kernels.node"), library);
+  } finally {
+    await rm(temporary, { recursive: true, force: true }).catch(() => {});
+  }
+}
+
+/** How long a folder of `buildLibrary` may be in use, in milliseconds: far longer than compilers are given. */
+const partsLiveFor = 60 * 60 * 1000;
+
+/** Removes what builds have left in a folder that were ended before they could. */
+export async function sweepParts(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (!/^kernels-.*\.part-/.test(name)) continue;
+    const path = join(folder, name);
+    const status = await stat(path).catch(() => undefined); // another process may sweep, too
+    if (status && Date.now() - status.mtimeMs > partsLiveFor) await rm(path, { recursive: true, force: true });
+  }
+}
