@@ -1,38 +1,37 @@
-// Element types of stored tensors and conversion between them. Conversions to 16 bits round to nearest, ties to even, as
+// Types of numbers: those of elements in files, those that weights are computed with, and conversion between them. Conversions to 16 bits round to nearest, ties to even, as
 // PyTorch does; NaN stays NaN.
 
 /** Type of elements that stand alone. */
 export type ElementType = "f64" | "f32" | "f16" | "bf16" | "i64" | "i32" | "i16" | "i8" | "u8" | "bool";
 
-/** Blocks of 32 integers of 8 or 4 bits with a scale; matrices only (quantization/blocks.ts). */
+/** Blocks of 32 integers of 8 or 4 bits with a scale, as kernels read them; matrices only (quantization/blocks.ts). */
 export type BlockType = "q8" | "q4";
-
-/** Type of a tensor in a file. */
-export type DType = ElementType | BlockType;
 
 /** Types of floating point elements that weights can be computed with. */
 export type FloatType = "f32" | "f16" | "bf16";
 
-/** Types that weight matrices can be computed with. */
-export type WeightDType = FloatType | BlockType;
+/** Types that weight matrices can be computed with; those of files are in quantization/storage-types.ts. */
+export type ComputeType = FloatType | BlockType;
+/** Its name in the public interface. */
+export type WeightDType = ComputeType;
 
 const floatTypes: readonly FloatType[] = ["f32", "f16", "bf16"];
-export const weightDTypes: readonly WeightDType[] = [...floatTypes, "q8", "q4"];
+export const weightDTypes: readonly ComputeType[] = [...floatTypes, "q8", "q4"];
 
-export function isElementType(dtype: DType): dtype is ElementType {
+export function isElementType(dtype: string): dtype is ElementType {
   return Object.hasOwn(bytesPerElement, dtype);
 }
 
 /** Whether elements of the type are floating point numbers. */
-export function isFloating(dtype: DType): boolean {
+export function isFloating(dtype: string): boolean {
   return dtype === "f64" || isFloatType(dtype);
 }
 
-export function isFloatType(dtype: DType): dtype is FloatType {
-  return (floatTypes as readonly DType[]).includes(dtype);
+export function isFloatType(dtype: string): dtype is FloatType {
+  return (floatTypes as readonly string[]).includes(dtype);
 }
 
-export function isBlockType(dtype: DType): dtype is BlockType {
+export function isBlockType(dtype: string): dtype is BlockType {
   return dtype === "q8" || dtype === "q4";
 }
 

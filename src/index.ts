@@ -8,7 +8,7 @@ export { readFloat32 } from "./checkpoints/read-tensor.js";
 export { writePth } from "./checkpoints/write-pth.js";
 export { writeSafetensors } from "./checkpoints/write-safetensors.js";
 export type { WritableTensor, WriteOptions } from "./checkpoints/writer.js";
-export type { DType, WeightDType } from "./dtypes.js";
+export type { ComputeType as WeightDType } from "./dtypes.js";
 export {
   BackendError,
   CheckpointError,
@@ -28,6 +28,7 @@ export type { SchedulerStatistics } from "./generation/scheduler.js";
 export type { Session } from "./generation/session.js";
 export type { State } from "./generation/state.js";
 export { type LoadOptions, load } from "./load.js";
+export type { StorageType as DType } from "./quantization/storage-types.js";
 export type { TokenLogProbability } from "./sampling/log-probability.js";
 export { Sampler } from "./sampling/sampler.js";
 export type { SamplingOptions } from "./sampling/sampling-options.js";

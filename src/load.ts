@@ -3,7 +3,7 @@
 import { defaultThreads, nativeBackend } from "#platform/backends";
 import { embeddedModel } from "#platform/files";
 import type { Backend, BackendName, Runtime } from "./backends/backend.js";
-import { mainType, matrixTypes } from "./backends/weights.js";
+import { mainType, matrixTypes } from "./backends/placement.js";
 import type { Checkpoint } from "./checkpoints/checkpoint.js";
 import { type CheckpointInput, isPath } from "./checkpoints/checkpoint-input.js";
 import { openCheckpoint } from "./checkpoints/open-checkpoint.js";

@@ -16,14 +16,8 @@ import { bytesSource } from "#rwkv/byte-source";
 import { contiguousStrides, type StoredTensor } from "#rwkv/checkpoints/checkpoint";
 import { tensorPieces } from "#rwkv/checkpoints/read-tensor";
 import { bytesPerElement, convertElements, type FloatType, float16Value } from "#rwkv/dtypes";
-import {
-  blockMatrixSize,
-  dequantizeGroup,
-  groupOutputs,
-  groupSize,
-  quantizeGroup,
-  roundTripRow,
-} from "#rwkv/quantization/blocks";
+import { dequantizeGroup, groupOutputs, groupSize, quantizeGroup, roundTripRow } from "#rwkv/quantization/blocks";
+import { storedSize } from "#rwkv/quantization/storage-types";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { fixture, maxDifference, readJson, temporaryFolder } from "./fixture-files.js";
 import { rewrite } from "./rewritten-checkpoints.js";
@@ -137,7 +131,7 @@ describe("kernels make the same blocks, to the bit", async () => {
         const tensor = stored(values, [outputs, inputs], type);
         const exact = await readFloat32(tensor);
         for (const dtype of ["q8", "q4"] as const) {
-          const room = machine.allocate(blockMatrixSize(dtype, outputs, inputs));
+          const room = machine.allocate(storedSize(dtype, [outputs, inputs]));
           room.bytes.fill(0xaa);
           await quantizer.quantize(tensor, dtype, room.address);
           for (let row = 0; row < outputs; row += groupOutputs) {

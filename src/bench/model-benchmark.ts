@@ -2,7 +2,7 @@
 // bandwidth before and after; then medians. Noise that comes and goes thus touches all alike.
 
 import { matrixUses } from "../backends/matrix-uses.js";
-import { matrixTypes } from "../backends/weights.js";
+import { matrixTypes } from "../backends/placement.js";
 import { byteLengthOf } from "../checkpoints/checkpoint.js";
 import { elementCount, type WeightDType } from "../dtypes.js";
 import type { Model } from "../generation/model.js";

@@ -1,9 +1,9 @@
 // What every checkpoint format is read into: a directory of named tensors whose elements stay in the file.
 
 import type { ByteSource } from "../byte-source.js";
-import { bytesPerElement, type DType, elementCount, isBlockType } from "../dtypes.js";
+import { elementCount } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
-import { blockMatrixSize } from "../quantization/blocks.js";
+import { type StorageType, storedSize } from "../quantization/storage-types.js";
 
 /** A run of a file's bytes whose CRC-32 the file tells: the storage of a .pth that one or several tensors are views of. */
 export interface ChecksummedRange {
@@ -15,7 +15,7 @@ export interface ChecksummedRange {
 /** A tensor in a file: where its elements lie. Nothing has been read yet. */
 export interface StoredTensor {
   readonly name: string;
-  readonly dtype: DType;
+  readonly dtype: StorageType;
   readonly shape: readonly number[];
   /** Distance between neighbours along each dimension, in elements. Matrices in blocks are always row-major. */
   readonly strides: readonly number[];
@@ -72,9 +72,14 @@ export function isContiguous(tensor: StoredTensor): boolean {
 }
 
 /** Size of the elements in bytes, were they stored without gaps. */
-export function byteLengthOf({ dtype, shape }: { readonly dtype: DType; readonly shape: readonly number[] }): number {
-  if (isBlockType(dtype)) return blockMatrixSize(dtype, shape[0] as number, shape[1] as number);
-  return elementCount(shape) * bytesPerElement[dtype];
+export function byteLengthOf({
+  dtype,
+  shape,
+}: {
+  readonly dtype: StorageType;
+  readonly shape: readonly number[];
+}): number {
+  return storedSize(dtype, shape);
 }
 
 /**

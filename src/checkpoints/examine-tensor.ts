@@ -1,9 +1,9 @@
 // Looks at the values of a stored tensor for signs of damage: NaN, infinities, nothing but zeros.
 
-import { type DType, isBlockType } from "../dtypes.js";
-import { groupOutputs, groupSize, visitScales } from "../quantization/blocks.js";
+import type { BlockFormat } from "../quantization/block-format.js";
+import { blockFormatOf, type StorageType } from "../quantization/storage-types.js";
 import { byteLengthOf, type StoredTensor } from "./checkpoint.js";
-import { tensorPieces } from "./read-tensor.js";
+import { blockPieces, tensorPieces } from "./read-tensor.js";
 
 /** What was found in a tensor. */
 export interface Examination {
@@ -17,7 +17,8 @@ export interface Examination {
 
 /** Examines all of a tensor. Its bytes are not compared with a checksum, so that damage does not end the examination. */
 export async function examineTensor({ checksum: _, ...tensor }: StoredTensor): Promise<Examination> {
-  if (isBlockType(tensor.dtype)) return examineBlocks(tensor);
+  const format = blockFormatOf(tensor.dtype);
+  if (format) return examineBlocks(tensor, format);
   const width = tensor.shape.length === 2 ? (tensor.shape[1] as number) : 1;
   const isInvalid = invalidTest(tensor.dtype);
   let [invalid, firstInvalid, allZero, before] = [0, 0, byteLengthOf(tensor) > 0, 0];
@@ -35,29 +36,28 @@ export async function examineTensor({ checksum: _, ...tensor }: StoredTensor): P
   return { invalid, firstInvalid, allZero };
 }
 
-async function examineBlocks(tensor: StoredTensor): Promise<Examination> {
-  const { dtype, shape, source, offset } = tensor;
-  const [outputs, inputs] = shape as [number, number];
-  let [invalid, firstInvalid, allZero] = [0, 0, byteLengthOf(tensor) > 0];
-  if (!isBlockType(dtype)) return { invalid, firstInvalid, allZero };
-  const group = new Uint8Array(groupSize(dtype, inputs));
-  for (let row = 0; row < outputs; row += groupOutputs) {
-    await source.readInto(offset + (row / groupOutputs) * group.length, group);
-    allZero &&= group.every((byte) => byte === 0);
-    const before = invalid;
-    let firstOutput = groupOutputs;
-    visitScales(group, dtype, (bits, output) => {
-      if ((bits & 0x7c00) !== 0x7c00) return;
-      invalid++;
-      firstOutput = Math.min(firstOutput, output);
-    });
-    if (before === 0 && invalid > 0) firstInvalid = row + firstOutput;
+async function examineBlocks(tensor: StoredTensor, format: BlockFormat): Promise<Examination> {
+  const inputs = tensor.shape[1] as number;
+  const size = format.groupSize(inputs);
+  let [invalid, firstInvalid, allZero, row] = [0, 0, byteLengthOf(tensor) > 0, 0];
+  for await (const { groups } of blockPieces(tensor, 1)) {
+    allZero &&= groups.every((byte) => byte === 0);
+    for (let at = 0; at < groups.length; at += size, row += format.groupOutputs) {
+      const before = invalid;
+      let first = format.groupOutputs;
+      format.visitScales(groups.subarray(at, at + size), inputs, (bits, output) => {
+        if ((bits & 0x7c00) !== 0x7c00) return;
+        invalid++;
+        first = Math.min(first, output);
+      });
+      if (before === 0 && invalid > 0) firstInvalid = row + first;
+    }
   }
   return { invalid, firstInvalid, allZero };
 }
 
 /** How to tell a value that is NaN or infinite: all bits of its exponent are set. */
-function invalidTest(dtype: DType): { size: number; test: (view: DataView, at: number) => boolean } | undefined {
+function invalidTest(dtype: StorageType): { size: number; test: (view: DataView, at: number) => boolean } | undefined {
   switch (dtype) {
     case "f64":
       return { size: 8, test: (view, at) => !Number.isFinite(view.getFloat64(at, true)) };

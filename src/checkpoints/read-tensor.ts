@@ -2,17 +2,17 @@
 // memory than the weights themselves.
 
 import {
+  type BlockType,
   bytesPerElement,
   convertElements,
-  type DType,
   type ElementType,
   elementCount,
-  isBlockType,
+  isElementType,
   isFloatType,
   largestValue,
   type Overflow,
 } from "../dtypes.js";
-import { dequantizeGroup, groupOutputs, groupSize } from "../quantization/blocks.js";
+import { blockFormatOf, type StorageType } from "../quantization/storage-types.js";
 import { byteLengthOf, contiguousStrides, isContiguous, type StoredTensor } from "./checkpoint.js";
 import { runningChecksum } from "./checksums.js";
 
@@ -33,7 +33,7 @@ export async function readTensorInto(
 ): Promise<void> {
   const expected = elementCount(tensor.shape) * bytesPerElement[dtype];
   if (target.byteLength !== expected) throw new RangeError(`target has ${target.byteLength} bytes, not ${expected}`);
-  if (!isBlockType(tensor.dtype) && !isContiguous(tensor))
+  if (isElementType(tensor.dtype) && !isContiguous(tensor))
     return gatherAs(tensor, tensor.dtype, dtype, target, overflow);
   if (tensor.dtype === dtype) {
     await tensor.source.readInto(tensor.offset, target);
@@ -51,17 +51,17 @@ export async function readTensorInto(
 /**
  * The elements in pieces of a few MiB, row-major, converted to `dtype`. A piece is valid until the next is asked for.
  * A tensor that does not lie in row-major order comes as one piece. A matrix in blocks comes as it is stored, group by group,
- * where that is the type wanted; making blocks is a backend's work (quantizer.ts).
+ * where that is the type wanted; making blocks is a backend's work.
  */
 export async function* tensorPieces(
   tensor: StoredTensor,
-  dtype: DType,
+  dtype: StorageType,
   overflow?: Overflow,
 ): AsyncGenerator<Uint8Array, void, void> {
   const stored = tensor.dtype;
-  if (isBlockType(stored) && stored === dtype) return yield* storedPieces(tensor, new Uint8Array(pieceSize));
-  if (isBlockType(dtype)) throw new RangeError(`no conversion from ${stored} to ${dtype}`);
-  if (isBlockType(stored)) return yield* dequantizedPieces(tensor, dtype, overflow);
+  if (!isElementType(stored) && stored === dtype) return yield* storedPieces(tensor, new Uint8Array(pieceSize));
+  if (!isElementType(dtype)) throw new RangeError(`no conversion from ${stored} to ${dtype}`);
+  if (!isElementType(stored)) return yield* decodedPieces(tensor, dtype, overflow);
   if (!isContiguous(tensor)) {
     const whole = new Uint8Array(elementCount(tensor.shape) * bytesPerElement[dtype]);
     await gatherAs(tensor, stored, dtype, whole, overflow);
@@ -94,22 +94,56 @@ async function* storedPieces(tensor: StoredTensor, scratch: Uint8Array): AsyncGe
   checksum?.finish();
 }
 
-/** A matrix in blocks, a group of rows at a time. */
-async function* dequantizedPieces(
+/** A matrix in blocks as floats, some rows at a time. */
+async function* decodedPieces(
   tensor: StoredTensor,
   dtype: ElementType,
   overflow?: Overflow,
 ): AsyncGenerator<Uint8Array, void, void> {
-  if (!isBlockType(tensor.dtype)) return;
+  const inputs = tensor.shape[1] as number;
+  const format = blockFormatOf(tensor.dtype);
+  for await (const { groups, rows } of blockPieces(tensor, 1)) {
+    const values = new Float32Array(rows * inputs);
+    const size = format?.groupSize(inputs) as number;
+    const perGroup = (format?.groupOutputs as number) * inputs;
+    for (let i = 0; i * size < groups.length; i++) {
+      const target = values.subarray(i * perGroup, (i + 1) * perGroup);
+      format?.decode(groups.subarray(i * size, (i + 1) * size), inputs, target);
+    }
+    if (dtype === "f32") yield new Uint8Array(values.buffer);
+    else {
+      const piece = new Uint8Array(values.length * bytesPerElement[dtype]);
+      convertElements(new Uint8Array(values.buffer), "f32", piece, dtype, overflow);
+      yield piece;
+    }
+  }
+}
+
+/** Whole groups of a matrix in blocks, and how many rows are in them. */
+export interface BlockPiece {
+  readonly groups: Uint8Array;
+  readonly rows: number;
+}
+
+/**
+ * A matrix in blocks as it is stored, whole groups at a time. A piece is valid until the next is asked for.
+ *
+ * @param multiple of rows, what each piece but the last has
+ */
+export async function* blockPieces(tensor: StoredTensor, multiple: number): AsyncGenerator<BlockPiece, void, void> {
+  const format = blockFormatOf(tensor.dtype);
+  if (!format) throw new RangeError(`${tensor.name}: expected blocks, found ${tensor.dtype}`);
   const [outputs, inputs] = tensor.shape as [number, number];
-  const group = new Uint8Array(groupSize(tensor.dtype, inputs));
-  for (let row = 0; row < outputs; row += groupOutputs) {
-    await tensor.source.readInto(tensor.offset + (row / groupOutputs) * group.byteLength, group);
-    const values = new Float32Array(Math.min(groupOutputs, outputs - row) * inputs);
-    dequantizeGroup(group, inputs, tensor.dtype, values);
-    const piece = new Uint8Array(values.length * bytesPerElement[dtype]);
-    convertElements(new Uint8Array(values.buffer), "f32", piece, dtype, overflow);
-    yield piece;
+  const size = format.groupSize(inputs);
+  const step = Math.max(1, multiple / format.groupOutputs);
+  const most = Math.max(step, Math.floor(pieceSize / 4 / size / step) * step);
+  const count = Math.ceil(outputs / format.groupOutputs);
+  const scratch = new Uint8Array(Math.min(most, count) * size);
+  for (let group = 0; group < count; group += most) {
+    const groups = scratch.subarray(0, Math.min(most, count - group) * size);
+    await tensor.source.readInto(tensor.offset + group * size, groups);
+    const row = group * format.groupOutputs;
+    yield { groups, rows: Math.min(outputs - row, (groups.length / size) * format.groupOutputs) };
   }
 }
 
@@ -142,6 +176,14 @@ export function describeOverflow(
   return (
     `tensor ${tensor.name}: ${count} value${count === 1 ? "" : "s"} up to ${largest} ${count === 1 ? "becomes" : "become"} infinite in ${dtype}${limit}; ` +
     `${dtype === "f16" ? "bf16 or f32 hold" : "f32 holds"} them`
+  );
+}
+
+/** A line about blocks whose weights are larger than the largest scale allows. */
+export function describeClamped({ name }: Pick<StoredTensor, "name">, dtype: BlockType, count: number): string {
+  return (
+    `tensor ${name}: ${count} block${count === 1 ? " has a weight" : "s have weights"} too large for the scale of ${dtype}, ` +
+    "which is at most 65504; bf16 or f32 hold them"
   );
 }
 

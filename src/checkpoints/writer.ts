@@ -1,14 +1,15 @@
 // What the checkpoint writers share: tensors that yield their bytes in pieces, and checks that these are what they claim to be,
 // so that a caller's mistake is an error rather than a damaged file.
 
-import { bytesPerElement, type DType, isBlockType } from "../dtypes.js";
+import { bytesPerElement, isBlockType } from "../dtypes.js";
 import { CheckpointError, OptionError } from "../errors.js";
+import type { StorageType } from "../quantization/storage-types.js";
 import { byteLengthOf, checkShape, type Metadata } from "./checkpoint.js";
 
 /** A tensor to be written: its bytes come in pieces, row-major, little-endian; matrices in blocks group by group. */
 export interface WritableTensor {
   readonly name: string;
-  readonly dtype: DType;
+  readonly dtype: StorageType;
   readonly shape: readonly number[];
   bytes(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }

@@ -6,26 +6,19 @@ import { defaultThreads } from "#platform/backends";
 import type { KernelMachine } from "../backends/kernel/kernel-machine.js";
 import { Quantizer } from "../backends/kernel/quantizer.js";
 import { createNativeMachine } from "../backends/native/native.js";
+import { matrixTypes } from "../backends/placement.js";
 import { createWasmMachine } from "../backends/wasm/wasm.js";
-import { matrixTypes } from "../backends/weights.js";
 import { byteLengthOf, type Checkpoint, type StoredTensor } from "../checkpoints/checkpoint.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
-import { describeOverflow, tensorPieces } from "../checkpoints/read-tensor.js";
+import { describeClamped, describeOverflow, tensorPieces } from "../checkpoints/read-tensor.js";
 import { writePth } from "../checkpoints/write-pth.js";
 import { writeSafetensors } from "../checkpoints/write-safetensors.js";
 import type { WritableTensor } from "../checkpoints/writer.js";
-import {
-  type BlockType,
-  type DType,
-  isBlockType,
-  isElementType,
-  isFloating,
-  noOverflow,
-  type WeightDType,
-} from "../dtypes.js";
+import { type BlockType, isBlockType, isElementType, isFloating, noOverflow, type WeightDType } from "../dtypes.js";
 import { BackendError, CheckpointError, RwkvError } from "../errors.js";
 import { bindModel, type RecognisedModel } from "../models/versions.js";
 import { clampedBlocks } from "../quantization/blocks.js";
+import type { StorageType } from "../quantization/storage-types.js";
 import { dtypeOption } from "./option-parsers.js";
 import { note, progressBar } from "./terminal.js";
 
@@ -77,7 +70,7 @@ export async function convert(input: string, output: string, options: { dtype?: 
     await write(output, tensors, { metadata: { ...checkpoint.metadata, ...model?.metadata } });
     note(`${output}: ${tensors.length} tensors, ${prettyBytes(total)}`);
 
-    async function* counted(tensor: StoredTensor, dtype: DType) {
+    async function* counted(tensor: StoredTensor, dtype: StorageType) {
       const overflow = noOverflow();
       const made = isBlockType(dtype) && tensor.dtype !== dtype;
       for await (const piece of made ? quantizing.blocksOf(tensor, dtype) : tensorPieces(tensor, dtype, overflow)) {
@@ -112,7 +105,7 @@ function recognise(checkpoint: Checkpoint, wanted: WeightDType | undefined): Rec
 interface Output {
   readonly name: string;
   readonly tensor: StoredTensor;
-  readonly dtype: DType;
+  readonly dtype: StorageType;
 }
 
 /**
@@ -124,7 +117,7 @@ function outputsOf(
   model: RecognisedModel | undefined,
   wanted: WeightDType | undefined,
 ): Output[] {
-  const asWanted = ({ dtype }: StoredTensor): DType =>
+  const asWanted = ({ dtype }: StoredTensor): StorageType =>
     wanted && !isBlockType(wanted) && (isFloating(dtype) || !isElementType(dtype)) ? wanted : dtype;
   const outputs = new Map<string, Output>();
   for (const tensor of checkpoint.tensors.values()) {
@@ -156,10 +149,7 @@ class QuantizingMachine {
     const blocks = staging.bytes.subarray(0, size);
     const clamped = clampedBlocks(blocks, dtype);
     if (clamped > 0) {
-      throw new CheckpointError(
-        tensor.source.name,
-        `tensor ${tensor.name}: ${clamped} block${clamped === 1 ? " has a weight" : "s have weights"} too large for the scale of ${dtype}, which is at most 65504; bf16 or f32 hold them`,
-      );
+      throw new CheckpointError(tensor.source.name, describeClamped(tensor, dtype, clamped));
     }
     yield blocks;
   }

@@ -7,12 +7,12 @@ import { byteLengthOf, type Checkpoint, type Metadata, type StoredTensor } from 
 import { checksummedRanges, matchesChecksum } from "../checkpoints/checksums.js";
 import { examineTensor } from "../checkpoints/examine-tensor.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
-import { type DType, elementCount, isBlockType } from "../dtypes.js";
+import { elementCount } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { isHttpUrl } from "../http/urls.js";
 import { describeSize, type ModelSize } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
-import { groupOutputs } from "../quantization/blocks.js";
+import { blockFormatOf, type StorageType } from "../quantization/storage-types.js";
 import { note, progressBar } from "./terminal.js";
 import { textTable } from "./text-table.js";
 
@@ -33,13 +33,13 @@ interface Inspection {
   size?: ModelSize;
   parameters: number;
   bytes: number;
-  dtypes: Partial<Record<DType, number>>;
+  dtypes: Partial<Record<StorageType, number>>;
   /** Whether the bytes are those that were written; null where the file has no checksums, or is too large to compare them. */
   intact: boolean | null;
   /** What the file says beside its tensors. */
   metadata: Metadata;
   warnings: string[];
-  tensors: { name: string; dtype: DType; shape: readonly number[] }[];
+  tensors: { name: string; dtype: StorageType; shape: readonly number[] }[];
 }
 
 export function addInspect(program: Command): void {
@@ -75,7 +75,7 @@ function asJson({ file, format, version, size, ...others }: Inspection): object 
 
 async function inspect(checkpoint: Checkpoint): Promise<Inspection> {
   const tensors = [...checkpoint.tensors.values()];
-  const dtypes: Partial<Record<DType, number>> = {};
+  const dtypes: Partial<Record<StorageType, number>> = {};
   for (const { dtype } of tensors) dtypes[dtype] = (dtypes[dtype] ?? 0) + 1;
   const bytes = tensors.reduce((sum, tensor) => sum + byteLengthOf(tensor), 0);
   const isFar = isHttpUrl(checkpoint.name) && bytes > remoteCheckLimit;
@@ -136,7 +136,7 @@ async function suspiciousValues(tensors: readonly StoredTensor[], total: number)
   for (const tensor of tensors) {
     const { invalid, firstInvalid, allZero } = await examineTensor(isSampled ? beginningOf(tensor) : tensor);
     if (invalid > 0) {
-      const what = isBlockType(tensor.dtype) ? "block" : "value";
+      const what = blockFormatOf(tensor.dtype) ? "block" : "value";
       const where = tensor.shape.length === 2 && !isSampled ? `in row ${firstInvalid}` : `at ${firstInvalid}`;
       warnings.push(
         `tensor ${tensor.name} has ${isSampled ? "at least " : ""}${invalid} ${what}${invalid === 1 ? "" : "s"} ` +
@@ -158,10 +158,11 @@ async function suspiciousValues(tensors: readonly StoredTensor[], total: number)
   return warnings;
 }
 
-/** The first elements of a tensor; of a matrix in blocks its first sixteen rows, which lie together. */
+/** The first elements of a tensor; of a matrix in blocks its first group. */
 function beginningOf(tensor: StoredTensor): StoredTensor {
   const { dtype, shape, strides } = tensor;
-  if (isBlockType(dtype)) return { ...tensor, shape: [Math.min(groupOutputs, shape[0] as number), shape[1] as number] };
+  const format = blockFormatOf(dtype);
+  if (format) return { ...tensor, shape: [Math.min(format.groupOutputs, shape[0] as number), shape[1] as number] };
   return { ...tensor, shape: [Math.min(shape.at(-1) ?? 1, sampledElements)], strides: [strides.at(-1) ?? 1] };
 }
 

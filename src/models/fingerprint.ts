@@ -5,7 +5,7 @@
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { readTensorInto } from "../checkpoints/read-tensor.js";
 import { crc32 } from "../checksum.js";
-import { elementCount, isBlockType } from "../dtypes.js";
+import { elementCount, isElementType } from "../dtypes.js";
 import type { BoundModel } from "./versions.js";
 
 const sampled = 64;
@@ -28,6 +28,6 @@ export async function fingerprintOf(model: BoundModel): Promise<number> {
 /** The first elements of a vector or of a matrix's first row; all of that row where it is in blocks. */
 function beginningOf(tensor: StoredTensor): StoredTensor {
   const width = tensor.shape.at(-1) ?? 1;
-  if (isBlockType(tensor.dtype)) return { ...tensor, shape: [1, width], strides: [width, 1] };
+  if (!isElementType(tensor.dtype)) return { ...tensor, shape: [1, width], strides: [width, 1] };
   return { ...tensor, shape: [Math.min(width, sampled)], strides: [tensor.strides.at(-1) ?? 1] };
 }

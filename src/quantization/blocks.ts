@@ -2,6 +2,7 @@
 // is the plain form that kernels/quantize_weights.c is tested against; both choose the same integers and scales, to the bit.
 
 import { type BlockType, float16Bits, float16Value } from "../dtypes.js";
+import type { BlockFormat } from "./block-format.js";
 
 /** The number of the layout, which files state. A change of the order of bytes takes the next, so that no file is misread. */
 export const blockLayout = 1;
@@ -27,11 +28,6 @@ export function pairsOf(inputs: number): number {
 /** Bytes of a group: `groupOutputs` rows of `inputs`. */
 export function groupSize(dtype: BlockType, inputs: number): number {
   return pairsOf(inputs) * (scaleBytes + 2 * blockBytes[dtype]);
-}
-
-/** Bytes of a matrix [outputs, inputs]. */
-export function blockMatrixSize(dtype: BlockType, outputs: number, inputs: number): number {
-  return Math.ceil(outputs / groupOutputs) * groupSize(dtype, inputs);
 }
 
 /** Floats that a row of x takes when it is quantized: integers, scales and sums of its blocks. */
@@ -197,11 +193,27 @@ export function visitScales(bytes: Uint8Array, dtype: BlockType, visit: (bits: n
 
 /** How many blocks have the largest scale that there is: their weights were too large, and are not what they were. */
 export function clampedBlocks(bytes: Uint8Array, dtype: BlockType): number {
+  // A plain loop: a model is looked over each time it is quantized as it is loaded.
+  const { buffer, byteOffset, byteLength } = bytes.byteOffset % 2 === 0 ? bytes : bytes.slice();
+  const words = new Uint16Array(buffer, byteOffset, byteLength / 2);
+  const pairWords = (scaleBytes + 2 * blockBytes[dtype]) / 2;
   let count = 0;
-  visitScales(bytes, dtype, (bits) => {
-    if ((bits & 0x7fff) === 0x7bff) count++;
-  });
+  for (let pair = 0; pair < words.length; pair += pairWords) {
+    for (let i = pair; i < pair + 2 * groupOutputs; i++) if (((words[i] as number) & 0x7fff) === 0x7bff) count++;
+  }
   return count;
+}
+
+/** The types as files hold them, which is as kernels read them. */
+export function ownFormat(dtype: BlockType): BlockFormat {
+  return {
+    groupOutputs,
+    inputsMultiple: 1,
+    computed: dtype,
+    groupSize: (inputs) => groupSize(dtype, inputs),
+    decode: (group, inputs, target) => dequantizeGroup(group, inputs, dtype, target),
+    visitScales: (groups, _, visit) => visitScales(groups, dtype, visit),
+  };
 }
 
 /** What a row of x is multiplied as: quantized in blocks of 8 bits, and back. */

@@ -7,7 +7,8 @@ import { planGraph } from "../../graph/plan.js";
 import { stateLayout } from "../../graph/state-layout.js";
 import type { BoundModel } from "../../models/versions.js";
 import type { OpenOptions, PassResult, PassSegment, Runtime, RuntimeState } from "../backend.js";
-import { matrixTypes, readVectors, vectorValues } from "../weights.js";
+import { matrixTypes } from "../placement.js";
+import { readVectors, vectorValues } from "../weights.js";
 import { Choices } from "./choices.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { checkCapacity, type PlacedMatrix, placeMatrices } from "./matrices.js";
@@ -36,7 +37,7 @@ async function open(machine: KernelMachine, model: BoundModel, options: OpenOpti
   const { graph } = model;
   const types = matrixTypes(graph, model.tensors, options.dtype);
   checkCapacity(machine, model, types);
-  const matrices = await placeMatrices(machine, model, types, options.onProgress, undefined, options.onNotice);
+  const matrices = await placeMatrices(machine, model, types, options);
   const quantized = new Set([...types.keys()].filter((weight) => isBlockType(types.get(weight) as WeightDType)));
   // The plan is made while the vectors, hundreds of small reads, come.
   const reading = readVectors(graph, model.tensors);

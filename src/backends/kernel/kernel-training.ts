@@ -15,6 +15,7 @@ import {
 } from "../../graph/graph.js";
 import { type Plan, planGraph } from "../../graph/plan.js";
 import { stateLayout } from "../../graph/state-layout.js";
+import { matrixTypes } from "../placement.js";
 import {
   type LearnedWeight,
   type Parameter,
@@ -24,7 +25,7 @@ import {
   type TrainingRuntime,
   type TrainingSegment,
 } from "../training.js";
-import { matrixTypes, readVectors } from "../weights.js";
+import { readVectors } from "../weights.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { checkCapacity, type PlacedMatrix, placeMatrices } from "./matrices.js";
 import { Optimizer } from "./optimizer.js";
@@ -58,7 +59,8 @@ async function open(machine: KernelMachine, model: TrainableModel, options: Trai
   const step = planGraph([training.loss, ...gradients], options.maxTokens, { schedule: "inOrder" });
   const types = workingTypes(model);
   checkCapacity(machine, model, types);
-  const matrices = await placeMatrices(machine, model, types, undefined, new Set(learned.keys()));
+  const changing = new Set(learned.keys());
+  const matrices = await placeMatrices(machine, model, types, { changing, onNotice: options.onNotice });
   memory.size += bytesOf(types);
   const functions = vectorFunctionsOf([training.loss, ...gradients]);
   const vectors = await placeVectors(memory, model, functions);

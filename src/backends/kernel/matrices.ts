@@ -1,20 +1,22 @@
 // Brings the weight matrices of a model into a kernel machine's memory.
 
 import { byteLengthOf, type StoredTensor } from "../../checkpoints/checkpoint.js";
-import { describeOverflow } from "../../checkpoints/read-tensor.js";
-import { isBlockType, noOverflow, type WeightDType, weightDTypes } from "../../dtypes.js";
+import { blockPieces, describeClamped, describeOverflow } from "../../checkpoints/read-tensor.js";
+import { type BlockType, type ComputeType, isBlockType, noOverflow, weightDTypes } from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
 import type { Graph, WeightNode } from "../../graph/graph.js";
-import { matrixTypes, tensorOf } from "../weights.js";
+import { clampedBlocks, groupOutputs, groupSize } from "../../quantization/blocks.js";
+import { blockFormatOf } from "../../quantization/storage-types.js";
+import { matrixTypes, type Placement, placementsOf } from "../placement.js";
 import { Converter } from "./converter.js";
-import type { KernelMachine } from "./kernel-machine.js";
+import type { Block, KernelMachine } from "./kernel-machine.js";
 import { mappedAddress } from "./mapped-address.js";
 import { Quantizer } from "./quantizer.js";
 
 /** A matrix in a machine's memory. */
 export interface PlacedMatrix {
   readonly address: number;
-  readonly dtype: WeightDType;
+  readonly dtype: ComputeType;
   /** The memory, where it was not mapped from a file. */
   readonly bytes?: () => Uint8Array;
 }
@@ -32,10 +34,10 @@ const shareForMatrices = 0.95;
 export function checkCapacity(
   machine: KernelMachine,
   model: Weights,
-  types: ReadonlyMap<WeightNode, WeightDType>,
+  types: ReadonlyMap<WeightNode, ComputeType>,
 ): void {
   const room = machine.capacity * shareForMatrices;
-  const sizeOf = (all: ReadonlyMap<WeightNode, WeightDType>) =>
+  const sizeOf = (all: ReadonlyMap<WeightNode, ComputeType>) =>
     [...all].reduce((sum, [{ shape }, dtype]) => sum + byteLengthOf({ dtype, shape }), 0);
   const needed = sizeOf(types);
   if (needed <= room) return;
@@ -50,41 +52,86 @@ export function checkCapacity(
   );
 }
 
-/**
- * Maps matrices whose stored form is the one wanted; copies, converts or quantizes the others.
- *
- * @param changing matrices that will be written to, so may not be mapped
- */
+/** How matrices are placed. */
+export interface PlaceOptions {
+  /** Called as weights are read, with bytes done and bytes in all. */
+  readonly onProgress?: ((done: number, total: number) => void) | undefined;
+  /** Called with a line about weights that their type cannot hold. */
+  readonly onNotice?: ((message: string) => void) | undefined;
+  /** Matrices that will be written to, so may not be mapped. */
+  readonly changing?: ReadonlySet<WeightNode>;
+}
+
+/** Brings all matrices into a machine's memory, each as placement.ts decides. */
 export async function placeMatrices(
   machine: KernelMachine,
   { tensors }: Weights,
-  types: ReadonlyMap<WeightNode, WeightDType>,
-  onProgress?: (done: number, total: number) => void,
-  changing: ReadonlySet<WeightNode> = new Set(),
-  onNotice?: (message: string) => void,
+  types: ReadonlyMap<WeightNode, ComputeType>,
+  { onProgress, onNotice, changing = new Set() }: PlaceOptions = {},
 ): Promise<Map<WeightNode, PlacedMatrix>> {
   const matrices = new Map<WeightNode, PlacedMatrix>();
-  const quantizer = new Quantizer(machine);
-  const converter = new Converter(machine);
-  const total = [...types.keys()].reduce((sum, weight) => sum + byteLengthOf(tensorOf(tensors, weight)), 0);
+  const placements = placementsOf(tensors, types, { maps: true, changing });
+  const maker = new MatrixMaker(machine);
+  const total = placements.reduce((sum, { tensor }) => sum + byteLengthOf(tensor), 0);
   let done = 0;
-  for (const [weight, dtype] of types) {
-    const tensor = tensorOf(tensors, weight);
-    const mapped = tensor.dtype === dtype && !changing.has(weight) ? mappedAddress(machine, tensor) : undefined;
-    if (mapped !== undefined) {
-      matrices.set(weight, { address: mapped, dtype });
-    } else {
+  for (const placement of placements) {
+    const { weight, tensor, computed: dtype } = placement;
+    // A machine without files, and any that are not local, cannot map: then the bytes are copied.
+    const mapped = placement.treatment === "map" ? mappedAddress(machine, tensor) : undefined;
+    if (mapped !== undefined) matrices.set(weight, { address: mapped, dtype });
+    else {
       const block = machine.allocate(byteLengthOf({ dtype, shape: weight.shape }));
-      if (!isBlockType(dtype)) {
-        const overflow = noOverflow();
-        await converter.convert(tensor, dtype, block, overflow);
-        if (overflow.count > 0) onNotice?.(describeOverflow(tensor, dtype, overflow));
-      } else if (tensor.dtype === dtype) await tensor.source.readInto(tensor.offset, block.bytes);
-      else await quantizer.quantize(tensor, dtype, block.address);
+      const problem = await maker.make(placement, block);
+      if (problem !== undefined) onNotice?.(problem);
       matrices.set(weight, { address: block.address, dtype, bytes: () => block.bytes });
     }
     done += byteLengthOf(tensor);
     onProgress?.(done, total);
   }
   return matrices;
+}
+
+/** Makes matrices in a machine's memory of those in a file. */
+class MatrixMaker {
+  readonly #quantizer: Quantizer;
+  readonly #converter: Converter;
+
+  constructor(machine: KernelMachine) {
+    this.#quantizer = new Quantizer(machine);
+    this.#converter = new Converter(machine);
+  }
+
+  /** Returns a line about weights that the type cannot hold, if there are any. */
+  async make({ tensor, computed, treatment }: Placement, block: Block): Promise<string | undefined> {
+    if (!isBlockType(computed)) {
+      const overflow = noOverflow();
+      await this.#converter.convert(tensor, computed, block, overflow);
+      return overflow.count > 0 ? describeOverflow(tensor, computed, overflow) : undefined;
+    }
+    if (treatment === "quantize") {
+      await this.#quantizer.quantize(tensor, computed, block.address);
+      // The largest of float16 fits any scale.
+      const clamped = tensor.dtype === "f16" ? 0 : clampedBlocks(block.bytes, computed);
+      return clamped > 0 ? describeClamped(tensor, computed, clamped) : undefined;
+    }
+    if (treatment === "repack") await repackInto(tensor, computed, block);
+    else await tensor.source.readInto(tensor.offset, block.bytes);
+    return undefined;
+  }
+}
+
+/** Lays out a matrix in blocks as kernels read them, whose scales and integers are the same. */
+async function repackInto(tensor: StoredTensor, dtype: BlockType, block: Block): Promise<void> {
+  const inputs = tensor.shape[1] as number;
+  const format = blockFormatOf(tensor.dtype);
+  if (format?.repack?.to !== dtype) throw new RangeError(`${tensor.name}: no layout of ${tensor.dtype} as ${dtype}`);
+  const size = groupSize(dtype, inputs);
+  let at = 0;
+  for await (const { groups } of blockPieces(tensor, groupOutputs)) {
+    const { bytes } = block; // anew for each piece: memory that is not shared moves when it grows
+    const step = (format.groupSize(inputs) / format.groupOutputs) * groupOutputs;
+    for (let from = 0; from < groups.length; from += step, at += size) {
+      format.repack.group(groups.subarray(from, from + step), inputs, bytes.subarray(at, at + size));
+    }
+  }
 }

@@ -24,7 +24,7 @@ export class Quantizer {
   }
 
   /**
-   * @param tensor a matrix [outputs, inputs]
+   * @param tensor a matrix [outputs, inputs], of any type of numbers or blocks
    * @param address where the machine has room for its blocks
    * @throws CheckpointError when it cannot be read
    */

@@ -1,7 +1,7 @@
 // The reference backend: walks the graph node by node in plain TypeScript, float32 weights, one thread. It is the truth
 // that tests hold the kernels against, and slow on purpose.
 
-import { describeOverflow, tensorPieces } from "../../checkpoints/read-tensor.js";
+import { describeClamped, describeOverflow, tensorPieces } from "../../checkpoints/read-tensor.js";
 import {
   type BlockType,
   bytesPerElement,
@@ -16,7 +16,7 @@ import { topologicalOrder, type WeightNode } from "../../graph/graph.js";
 import type { MatrixRows, RowRange } from "../../graph/rows.js";
 import { stateLayout } from "../../graph/state-layout.js";
 import type { BoundModel } from "../../models/versions.js";
-import { dequantizeGroup, groupOutputs, quantizeGroup } from "../../quantization/blocks.js";
+import { clampedBlocks, dequantizeGroup, groupOutputs, quantizeGroup } from "../../quantization/blocks.js";
 import { chooseToken, type TokenChoice } from "../../sampling/choose-token.js";
 import {
   type Backend,
@@ -28,7 +28,8 @@ import {
   type RuntimeState,
   selectedCount,
 } from "../backend.js";
-import { matrixTypes, readVectors, tensorOf, vectorValues } from "../weights.js";
+import { matrixTypes, treatmentOf } from "../placement.js";
+import { readVectors, tensorOf, vectorValues } from "../weights.js";
 import { type Context, evaluate } from "./evaluate.js";
 
 const maxTokens = 128;
@@ -124,7 +125,10 @@ async function readMatrices(
     }
     if (overflow.count > 0) options.onNotice?.(describeOverflow(tensor, dtype, overflow));
     // What is stored in blocks of that type already has its values.
-    if (isBlockType(type) && tensor.dtype !== type) roundToBlocks(values, width, type);
+    if (isBlockType(type) && treatmentOf(tensor, type, false) === "quantize") {
+      const clamped = roundToBlocks(values, width, type);
+      if (clamped > 0) options.onNotice?.(describeClamped(tensor, type, clamped));
+    }
     matrices.set(weight, { rows, width, values, isInBlocks: isBlockType(type) });
     done += bytes.byteLength;
     options.onProgress?.(done, total);
@@ -132,9 +136,14 @@ async function readMatrices(
   return matrices;
 }
 
-function roundToBlocks(values: Float32Array, width: number, dtype: BlockType): void {
+/** Tells how many blocks have weights that are too large. */
+function roundToBlocks(values: Float32Array, width: number, dtype: BlockType): number {
+  let clamped = 0;
   for (let at = 0; at < values.length; at += groupOutputs * width) {
     const rows = values.subarray(at, at + groupOutputs * width);
-    dequantizeGroup(quantizeGroup(rows, width, dtype), width, dtype, rows);
+    const group = quantizeGroup(rows, width, dtype);
+    clamped += clampedBlocks(group, dtype);
+    dequantizeGroup(group, width, dtype, rows);
   }
+  return clamped;
 }

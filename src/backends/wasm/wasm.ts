@@ -8,7 +8,7 @@ import type { Backend, OpenOptions } from "../backend.js";
 import type { KernelMachine } from "../kernel/kernel-machine.js";
 import { openKernelRuntime } from "../kernel/kernel-runtime.js";
 import { checkCapacity } from "../kernel/matrices.js";
-import { matrixTypes } from "../weights.js";
+import { matrixTypes } from "../placement.js";
 import { compiledKernels, type KernelSet } from "./compiled-kernels.js";
 import { SingleThreadMachine } from "./single-thread-machine.js";
 import { WorkersMachine } from "./workers-machine.js";
