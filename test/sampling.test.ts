@@ -175,7 +175,7 @@ test.each([
   [{ penaltyDecay: 2 }, "option penaltyDecay"],
   [{ seed: -1 }, "option seed: expected a whole number from 0 to 2^53 - 1, found -1"],
   [{ bannedTokens: [5] }, "option bannedTokens: expected token ids from 0 to 4, found 5"],
-  [{ bannedTokens: [0, 1, 2, 3, 4] }, "at least one token to be left"],
+  [{ bannedTokens: [0, 1, 2, 3, 4] }, "fewer tokens than the whole vocabulary"],
   [{ logitBias: { 9: 1 } }, "option logitBias"],
   [{ logitBias: { 1: Number.NaN } }, "option logitBias: expected finite numbers"],
 ] as const)("%o is refused", (options, message) => {

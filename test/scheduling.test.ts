@@ -489,7 +489,10 @@ describe("a generation", () => {
     [{ maxTokens: "5" }, "option maxTokens"],
     [{ temperature: "1" }, "option temperature"],
     [{ constrain: { allowed: () => undefined } }, "option constrain: expected an object with allowedTokens"],
-    [{ logitBias: new Map([[97, 100]]) }, "option logitBias: expected an object with amounts by token id, found a Map"],
+    [
+      { logitBias: new Map([[97, 100]]) },
+      "option logitBias: expected an object that maps token ids to amounts, found a Map",
+    ],
     [{ logitBias: { "": 100 } }, "option logitBias"],
     [{ bannedTokens: 5 }, "option bannedTokens: expected an array"],
     [{ stop: 5 }, "option stop: expected a string or an array of them, found 5"],

@@ -1,40 +1,40 @@
-// The choice of a token from logits, in its plain form: adjustments, cuts by probability, temperature, and a draw. The cuts and
-// their order are those of the original RWKV sampler (https://github.com/BlinkDL/RWKV-LM, sample_logits). The kernel backends
-// do the same in kernels/choose.c.
+// Samples a token from logits, in the plain form: adjustments, cuts by probability, temperature, and then a sample.
+// The cuts and their order are those of the original RWKV sampler (https://github.com/BlinkDL/RWKV-LM,
+// sample_logits). The kernel backends do the same in kernels/choose.c.
 
 import { RwkvError } from "../errors.js";
 import { WeightRanks } from "./weight-ranks.js";
 
-/** How one token is to be chosen. */
+/** How one token is to be sampled. */
 export interface TokenChoice {
   readonly temperature: number;
   readonly topP: number;
   readonly topK: number;
   readonly minP: number;
-  /** The random number that the draw takes, from 0 up to 1. */
+  /** The uniform random number that decides which token is sampled, in [0, 1). */
   readonly uniform: number;
-  /** What is added to the logits of some tokens; -Infinity bans them. */
+  /** Amounts that are added to the logits of some tokens; -Infinity bans a token. */
   readonly adjustments: TokenAdjustments;
-  /** A bit for each token, lowest first: those that may be chosen. All may when it is absent. */
+  /** A bit for each token, lowest first, that is set where the token may be sampled. Without a mask all may. */
   readonly mask?: Uint32Array;
 }
 
-/** Amounts by token; each token stands there once. */
+/** Amounts by token. Each token occurs at most once. */
 export interface TokenAdjustments {
   readonly tokens: readonly number[];
   readonly amounts: readonly number[];
 }
 
-/** Whether a mask has the bit of a token. */
+/** Whether a mask allows a token. */
 export function isAllowed(mask: Uint32Array, token: number): boolean {
   return (((mask[token >>> 5] ?? 0) >>> (token & 31)) & 1) === 1;
 }
 
 /**
- * Chooses a token.
+ * Samples a token.
  *
- * @param logits of the whole vocabulary; left as they are
- * @throws RwkvError when a logit is NaN or infinite, or none is a number
+ * @param logits the logits of the whole vocabulary, which are not changed
+ * @throws RwkvError when a logit is NaN or +Infinity, or all are -Infinity
  */
 export function chooseToken(logits: Float32Array, choice: TokenChoice): number {
   const adjusted = logits.slice();
@@ -54,9 +54,9 @@ export function chooseToken(logits: Float32Array, choice: TokenChoice): number {
     adjusted.map((logit) => Math.exp(logit - max)),
     choice,
   );
-  // The power 1 / temperature of a probability, up to a factor that all have in common.
+  // Probabilities to the power 1 / temperature, up to a common factor.
   const weights = kept.map((token) => Math.fround(Math.exp(((adjusted[token] as number) - max) / choice.temperature)));
-  return kept[draw(weights, choice.uniform)] as number;
+  return kept[sampleIndex(weights, choice.uniform)] as number;
 }
 
 function largest(logits: Float32Array): number {
@@ -78,10 +78,10 @@ function largest(logits: Float32Array): number {
 }
 
 /**
- * The tokens that all cuts keep, by id. Each cut keeps the tokens down to some rank, so it is enough to know the last that each
- * keeps.
+ * The tokens that all cuts keep, in the order of their ids. Each cut keeps the tokens down to some rank, so it is
+ * enough to know the last token that each keeps.
  *
- * @param weights probabilities times a constant, the largest 1
+ * @param weights probabilities up to a common factor, the largest of them 1
  */
 function keptTokens(weights: Float32Array, { topP, topK, minP }: TokenChoice): number[] {
   const limited = topK > 0 && topK < weights.length;
@@ -103,15 +103,18 @@ function keptTokens(weights: Float32Array, { topP, topK, minP }: TokenChoice): n
   return kept;
 }
 
-/** The index at which the sum of weights passes its share `uniform`; the last one that is not 0 where rounding keeps it below. */
-function draw(weights: readonly number[], uniform: number): number {
-  let left = uniform * weights.reduce((sum, weight) => sum + weight, 0);
+/**
+ * The first index at which the sum of weights exceeds the fraction `uniform` of their total; the last weight that is
+ * not 0 where rounding keeps the sum below it.
+ */
+function sampleIndex(weights: readonly number[], uniform: number): number {
+  let remaining = uniform * weights.reduce((sum, weight) => sum + weight, 0);
   let last = 0;
   for (const [i, weight] of weights.entries()) {
     if (weight === 0) continue;
     last = i;
-    left -= weight;
-    if (left < 0) break;
+    remaining -= weight;
+    if (remaining < 0) break;
   }
   return last;
 }

@@ -1,4 +1,4 @@
-// How probable tokens are by their logits.
+// Log-probabilities of tokens, from logits.
 
 /** A token and its log-probability, in nats. */
 export interface TokenLogProbability {
@@ -6,7 +6,7 @@ export interface TokenLogProbability {
   readonly logProbability: number;
 }
 
-/** log of the sum of e^logit over all tokens: what is taken off a logit to get a log-probability. */
+/** The logarithm of the sum of e^logit over all tokens. A logit minus this is a log-probability. */
 function logSumOfExponentials(logits: Float32Array): number {
   let max = Number.NEGATIVE_INFINITY;
   for (let i = 0; i < logits.length; i++) max = Math.max(max, logits[i] as number);
@@ -21,9 +21,10 @@ export function negativeLogProbability(logits: Float32Array, token: number): num
 }
 
 /**
- * The log-probability of a token, and those of the most probable ones, most probable first; equal ones by id.
+ * The log-probability of a token and those of the most probable tokens, in nats, the most probable first and equal
+ * ones by id.
  *
- * @param count how many of the most probable
+ * @param count how many of the most probable tokens to return
  */
 export function logProbabilities(
   logits: Float32Array,
@@ -32,7 +33,7 @@ export function logProbabilities(
 ): { chosen: number; top: TokenLogProbability[] } {
   const total = logSumOfExponentials(logits);
   const top: TokenLogProbability[] = [];
-  let least = Number.NEGATIVE_INFINITY; // a logit has to be larger to be among the most probable
+  let least = Number.NEGATIVE_INFINITY; // a logit must be larger than this to be among the most probable
   for (let i = 0; count > 0 && i < logits.length; i++) {
     const logit = logits[i] as number;
     if (top.length === count && logit <= least) continue;

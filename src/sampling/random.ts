@@ -1,14 +1,14 @@
-// The random generator of sampling: xoshiro128** (Blackman and Vigna, "Scrambled Linear Pseudorandom Number Generators",
-// arXiv 1805.01407), seeded through SplitMix32. Only 32-bit integer operations, so that a seed gives the same numbers in
-// every JavaScript engine; a port to another language is these twenty lines.
+// The random generator of sampling: xoshiro128** (Blackman and Vigna, "Scrambled Linear Pseudorandom Number
+// Generators", arXiv 1805.01407), seeded through SplitMix32. It uses only 32-bit integer operations, so a seed gives
+// the same numbers in every JavaScript engine, and porting it to another language means porting these twenty lines.
 
-/** A sequence of uniform numbers. */
+/** Generates uniform random numbers. */
 export interface RandomGenerator {
   /** A float64 in [0, 1) with 53 random bits. */
   uniform(): number;
 }
 
-/** @param seed a whole number from 0 to 2^53 - 1 */
+/** Makes a generator. @param seed a whole number from 0 to 2^53 - 1 */
 export function randomGenerator(seed: number): RandomGenerator {
   let mixer = (seed ^ Math.imul(Math.floor(seed / 2 ** 32), 0x85ebca6b)) >>> 0;
   const splitMix = () => {
@@ -22,7 +22,7 @@ export function randomGenerator(seed: number): RandomGenerator {
   return { uniform: () => ((next() >>> 5) * 2 ** 26 + (next() >>> 6)) / 2 ** 53 };
 }
 
-/** xoshiro128** from a given state: a function that gives the next unsigned 32-bit integer. */
+/** xoshiro128** from a given state. @returns a function that gives the next unsigned 32-bit integer */
 export function xoshiro128(state: readonly [number, number, number, number]): () => number {
   let [a, b, c, d] = state;
   const rotate = (x: number, k: number) => (x << k) | (x >>> (32 - k));
@@ -39,7 +39,7 @@ export function xoshiro128(state: readonly [number, number, number, number]): ()
   };
 }
 
-/** A seed for when none is given. */
+/** A random seed, for when none is given. */
 export function freshSeed(): number {
   return crypto.getRandomValues(new Uint32Array(1))[0] as number;
 }

@@ -1,4 +1,4 @@
-// Samples the tokens of one text: its options, its random numbers, and the penalties for what it sampled before.
+// Samples the tokens of one text, with its options, its random numbers, and penalties for the tokens sampled before.
 
 import { OptionError } from "../errors.js";
 import { chooseToken, type TokenChoice } from "./choose-token.js";
@@ -7,21 +7,21 @@ import { type RandomGenerator, randomGenerator } from "./random.js";
 import { type ResolvedSamplingOptions, resolveSamplingOptions, type SamplingOptions } from "./sampling-options.js";
 
 /**
- * Samples one token after another from logits, as `generate` does: for those who run `model.forward` themselves. Use one for each
- * text, since penalties depend on the tokens before, and a seed on how many there were.
+ * Samples one token after another from logits, as `generate` does, for programs that call `model.forward` themselves.
+ * Use one sampler for each text: penalties depend on the tokens before, and random numbers on how many there were.
  */
 export class Sampler {
-  /** The seed that samples the same tokens again. */
+  /** The seed in use; the same seed samples the same tokens. */
   readonly seed: number;
   readonly #options: ResolvedSamplingOptions;
   readonly #random: RandomGenerator;
   readonly #penalties: TokenPenalties;
-  /** Bias, and -Infinity for banned tokens. */
+  /** The amount that is always added to a token's logit: its bias, or -Infinity for a banned token. */
   readonly #fixed: ReadonlyMap<number, number>;
-  /** Length of the logits that the options were checked against. */
+  /** The length of the logits that the options were checked against; 0 before the first. */
   #vocabulary = 0;
 
-  /** @throws OptionError for options outside their range */
+  /** Makes a sampler. @throws OptionError for options outside their range */
   constructor(options: SamplingOptions = {}) {
     if (typeof options !== "object" || options === null) throw new OptionError("options", options, "an object");
     this.#options = resolveSamplingOptions(options, Number.MAX_SAFE_INTEGER);
@@ -36,8 +36,9 @@ export class Sampler {
   /**
    * Samples the next token, and counts it for the penalties.
    *
-   * @param logits one row, of the whole vocabulary; it is not changed
-   * @throws OptionError where logitBias or bannedTokens name a token that has no logit; RwkvError where logits are not numbers
+   * @param logits one row of logits, of the whole vocabulary, which is not changed
+   * @throws OptionError for a row of another length than before, and when logitBias or bannedTokens name a token
+   *   without a logit; RwkvError when logits are not numbers
    */
   sample(logits: Float32Array): number {
     if (!(logits instanceof Float32Array) || logits.length === 0) {
@@ -56,7 +57,7 @@ export class Sampler {
   }
 
   /**
-   * How the next token is to be chosen. Takes a random number, but for temperature 0, which needs none.
+   * How the next token is to be sampled. Uses up a random number, except at temperature 0.
    *
    * @internal
    */
@@ -68,7 +69,7 @@ export class Sampler {
   }
 
   /**
-   * Counts the token that was chosen.
+   * Counts a token that was sampled.
    *
    * @internal
    */

@@ -1,32 +1,40 @@
-// The options of sampling, their defaults and ranges.
+// The sampling options, with their defaults and ranges.
 
 import { OptionError } from "../errors.js";
 import { freshSeed } from "./random.js";
 
-/** How the next token is chosen. Cuts are made on the probabilities at temperature 1; see docs/sampling.md. */
+/**
+ * How the next token is sampled. Cuts are made on the probabilities at temperature 1; docs/sampling.md defines them.
+ */
 export interface SamplingOptions {
-  /** Flattens (> 1) or sharpens (< 1) the probabilities that the cuts left: p^(1/temperature). 0 is greedy. Default 1. */
+  /**
+   * Flattens (> 1) or sharpens (< 1) the probabilities that remain after the cuts, p^(1/temperature); 0 takes the
+   * most probable token. Default 1.
+   */
   temperature?: number;
   /**
-   * Keeps every token at least as probable as the first at which the cumulative sum, most probable first, exceeds this.
-   * 1 keeps all. Default 0.85.
+   * Sums probabilities from the most probable token down to the first at which the sum exceeds this, and keeps every
+   * token that is at least as probable as that one. 1 keeps all. Default 0.85.
    */
   topP?: number;
   /** Keeps the k most probable tokens. 0 keeps all. Default 0. */
   topK?: number;
-  /** Keeps tokens at least this many times as probable as the most probable. 0 keeps all. Default 0. */
+  /** Keeps tokens that are at least this many times as probable as the most probable one. 0 keeps all. Default 0. */
   minP?: number;
-  /** Subtracted from the logit of every token that was generated before. Default 0. */
+  /** The amount subtracted from the logit of every token that was generated before. Default 0. */
   presencePenalty?: number;
-  /** Subtracted from a token's logit times its count, which decays. Default 0. */
+  /** The amount subtracted from a token's logit for each time it was generated before; counts decay. Default 0. */
   frequencyPenalty?: number;
-  /** What each count is multiplied by at every step, from 0 to 1. Default 0.996, as in ChatRWKV. */
+  /** The factor by which every count is multiplied at each token, from 0 to 1. Default 0.996, as in ChatRWKV. */
   penaltyDecay?: number;
-  /** Added to logits, by token id. */
+  /** Amounts that are added to logits, by token id. */
   logitBias?: Readonly<Record<number, number>>;
-  /** Ids that are never chosen. */
+  /** Ids of tokens that are never sampled. */
   bannedTokens?: readonly number[];
-  /** Of the random generator: the same seed chooses the same tokens. A whole number from 0 to 2^53 - 1; random by default. */
+  /**
+   * The seed of the random generator, a whole number from 0 to 2^53 - 1. The same seed samples the same tokens.
+   * Random by default.
+   */
   seed?: number;
 }
 
@@ -34,16 +42,16 @@ export interface SamplingOptions {
 export type ResolvedSamplingOptions = Required<SamplingOptions>;
 
 /**
- * Fills in defaults, checks ranges, and copies.
+ * Fills in defaults, checks ranges, and copies the options.
  *
- * @param vocabulary what token ids have to be below
- * @throws OptionError
+ * @param vocabulary the number that token ids must be below
+ * @throws OptionError for an option outside its range
  */
 export function resolveSamplingOptions(options: SamplingOptions, vocabulary: number): ResolvedSamplingOptions {
   const { logitBias, bannedTokens } = options;
   const isTable = typeof logitBias === "object" && logitBias !== null && !(logitBias instanceof Map);
   if (logitBias !== undefined && !isTable) {
-    throw new OptionError("logitBias", logitBias, "an object with amounts by token id");
+    throw new OptionError("logitBias", logitBias, "an object that maps token ids to amounts");
   }
   if (bannedTokens !== undefined && !(Array.isArray(bannedTokens) || ArrayBuffer.isView(bannedTokens))) {
     throw new OptionError("bannedTokens", bannedTokens, "an array of token ids");
@@ -85,7 +93,7 @@ export function resolveSamplingOptions(options: SamplingOptions, vocabulary: num
   }
   for (const id of resolved.bannedTokens) checkTokenId("bannedTokens", id);
   if (new Set(resolved.bannedTokens).size >= vocabulary) {
-    throw new OptionError("bannedTokens", resolved.bannedTokens, "at least one token to be left");
+    throw new OptionError("bannedTokens", resolved.bannedTokens, "fewer tokens than the whole vocabulary");
   }
   return resolved;
 }

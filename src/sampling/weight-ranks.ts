@@ -1,10 +1,11 @@
-// Finds the token at a rank, or at a share of the total, without sorting the vocabulary: weights are counted into buckets by
-// the upper bits of their float32 pattern, which orders them, and only the bucket that holds the answer is sorted.
+// Finds the token at a rank, or at a fraction of the total, without sorting the vocabulary: weights are counted into
+// buckets by the upper bits of their float32 pattern, which orders them, and only the bucket that holds the answer is
+// sorted.
 
-/** Upper 16 bits of 1.0: the largest weight there is. */
+/** The upper 16 bits of 1.0, the largest weight. */
 const lastBucket = 0x3f80;
 
-/** Weights between 0 and 1, ranked from the largest down; equal ones by id. */
+/** Ranks weights between 0 and 1 from the largest down, equal ones by id. */
 export class WeightRanks {
   readonly #weights: Float32Array;
   readonly #patterns: Uint32Array;
@@ -24,7 +25,7 @@ export class WeightRanks {
   /**
    * Walks down the ranks to the first token at which `reached` holds.
    *
-   * @param reached is given how many tokens there are up to a rank, that one included, and the sum of their weights
+   * @param reached called with the number of tokens up to and including a rank, and with the sum of their weights
    * @returns the token's id; undefined if `reached` never holds
    */
   find(reached: (count: number, sum: number) => boolean): number | undefined {
@@ -44,7 +45,7 @@ export class WeightRanks {
         sum += this.#weights[id] as number;
         if (reached(++count, sum)) return id;
       }
-      return last; // sums in another order may differ in the last bit
+      return last; // sums in a different order may differ in the last bit
     }
     return undefined;
   }

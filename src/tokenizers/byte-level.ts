@@ -1,8 +1,9 @@
-// How byte-level vocabularies write bytes as characters: GPT-2's table.
+// GPT-2's table of the characters that stand for bytes in byte-level vocabularies.
 
 /**
- * The character of each byte: printable characters of Latin-1 stand for their own byte, the other bytes in order for U+0100 and
- * up. Source: https://github.com/openai/gpt-2, src/encoder.py, bytes_to_unicode.
+ * The character that stands for each byte. Printable characters of Latin-1 stand for their own byte; the other bytes
+ * are represented, in order, by U+0100 and the characters after it. Source: https://github.com/openai/gpt-2,
+ * src/encoder.py, bytes_to_unicode.
  */
 export function byteLevelCharacters(): string[] {
   const characters: string[] = [];

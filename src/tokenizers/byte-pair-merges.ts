@@ -1,30 +1,35 @@
-// Applies the merges of a byte-pair encoding to one piece of text, in n log n steps: a piece without spaces, such as a line of
-// base64 or a Chinese text without punctuation, may be hundreds of thousands of characters long. Gives the same tokens as the
-// method of that name in @huggingface/tokenizers, which takes seconds for such a piece.
+// Applies the merges of a byte-pair encoding to one piece of text, in n log n steps: a piece without spaces, such as
+// a line of base64 or a Chinese text without punctuation, may be hundreds of thousands of characters long. The result
+// is the same as that of the method `bpe` in @huggingface/tokenizers, which takes seconds for such a piece.
 //
-// Sennrich, Haddow and Birch, "Neural Machine Translation of Rare Words with Subword Units", arXiv 1508.07909, section 3.2.
+// Sennrich, Haddow and Birch, "Neural Machine Translation of Rare Words with Subword Units", arXiv 1508.07909,
+// section 3.2.
 
 import TinyQueue from "tinyqueue";
 import { PairTable } from "./pair-table.js";
 
-/** What a pair of symbols is merged to; of two pairs that with the lower rank goes first. */
+/**
+ * The merges of an encoding: which symbol a pair becomes. Of two pairs, the one with the lower rank is merged first.
+ */
 interface Merges {
   /** The rank of a pair of symbols. */
   readonly ranks: PairTable;
-  /** By rank, the symbol that the pair becomes. */
+  /** The symbol that a pair becomes, by the rank of the pair. */
   readonly merged: readonly number[];
 }
 
-/** Pieces up to this length are remembered, so many of them: the words of a language recur. */
-const longestRemembered = 64;
-const mostRemembered = 20_000;
+/** Pieces up to this length are cached, up to this number of them, because the words of a language recur. */
+const maxCachedLength = 64;
+const maxCached = 20_000;
 /** Stands for a character that is in no merge. */
 const unmergeable = -1;
 /** Stands for a symbol that was merged into the one before it. */
-const gone = -2;
+const mergedAway = -2;
 
 /**
- * @param merges the pairs that are merged, by their text, those with precedence first
+ * Prepares the merges of an encoding.
+ *
+ * @param merges the pairs that are merged, as text, those with precedence first
  * @returns a function that cuts a piece into the texts of its tokens
  */
 export function bytePairMerges(merges: readonly (readonly string[])[]): (piece: string) => string[] {
@@ -43,27 +48,27 @@ export function bytePairMerges(merges: readonly (readonly string[])[]): (piece: 
     ranks.set(symbolOf(left), symbolOf(right), rank);
     return symbolOf(left + right);
   });
-  const remembered = new Map<string, string[]>();
+  const cache = new Map<string, string[]>();
   return (piece) => {
-    const known = remembered.get(piece);
+    const known = cache.get(piece);
     if (known) return known;
     const characters = Array.from(piece);
     const word = Int32Array.from(characters, (character) => symbols.get(character) ?? unmergeable);
     const tokens = mergedWord(word, { ranks, merged }).map(
       (at) => texts[word[at] as number] ?? (characters[at] as string),
     );
-    if (piece.length <= longestRemembered) {
-      if (remembered.size >= mostRemembered) remembered.clear();
-      remembered.set(piece, tokens);
+    if (piece.length <= maxCachedLength) {
+      if (cache.size >= maxCached) cache.clear();
+      cache.set(piece, tokens);
     }
     return tokens;
   };
 }
 
 /**
- * Merges the symbols of a word, in place: always the pair of the lowest rank, of equals the leftmost.
+ * Merges the symbols of a word in place: always the pair of the lowest rank, and the leftmost of equal ones.
  *
- * @returns where the symbols that are left stand in the word
+ * @returns the positions of the remaining symbols in the word
  */
 function mergedWord(word: Int32Array, { ranks, merged }: Merges): number[] {
   const { length } = word;
@@ -84,11 +89,11 @@ function mergedWord(word: Int32Array, { ranks, merged }: Merges): number[] {
   for (let candidate = queue.pop(); candidate !== undefined; candidate = queue.pop()) {
     const at = candidate % length;
     const rank = (candidate - at) / length;
-    if (rankAt(at) !== rank) continue; // one of the two is merged with another by now
+    if (rankAt(at) !== rank) continue; // one of the two has been merged with another symbol
     const after = next[at] as number;
     const following = next[after] as number;
     word[at] = merged[rank] as number;
-    word[after] = gone;
+    word[after] = mergedAway;
     next[at] = following;
     if (following < length) previous[following] = at;
     for (const left of [previous[at] as number, at]) {
@@ -96,7 +101,7 @@ function mergedWord(word: Int32Array, { ranks, merged }: Merges): number[] {
       if (found >= 0) queue.push(found * length + left);
     }
   }
-  const left: number[] = [];
-  for (let at = 0; at < length; at = next[at] as number) left.push(at);
-  return left;
+  const remaining: number[] = [];
+  for (let at = 0; at < length; at = next[at] as number) remaining.push(at);
+  return remaining;
 }

@@ -1,5 +1,5 @@
-// Tokenizers of Hugging Face's tokenizer.json format, through @huggingface/tokenizers; this file adds decoding by bytes, and
-// merges that take no longer for a long text without spaces.
+// Tokenizers in Hugging Face's tokenizer.json format, run by @huggingface/tokenizers. This file adds decoding by
+// bytes, and merges that are fast for long texts without spaces, too.
 
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { TokenizerError } from "../errors.js";
@@ -7,7 +7,7 @@ import { byteLevelCharacters } from "./byte-level.js";
 import { bytePairMerges } from "./byte-pair-merges.js";
 import { byteTokenDecoding, checkId, checkText, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
-/** Ids up to this are read: the library makes an array with a place for each. */
+/** The largest id that is accepted, since the library makes an array with an element for each. */
 const maxId = 2 ** 20;
 
 interface TokenizerJson {
@@ -17,10 +17,10 @@ interface TokenizerJson {
 }
 
 /**
- * Makes a tokenizer of a parsed tokenizer.json.
+ * Makes a tokenizer from a parsed tokenizer.json.
  *
- * @param name names the file in errors
- * @throws TokenizerError when it is not such a file
+ * @param name the name of the file, for errors
+ * @throws TokenizerError when the value is not a tokenizer.json
  */
 export function huggingFaceTokenizer(name: string, json: unknown): Tokenizer {
   const { model, decoder } = (json ?? {}) as TokenizerJson;
@@ -55,7 +55,7 @@ export function huggingFaceTokenizer(name: string, json: unknown): Tokenizer {
 }
 
 function checkIds(name: string, { model, added_tokens: added }: TokenizerJson): void {
-  // Unigram's vocabulary is a list, whose ids are its places.
+  // The vocabulary of Unigram is a list, in which positions are ids.
   const vocab = Array.isArray(model?.vocab) ? [] : Object.entries((model?.vocab ?? {}) as Record<string, unknown>);
   const more = Array.isArray(added) ? added.map((token) => [String(token?.content), token?.id] as const) : [];
   for (const [token, id] of [...vocab, ...more]) {
@@ -99,8 +99,8 @@ function byteLevelDecoding(tokenizer: HuggingFaceTokenizer): Pick<Tokenizer, "de
 }
 
 /**
- * Decoding for other kinds, where a token's text depends on its neighbours: decodes a window of the last tokens with and
- * without the new one, and emits the difference once it ends in a whole character.
+ * Decoding for other kinds, where a token's text depends on its neighbours: decodes a window of the last tokens with
+ * and without the new one, and emits the difference once it ends in a whole character.
  */
 function windowDecoding(tokenizer: HuggingFaceTokenizer): Pick<Tokenizer, "decode" | "stream"> {
   const decode = (ids: ArrayLike<number>) =>

@@ -1,4 +1,4 @@
-// Opens a tokenizer file, whose kind is told by its content, and finds the one that belongs to a checkpoint.
+// Opens a tokenizer file, whose content says what kind it is, and finds the one that belongs to a checkpoint.
 
 import { dirname, embeddedModel, embeddedTokenizer, fileSize, join, listFolder, readBytes } from "#platform/files";
 import { TokenizerError } from "../errors.js";
@@ -10,22 +10,27 @@ import { looksLikeWorldVocabulary, worldTokenizer } from "./world.js";
 
 const maxFileSize = 64 * 2 ** 20;
 
-/** Where a folder cannot be listed, these are looked for. */
+/** The names that are tried where a folder cannot be listed. */
 const tokenizerFiles = ["tokenizer.json", "20B_tokenizer.json", "rwkv_vocab_v20230424.txt"];
 
-/** RWKV's two vocabularies are often kept side by side: Pile models have 50277 tokens, World models 65536, nearly all in use. */
+/**
+ * RWKV's two vocabularies are often kept in one folder. Pile models have 50277 tokens, World models 65536, nearly all
+ * of them in use.
+ */
 const worldVocabulary = 65_000;
 
-/** Vocabularies are padded to a multiple of at most this: 50277 tokens to 50304 rows of the embedding, 65530 to 65536. */
+/**
+ * Vocabularies are padded to a multiple of at most this: 50277 tokens to 50304 rows of the embedding, 65530 to 65536.
+ */
 const largestMultiple = 512;
 
 /**
  * Opens a tokenizer.
  *
  * @param path a tokenizer.json, a World vocabulary, a folder with either, or "bytes"
- * @param vocabulary the vocabulary of the model it is for; then it must fit, and of several in a folder the first that fits is
- *   opened
- * @throws TokenizerError
+ * @param vocabulary the size of the vocabulary of the model that the tokenizer is for; if it is given, the tokenizer
+ *   must fit, and the first in a folder that fits is opened
+ * @throws TokenizerError when the tokenizer is missing, damaged, or does not fit
  */
 export async function openTokenizer(path: string, vocabulary?: number): Promise<Tokenizer> {
   const names = path === "bytes" ? undefined : await listFolder(path, tokenizerFiles);
@@ -44,7 +49,7 @@ export async function openTokenizer(path: string, vocabulary?: number): Promise<
 }
 
 /**
- * Finds the tokenizer of a checkpoint: a tokenizer file beside it that fits; bytes for a vocabulary of 256.
+ * Finds the tokenizer of a checkpoint: a tokenizer file beside it that fits, or bytes for a vocabulary of 256.
  *
  * @throws TokenizerError when there is none
  */
@@ -53,18 +58,18 @@ export async function tokenizerFor(checkpointPath: string, vocabulary: number): 
 }
 
 /**
- * The tokenizer file beside a checkpoint, or in its folder; undefined where there is none.
+ * The path of the tokenizer file beside a checkpoint, or in its folder; undefined when there is none.
  *
- * @throws TokenizerError when there are some and none fits
+ * @throws TokenizerError when there are tokenizer files and none fits
  */
 export async function tokenizerFileFor(checkpointPath: string, vocabulary: number): Promise<string | undefined> {
   return (await tokenizerBeside(checkpointPath, vocabulary))?.path;
 }
 
 /**
- * The tokenizer of a model that has no file for it: bytes, for a vocabulary of 256.
+ * The tokenizer of a model without a tokenizer file: bytes, for a vocabulary of 256.
  *
- * @throws TokenizerError for any other
+ * @throws TokenizerError for any other vocabulary
  */
 export function tokenizerOf(vocabulary: number, name = "the model"): Tokenizer {
   if (vocabulary === 256) return byteTokenizer();
@@ -74,8 +79,8 @@ export function tokenizerOf(vocabulary: number, name = "the model"): Tokenizer {
 }
 
 /**
- * Why a tokenizer cannot be that of a model with this vocabulary; undefined where it may be. Either has too many tokens, or so
- * few that padding does not explain it: such a pair runs, and gives nonsense.
+ * Says why a tokenizer cannot belong to a model with this vocabulary; undefined when it may. It may have too many
+ * tokens, or so few that padding does not explain the difference; such a pair would run and give nonsense.
  */
 export function sizeMismatch({ vocabularySize }: Tokenizer, vocabulary: number): string | undefined {
   if (vocabularySize <= vocabulary && vocabulary - vocabularySize < largestMultiple) return undefined;
@@ -108,12 +113,12 @@ async function openTokenizerFile(path: string): Promise<Tokenizer> {
       cause,
     });
   }
-  // The library takes a while to load, and models without such a file do without it.
+  // Imported only now, because the library takes a while to load and many models do not need it.
   const { huggingFaceTokenizer } = await import("./hugging-face.js");
   return huggingFaceTokenizer(path, json);
 }
 
-/** The tokenizer beside a checkpoint; undefined where there is no file, or where the model's tokens are bytes. */
+/** The tokenizer beside a checkpoint; undefined when there is no file, or when the model's tokens are bytes. */
 async function tokenizerBeside(checkpointPath: string, vocabulary: number): Promise<FoundTokenizer | undefined> {
   // Bundlers rename and move the two files in the package.
   if (checkpointPath === embeddedModel) {
@@ -129,7 +134,7 @@ async function tokenizerBeside(checkpointPath: string, vocabulary: number): Prom
   );
 }
 
-/** The first of the files that can be opened and fits, and why those before it are not used. */
+/** The first file that can be opened and fits, and the reasons why those before it cannot be used. */
 async function firstThatFits(
   files: readonly string[],
   vocabulary: number,
@@ -149,7 +154,7 @@ async function firstThatFits(
   return { reasons };
 }
 
-/** The tokenizer files of a folder, the likeliest first. */
+/** The tokenizer files in a folder, the most likely first. */
 function tokenizerFilesIn(folder: string, all: readonly string[], vocabulary?: number): string[] {
   const names = all.toSorted();
   const exact = names.filter((name) => name === "tokenizer.json");

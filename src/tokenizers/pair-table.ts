@@ -1,16 +1,16 @@
-// A map from pairs of whole numbers to whole numbers, in flat arrays with open addressing: for the hundreds of thousands of
-// entries of a vocabulary several times smaller and faster than maps of maps.
+// A map from pairs of whole numbers to whole numbers, in flat arrays with open addressing. For the hundreds of
+// thousands of entries of a vocabulary it is several times smaller and faster than a map of maps.
 
 const empty = -1;
 
-/** Keys and values are whole numbers from 0 to 2^31 - 1. */
+/** Maps pairs of whole numbers to whole numbers, all from 0 to 2^31 - 1. */
 export class PairTable {
   #lefts: Int32Array;
   #rights: Int32Array;
   #values: Int32Array;
   #size = 0;
 
-  /** @param expected how many entries are expected; it grows with more */
+  /** Makes a table. @param expected the expected number of entries; the table grows beyond it */
   constructor(expected = 0) {
     const slots = 2 ** Math.max(4, Math.ceil(Math.log2(expected * 2 + 1)));
     this.#lefts = new Int32Array(slots).fill(empty);
@@ -18,7 +18,7 @@ export class PairTable {
     this.#values = new Int32Array(slots);
   }
 
-  /** The value of a pair; -1 if there is none. */
+  /** The value of a pair, or -1 if it has none. */
   get(left: number, right: number): number {
     const slot = this.#slot(left, right);
     return this.#lefts[slot] === empty ? -1 : (this.#values[slot] as number);
@@ -37,7 +37,7 @@ export class PairTable {
     this.#values[slot] = value;
   }
 
-  /** The slot of a pair, or the empty one where it belongs. */
+  /** The slot of a pair, or the empty slot where it would go. */
   #slot(left: number, right: number): number {
     const mask = this.#lefts.length - 1;
     const mixed = Math.imul(left, 0x9e3779b1) ^ Math.imul(right, 0x85ebca6b);

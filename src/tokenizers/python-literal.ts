@@ -1,5 +1,5 @@
-// Reads a Python str or bytes literal as data. Grammar: Python reference, section 2.4.1 (without raw, formatted and triple-
-// quoted forms, which repr() never writes).
+// Reads a Python str or bytes literal as data. Grammar: Python reference, section 2.4.1 (without raw, formatted and
+// triple-quoted forms, which repr() never writes).
 
 const simpleEscapes: Readonly<Record<string, number>> = {
   "\\": 0x5c,
@@ -14,7 +14,11 @@ const simpleEscapes: Readonly<Record<string, number>> = {
   v: 11,
 };
 
-/** @returns the UTF-8 bytes of a str, the bytes of a bytes; undefined if the text is no such literal */
+/**
+ * Reads a literal.
+ *
+ * @returns the UTF-8 bytes of a str literal, or the bytes of a bytes literal; undefined for any other text
+ */
 export function pythonLiteralBytes(literal: string): Uint8Array | undefined {
   const isBytes = literal.startsWith("b");
   const quote = literal[isBytes ? 1 : 0];
@@ -23,7 +27,7 @@ export function pythonLiteralBytes(literal: string): Uint8Array | undefined {
     return undefined;
 
   const encoder = new TextEncoder();
-  if (!body.includes("\\") && !body.includes(quote) && !isBytes) return encoder.encode(body); // nearly all of a vocabulary
+  if (!body.includes("\\") && !body.includes(quote) && !isBytes) return encoder.encode(body); // nearly every line of a vocabulary
   const bytes: number[] = [];
   const emit = (codePoint: number) => {
     if (isBytes) bytes.push(codePoint);

@@ -1,30 +1,43 @@
-// What a tokenizer is to the rest of the package, and how bytes become text without ever cutting a character in two.
+// The interface of tokenizers, and decoding of bytes to text that never cuts a character.
 
 import { TokenizerError } from "../errors.js";
 
 /** Turns text into token ids and back. */
 export interface Tokenizer {
+  /** The kind of tokenizer. */
   readonly kind: "huggingface" | "world" | "bytes";
   /** One more than the largest id. */
   readonly vocabularySize: number;
   /** The id that ends a document in training data, if the vocabulary has one. */
   readonly endOfText?: number;
+  /**
+   * Encodes a text, without adding special tokens.
+   *
+   * @throws TokenizerError when the vocabulary has no token for a byte
+   */
   encode(text: string): number[];
-  /** Ids that have no text (padding) give none. Bytes that are no UTF-8 become U+FFFD. */
+  /**
+   * Decodes ids. Ids without text (padding) give none; bytes that are not UTF-8 become U+FFFD.
+   *
+   * @throws TokenizerError for a value that cannot be an id
+   */
   decode(ids: ArrayLike<number>): string;
-  /** A decoder for ids that come one by one. */
+  /** Makes a decoder for ids that arrive one by one. */
   stream(): TokenStream;
 }
 
-/** Decodes ids one by one; characters come out as soon as their last byte is there. */
+/** Decodes ids one by one. A character is emitted as soon as its last byte has arrived. */
 export interface TokenStream {
-  /** The text that `id` completes; often a word, sometimes nothing yet. */
+  /** Takes the next id. @returns the text that it completes, which may be empty */
   push(id: number): string;
-  /** What is left at the end: nothing, or U+FFFD for an unfinished character. */
+  /** Ends the stream. @returns the rest of the text: usually nothing, or U+FFFD for an unfinished character */
   end(): string;
 }
 
-/** Decoding for tokenizers whose tokens are byte strings: the bytes of all tokens, read as UTF-8. */
+/**
+ * Decoding for tokenizers whose tokens are byte strings: concatenates the bytes of the tokens and decodes them as
+ * UTF-8.
+ */
 export function byteTokenDecoding(bytesOf: (id: number) => Uint8Array): Pick<Tokenizer, "decode" | "stream"> {
   const stream = (): TokenStream => {
     const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -48,13 +61,13 @@ export function byteTokenDecoding(bytesOf: (id: number) => Uint8Array): Pick<Tok
   };
 }
 
-/** @throws TokenizerError for what is no text, which callers in JavaScript may pass */
+/** @throws TokenizerError for a value that is not a string, which callers in JavaScript may pass */
 export function checkText(text: string): string {
   if (typeof text !== "string") throw new TokenizerError(`expected a text (a string), found ${typeof text}`);
   return text;
 }
 
-/** @throws TokenizerError for what cannot be an id */
+/** @throws TokenizerError for a value that cannot be an id */
 export function checkId(id: number): number {
   if (!Number.isInteger(id) || id < 0)
     throw new TokenizerError(`expected a token id (a whole number >= 0), found ${id}`);

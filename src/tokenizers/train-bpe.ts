@@ -1,8 +1,8 @@
-// Trains a byte-level BPE tokenizer on text, and gives it in Hugging Face's tokenizer.json format: the same algorithm, pattern and
-// alphabet as GPT-2's, so any library that reads such files reads it.
+// Trains a byte-level BPE tokenizer on text, in Hugging Face's tokenizer.json format. Algorithm, pattern and alphabet
+// are those of GPT-2, so any library that reads such files can use the result.
 //
-// Sennrich, Haddow and Birch, "Neural Machine Translation of Rare Words with Subword Units", arXiv 1508.07909, section 3.2;
-// over bytes: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.2.
+// Sennrich, Haddow and Birch, "Neural Machine Translation of Rare Words with Subword Units", arXiv 1508.07909,
+// section 3.2; over bytes: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.2.
 
 import TinyQueue from "tinyqueue";
 import { TokenizerError } from "../errors.js";
@@ -14,14 +14,14 @@ import type { Tokenizer } from "./tokenizer.js";
 const pieces = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
 
 export const endOfText = "<|endoftext|>";
-/** The end of a text, and a token for every byte. */
-const smallest = 257;
-const largest = 2 ** 20;
-/** Longer pieces are counted in parts of this length: a text without spaces would otherwise be a single piece. */
-const longestPiece = 64;
+/** The smallest vocabulary: the end-of-text token, and a token for every byte. */
+const minVocabulary = 257;
+const maxVocabulary = 2 ** 20;
+/** Longer pieces are counted in parts of this length, since a text without spaces would otherwise be a single piece. */
+const maxPieceLength = 64;
 
-/** Words that are counted between two pauses. */
-const wordsAtOnce = 4096;
+/** The number of words that are counted between two pauses. */
+const wordsPerPause = 4096;
 
 /** A distinct piece of text: its symbols, fewer with every merge, and how often it occurs. */
 interface Word {
@@ -29,7 +29,7 @@ interface Word {
   readonly count: number;
 }
 
-/** How often a pair of neighbours occurs, and in which words it did at some time. */
+/** How often a pair of neighbouring symbols occurs, and the words in which it has occurred at some time. */
 interface Pair {
   count: number;
   readonly words: Set<number>;
@@ -42,31 +42,33 @@ interface Candidate {
 }
 
 /**
+ * Trains a byte-level BPE tokenizer.
+ *
  * @param texts the training texts
- * @param vocabularySize tokens in all: the end of a text (id 0), every byte, and the most frequent merges. Texts with few distinct
- *   words may give fewer
- * @returns a tokenizer.json, to be passed to `huggingFaceTokenizer` or written to a file
- * @throws TokenizerError for an impossible size
+ * @param vocabularySize the number of tokens, from 257 to 2^20: the end-of-text token (id 0), every byte, and the
+ *   most frequent merges. Texts with few distinct words may give fewer
+ * @returns the content of a tokenizer.json, to be written to a file as JSON
+ * @throws TokenizerError for a size outside that range
  */
 export function trainBytePairEncoding(texts: Iterable<string>, vocabularySize: number): object {
   return uninterrupted(bytePairTraining(texts, vocabularySize));
 }
 
-/** The same, in steps: it yields after every piece of work that takes a moment, so that whoever walks it can pause or leave off. */
+/** The same in steps: it yields after every piece of work that takes a moment, so that the caller can pause or stop. */
 export function* bytePairTraining(texts: Iterable<string>, vocabularySize: number): Generator<void, object, void> {
-  if (!Number.isInteger(vocabularySize) || vocabularySize < smallest || vocabularySize > largest) {
+  if (!Number.isInteger(vocabularySize) || vocabularySize < minVocabulary || vocabularySize > maxVocabulary) {
     throw new TokenizerError(
-      `expected a vocabulary from ${smallest} (the end of a text and 256 bytes) to ${largest}, found ${vocabularySize}`,
+      `expected a vocabulary of ${minVocabulary} (the end-of-text token and 256 bytes) to ${maxVocabulary} tokens, found ${vocabularySize}`,
     );
   }
   const characters = byteLevelCharacters();
-  // Symbol n is token n + 1, since token 0 is the end of a text.
+  // Symbol n is token n + 1, since token 0 is the end-of-text token.
   const symbols = [...characters];
   const merges: [string, string][] = [];
   const merger = new Merger();
   const encoder = new TextEncoder();
   for (const [piece, count] of yield* countPieces(texts)) {
-    if (merger.add({ symbols: [...encoder.encode(piece)], count }) % wordsAtOnce === 0) yield;
+    if (merger.add({ symbols: [...encoder.encode(piece)], count }) % wordsPerPause === 0) yield;
   }
   merger.queuePairs();
   while (symbols.length + 1 < vocabularySize) {
@@ -85,19 +87,19 @@ export function* bytePairTraining(texts: Iterable<string>, vocabularySize: numbe
 /** The pieces of a text that tokens do not cross. */
 function* piecesOf(text: string): Generator<string, void, void> {
   for (const [piece] of text.matchAll(pieces)) {
-    if (piece.length <= longestPiece) yield piece;
+    if (piece.length <= maxPieceLength) yield piece;
     else {
-      const characters = [...piece]; // whole characters, whatever they take
-      for (let at = 0; at < characters.length; at += longestPiece) {
-        yield characters.slice(at, at + longestPiece).join("");
+      const characters = [...piece]; // whole characters, however many code units they take
+      for (let at = 0; at < characters.length; at += maxPieceLength) {
+        yield characters.slice(at, at + maxPieceLength).join("");
       }
     }
   }
 }
 
 /**
- * A function that encodes as the tokenizer does, piece by piece, each distinct one once: many times faster on long texts. Only for
- * tokenizers that were trained here.
+ * Makes a function that encodes as the tokenizer does, but encodes each distinct piece only once, which is many times
+ * faster on long texts. It works only for tokenizers that were trained here.
  */
 export function pieceEncoder(tokenizer: Pick<Tokenizer, "encode">): (text: string) => number[] {
   const known = new Map<string, readonly number[]>();
@@ -122,14 +124,14 @@ function* countPieces(texts: Iterable<string>): Generator<void, Map<string, numb
     let number = 0;
     for (const piece of piecesOf(text)) {
       counts.set(piece, (counts.get(piece) ?? 0) + 1);
-      if (++number % wordsAtOnce === 0) yield;
+      if (++number % wordsPerPause === 0) yield;
     }
     yield;
   }
   return counts;
 }
 
-/** The most frequent first, ties to the older symbols. */
+/** Orders candidates by count, the most frequent first, and equal ones by the age of their symbols. */
 function byCount(a: Candidate, b: Candidate): number {
   return b.count - a.count || a.left - b.left || a.right - b.right;
 }
@@ -137,12 +139,15 @@ function byCount(a: Candidate, b: Candidate): number {
 /** Counts pairs of neighbouring symbols in all words, and merges them. */
 class Merger {
   readonly #words: Word[] = [];
-  /** By left symbol, then by right symbol. */
+  /** The pairs, by left symbol and then by right symbol. */
   readonly #pairs = new Map<number, Map<number, Pair>>();
-  /** Counts as they were when they were put in; those that are no longer true are put in again when met. */
+  /**
+   * Candidates with the counts of the time when they were added. One whose count has changed is added anew when it is
+   * reached.
+   */
   #queue = new TinyQueue<Candidate>([], byCount);
 
-  /** Counts the pairs of a word. Returns how many words there are. */
+  /** Counts the pairs of a word. @returns the number of words so far */
   add(word: Word): number {
     const index = this.#words.push(word) - 1;
     for (let i = 0; i + 1 < word.symbols.length; i++) this.#count(word, i, word.count, index);
@@ -189,7 +194,7 @@ class Merger {
     }
   }
 
-  /** Adds to the count of the pair at a place in a word; false where there is none. */
+  /** Adds to the count of the pair at a position in a word. @returns false where there is no pair */
   #count(word: Word, at: number, amount: number, index: number): boolean {
     const [left, right] = [word.symbols[at], word.symbols[at + 1]];
     if (left === undefined || right === undefined) return false;

@@ -1,13 +1,13 @@
-// The tokenizer of RWKV World models: each token is a byte string, text is cut greedily into the longest ones. Vocabulary
-// file: a line a token with its id, a Python str or bytes literal, and its length in bytes. Reference:
-// https://github.com/BlinkDL/ChatRWKV, tokenizer/rwkv_tokenizer.py
+// The tokenizer of RWKV World models: each token is a byte string, and text is cut greedily into the longest ones. A
+// vocabulary file has one line for each token, with its id, a Python str or bytes literal, and its length in bytes.
+// Reference: https://github.com/BlinkDL/ChatRWKV, tokenizer/rwkv_tokenizer.py
 
 import { TokenizerError } from "../errors.js";
 import { PairTable } from "./pair-table.js";
 import { pythonLiteralBytes } from "./python-literal.js";
 import { byteTokenDecoding, checkText, type Tokenizer } from "./tokenizer.js";
 
-const none = new Uint8Array(0);
+const noBytes = new Uint8Array(0);
 const maxId = 2 ** 20;
 
 /** Whether a file is a World vocabulary: its first line is an id, a literal and a length. */
@@ -18,8 +18,8 @@ export function looksLikeWorldVocabulary(text: string): boolean {
 /**
  * Reads a World vocabulary.
  *
- * @param name names the file in errors
- * @throws TokenizerError naming the line that is not as expected
+ * @param name the name of the file, for errors
+ * @throws TokenizerError that names the line that is not as expected
  */
 export function worldTokenizer(name: string, vocabulary: string): Tokenizer {
   const tokens = parseVocabulary(name, vocabulary);
@@ -29,7 +29,7 @@ export function worldTokenizer(name: string, vocabulary: string): Tokenizer {
   return {
     kind: "world",
     vocabularySize: tokens.length,
-    endOfText: 0, // in training data; it has no text, so it is not in the file
+    endOfText: 0, // used in training data; it has no text, so it is not in the file
     encode(text) {
       const bytes = encoder.encode(checkText(text));
       const ids: number[] = [];
@@ -41,11 +41,11 @@ export function worldTokenizer(name: string, vocabulary: string): Tokenizer {
       }
       return ids;
     },
-    ...byteTokenDecoding((id) => tokens[id] ?? none),
+    ...byteTokenDecoding((id) => tokens[id] ?? noBytes),
   };
 }
 
-/** Bytes of each token by id; ids without a line are absent. */
+/** The bytes of each token, by id. Ids without a line are absent. */
 function parseVocabulary(name: string, vocabulary: string): Uint8Array[] {
   const tokens: Uint8Array[] = [];
   vocabulary.split("\n").forEach((line, index) => {
@@ -63,7 +63,7 @@ function parseVocabulary(name: string, vocabulary: string): Uint8Array[] {
   return tokens;
 }
 
-/** A trie over bytes. Its edges are in one table, keyed by node and byte. */
+/** A trie over bytes, whose edges are in one table with the keys node and byte. */
 class ByteTrie {
   readonly #edges = new PairTable(2 ** 17);
   readonly #ids: number[] = [-1];
@@ -81,7 +81,7 @@ class ByteTrie {
     this.#ids[node] = id;
   }
 
-  /** The longest token that starts at `start`; length 0 if there is none. */
+  /** The longest token that starts at `start`; its length is 0 if there is none. */
   longestMatch(bytes: Uint8Array, start: number): { id: number; length: number } {
     let node = 0;
     let id = -1;
