@@ -1,11 +1,11 @@
-// Random access to the bytes of a checkpoint, whatever holds them. Readers of formats see only this interface, so a file,
-// a buffer, a Blob and an HTTP range are the same to them.
+// Random access to the bytes of a checkpoint. Readers of formats see only this interface, so a file, a buffer, a Blob
+// and an HTTP range are the same to them.
 
 import { CheckpointError } from "./errors.js";
 
-/** Bytes that can be read by range. */
+/** A sequence of bytes of which ranges can be read. */
 export interface ByteSource {
-  /** What error messages call it: a path as the user gave it. */
+  /** The name for error messages: a path as the user gave it. */
   readonly name: string;
   /** Total length in bytes. */
   readonly size: number;
@@ -28,7 +28,7 @@ export async function readRange(source: ByteSource, offset: number, length: numb
   return bytes;
 }
 
-/** Throws unless `length` bytes at `offset` lie inside the source. */
+/** @throws CheckpointError unless `length` bytes at `offset` lie inside the source */
 export function checkRange(source: ByteSource, offset: number, length: number): void {
   const valid = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0;
   if (!valid || offset + length > source.size) {

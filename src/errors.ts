@@ -1,36 +1,39 @@
 // The error classes of the package. Every error that a caller can cause is one of these; its message names the file,
 // tensor or option, what was expected and what was found.
 
-/** Base class of every error this package throws on purpose. */
+/** The base class of every error that this package throws on purpose. */
 export class RwkvError extends Error {
   override name = "RwkvError";
 }
 
 const maxMessage = 8000;
 
-/** A checkpoint file is damaged, hostile, of an unknown format, or not the model that its names claim. */
+/** A checkpoint is missing, damaged, hostile, of an unknown format, or not a model that can be run. */
 export class CheckpointError extends RwkvError {
   override name = "CheckpointError";
-  /** The file the error is about. */
+  /** The file that the error is about. */
   readonly file: string;
 
   constructor(file: string, message: string, options?: ErrorOptions) {
-    // A message may quote names from the file, which can be megabytes long, or hold characters that steer a terminal.
+    // A message may quote names from the file, which can be megabytes long or contain control characters for a
+    // terminal.
     const shown = message.length > maxMessage ? `${message.slice(0, maxMessage)}…` : message;
     super(`${file}: ${shown.replace(/[^\P{Cc}\n]/gu, "\uFFFD")}`, options);
     this.file = file;
   }
 }
 
-/** A tokenizer file is damaged or of an unknown format, or a token id is outside the vocabulary. */
+/**
+ * A tokenizer is missing, damaged, of an unknown format, or does not fit the model; or a value cannot be a token id.
+ */
 export class TokenizerError extends RwkvError {
   override name = "TokenizerError";
 }
 
-/** An option has a value outside its range. */
+/** An argument or option is outside its range or of a wrong type. */
 export class OptionError extends RwkvError {
   override name = "OptionError";
-  /** The option's name. */
+  /** The name of the option. */
   readonly option: string;
 
   constructor(option: string, value: unknown, expected: string) {
@@ -39,31 +42,33 @@ export class OptionError extends RwkvError {
   }
 }
 
-/** Saved state bytes are damaged, of another version, or belong to another model. */
+/** Saved state bytes are damaged or belong to another model, or a state or session cannot be used any more. */
 export class StateError extends RwkvError {
   override name = "StateError";
 }
 
-/** More was asked for at once than a limit allows: states, or requests that wait for a pass. Later there may be space again. */
+/**
+ * There are more states, or more requests that wait for a pass, than a limit allows. The same call may succeed later.
+ */
 export class LimitError extends RwkvError {
   override name = "LimitError";
-  /** Which limit of `LoadOptions.limits` it is. */
+  /** The name of the limit in `LoadOptions.limits`. */
   readonly limit: "states" | "waiting";
-  /** What the limit is set to. */
+  /** The value of the limit. */
   readonly maximum: number;
 
   constructor(limit: "states" | "waiting", maximum: number) {
     super(
       limit === "states"
-        ? `the model has ${maximum} states, as many as its limit allows: dispose of states and sessions that are done with (those that were dropped count until they are collected), or raise limits.states`
-        : `${maximum} requests wait for the model, as many as its limit allows: try again later, or raise limits.waiting`,
+        ? `the model has ${maximum} states, which is its limit: dispose of states and sessions that are no longer needed (those that were dropped count until they are collected), or raise limits.states`
+        : `${maximum} requests wait for the model, which is its limit: try again later, or raise limits.waiting`,
     );
     this.limit = limit;
     this.maximum = maximum;
   }
 }
 
-/** A backend cannot run here, cannot hold the model, or was used after `dispose()`. */
+/** A backend cannot run here or cannot hold the model, or the model was used after `dispose()`. */
 export class BackendError extends RwkvError {
   override name = "BackendError";
 }

@@ -1,4 +1,4 @@
-// load(): from a path to a model that is ready - checkpoint, version, backend, tokenizer.
+// load(): opens a checkpoint, recognises its version, opens a backend and the tokenizer, and makes a model of them.
 
 import { defaultThreads, nativeBackend } from "#platform/backends";
 import { embeddedModel } from "#platform/files";
@@ -19,23 +19,32 @@ import type { Tokenizer } from "./tokenizers/tokenizer.js";
 
 /** Options of `load`. */
 export interface LoadOptions {
-  /** A tokenizer file, a folder with one, "bytes", or a tokenizer. By default the one beside the checkpoint. */
+  /**
+   * The path of a tokenizer file or of a folder with one, "bytes", or a tokenizer. By default the one beside the
+   * checkpoint.
+   */
   tokenizer?: string | Tokenizer;
-  /** Type of the weight matrices: f32, f16, bf16, or blocks of 8 or 4 bits (docs/quantization.md). By default as stored. */
+  /**
+   * The type of the weight matrices in memory: f32, f16, bf16, or quantized to 8 or 4 bits (docs/quantization.md). By
+   * default as stored.
+   */
   dtype?: WeightDType;
-  /** By default native where it can be compiled, else wasm. */
+  /** Where to compute. By default native where it can run, else wasm. */
   backend?: BackendName;
-  /** Compute threads, a whole number >= 1. By default one for each core, at most 16. */
+  /** The number of compute threads, from 1 to 256. By default one for each core, at most 16. */
   threads?: number;
-  /** Most states and waiting requests that the model takes at once. */
+  /** The most states and waiting requests that the model may have at once. */
   limits?: ModelLimits;
-  /** Called as weights are read, with bytes done and bytes in all; of a file on a web server also as it is downloaded. */
+  /** Called as weights are read, and as a file is downloaded, with the number of bytes done and their total number. */
   onProgress?: (done: number, total: number) => void;
-  /** Called with a line that the user should see, such as why the slower backend is used. By default console.warn. */
+  /** Called with a line that the user should see, such as why a slower backend is used. By default console.warn. */
   onWarning?: (message: string) => void;
 }
 
-/** All backends; a page has no native one. Those that are seldom used are read when they are: modules take time to load. */
+/**
+ * All backends; a page has no native one. Modules of the others are loaded when they are first used, since loading
+ * takes time.
+ */
 const backends: Readonly<Record<BackendName, () => Promise<Backend | undefined>>> = {
   native: async () => nativeBackend,
   wasm: async () => (await import("./backends/wasm/wasm.js")).wasmBackend,
@@ -46,15 +55,17 @@ const maxThreads = 256;
 /**
  * Loads a model.
  *
- * @param input the path of a .pth or .safetensors file, an index of shards, or a folder with one (in a page a URL; a folder's
- *   ends in a slash), also as a URL object; or the file itself, as a Blob, a buffer or a view of one, which must stay as it is
- *   until the model is loaded; the embedded model by default
- * @throws CheckpointError, TokenizerError, BackendError, OptionError
+ * @param input the path or URL of a .pth or .safetensors file, of an index of shards, or of a folder with one (the
+ *   URL of a folder ends in a slash); or the file itself as a Blob, a buffer or a view of one, which must not change
+ *   until the model is loaded. By default the embedded model
+ * @throws CheckpointError when the file cannot be read or is not a model that can be run; TokenizerError when the
+ *   tokenizer that was named cannot be used; BackendError when the backend cannot run or the model does not fit into
+ *   memory; OptionError
  */
 export async function load(input: CheckpointInput = embeddedModel, givenOptions: LoadOptions = {}): Promise<Model> {
   const started = performance.now();
   checkOptions(givenOptions);
-  const options = { ...givenOptions }; // what happens to them while the file is opened does not matter
+  const options = { ...givenOptions }; // later changes by the caller do not matter
   if (!options.backend || options.backend === "native") nativeBackend?.prepare?.();
   const progress = options.onProgress && new LoadingProgress(options.onProgress);
   const checkpoint = await openCheckpoint(input, (file, done, total) => progress?.downloaded(file, done, total));
@@ -63,10 +74,10 @@ export async function load(input: CheckpointInput = embeddedModel, givenOptions:
 }
 
 /**
- * Loads a model from an open checkpoint, and closes that.
+ * Loads a model from an open checkpoint, and closes the checkpoint.
  *
- * @param started when loading began, on the clock of `performance.now()`
- * @param hasFolder whether a tokenizer may lie beside it
+ * @param started the time when loading began, by `performance.now()`
+ * @param hasFolder whether a tokenizer may lie beside the checkpoint
  */
 export async function loadCheckpoint(
   checkpoint: Checkpoint,
@@ -84,7 +95,7 @@ export async function loadCheckpoint(
       findTokenizer(hasFolder ? path : undefined, vocabulary, options.tokenizer),
       fingerprintOf(bound),
     ]).catch(async (error) => {
-      // The backend is being opened meanwhile; its threads and memory must not outlive the failure.
+      // The backend is opened at the same time; its threads and memory must not outlive the failure.
       await opening.then(({ runtime }) => runtime.dispose()).catch(() => {});
       throw error;
     });
@@ -134,9 +145,11 @@ async function openRuntime(
 }
 
 /**
- * The tokenizer, or a function that says why there is none: tokens can be run without one.
+ * Finds the tokenizer.
  *
- * @throws TokenizerError when the one that was named cannot be opened, or does not belong to the model by its size
+ * @returns a function that returns the tokenizer, or throws the reason why there is none, since tokens can be run
+ *   without one
+ * @throws TokenizerError when the tokenizer that was named cannot be opened or does not fit the model
  */
 async function findTokenizer(
   path: string | undefined,
@@ -154,7 +167,8 @@ async function findTokenizer(
     }
   } else if (typeof wanted === "string") tokenizer = await openTokenizer(wanted, vocabulary);
   else tokenizer = wanted;
-  // One that was made by the caller may leave tokens unused, as one for notes of music does; it cannot have more than there are.
+  // A tokenizer that the caller made may leave tokens of the model unused, as one for music does, but cannot have
+  // more than the model.
   if (tokenizer.vocabularySize > vocabulary) {
     throw new TokenizerError(
       `the tokenizer has ${tokenizer.vocabularySize} tokens, the model ${path ?? ""} only ${vocabulary}: they do not belong together`,

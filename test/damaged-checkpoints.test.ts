@@ -61,7 +61,7 @@ describe("checksums of a .pth", () => {
     });
   });
 
-  const message = "its bytes do not match their checksum: the file was damaged when it was copied or downloaded";
+  const message = "its bytes do not match their checksum; the file was damaged when it was copied or downloaded";
 
   test.each<[BackendName, string, "f16" | undefined]>([
     ["wasm", "head.weight", undefined], // copied

@@ -180,7 +180,7 @@ test("what is not the file is an error that names the URL", async () => {
   await fails(`${server.url}false-gzip.pth`, /cannot be fetched \(.*incorrect header check\)/);
   await fails(`${server.url}endless.pth`, /expected at most 4294967296 bytes, found 8589934592 from a server that/);
   await fails(`${server.url}forbidden.pth`, /access is denied \(status 403\)/);
-  await fails(`${server.url}wrong.pth`, /asked for bytes 0 to 8388607, the server answered with "bytes 5-10\/20"/);
+  await fails(`${server.url}wrong.pth`, /requested bytes 0 to 8388607, but the server responded with "bytes 5-10\/20"/);
   for (const name of ["changed", "shorter", "whole-later"]) {
     await fails(`${server.url}${name}.pth`, /changed on the server while it was read/);
   }

@@ -594,7 +594,7 @@ test("limits are typed errors, and pass; what has begun is not refused", async (
   const texts = running.map((generation) => generation.text());
   const states = [1, 2, 3].map(() => small.createState());
   await nextTurn();
-  expect(() => small.session()).toThrow("the model has 5 states, as many as its limit allows");
+  expect(() => small.session()).toThrow("the model has 5 states, which is its limit");
   const calls = await Promise.allSettled(
     Array.from({ length: 9 }, (_, i) => small.forward([{ state: states[i % 3]!, tokens: [1] }])),
   );

@@ -145,7 +145,7 @@ describe("pickles that hold no weights that can be read", () => {
     const cases: readonly [root: readonly number[], message: string][] = [
       [dict(["state", op.emptyDict()], ["param_groups", op.emptyList()]), "found the state of an optimizer"],
       [dict(["epoch", op.int(1)], ["args", op.none()]), "found a dict with the keys epoch, args"],
-      [tensor("0"), "found a single tensor without a name"],
+      [tensor("0"), "found a single unnamed tensor"],
       [[...op.emptyList(), ...tensor("0"), ...op.append()], "found a list of 1"],
       [op.none(), "found None"],
     ];
@@ -268,7 +268,9 @@ describe("models with parts that are not run are named by them", () => {
     expect(model.info.layers).toBe(2);
     await model.dispose();
     await rewrite(odd, join(folder, "another.pth"));
-    await expect(load(folder)).rejects.toThrow("several checkpoints in this folder, name one: another.pth, part-00001");
+    await expect(load(folder)).rejects.toThrow(
+      "several checkpoints in this folder; name one of them: another.pth, part-00001",
+    );
   });
 
   test("a model without a head", async () => {
@@ -304,7 +306,7 @@ describe("files that are something else", () => {
   test("a checkpoint inside a zip archive", async () => {
     const path = join(await temporaryFolder(), "model.zip");
     await buildZip(path, [{ name: "RWKV-4-World.pth", bytes: new Uint8Array(9), method: 8 }]);
-    expect(await errorOf(path)).toContain("a zip archive with RWKV-4-World.pth in it; unpack it");
+    expect(await errorOf(path)).toContain("a zip archive that contains RWKV-4-World.pth; unpack it");
   });
 
   test("a TorchScript program", async () => {

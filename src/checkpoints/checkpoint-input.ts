@@ -1,19 +1,20 @@
-// What `load` and `openCheckpoint` take: a path or URL, or the bytes of a file in one of the forms that JavaScript has them in.
+// The input of `load` and `openCheckpoint`: a path or URL, or the bytes of a file in any form that JavaScript has for
+// them.
 
 import { resolvePath } from "#platform/files";
 import { type ByteSource, blobSource, bytesSource } from "../byte-source.js";
 import { OptionError } from "../errors.js";
 
 /**
- * A checkpoint: a path (in a page a URL), a URL object, or the file itself as a Blob, a buffer or a view of one. Bytes are
- * read where they are, not copied, so they must stay as they are while they are read.
+ * A checkpoint: a path (in a page a URL), a URL object, or the file itself as a Blob, a buffer or a view of one.
+ * Bytes are read where they are and not copied, so they must not change while they are read.
  */
 export type CheckpointInput = string | URL | Blob | ArrayBuffer | SharedArrayBuffer | ArrayBufferView;
 
 /**
- * The path or URL that an input names, or a source of its bytes.
+ * Returns the path or URL that an input names, or a source of its bytes.
  *
- * @throws OptionError for anything else, such as a promise that was not awaited
+ * @throws OptionError for any other value, such as a promise that was not awaited
  */
 export function resolveInput(input: CheckpointInput): string | ByteSource {
   if (isPath(input)) {
@@ -30,7 +31,7 @@ export function resolveInput(input: CheckpointInput): string | ByteSource {
   );
 }
 
-/** Whether an input names a file, beside which others may lie, rather than being its bytes. */
+/** Whether an input is the name of a file, which may have others beside it, rather than the bytes of one. */
 export function isPath(input: CheckpointInput): input is string | URL {
   return typeof input === "string" || isOfClass(input, "URL");
 }
@@ -43,7 +44,10 @@ function isBlob(input: CheckpointInput): input is Blob {
   return isOfClass(input, "Blob") || isOfClass(input, "File");
 }
 
-/** By the class's name, since a value may come from another realm (an iframe, a test runner), where instanceof fails. */
+/**
+ * Compares the class's name, since a value may come from another realm (an iframe, a test runner), for which
+ * instanceof fails.
+ */
 function isOfClass(input: unknown, name: string): boolean {
   return Object.prototype.toString.call(input) === `[object ${name}]`;
 }

@@ -1,5 +1,5 @@
-// Comparing what was read with the checksums that a file tells. Tensors that are mapped into memory are not read first, so
-// theirs are compared by `rwkv inspect` only.
+// Compares the bytes that were read with the checksums in the file. Tensors that are mapped into memory are not read,
+// so only `rwkv inspect` checks theirs.
 
 import type { ByteSource } from "../byte-source.js";
 import { crc32 } from "../checksum.js";
@@ -8,12 +8,16 @@ import { byteLengthOf, type ChecksummedRange, isContiguous, type StoredTensor } 
 
 /** Computes the checksum of a tensor whose bytes are read in order. */
 export interface RunningChecksum {
+  /** Takes the next bytes of the tensor. */
   add(bytes: Uint8Array): void;
-  /** @throws CheckpointError when the bytes are not those that were written */
+  /** Compares the checksum. @throws CheckpointError when the bytes are not those that were written */
   finish(): void;
 }
 
-/** For a tensor that is all of what its file has a checksum of; undefined for any other. */
+/**
+ * The checksum of a tensor that fills the whole range that its file has a checksum for; undefined for any other
+ * tensor.
+ */
 export function runningChecksum(tensor: StoredTensor): RunningChecksum | undefined {
   const { checksum } = tensor;
   if (!checksum || checksum.size !== byteLengthOf(tensor) || !isContiguous(tensor)) return undefined;
@@ -26,19 +30,19 @@ export function runningChecksum(tensor: StoredTensor): RunningChecksum | undefin
       if (crc === checksum.crc32) return;
       throw new CheckpointError(
         tensor.source.name,
-        `tensor ${tensor.name}: its bytes do not match their checksum: the file was damaged when it was copied or downloaded`,
+        `tensor ${tensor.name}: its bytes do not match their checksum; the file was damaged when it was copied or downloaded`,
       );
     },
   };
 }
 
-/** A range that one or several tensors lie in. */
+/** A range with a checksum, and the tensors that lie in it. */
 export interface TensorRange extends ChecksummedRange {
   readonly source: ByteSource;
   readonly tensors: readonly string[];
 }
 
-/** The ranges with checksums that tensors lie in, each once. */
+/** The distinct ranges with checksums in which tensors lie. */
 export function checksummedRanges(tensors: Iterable<StoredTensor>): TensorRange[] {
   const ranges = new Map<ChecksummedRange, TensorRange & { tensors: string[] }>();
   for (const { name, source, checksum } of tensors) {
@@ -52,7 +56,11 @@ export function checksummedRanges(tensors: Iterable<StoredTensor>): TensorRange[
 
 const pieceSize = 2 ** 20;
 
-/** Reads a range, and says whether its bytes are those that were written. */
+/**
+ * Reads a range and says whether its bytes are those that were written.
+ *
+ * @param onRead called with the bytes of each piece
+ */
 export async function matchesChecksum(range: TensorRange, onRead?: (bytes: number) => void): Promise<boolean> {
   const piece = new Uint8Array(Math.min(pieceSize, range.size));
   let crc = 0;

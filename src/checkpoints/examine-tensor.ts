@@ -1,21 +1,21 @@
-// Looks at the values of a stored tensor for signs of damage: NaN, infinities, nothing but zeros.
+// Examines the values of a stored tensor for signs of damage: NaN, infinities, nothing but zeros.
 
 import type { BlockFormat } from "../quantization/block-format.js";
 import { blockFormatOf, type StorageType } from "../quantization/storage-types.js";
 import { byteLengthOf, type StoredTensor } from "./checkpoint.js";
 import { blockPieces, tensorPieces } from "./read-tensor.js";
 
-/** What was found in a tensor. */
+/** The result of examining a tensor. */
 export interface Examination {
-  /** Values that are NaN or infinite; of a matrix in blocks the blocks with such a scale. */
+  /** The number of values that are NaN or infinite; for a quantized matrix the number of blocks with such a scale. */
   readonly invalid: number;
-  /** Where the first of them is: the row of a matrix, the element of anything else. */
+  /** The position of the first of them: its row in a matrix, its element in any other tensor. */
   readonly firstInvalid: number;
-  /** Whether there is nothing but zeros. */
+  /** Whether all values are zero. */
   readonly allZero: boolean;
 }
 
-/** Examines all of a tensor. Its bytes are not compared with a checksum, so that damage does not end the examination. */
+/** Examines a whole tensor. Its checksum is not compared, so that damage does not end the examination. */
 export async function examineTensor({ checksum: _, ...tensor }: StoredTensor): Promise<Examination> {
   const format = blockFormatOf(tensor.dtype);
   if (format) return examineBlocks(tensor, format);
@@ -56,7 +56,7 @@ async function examineBlocks(tensor: StoredTensor, format: BlockFormat): Promise
   return { invalid, firstInvalid, allZero };
 }
 
-/** How to tell a value that is NaN or infinite: all bits of its exponent are set. */
+/** A test for values that are NaN or infinite, in which all bits of the exponent are set; undefined for integers. */
 function invalidTest(dtype: StorageType): { size: number; test: (view: DataView, at: number) => boolean } | undefined {
   switch (dtype) {
     case "f64":

@@ -1,5 +1,5 @@
-// Opens a checkpoint, whatever it is: a file of any supported format (told by its content, not its name), an index of
-// shards, or a folder that holds one of these. Only directories are read.
+// Opens a checkpoint: a file of any supported format, which its content says and not its name, an index of shards, or
+// a folder that contains one of these. Only directories are read.
 
 import { basename, dirname, embeddedModel, fileSize, fileSource, join, listFolder, readText } from "#platform/files";
 import { type ByteSource, readRange } from "../byte-source.js";
@@ -12,7 +12,7 @@ import { looksLikeLegacyPth, readLegacyPth } from "./pth-legacy.js";
 import { looksLikeSafetensors, readSafetensors } from "./safetensors.js";
 import { looksLikeZip } from "./zip-directory.js";
 
-/** One entry a format: how to know it from the first bytes, and how to read its directory. */
+/** One entry for each format: how to recognise it by its first bytes, and how to read its directory. */
 const formats: readonly {
   format: CheckpointFormat;
   matches(start: Uint8Array): boolean;
@@ -23,7 +23,10 @@ const formats: readonly {
   { format: "safetensors", matches: looksLikeSafetensors, read: readSafetensors },
 ];
 
-/** Files a folder is searched for, in this order; then any file with a checkpoint's ending, if there is exactly one. */
+/**
+ * The files for which a folder is searched, in this order; then any file with a checkpoint's ending, if there is
+ * exactly one.
+ */
 const folderFiles = [
   "model.safetensors",
   "model.safetensors.index.json",
@@ -31,9 +34,12 @@ const folderFiles = [
   "pytorch_model.bin.index.json",
 ];
 const endings = /\.(pth|safetensors|pt|bin)$/i;
-/** Hidden files, which macOS leaves beside others, and what Hugging Face's Trainer keeps beside a model. */
-const passedOver = /^(\.|(optimizer|scheduler|scaler)\.pt$|training_args\.bin$|rng_state.*\.pth$)/;
-/** The names that Hugging Face gives to a model's files. A config.json beside one of these is the model's own. */
+/**
+ * Files that are skipped: hidden ones, which macOS creates beside others, and those that Hugging Face's Trainer keeps
+ * beside a model.
+ */
+const skippedFiles = /^(\.|(optimizer|scheduler|scaler)\.pt$|training_args\.bin$|rng_state.*\.pth$)/;
+/** The names that Hugging Face gives to a model's files. A config.json beside one of these belongs to the model. */
 const huggingFaceNames = /^(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?$/;
 const maxJsonSize = 2 ** 20;
 
@@ -41,8 +47,8 @@ const maxJsonSize = 2 ** 20;
  * Opens a checkpoint file, an index of shards (`model.safetensors.index.json`) or a folder with either.
  *
  * @param input a path (in a page a URL; a folder's ends in a slash), or the file itself
- * @param onDownload told of what has come of a file from a web server
- * @throws CheckpointError, OptionError
+ * @param onDownload called while a file is downloaded from a web server, with its name, the bytes received and the size
+ * @throws CheckpointError when the file is missing, damaged or of an unknown format; OptionError for any other input
  */
 export async function openCheckpoint(
   input: CheckpointInput,
@@ -68,7 +74,7 @@ async function openPath(path: string, onDownload?: Parameters<typeof openCheckpo
       format = directory.format;
       Object.assign(metadata, directory.metadata);
       for (const [name, tensor] of directory.tensors) {
-        if (tensors.has(name)) throw new CheckpointError(shard, `tensor ${name} is in another shard too`);
+        if (tensors.has(name)) throw new CheckpointError(shard, `tensor ${name} occurs in another shard, too`);
         tensors.set(name, tensor);
       }
     }
@@ -81,15 +87,15 @@ async function openPath(path: string, onDownload?: Parameters<typeof openCheckpo
 }
 
 /**
- * Reads the directory of one file, whose format is told by its first bytes.
+ * Reads the directory of one file, whose first bytes say what format it has.
  *
- * @throws CheckpointError
+ * @throws CheckpointError when the file is damaged or of an unknown format
  */
 export async function readDirectory(source: ByteSource): Promise<Directory & { format: CheckpointFormat }> {
   const start = await readRange(source, 0, Math.min(describedBytes, source.size));
   const found = formats.find((candidate) => candidate.matches(start));
-  // safetensors begin with a length, not with bytes of their own, so those of another format may look like one; but no header
-  // that is read is so long that its upper four bytes are used.
+  // A safetensors file begins with a length and not with a magic number, so another format may look like one. But no
+  // header that is accepted is so long that the upper four bytes of its length are used.
   const certain = found && (found.format !== "safetensors" || start.subarray(4, 8).every((byte) => byte === 0));
   const foreign = certain ? undefined : describeForeignFile(start);
   if (!found || foreign) {
@@ -99,7 +105,7 @@ export async function readDirectory(source: ByteSource): Promise<Directory & { f
   return { format: found.format, ...(await found.read(source)) };
 }
 
-/** The files that a path stands for: itself, the shards of an index, or the checkpoint in that folder. */
+/** The files that a path stands for: the file itself, the shards of an index, or the checkpoint in a folder. */
 async function checkpointFiles(path: string): Promise<string[]> {
   const names = await listFolder(path, folderFiles);
   const found = names ? checkpointIn(path, names) : path;
@@ -107,11 +113,11 @@ async function checkpointFiles(path: string): Promise<string[]> {
   return basename(found).endsWith(".index.json") ? shardsOf(found) : [found];
 }
 
-/** The checkpoint in a folder; a list where it is all shards of one set, which need no index to be found. */
+/** The checkpoint in a folder, or a list of all shards of one set, which need no index. */
 function checkpointIn(folder: string, names: readonly string[]): string | string[] {
   const known = folderFiles.find((name) => names.includes(name));
   if (known) return join(folder, known);
-  const candidates = names.filter((name) => endings.test(name) && !passedOver.test(name)).sort();
+  const candidates = names.filter((name) => endings.test(name) && !skippedFiles.test(name)).sort();
   const [first, ...others] = candidates;
   if (first === undefined) throw new CheckpointError(folder, "no checkpoint (.pth, .safetensors) in this folder");
   if (others.length === 0) return join(folder, first);
@@ -123,10 +129,10 @@ function checkpointIn(folder: string, names: readonly string[]): string | string
   if (candidates.length === Number(count) && candidates.every(isShard)) {
     return candidates.map((name) => join(folder, name));
   }
-  throw new CheckpointError(folder, `several checkpoints in this folder, name one: ${candidates.join(", ")}`);
+  throw new CheckpointError(folder, `several checkpoints in this folder; name one of them: ${candidates.join(", ")}`);
 }
 
-/** The shard files of an index, each once. Shards lie beside their index; a name that leads elsewhere is refused. */
+/** The distinct shard files of an index. Shards lie beside their index; a name that leads elsewhere is refused. */
 async function shardsOf(index: string): Promise<string[]> {
   const json = await readJson(index);
   const map = json?.["weight_map"];
@@ -145,8 +151,8 @@ async function shardsOf(index: string): Promise<string[]> {
 }
 
 /**
- * The config.json of a model. Only beside Hugging Face's own names can it be known to be of that model: a .pth in a folder of
- * downloads may have any other program's config.json for a neighbour.
+ * The config.json of a model. It is certain to belong to the model only beside Hugging Face's own names: a .pth in a
+ * folder of downloads may lie beside the config.json of any other program.
  */
 async function configBeside(file: string): Promise<Record<string, unknown> | undefined> {
   if (!huggingFaceNames.test(basename(file))) return undefined;

@@ -1,14 +1,15 @@
-// Writes the pickle of a state dict (protocol 2, as torch.save does): text, integers, tuples, tensors, one ordered dict.
+// Writes the pickle of a state dict in protocol 2, as torch.save does: text, integers, tuples, tensors, one ordered
+// dict.
 
 import { type ElementType, elementCount } from "../dtypes.js";
 import { contiguousStrides } from "./checkpoint.js";
 import { storageClasses } from "./torch-objects.js";
 
-/** Appends opcodes; see the unpickler for what each does. */
+/** Appends opcodes to a pickle. The unpickler says what each does. */
 export class PickleWriter {
   readonly #bytes: number[] = [0x80, 2];
 
-  /** Opens an OrderedDict, lets `items` write alternating keys and values, closes it. */
+  /** Writes an OrderedDict, whose keys and values `items` writes in alternation. */
   orderedDict(items: () => void): void {
     this.#global("collections", "OrderedDict");
     this.#bytes.push(0x29, 0x52, 0x28); // EMPTY_TUPLE REDUCE MARK
@@ -34,7 +35,7 @@ export class PickleWriter {
     }
   }
 
-  /** A contiguous tensor over the whole of the storage `key`. */
+  /** Writes a contiguous tensor that is the whole of the storage `key`. */
   tensor(key: string, dtype: ElementType, shape: readonly number[]): void {
     const storageClass = Object.entries(storageClasses).find(([, candidate]) => candidate === dtype)?.[0] as string;
     this.#global("torch._utils", "_rebuild_tensor_v2");

@@ -1,6 +1,6 @@
-// PyTorch checkpoints from before 1.6: a magic number, a protocol number, facts about the writing system, the pickled
-// object and the list of storage keys, each a pickle of its own, then every storage as an element count and its elements.
-// Source: torch/serialization.py, _legacy_save and _legacy_load.
+// PyTorch checkpoints from before 1.6. A file consists of a magic number, a protocol number, facts about the system
+// that wrote it, the pickled object and the list of storage keys, each a pickle of its own, and then every storage as
+// an element count and its elements. Source: torch/serialization.py, _legacy_save and _legacy_load.
 
 import { type ByteSource, readRange } from "../byte-source.js";
 import { bytesPerElement } from "../dtypes.js";
@@ -55,7 +55,7 @@ export async function readLegacyPth(source: ByteSource): Promise<Directory> {
   return readStateDict(source, root);
 }
 
-/** Reads `count` pickles that follow each other, through a window that grows only while a pickle goes past its end. */
+/** Reads `count` consecutive pickles, through a window that grows only when a pickle extends beyond its end. */
 async function readPickles(source: ByteSource, start: number, count: number, vocabulary: PickleVocabulary) {
   for (let window = firstWindow; ; window *= 4) {
     const bytes = await readRange(source, start, Math.min(window, source.size - start));
@@ -75,7 +75,7 @@ async function readPickles(source: ByteSource, start: number, count: number, voc
   }
 }
 
-/** Walks the storages behind the pickles: each is a 64-bit element count, then the elements. */
+/** Walks over the storages after the pickles. Each is a 64-bit element count, followed by the elements. */
 async function placeStorages(source: ByteSource, storages: Map<string, Storage>, keys: PickleValue, start: number) {
   if (!Array.isArray(keys) || keys.length !== storages.size) {
     throw new CheckpointError(source.name, `expected a list of ${storages.size} storage keys`);

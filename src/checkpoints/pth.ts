@@ -1,7 +1,7 @@
-// PyTorch checkpoints, torch.save's zip format (PyTorch 1.6 and later): <name>/data.pkl describes the tensors,
-// <name>/data/<key> holds each storage. Layout: torch/csrc/jit/docs/serialization.md in the PyTorch repository. Entries under
-// <name>/extra are for whatever else a program wants to keep; torch.load passes them over. Here extra/metadata.json holds what
-// safetensors have a place for of their own.
+// PyTorch checkpoints in the zip format of torch.save (PyTorch 1.6 and later): <name>/data.pkl describes the tensors,
+// and <name>/data/<key> holds each storage. Layout: torch/csrc/jit/docs/serialization.md in the PyTorch repository.
+// Entries under <name>/extra are for anything else that a program wants to keep; torch.load skips them. Here
+// extra/metadata.json holds what safetensors keep in __metadata__.
 
 import { type ByteSource, readRange } from "../byte-source.js";
 import { crc32 } from "../checksum.js";
@@ -13,7 +13,7 @@ import { storageOf, torchGlobals } from "./torch-objects.js";
 import { maxPickleSize, unpickle } from "./unpickler.js";
 import { readZipDirectory, type ZipEntry } from "./zip-directory.js";
 
-/** The entry for metadata, below the archive's folder. */
+/** The name of the entry for metadata, inside the archive's folder. */
 export const metadataEntry = "extra/metadata.json";
 const maxMetadataSize = 2 ** 20;
 
@@ -30,13 +30,13 @@ export async function readPth(source: ByteSource): Promise<Directory> {
   if (entries.has(`${folder}constants.pkl`)) {
     throw new CheckpointError(
       source.name,
-      "a TorchScript program (torch.jit.save), not a state dict; save the weights: torch.save(module.state_dict(), path)",
+      "this is a TorchScript program (torch.jit.save), not a state dict; save the weights: torch.save(module.state_dict(), path)",
     );
   }
   await checkByteOrder(source, entries.get(`${folder}byteorder`));
 
   const pickle = await readPickle(source, storedEntry(source, entries.get(pickleName) as ZipEntry));
-  const checksums = new Map<string, ChecksummedRange>(); // one object for all tensors of a storage
+  const checksums = new Map<string, ChecksummedRange>(); // all tensors of a storage share one object
   const { value } = unpickle(source.name, pickle, {
     globals: torchGlobals(source.name),
     persistentLoad(id) {
@@ -62,15 +62,16 @@ export async function readPth(source: ByteSource): Promise<Directory> {
   return { tensors, metadata: { ...metadata, ...(await readMetadata(source, entries.get(folder + metadataEntry))) } };
 }
 
-/** What a zip archive without data.pkl is, by the names in it. */
+/** Says what a zip archive without data.pkl is, judging by the names in it. */
 function describeArchive(names: readonly string[]): string {
   const inside = names.find((name) => /\.(pth|pt|bin|safetensors|gguf)$/i.test(name));
-  if (inside) return `a zip archive with ${inside.slice(0, 200)} in it; unpack it and use that file`;
-  if (names.length > 0 && names.every((name) => name.endsWith(".npy"))) return "NumPy arrays (.npz), not a checkpoint";
-  return "a zip archive, but without data.pkl: not written by torch.save";
+  if (inside) return `this is a zip archive that contains ${inside.slice(0, 200)}; unpack it and use that file`;
+  if (names.length > 0 && names.every((name) => name.endsWith(".npy")))
+    return "these are NumPy arrays (.npz), not a checkpoint";
+  return "this is a zip archive without data.pkl, so torch.save did not write it";
 }
 
-/** @throws CheckpointError where an entry's bytes are not in the file as they are */
+/** Returns the entry if it is stored. @throws CheckpointError when it is compressed or encrypted */
 function storedEntry(source: ByteSource, entry: ZipEntry): ZipEntry {
   if (!entry.packed) return entry;
   throw new CheckpointError(

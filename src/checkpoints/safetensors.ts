@@ -1,9 +1,9 @@
-// safetensors: eight bytes of header length, a JSON header that gives each tensor's dtype, shape and byte range, the data.
-// Format: https://github.com/huggingface/safetensors#format
+// safetensors: eight bytes of header length, a JSON header that gives each tensor's dtype, shape and byte range, the
+// data. Format: https://github.com/huggingface/safetensors#format
 //
-// The format has no type for matrices in blocks. They are stored as bytes, U8 [groups, bytes of a group], and the header's
-// __metadata__, which takes strings only, says what they are: "blocks/<tensor>": "q4 <outputs> <inputs>", and in which order
-// their bytes are: "blocks.layout": "1".
+// The format has no type for quantized matrices. They are stored as bytes, U8 [groups, bytes of a group]. The
+// header's __metadata__, which takes strings only, says what they are ("blocks/<tensor>": "q4 <outputs> <inputs>")
+// and in which order their bytes are ("blocks.layout": "1").
 
 import { type ByteSource, readRange } from "../byte-source.js";
 import { type BlockType, bytesPerElement, type ElementType, elementCount } from "../dtypes.js";
@@ -19,7 +19,7 @@ import {
 } from "./checkpoint.js";
 import { parseHeader } from "./json-header.js";
 
-/** safetensors' names of element types. */
+/** Element types by their names in safetensors. */
 export const safetensorsTypes: Readonly<Record<string, ElementType>> = {
   F64: "f64",
   F32: "f32",
@@ -33,7 +33,10 @@ export const safetensorsTypes: Readonly<Record<string, ElementType>> = {
   BOOL: "bool",
 };
 
-// Room for about 10,000 tensors, ten times what the largest RWKV models have; parsed, it stays under 50 MiB.
+/**
+ * The largest header that is read, in bytes: enough for about 10,000 tensors, ten times those of the largest RWKV
+ * models, and under 50 MiB when parsed.
+ */
 export const maxHeaderSize = 2 ** 20;
 
 interface HeaderEntry {
@@ -73,13 +76,13 @@ export async function readSafetensors(source: ByteSource): Promise<Directory> {
   return { tensors, metadata: Object.fromEntries(Object.entries(metadata).filter(([key]) => !isOfFormat(key))) };
 }
 
-/** What __metadata__ holds; anything but texts, which the format does not allow, is passed over. */
+/** The texts in __metadata__. Other values, which the format does not allow, are skipped. */
 function textsOf(value: unknown): Metadata {
   if (typeof value !== "object" || value === null) return {};
   return Object.fromEntries(Object.entries(value).filter(([, text]) => typeof text === "string"));
 }
 
-/** Whether a key of __metadata__ tells of the file itself rather than of the model in it. */
+/** Whether a key of __metadata__ describes the file itself rather than the model in it. */
 export function isOfFormat(key: string): boolean {
   return key === "format" || key === layoutKey || key.startsWith(blocksPrefix);
 }
@@ -145,27 +148,27 @@ function storedTensor(source: ByteSource, name: string, entry: HeaderEntry, data
 const blocksPrefix = "blocks/";
 const layoutKey = "blocks.layout";
 
-/** What __metadata__ says of a matrix whose bytes are blocks. */
+/** The entries of __metadata__ for a quantized matrix. */
 export function blockMetadata(name: string, dtype: BlockType, [outputs, inputs]: readonly number[]): Metadata {
   return { [layoutKey]: String(blockLayout), [blocksPrefix + name]: `${dtype} ${outputs} ${inputs}` };
 }
 
-/** The shape that a matrix in blocks is stored with. */
+/** The shape with which a quantized matrix is stored. */
 export function blockStorageShape(dtype: BlockType, [outputs, inputs]: readonly number[]): [number, number] {
   return [Math.ceil((outputs as number) / groupOutputs), groupSize(dtype, inputs as number)];
 }
 
-/** The tensor, as the matrix in blocks that the metadata declare it to be, if they do. */
+/** The tensor, as a quantized matrix where the metadata declare it to be one. */
 function inBlocks(source: ByteSource, tensor: StoredTensor, metadata: Metadata): StoredTensor {
   const text = Object.hasOwn(metadata, blocksPrefix + tensor.name) ? metadata[blocksPrefix + tensor.name] : undefined;
   if (text === undefined) return tensor;
-  // Files from before layouts had numbers are of layout 1.
+  // Files that were written before layouts had numbers have layout 1.
   const layout = Object.hasOwn(metadata, layoutKey) ? (metadata[layoutKey] as string) : "1";
   if (layout !== String(blockLayout)) {
     throw new CheckpointError(
       source.name,
       `tensor ${tensor.name}: expected blocks of layout ${blockLayout}, found layout ${JSON.stringify(layout.slice(0, 20))}, ` +
-        "of another version of this package; convert the original checkpoint again",
+        "from another version of this package; convert the original checkpoint again",
     );
   }
   const [, type, outputs, inputs] = /^(q8|q4) (\d{1,9}) (\d{1,9})$/.exec(text) ?? [];

@@ -1,5 +1,5 @@
-// Finds the weights in what a .pth holds. torch.save writes whatever it is given: the state dict itself, or a training program's
-// dict with the state dict somewhere in it.
+// Finds the weights in a .pth. torch.save writes whatever it is given: the state dict itself, or a training program's
+// dict that contains the state dict somewhere.
 
 import type { ByteSource } from "../byte-source.js";
 import { bytesPerElement } from "../dtypes.js";
@@ -8,7 +8,7 @@ import { checkShape, type Directory, describeNumbers, type StoredTensor } from "
 import { PickledTensor, UnreadableTensor } from "./torch-objects.js";
 import type { PickleValue } from "./unpickler.js";
 
-/** Keys under which training programs keep a state dict; may be nested. */
+/** Keys under which training programs keep a state dict. They may be nested. */
 const containers = [
   "state_dict",
   "model_state_dict",
@@ -21,21 +21,22 @@ const containers = [
   "params",
   "ema",
 ];
-const deepest = 4;
+const maxDepth = 4;
 const maxFactLength = 1000;
 
 /**
- * Finds the state dict - the dict with most tensors, at the top or under the keys that training programs use - and turns its
- * tensors into directory entries. Texts and numbers beside them become metadata; other values are passed over.
+ * Finds the state dict, which is the dict with the most tensors at the top level or under the keys that training
+ * programs use, and turns its tensors into directory entries. Texts and numbers beside them become metadata; other
+ * values are skipped.
  *
- * @throws CheckpointError when there is none, or a tensor cannot be read or reaches outside its storage
+ * @throws CheckpointError when there is no state dict, or a tensor cannot be read or reaches outside its storage
  */
 export function readStateDict(source: ByteSource, root: PickleValue): Directory {
   const dict = findStateDict(root);
   if (!dict) {
     throw new CheckpointError(
       source.name,
-      `expected a state dict (tensors by name) at the top or under ${containers.slice(0, -1).join(", ")} or ${containers.at(-1)}, ` +
+      `expected a state dict (tensors by name) at the top level or under ${containers.slice(0, -1).join(", ")} or ${containers.at(-1)}, ` +
         `found ${describeRoot(root)}`,
     );
   }
@@ -58,7 +59,7 @@ function findStateDict(root: PickleValue): Map<PickleValue, PickleValue> | undef
   let most = 0;
   const seen = new Set<PickleValue>();
   const look = (candidate: PickleValue, depth: number) => {
-    if (!(candidate instanceof Map) || depth > deepest || seen.has(candidate)) return;
+    if (!(candidate instanceof Map) || depth > maxDepth || seen.has(candidate)) return;
     seen.add(candidate);
     const count = tensorsIn(candidate);
     if (count > most) [found, most] = [candidate, count];
@@ -77,7 +78,7 @@ function tensorsIn(dict: Map<PickleValue, PickleValue>): number {
 }
 
 function describeRoot(root: PickleValue): string {
-  if (root instanceof PickledTensor) return "a single tensor without a name";
+  if (root instanceof PickledTensor) return "a single unnamed tensor";
   if (Array.isArray(root)) return `a list of ${root.length}`;
   if (!(root instanceof Map))
     return root === null ? "None" : `a ${typeof root === "object" ? "Python object" : typeof root}`;
@@ -108,7 +109,10 @@ function storedTensor(source: ByteSource, name: string, tensor: PickledTensor): 
   const size = bytesPerElement[storage.dtype];
   const elements = shape.reduce((product, dimension) => product * dimension, 1);
   if (elements * size > source.size) {
-    throw new CheckpointError(source.name, `tensor ${name}: ${elements} elements are more than the whole file holds`);
+    throw new CheckpointError(
+      source.name,
+      `tensor ${name}: its ${elements} elements are more than the whole file can hold`,
+    );
   }
   return {
     name,

@@ -1,19 +1,19 @@
-// The Python objects that a torch.save'd state dict is made of - storages, tensors as views of them, ordered dicts - and those
-// that training programs often keep beside it, of which nothing but the name is kept. This is the whole vocabulary that the
-// unpickler is given. Sources: torch/_utils.py (_rebuild_tensor_v2), torch/serialization.py.
+// The Python objects that a saved state dict consists of (storages, tensors as views of them, ordered dicts), and
+// those that training programs often keep beside it, of which only the name is used. This is the whole vocabulary of
+// the unpickler. Sources: torch/_utils.py (_rebuild_tensor_v2), torch/serialization.py.
 
 import type { ElementType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import type { ChecksummedRange } from "./checkpoint.js";
 import type { PickleGlobal, PickleValue } from "./unpickler.js";
 
-/** A run of elements in the file that one or several tensors view. */
+/** A contiguous range of elements in the file, of which tensors are views. */
 export interface Storage {
   readonly dtype: ElementType;
   readonly key: string;
   /** Number of elements. */
   readonly length: number;
-  /** Position in the file, in bytes; a legacy file tells it only after the pickle, so it is filled in then. */
+  /** Position in the file, in bytes. In a legacy file it is known only after the pickle, and is filled in then. */
   offset: number;
   checksum?: ChecksummedRange;
 }
@@ -21,7 +21,7 @@ export interface Storage {
 /** A tensor as the pickle describes it: a strided view of a storage. */
 export class PickledTensor {
   readonly storage: Storage;
-  /** First element, strides: in elements of the storage. */
+  /** The first element, in elements of the storage, as are the strides. */
   readonly start: number;
   readonly shape: readonly unknown[];
   readonly strides: readonly unknown[];
@@ -34,9 +34,9 @@ export class PickledTensor {
   }
 }
 
-/** A tensor whose elements cannot be read; only an error if it is among the weights. */
+/** A tensor whose elements cannot be read. This is an error only if the tensor is one of the weights. */
 export class UnreadableTensor {
-  /** Why, as a phrase. */
+  /** Why it cannot be read, as a phrase. */
   readonly reason: string;
 
   constructor(reason: string) {
@@ -44,8 +44,8 @@ export class UnreadableTensor {
   }
 }
 
-/** A value of a class that is known to be harmless and of no use here. */
-export class PassedOver {}
+/** A value of a class that is known to be harmless and is not needed here. */
+export class SkippedValue {}
 
 /** Storage classes of PyTorch and their element types. */
 export const storageClasses: Readonly<Record<string, ElementType>> = {
@@ -61,30 +61,36 @@ export const storageClasses: Readonly<Record<string, ElementType>> = {
   BoolStorage: "bool",
 };
 
-/** torch's element types, which stand in a pickle as values; those of the last line have no storage class and are not read. */
+/**
+ * PyTorch's element types, which occur in a pickle as values. Those in the last line have no storage class and are
+ * not read.
+ */
 const elementTypes = [
   ...["float64", "float32", "float16", "bfloat16", "float", "double", "half", "complex64", "complex128"],
   ...["int64", "int32", "int16", "int8", "uint8", "long", "int", "short", "bool"],
   ...["float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "uint16", "uint32", "uint64"],
 ];
 
-/** Calls that build tensors of kinds that are not read. */
+/** Calls that build kinds of tensors that are not read. */
 const unreadableTensors: readonly (readonly [name: string, reason: string])[] = [
   ["torch._utils _rebuild_sparse_tensor", "it is sparse"],
   ["torch._utils _rebuild_nested_tensor", "it is nested"],
   ["torch._utils _rebuild_qtensor", "it is quantized by PyTorch"],
   ["torch._utils _rebuild_meta_tensor_no_storage", "it was saved from the meta device, without its values"],
   ["torch._utils _rebuild_device_tensor_from_numpy", "it is stored as a NumPy array"],
-  ["torch._utils _rebuild_device_tensor_from_cpu_tensor", "it is of a device that PyTorch stores apart"],
-  ["torch._utils _rebuild_wrapper_subclass", "it is of a class of its own"],
+  [
+    "torch._utils _rebuild_device_tensor_from_cpu_tensor",
+    "it is on a device whose tensors PyTorch stores in another form",
+  ],
+  ["torch._utils _rebuild_wrapper_subclass", "it is of a wrapper class"],
 ];
 
 /**
- * What training programs keep beside a state dict: options, numbers, devices. Values of these are never built; they stand in
- * the result as `PassedOver`. Nothing here could do harm in Python either: a file that names anything else is refused, since
- * what it would do there is unknown.
+ * Classes of the values that training programs keep beside a state dict: options, numbers, devices. The values are
+ * never built; the result has a `SkippedValue` in their place. Nothing here could do harm in Python either. A file
+ * that names anything else is refused, since it is unknown what that would do.
  */
-const passedOver = [
+const skippedClasses = [
   "argparse Namespace",
   "types SimpleNamespace",
   "collections Counter",
@@ -130,7 +136,7 @@ const passedOver = [
   "torch.serialization _get_layout",
 ];
 
-/** The names that a state dict's pickle may use. */
+/** The names that the pickle of a state dict may use. */
 export function torchGlobals(file: string): Map<string, PickleGlobal> {
   const rebuildTensor: PickleGlobal = ([storage, start, shape, strides]) => {
     if (!isStorage(storage) || !Number.isSafeInteger(start) || !Array.isArray(shape) || !Array.isArray(strides)) {
@@ -150,7 +156,7 @@ export function torchGlobals(file: string): Map<string, PickleGlobal> {
     if (Array.isArray(items)) for (const pair of items) if (Array.isArray(pair)) dict.set(pair[0], pair[1]);
     return dict;
   };
-  // A tensor of a subclass, or one with attributes: the call that rebuilds it, its type, the arguments.
+  // A tensor of a subclass or with attributes: the call that rebuilds it, its type, and the arguments.
   const rebuildFromType: PickleGlobal = ([rebuild, , args]) => {
     if (typeof rebuild !== "function" || rebuild === rebuildFromType || !Array.isArray(args)) {
       throw new CheckpointError(file, "pickle: a tensor that is not built by a call");
@@ -171,11 +177,11 @@ export function torchGlobals(file: string): Map<string, PickleGlobal> {
     ["torch._tensor _rebuild_from_type_v2", rebuildFromType],
   ]);
   for (const [name, reason] of unreadableTensors) globals.set(name, () => new UnreadableTensor(reason));
-  for (const name of passedOver) globals.set(name, () => new PassedOver());
+  for (const name of skippedClasses) globals.set(name, () => new SkippedValue());
   const types = new Map<unknown, string>();
   const nameOf = (type: unknown) => types.get(type) ?? "of an unknown type";
   for (const name of elementTypes) {
-    const type: PickleGlobal = () => new PassedOver();
+    const type: PickleGlobal = () => new SkippedValue();
     types.set(type, name);
     globals.set(`torch ${name}`, type);
   }
@@ -188,10 +194,10 @@ export function torchGlobals(file: string): Map<string, PickleGlobal> {
 
 const dtypeOfClass = new WeakMap<object, ElementType>();
 
-/** A storage class is a value in persistent ids; a state dict never calls it. */
+/** A storage class is a value in persistent ids. A state dict never calls it. */
 function storageClass(file: string, name: string, dtype: ElementType): PickleGlobal {
   const global: PickleGlobal = () => {
-    throw new CheckpointError(file, `pickle: torch.${name} is called, which no state dict needs`);
+    throw new CheckpointError(file, `pickle: it calls torch.${name}, which no state dict needs`);
   };
   dtypeOfClass.set(global, dtype);
   return global;
@@ -200,7 +206,7 @@ function storageClass(file: string, name: string, dtype: ElementType): PickleGlo
 /**
  * Reads a persistent id: ("storage", class, key, location, element count, ...).
  *
- * @throws CheckpointError when it is anything else
+ * @throws CheckpointError when the value is not such an id
  */
 export function storageOf(file: string, id: PickleValue): Storage {
   if (Array.isArray(id) && id[0] === "storage") {

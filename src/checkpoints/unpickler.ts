@@ -1,29 +1,32 @@
-// A pickle machine that can do what a state dict needs and nothing else. Python's pickle is a program: opcodes push values
-// and call functions by name. Here a name is looked up in a short list that the caller gives; any other is refused, so
-// nothing in a file is ever executed. Opcodes: CPython Lib/pickletools.py (protocols 2 to 5).
+// A pickle machine that can do what a state dict needs and nothing else. A pickle is a program: its opcodes push
+// values and call functions by name. Here a name is looked up in a short list that the caller passes, and any other
+// name is refused, so nothing in a file is ever executed. Opcodes: CPython Lib/pickletools.py (protocols 2 to 5).
 
 import { CheckpointError } from "../errors.js";
 
-/** What a name in the pickle stands for here. Called when the pickle calls it. */
+/** The function that stands for a name in the pickle. It is called when the pickle calls the name. */
 export type PickleGlobal = (args: readonly PickleValue[]) => PickleValue;
 
-/** A value on the pickle machine's stack. Lists and tuples are arrays, dicts are Maps; objects come from PickleGlobals. */
+/**
+ * A value on the pickle machine's stack. Lists and tuples are arrays, dicts are Maps, and objects come from
+ * PickleGlobals.
+ */
 export type PickleValue = unknown;
 
-/** Names the pickle may use ("module name"), and what its persistent ids mean. */
+/** The names that the pickle may use ("module name"), and the meaning of its persistent ids. */
 export interface PickleVocabulary {
   readonly globals: ReadonlyMap<string, PickleGlobal>;
   persistentLoad(id: PickleValue): PickleValue;
 }
 
-/** The bytes end before the pickle does. The caller may have given too short a window. */
+/** The bytes end before the pickle does. The caller may have passed too short a window. */
 export class PickleTruncated extends CheckpointError {}
 
-/** Largest pickle that is looked at, in bytes. A state dict of 1,000 tensors takes about 200 kB. */
+/** The largest pickle that is read, in bytes. A state dict of 1,000 tensors takes about 200 kB. */
 export const maxPickleSize = 4 * 2 ** 20;
 
-// A state dict of 1,000 tensors takes about 40,000 operations and 5,000 containers; these bounds keep what a hostile pickle
-// makes under 50 MiB.
+// A state dict of 1,000 tensors takes about 40,000 operations and 5,000 containers. These bounds keep the values of a
+// hostile pickle under 50 MiB.
 const maxOperations = 250_000;
 const maxContainers = 50_000;
 
@@ -32,9 +35,9 @@ const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 /**
  * Runs one pickle.
  *
- * @param file names the file in errors
- * @param bytes starts with the pickle; what follows it is ignored
- * @returns the value and the number of bytes the pickle took
+ * @param file the name of the file, for errors
+ * @param bytes bytes that start with the pickle; anything after it is ignored
+ * @returns the value, and the number of bytes that the pickle took
  * @throws CheckpointError for a global outside the vocabulary, unknown opcodes, damage, or excessive size
  */
 export function unpickle(
@@ -45,7 +48,7 @@ export function unpickle(
   return new Unpickler(file, bytes, vocabulary).run();
 }
 
-/** Whether a value came from a PickleGlobal. Such values have no items of their own; those they are given are dropped. */
+/** Whether a value came from a PickleGlobal. Such values hold no items; any that the pickle gives them are dropped. */
 function isObject(value: PickleValue): boolean {
   return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Map);
 }
@@ -175,7 +178,7 @@ class Unpickler {
         return this.#push(this.#call(callable, args));
       }
       case 0x62: {
-        // BUILD: attributes such as a state dict's _metadata; no value here has any, so they are dropped.
+        // BUILD sets attributes, such as a state dict's _metadata. Values here have none, so they are dropped.
         this.#pop();
         this.#top();
         return;
@@ -203,15 +206,16 @@ class Unpickler {
     const found = this.#vocabulary.globals.get(qualified);
     if (!found) {
       throw this.#error(
-        `the pickle asks for ${qualified.replace(" ", ".")}, which no state dict needs; refused, nothing was executed. ` +
-          "Where you trust the file, save its weights alone in Python: torch.save(model.state_dict(), path)",
+        `the pickle asks for ${qualified.replace(" ", ".")}, which no state dict needs; it was refused and nothing was executed. ` +
+          "If you trust the file, save only its weights in Python: torch.save(model.state_dict(), path)",
       );
     }
     return found;
   }
 
   #call(callable: PickleValue, args: PickleValue): PickleValue {
-    if (typeof callable !== "function" || !Array.isArray(args)) throw this.#error("a call of something not callable");
+    if (typeof callable !== "function" || !Array.isArray(args))
+      throw this.#error("a call of a value that is not callable");
     return this.#container((callable as PickleGlobal)(args));
   }
 
@@ -275,7 +279,10 @@ class Unpickler {
     return this.#marks[this.#marks.length - 1] ?? 0;
   }
 
-  /** A little-endian two's complement integer of `length` bytes: a number where exact, else a bigint. */
+  /**
+   * Reads a little-endian two's complement integer of `length` bytes, as a number where that is exact, else as a
+   * bigint.
+   */
   #long(length: number): number | bigint {
     if (length < 0 || length > 16) throw this.#error(`an integer of ${length} bytes`);
     const start = this.#take(length);
@@ -286,7 +293,7 @@ class Unpickler {
     return Number.isSafeInteger(number) ? number : value;
   }
 
-  /** A length of eight bytes, which may be more than there can be. */
+  /** Reads a length of eight bytes. It may be larger than any file. */
   #length(): number {
     return Number(this.#view.getBigUint64(this.#take(8), true));
   }

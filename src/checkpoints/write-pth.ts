@@ -1,5 +1,5 @@
-// Writes a state dict as torch.save does: a zip of stored entries, data.pkl first, each storage aligned to 64 bytes, zip64
-// records where sizes or offsets need them. torch.load reads the result, also with weights_only=True.
+// Writes a state dict as torch.save does: a zip of stored entries, data.pkl first, each storage aligned to 64 bytes,
+// zip64 records where sizes or offsets need them. torch.load reads the result, also with weights_only=True.
 
 import { writeFileAtomically } from "#platform/file-writer";
 import { crc32 } from "../checksum.js";
@@ -24,10 +24,10 @@ const localRecordSize = 30;
 const uint32Max = 0xffffffff;
 
 /**
- * Writes a .pth file, by rename.
+ * Writes a .pth file under a temporary name and renames it.
  *
- * @throws CheckpointError when it cannot be written, tensors are not what they claim to be, or one is in blocks, for which
- *   PyTorch has no type
+ * @throws CheckpointError when the file cannot be written, the bytes of a tensor do not match its type and shape, or
+ *   a tensor is quantized to blocks, for which PyTorch has no type; OptionError for wrong arguments
  */
 export async function writePth(
   path: string,
@@ -55,7 +55,7 @@ export async function writePth(
   });
 }
 
-/** The pickle of an OrderedDict from name to a contiguous tensor over its own storage. */
+/** The pickle of an OrderedDict that maps names to contiguous tensors, each with its own storage. */
 function stateDictPickle(path: string, tensors: readonly WritableTensor[]): Uint8Array {
   const pickle = new PickleWriter();
   pickle.orderedDict(() => {
@@ -88,7 +88,10 @@ async function writeEntry(
   return entry;
 }
 
-/** Local header (APPNOTE 4.3.7) with an extra field "FB" that pads the data to the alignment, as PyTorch's writer does. */
+/**
+ * The local header (APPNOTE 4.3.7), with an extra field "FB" that pads the data to the alignment as PyTorch's writer
+ * does.
+ */
 function localRecord(entry: WrittenEntry): Uint8Array {
   const zip64 = entry.size >= uint32Max;
   const fixed = localRecordSize + entry.name.length + (zip64 ? 20 : 0) + 4;

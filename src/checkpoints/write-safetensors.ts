@@ -1,5 +1,6 @@
-// Writes safetensors: header first. Data start at a multiple of 64 bytes. Matrices in blocks come first, since their sizes are
-// multiples of 64 too: so each starts at one, as suits vectors that wide when it is mapped. The others are in the given order.
+// Writes safetensors. The data start at a multiple of 64 bytes. Quantized matrices come first, since their sizes are
+// multiples of 64 as well; so each of them starts at such a multiple, which suits vectors of that width when the file
+// is mapped. The other tensors are in the given order.
 
 import { writeFileAtomically } from "#platform/file-writer";
 import { isBlockType } from "../dtypes.js";
@@ -9,9 +10,10 @@ import { blockMetadata, blockStorageShape, isOfFormat, maxHeaderSize, safetensor
 import { checkWritable, type WritableTensor, type WriteOptions, writtenBytes } from "./writer.js";
 
 /**
- * Writes a safetensors file, by rename.
+ * Writes a safetensors file under a temporary name and renames it.
  *
- * @throws CheckpointError when it cannot be written, or tensors are not what they claim to be
+ * @throws CheckpointError when the file cannot be written, or the bytes of a tensor do not match its type and shape;
+ *   OptionError for wrong arguments
  */
 export async function writeSafetensors(
   path: string,
@@ -31,7 +33,7 @@ export async function writeSafetensors(
   for (const tensor of ordered) {
     const { name, dtype, shape } = tensor;
     if (name === "__metadata__")
-      throw new CheckpointError(path, `tensor ${name}: safetensors keep this name for themselves`);
+      throw new CheckpointError(path, `tensor ${name}: this name is reserved in safetensors`);
     const begin = end;
     end += byteLengthOf(tensor);
     const stored = isBlockType(dtype)

@@ -1,29 +1,30 @@
-// What the checkpoint writers share: tensors that yield their bytes in pieces, and checks that these are what they claim to be,
-// so that a caller's mistake is an error rather than a damaged file.
+// The part that checkpoint writers share: tensors that yield their bytes in pieces, and checks that the bytes match
+// type and shape, so that a caller's mistake is an error rather than a damaged file.
 
 import { bytesPerElement, isBlockType } from "../dtypes.js";
 import { CheckpointError, OptionError } from "../errors.js";
 import type { StorageType } from "../quantization/storage-types.js";
 import { byteLengthOf, checkShape, type Metadata } from "./checkpoint.js";
 
-/** A tensor to be written: its bytes come in pieces, row-major, little-endian; matrices in blocks group by group. */
+/** A tensor to be written. */
 export interface WritableTensor {
   readonly name: string;
   readonly dtype: StorageType;
   readonly shape: readonly number[];
+  /** Yields the elements in pieces of any size: row-major, little-endian; a quantized matrix group by group. */
   bytes(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
 
 /** Options of the writers. */
 export interface WriteOptions {
-  /** Texts that the file holds beside its tensors, such as those of a checkpoint that was read. */
+  /** Texts to store beside the tensors, such as the metadata of a checkpoint that was read. */
   readonly metadata?: Metadata;
 }
 
 /**
  * Checks names, types and shapes before anything is written.
  *
- * @throws CheckpointError, and OptionError for arguments of another kind
+ * @throws CheckpointError for a tensor that cannot be written; OptionError for wrong arguments
  */
 export function checkWritable(path: string, tensors: readonly WritableTensor[]): void {
   if (typeof path !== "string" || path === "") throw new OptionError("path", path, "the path of a file to write");
@@ -31,7 +32,10 @@ export function checkWritable(path: string, tensors: readonly WritableTensor[]):
   const names = new Set<string>();
   for (const { name, dtype, shape, bytes } of tensors) {
     if (typeof name !== "string") {
-      throw new CheckpointError(path, `expected tensors with names, found one whose name is ${typeof name}`);
+      throw new CheckpointError(
+        path,
+        `expected every tensor to have a name, found one whose name is of type ${typeof name}`,
+      );
     }
     if (names.has(name)) throw new CheckpointError(path, `two tensors have the same name, ${name}`);
     names.add(name);
@@ -58,9 +62,9 @@ export function checkWritable(path: string, tensors: readonly WritableTensor[]):
 }
 
 /**
- * A tensor's bytes, as many as its type and shape take.
+ * Yields the bytes of a tensor, and checks that there are as many as its type and shape need.
  *
- * @throws CheckpointError when they are more, fewer, or not bytes
+ * @throws CheckpointError when there are more or fewer bytes, or a piece is not a typed array
  */
 export async function* writtenBytes(path: string, tensor: WritableTensor): AsyncGenerator<Uint8Array, void, void> {
   const expected = byteLengthOf(tensor);
@@ -70,7 +74,7 @@ export async function* writtenBytes(path: string, tensor: WritableTensor): Async
     return new CheckpointError(path, `tensor ${tensor.name}: expected ${expected} bytes for ${shape}, found ${found}`);
   };
   for await (const piece of tensor.bytes()) {
-    if (!ArrayBuffer.isView(piece)) throw fail("a piece that is no typed array");
+    if (!ArrayBuffer.isView(piece)) throw fail("a piece that is not a typed array");
     written += piece.byteLength;
     if (written > expected) throw fail(`${written} or more`);
     yield new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength);

@@ -1,7 +1,7 @@
 // The directory of a zip archive: where each stored entry's bytes lie. torch.save writes such archives with stored
-// (uncompressed) entries, aligned to 64 bytes, so tensors can be mapped in place; that is why no entry is ever inflated, and
-// a compressed one is only named.
-// Format: PKWARE APPNOTE 6.3.10, sections 4.3 (records) and 4.5.3 (zip64).
+// (uncompressed) entries, aligned to 64 bytes, so tensors can be mapped in place. Therefore entries are never
+// inflated, and a compressed one is an error that names it. Format: PKWARE APPNOTE 6.3.10, sections 4.3 (records) and
+// 4.5.3 (zip64).
 
 import { type ByteSource, readRange } from "../byte-source.js";
 import { CheckpointError } from "../errors.js";
@@ -12,9 +12,9 @@ export interface ZipEntry {
   /** Position of the entry's first byte in the archive. */
   readonly offset: number;
   readonly size: number;
-  /** 0 where it was not computed: PyTorch can be told to leave it out. */
+  /** The CRC-32 of the bytes; 0 where it was not computed, as PyTorch can be told. */
   readonly crc32: number;
-  /** Why the entry's bytes are not what they stand for; undefined for a stored one. */
+  /** How the entry's bytes are packed; undefined for a stored entry. */
   readonly packed?: "a compressed" | "an encrypted";
 }
 
@@ -66,7 +66,10 @@ export async function readZipDirectory(source: ByteSource): Promise<Map<string, 
   return entries;
 }
 
-/** Position, size and entry count of the central directory, from the end record and its zip64 extension (4.3.14 - 4.3.16). */
+/**
+ * Position, size and entry count of the central directory, from the end record and its zip64 extension (4.3.14 -
+ * 4.3.16).
+ */
 async function findDirectory(source: ByteSource): Promise<{ offset: number; size: number; count: number }> {
   const tailSize = Math.min(source.size, endRecordSize + 0xffff);
   const tailOffset = source.size - tailSize;
@@ -143,7 +146,7 @@ function parseDirectory(source: ByteSource, bytes: Uint8Array, count: number): C
   return records;
 }
 
-/** Fields of 0xffffffff stand, in this order, in the zip64 extra field (4.5.3). */
+/** Reads the fields that are 0xffffffff from the zip64 extra field, which has them in this order (4.5.3). */
 function applyZip64Extra(
   source: ByteSource,
   entry: string,
@@ -170,12 +173,15 @@ function applyZip64Extra(
   }
 }
 
-/** Where each entry's bytes begin: behind its local header, whose name and extra field have lengths of their own (4.3.7). */
+/**
+ * Where each entry's bytes begin: behind its local header, whose name and extra field have lengths of their own
+ * (4.3.7).
+ */
 async function dataOffsets(source: ByteSource, records: readonly CentralRecord[]): Promise<number[]> {
   const starts: number[] = [];
-  const together = 64;
-  for (let i = 0; i < records.length; i += together) {
-    const group = records.slice(i, i + together);
+  const headersAtOnce = 64;
+  for (let i = 0; i < records.length; i += headersAtOnce) {
+    const group = records.slice(i, i + headersAtOnce);
     const headers = await Promise.all(group.map((r) => readRange(source, r.localOffset, localRecordSize)));
     headers.forEach((header, j) => {
       const record = group[j] as CentralRecord;

@@ -1,21 +1,21 @@
-// A file that is downloaded whole, from a server that does not serve parts of files.
+// Downloads a whole file from a server that does not support range requests.
 
 import { type ByteSource, checkRange } from "../byte-source.js";
 import { CheckpointError } from "../errors.js";
 import { isEncoded, TransientError } from "./exchange.js";
 
-/** No more is kept in memory than WebAssembly could have. */
+/** The most bytes that are kept in memory: no more than WebAssembly could use. */
 const maxSize = 2 ** 32;
 const blockSize = 2 ** 22;
 
-/** Told of bytes that have come, and of bytes in all. */
+/** Called with the number of bytes received so far and their total number. */
 export type OnDownload = (done: number, total: number) => void;
 
 /**
  * Reads a body to its end.
  *
- * @param limit most bytes
- * @throws CheckpointError when it is cut short or longer than the limit
+ * @param limit the most bytes that are accepted
+ * @throws CheckpointError when the body is cut short or longer than the limit
  */
 export async function download(
   url: string,
@@ -27,7 +27,10 @@ export async function download(
   const expected = declared === null || isEncoded(response) ? undefined : Number(declared);
   const tooLong = (size: number) => {
     const found = `expected at most ${limit} bytes, found ${size}`;
-    return new CheckpointError(url, limit === maxSize ? `${found} from a server that does not serve ranges` : found);
+    return new CheckpointError(
+      url,
+      limit === maxSize ? `${found} from a server that does not support range requests` : found,
+    );
   };
   if (expected !== undefined && expected > limit) throw tooLong(expected);
   const blocks = new Blocks();
@@ -36,14 +39,18 @@ export async function download(
     if (blocks.size > limit) throw tooLong(blocks.size);
     onDownload?.(blocks.size, Math.max(expected ?? 0, blocks.size));
   }
-  // More than was declared is no error: the file came compressed, and servers of other origins need not tell that.
+  // More bytes than declared are not an error: the file was compressed, and servers of other origins need not reveal
+  // that.
   if (expected !== undefined && blocks.size < expected) {
     throw new TransientError(url, `the connection was cut: expected ${expected} bytes, received ${blocks.size}`);
   }
   return blocks;
 }
 
-/** Bytes that came in pieces, in blocks of one size: a large array would have to be moved as it grows. */
+/**
+ * Bytes that were received in pieces, kept in blocks of one size, since a single array would have to be moved as it
+ * grows.
+ */
 export class Blocks {
   size = 0;
   readonly #blocks: Uint8Array[] = [];
@@ -76,7 +83,7 @@ export class Blocks {
   }
 }
 
-/** A source over what was downloaded. */
+/** A source over downloaded bytes. */
 export function blocksSource(name: string, blocks: Blocks): ByteSource {
   const source: ByteSource = {
     name,

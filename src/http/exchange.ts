@@ -1,60 +1,60 @@
-// One HTTP request and its answer, with errors that name the URL: of the network, of the server, of a connection that goes
-// silent or is cut.
+// One HTTP request and its response, with errors that name the URL: errors of the network and of the server, and
+// connections that go silent or are cut.
 
 import { CheckpointError } from "../errors.js";
 
-/** How long a server may send nothing before it is given up, in milliseconds. */
-export const defaultPatience = 60_000;
+/** The time without any bytes after which a request is given up, in milliseconds. */
+export const defaultTimeout = 60_000;
 
-/** An error that may not come again when the request is repeated. */
+/** An error that may not occur again when the request is repeated. */
 export class TransientError extends CheckpointError {}
 
-/** How a request is made. */
+/** Options of a request. */
 export interface ExchangeOptions {
   readonly method?: "GET" | "HEAD";
   readonly headers?: Readonly<Record<string, string>>;
   readonly cache?: RequestCache;
-  /** Ends the exchange from outside. */
+  /** Aborts the exchange. */
   readonly signal?: AbortSignal;
-  /** Milliseconds without a byte after which the server is given up. */
-  readonly patience?: number | undefined;
+  /** The time without any bytes after which the request is given up, in milliseconds. */
+  readonly timeout?: number | undefined;
 }
 
 /**
- * Makes a request and hands its answer, whatever its status, to `use`, which may read the body piece by piece. A body that is
- * not read to its end is given up.
+ * Makes a request and passes its response, whatever its status, to `use`, which may read the body piece by piece. The
+ * rest of a body that is not read to its end is abandoned.
  *
- * @throws CheckpointError
+ * @throws CheckpointError when the server cannot be reached or goes silent
  */
 export async function exchange<T>(
   url: string,
-  { method = "GET", headers = {}, cache = "default", signal, patience = defaultPatience }: ExchangeOptions,
+  { method = "GET", headers = {}, cache = "default", signal, timeout = defaultTimeout }: ExchangeOptions,
   use: (response: Response, body: AsyncIterable<Uint8Array>) => Promise<T>,
 ): Promise<T> {
   const controller = new AbortController();
   const stop = () => controller.abort();
   signal?.addEventListener("abort", stop);
   if (signal?.aborted) stop();
-  /** Waits for the network as long as there is patience, and names its errors. */
-  const patiently = async <V>(promise: Promise<V>): Promise<V> => {
+  /** Waits for the network up to the timeout, and turns its errors into errors that name the URL. */
+  const withTimeout = async <V>(promise: Promise<V>): Promise<V> => {
     let silent = false;
     const timer = setTimeout(() => {
       silent = true;
       stop();
-    }, patience);
+    }, timeout);
     try {
       return await promise;
     } catch (cause) {
       if (signal?.aborted) throw new CheckpointError(url, "reading was ended", { cause });
-      const reason = silent ? `the server sent nothing for ${patience / 1000} seconds` : reasonOf(cause);
+      const reason = silent ? `the server sent nothing for ${timeout / 1000} seconds` : reasonOf(cause);
       throw new TransientError(url, `cannot be fetched (${reason})`, { cause });
     } finally {
       clearTimeout(timer);
     }
   };
   try {
-    const response = await patiently(fetch(url, { method, headers, cache, signal: controller.signal }));
-    return await use(response, piecesOf(response, patiently));
+    const response = await withTimeout(fetch(url, { method, headers, cache, signal: controller.signal }));
+    return await use(response, piecesOf(response, withTimeout));
   } finally {
     signal?.removeEventListener("abort", stop);
     stop();
@@ -63,18 +63,18 @@ export async function exchange<T>(
 
 async function* piecesOf(
   response: Response,
-  patiently: <V>(promise: Promise<V>) => Promise<V>,
+  withTimeout: <V>(promise: Promise<V>) => Promise<V>,
 ): AsyncGenerator<Uint8Array, void, void> {
   const reader = response.body?.getReader();
   if (!reader) return;
   for (;;) {
-    const { done, value } = await patiently(reader.read());
+    const { done, value } = await withTimeout(reader.read());
     if (done) return;
     yield value;
   }
 }
 
-/** @throws CheckpointError when the status is not that of success */
+/** @throws CheckpointError when the status is not one of success */
 export function checkStatus(url: string, { ok, status }: Response): void {
   if (ok) return;
   if (status === 404 || status === 410) throw new CheckpointError(url, "no such file");
@@ -85,13 +85,13 @@ export function checkStatus(url: string, { ok, status }: Response): void {
     : new CheckpointError(url, message);
 }
 
-/** Whether the body is sent compressed, so that lengths and ranges are not those of the file. */
+/** Whether the body is compressed, so that lengths and ranges are not those of the file. */
 export function isEncoded(response: Response): boolean {
   const encoding = response.headers.get("content-encoding");
   return encoding !== null && encoding !== "" && encoding !== "identity";
 }
 
-/** Repeats what fails for reasons that may pass, up to three attempts in all. */
+/** Repeats an attempt that fails with a TransientError, up to three attempts in all. */
 export async function withRetries<T>(attempt: () => Promise<T>): Promise<T> {
   for (const pause of [300, 1500]) {
     try {
@@ -104,7 +104,7 @@ export async function withRetries<T>(attempt: () => Promise<T>): Promise<T> {
   return attempt();
 }
 
-/** Node says "fetch failed", and the cause says why. */
+/** The reason for a failed fetch. Node's message is only "fetch failed"; its cause says why. */
 function reasonOf(error: unknown): string {
   const { message, cause } = error as Error;
   return cause instanceof Error && cause.message ? `${message}: ${cause.message}` : message;

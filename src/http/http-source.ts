@@ -1,40 +1,41 @@
-// Files on web servers, for pages and for Node: read by ranges where the server serves them, downloaded whole where it does not.
+// Files on web servers, for pages and for Node: they are read by ranges where the server supports that, and
+// downloaded whole elsewhere.
 
 import { type ByteSource, bytesSource } from "../byte-source.js";
 import { blocksSource, download, type OnDownload } from "./download.js";
 import { checkStatus, exchange, TransientError, withRetries } from "./exchange.js";
-import { pieceSize, rangeAnswerOf, rangeHeader, rangesSource, readExactly } from "./ranges.js";
+import { pieceSize, rangeHeader, rangeResponseOf, rangesSource, readExactly } from "./ranges.js";
 import { fileUrlIn, isFolderUrl, resolveUrl } from "./urls.js";
 
-/** Most bytes of a file that is no checkpoint, such as a tokenizer. */
+/** The most bytes of a file that is not a checkpoint, such as a tokenizer. */
 const maxSmallFile = 2 ** 26;
 
 /**
  * Opens a file on a web server for reading by range.
  *
- * @param onDownload told of bytes that have come
- * @param patience milliseconds without a byte after which the server is given up
- * @throws CheckpointError when it cannot be fetched
+ * @param onDownload called as bytes are received
+ * @param timeout the time without any bytes after which a request is given up, in milliseconds
+ * @throws CheckpointError when the file cannot be fetched
  */
-export function httpSource(name: string, onDownload?: OnDownload, patience?: number): Promise<ByteSource> {
+export function httpSource(name: string, onDownload?: OnDownload, timeout?: number): Promise<ByteSource> {
   const url = resolveUrl(name);
-  const options = { onDownload, patience };
+  const options = { onDownload, timeout };
   return withRetries(async () => {
-    const source = await exchange(url, { headers: rangeHeader(0, pieceSize), patience }, async (response, body) => {
+    const source = await exchange(url, { headers: rangeHeader(0, pieceSize), timeout }, async (response, body) => {
       // An empty file has no first byte.
       if (response.status === 416) return bytesSource(url, new Uint8Array());
       checkStatus(url, response);
       if (response.status !== 206) return blocksSource(url, await download(url, response, body, options));
-      const answer = rangeAnswerOf(url, response, 0, pieceSize);
+      const answer = rangeResponseOf(url, response, 0, pieceSize);
       if (!answer) return undefined;
       const size = Math.min(pieceSize, answer.total);
       const start = await readExactly(url, body, size, (done) => onDownload?.(done, answer.total));
       return rangesSource(url, answer, start, options);
     });
     if (source) return source;
-    // A part of the file of which nothing more is known: of a compressed form, or from a server of another origin that does not
-    // let pages see which part it is.
-    return exchange(url, { patience }, async (response, body) => {
+    // The response was a part of the file whose position is unknown: a part of a compressed form, or from a server of
+    // another origin that does not let pages see which part it is.
+    return exchange(url, { timeout }, async (response, body) => {
       checkStatus(url, response);
       return blocksSource(url, await download(url, response, body, options));
     });
@@ -42,16 +43,16 @@ export function httpSource(name: string, onDownload?: OnDownload, patience?: num
 }
 
 /**
- * Bytes of a file on a web server; undefined where there is none, or where it may not be read.
+ * The size of a file on a web server, in bytes; undefined when there is no such file or it may not be read.
  *
- * @throws CheckpointError when the server does not answer
+ * @throws CheckpointError when the server does not respond
  */
 export async function httpFileSize(name: string): Promise<number | undefined> {
   const url = resolveUrl(name);
   if (url === "") return undefined;
   const size = (method: "HEAD" | "GET") =>
     exchange(url, { method }, async (response, body) => {
-      // A server of single-page applications answers any name with its page.
+      // A server of single-page applications responds to any name with its page.
       const isPage = response.headers.get("content-type")?.startsWith("text/html");
       if (!response.ok || isPage) return { status: response.status, size: undefined };
       const length = response.headers.get("content-length");
@@ -59,17 +60,20 @@ export async function httpFileSize(name: string): Promise<number | undefined> {
       if (method === "HEAD") return { status: 405, size: undefined };
       return { status: response.status, size: (await download(url, response, body, { limit: maxSmallFile })).size };
     }).catch((error) => {
-      // A file of another origin that is not there is often answered without the headers that let a page see so.
+      // For a missing file, a server of another origin often omits the headers that would let a page see the status.
       if (error instanceof TransientError) return { status: 0, size: undefined };
       throw error;
     });
   const found = await size("HEAD");
-  // Not every server knows HEAD, and a URL may be signed for GET alone.
+  // Not every server supports HEAD, and a URL may be signed for GET only.
   if (found.size === undefined && [400, 403, 405, 501].includes(found.status)) return (await size("GET")).size;
   return found.size;
 }
 
-/** Which of the names that are tried a folder has, whose URL ends in a slash; undefined for what is none. */
+/**
+ * The names among those tried that exist in a folder; undefined when the URL does not end in a slash and so is not a
+ * folder's.
+ */
 export async function httpFolder(name: string, tried: readonly string[] = []): Promise<string[] | undefined> {
   if (!isFolderUrl(name)) return undefined;
   const sizes = await Promise.all(tried.map((file) => httpFileSize(fileUrlIn(name, file))));
@@ -77,9 +81,9 @@ export async function httpFolder(name: string, tried: readonly string[] = []): P
 }
 
 /**
- * All bytes of a small file on a web server.
+ * Fetches all bytes of a small file on a web server.
  *
- * @throws CheckpointError when it cannot be fetched
+ * @throws CheckpointError when the file cannot be fetched
  */
 export function httpBytes(name: string): Promise<Uint8Array<ArrayBuffer>> {
   const url = resolveUrl(name);

@@ -1,54 +1,61 @@
-// A file on a server that serves parts of files. Reading a checkpoint asks for a thousand small ranges, and then for all of its
-// bytes, mostly in order; a request for each would take longer than the bytes. So the file is fetched in large pieces, several
-// at once and ahead of what is read. Of a large file they are kept until others take their place; small reads, which go all
-// over it before the weights are read in order, fetch small pieces.
+// A file on a server that supports range requests. Reading a checkpoint takes a thousand small ranges, and then all
+// of its bytes, mostly in order; one request for each would take longer than transferring the bytes. So the file is
+// fetched in large pieces, several at once and ahead of what is read. For a large file the pieces are kept until
+// others replace them. Small reads, which are spread over the whole file before the weights are read in order, fetch
+// small pieces.
 
 import { type ByteSource, checkRange } from "../byte-source.js";
 import { CheckpointError } from "../errors.js";
 import type { OnDownload } from "./download.js";
 import { checkStatus, exchange, isEncoded, TransientError, withRetries } from "./exchange.js";
 
-/** Bytes that are fetched at once. */
+/** The size of a piece, in bytes. */
 export const pieceSize: number = 2 ** 23;
-/** The same for small reads from a large file. */
+/** The size of a piece for small reads from a large file, in bytes. */
 const smallPieceSize = 2 ** 16;
-/** A file of at most this size is kept whole while it is read. */
+/** A file of at most this size, in bytes, is kept whole while it is read. */
 const maxKept = 2 ** 27;
-/** Bytes of large pieces, and of small ones, that are kept of a larger file. */
+/** The bytes of large pieces, and of small pieces, that are kept for a larger file. */
 const cacheSize = 2 ** 26;
 const requestsAtOnce = 6;
 const piecesAhead = 2;
 
-/** What the answer to a request for a range says of the file. */
-export interface RangeAnswer {
+/** The facts about a file in the response to a range request. */
+export interface RangeResponse {
   readonly total: number;
-  /** What changes when the file does; undefined where the server does not tell. */
+  /** A text that changes when the file changes; undefined where the server does not send one. */
   readonly version: string | undefined;
 }
 
 /**
- * The size and the version of the file in an answer that holds just the range; undefined where it does not tell them.
+ * The size and the version of the file, from a response that contains the requested range; undefined when the
+ * response does not say.
  *
- * @throws CheckpointError when it is another range than the one asked for
+ * @throws CheckpointError when the response contains a range other than the one requested
  */
-export function rangeAnswerOf(url: string, response: Response, start: number, end: number): RangeAnswer | undefined {
+export function rangeResponseOf(
+  url: string,
+  response: Response,
+  start: number,
+  end: number,
+): RangeResponse | undefined {
   const text = response.headers.get("content-range");
   const [, first, last, all] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(text ?? "") ?? [];
   if (all === undefined || isEncoded(response)) return undefined;
   const total = Number(all);
   if (Number(first) !== start || Number(last) !== Math.min(end, total) - 1 || !Number.isSafeInteger(total)) {
-    throw new CheckpointError(url, `asked for bytes ${start} to ${end - 1}, the server answered with "${text}"`);
+    throw new CheckpointError(url, `requested bytes ${start} to ${end - 1}, but the server responded with "${text}"`);
   }
   const version = response.headers.get("etag") ?? response.headers.get("last-modified") ?? undefined;
   return { total, version };
 }
 
-/** The header that asks for bytes from `start` to `end`, `end` not included. */
+/** The header that requests the bytes from `start` up to, but not including, `end`. */
 export function rangeHeader(start: number, end: number): { range: string } {
   return { range: `bytes=${start}-${end - 1}` };
 }
 
-/** Reads exactly `size` bytes of a body. */
+/** Reads a body of exactly `size` bytes. @throws CheckpointError when there are more or fewer */
 export async function readExactly(
   url: string,
   body: AsyncIterable<Uint8Array>,
@@ -70,24 +77,24 @@ export async function readExactly(
 }
 
 /**
- * A source over a file of which the server serves parts.
+ * A source over a file on a server that supports range requests.
  *
- * @param start its first bytes, as many as fit in a piece
+ * @param start the first piece of the file
  */
 export function rangesSource(
   url: string,
-  file: RangeAnswer,
+  file: RangeResponse,
   start: Uint8Array,
-  { onDownload, patience }: { onDownload?: OnDownload | undefined; patience?: number | undefined },
+  { onDownload, timeout }: { onDownload?: OnDownload | undefined; timeout?: number | undefined },
 ): ByteSource {
   const { total } = file;
   const closing = new AbortController();
-  const takeTurn = turns(requestsAtOnce);
+  const whenFree = limitConcurrency(requestsAtOnce);
   const received = new Map<number, number>([[0, start.length]]);
   let done = start.length;
   const count = (piece: number, bytes: number) => {
     const before = received.get(piece) ?? 0;
-    if (bytes <= before) return; // fetched a second time
+    if (bytes <= before) return; // the piece is being fetched a second time
     received.set(piece, bytes);
     done += bytes - before;
     onDownload?.(done, total);
@@ -95,18 +102,18 @@ export function rangesSource(
   onDownload?.(done, total);
 
   const fetchRange = (from: number, to: number, onBytes?: (count: number) => void): Promise<Uint8Array> =>
-    takeTurn(() =>
+    whenFree(() =>
       withRetries(() => {
-        // Past the cache of the browser, which would have requests for one file wait for each other.
+        // Bypasses the browser's cache, which would make requests for one file wait for each other.
         const options = {
           headers: rangeHeader(from, to),
           cache: "no-store",
           signal: closing.signal,
-          patience,
+          timeout,
         } as const;
         return exchange(url, options, async (response, body) => {
           checkStatus(url, response);
-          const answer = rangeAnswerOf(url, response, from, to);
+          const answer = rangeResponseOf(url, response, from, to);
           if (response.status !== 206 || answer?.total !== total || answer.version !== file.version) {
             throw new CheckpointError(url, "the file changed on the server while it was read");
           }
@@ -131,7 +138,7 @@ export function rangesSource(
     const first = Math.floor(offset / size);
     const last = Math.floor((offset + target.byteLength - 1) / size);
     for (let piece = first; piece <= last; piece++) {
-      for (let next = piece + 1; next <= Math.min(last, piece + requestsAtOnce - 1); next++) cache.prepare(next);
+      for (let next = piece + 1; next <= Math.min(last, piece + requestsAtOnce - 1); next++) cache.prefetch(next);
       const bytes = await cache.get(piece);
       const from = Math.max(offset, piece * size);
       const part = bytes.subarray(from - piece * size, offset + target.byteLength - piece * size);
@@ -154,7 +161,7 @@ export function rangesSource(
       const inOrder = piece === lastRead || piece === lastRead + 1;
       lastRead = last;
       const reading = readBy(large, pieceSize, offset, target);
-      if (inOrder) for (let i = 1; i <= piecesAhead && last + i <= lastPiece; i++) large.prepare(last + i);
+      if (inOrder) for (let i = 1; i <= piecesAhead && last + i <= lastPiece; i++) large.prefetch(last + i);
       await reading;
     },
     async close() {
@@ -166,7 +173,7 @@ export function rangesSource(
   return source;
 }
 
-/** Pieces of a file by number, the least recently used of which are given up. */
+/** A cache of pieces of a file by number, which evicts the least recently used. */
 class PieceCache {
   readonly #pieces = new Map<number, Promise<Uint8Array>>();
   readonly #capacity: number;
@@ -185,8 +192,8 @@ class PieceCache {
     this.#pieces.set(piece, Promise.resolve(bytes));
   }
 
-  /** Begins to fetch a piece; whether that fails is seen by whoever gets it. */
-  prepare(piece: number): void {
+  /** Starts to fetch a piece. A failure is reported when the piece is read. */
+  prefetch(piece: number): void {
     if (!this.has(piece)) this.get(piece).catch(() => {});
   }
 
@@ -210,8 +217,8 @@ class PieceCache {
   }
 }
 
-/** Lets so many tasks run at once; the others wait for their turn. */
-function turns(limit: number): <T>(task: () => Promise<T>) => Promise<T> {
+/** Makes a function that runs at most `limit` tasks at once; others wait for their turn. */
+function limitConcurrency(limit: number): <T>(task: () => Promise<T>) => Promise<T> {
   let running = 0;
   const waiting: (() => void)[] = [];
   return async (task) => {

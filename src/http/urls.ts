@@ -1,4 +1,4 @@
-// Names of files on web servers: which file lies beside which, as the URL API understands it.
+// Names of files on web servers, and which file lies beside which, as the URL API defines it.
 
 /** Whether a name is a URL on a web server. */
 export function isHttpUrl(name: string): boolean {
@@ -6,8 +6,9 @@ export function isHttpUrl(name: string): boolean {
 }
 
 /**
- * The URL of a file, absolute. In a page a name is relative to the page; in a worker, to the worker's script. A percent sign
- * in the path that begins no escape stands for itself: files are called `..-Eng99%-Other1%.pth`, and servers refuse `%-O`.
+ * The absolute URL of a file. In a page a name is relative to the page, in a worker to the worker's script. A percent
+ * sign in the path that does not begin an escape stands for itself: files are called `..-Eng99%-Other1%.pth`, and
+ * servers refuse `%-O`.
  */
 export function resolveUrl(name: string): string {
   const path = /^[^?#]*/.exec(name)?.[0] as string;
@@ -16,14 +17,14 @@ export function resolveUrl(name: string): string {
   return URL.canParse(escaped, base) ? new URL(escaped, base).href : escaped;
 }
 
-/** Whether a URL is a folder's: its path ends in a slash. */
+/** Whether a URL is that of a folder, whose path ends in a slash. */
 export function isFolderUrl(url: string): boolean {
   return parse(url)?.pathname.endsWith("/") ?? false;
 }
 
 /**
- * The folder of a file's URL; empty for what has none, as `blob:` and `data:`. The query stays, so that what lies beside the
- * file is asked for in the same way: it may hold a key or a version.
+ * The folder of a file's URL; empty for URLs without one, such as `blob:` and `data:`. The query is kept, so that
+ * neighbouring files are requested in the same way: it may contain a key or a version.
  */
 export function folderUrl(url: string): string {
   const folder = parse(url);
@@ -33,7 +34,7 @@ export function folderUrl(url: string): string {
   return folder.href;
 }
 
-/** The URL of the file of this name in a folder; empty where there is no folder. */
+/** The URL of a file in a folder; empty when there is no folder. */
 export function fileUrlIn(folder: string, name: string): string {
   const url = parse(folder);
   if (!url) return "";
