@@ -88,7 +88,7 @@ export async function loadCheckpoint(
   const path = checkpoint.name;
   try {
     const bound = bindModel(checkpoint);
-    const { vocabulary } = bound.size;
+    const { layers, width, hidden, vocabulary } = bound.size;
     const opening = openRuntime(bound, options);
     opening.catch(() => {}); // awaited below; it may fail before that
     const [tokenizer, fingerprint] = await Promise.all([
@@ -104,7 +104,11 @@ export async function loadCheckpoint(
       info: {
         source: path,
         version: bound.version,
-        ...bound.size,
+        layers,
+        width,
+        hidden,
+        vocabulary,
+        dimensions: { ...bound.size },
         parameters: bound.graph.weights.reduce((sum, weight) => sum + elementCount(weight.shape), 0),
         dtype: options.dtype ?? mainType(matrixTypes(bound.graph, bound.tensors, undefined)),
         backend,

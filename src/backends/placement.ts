@@ -61,21 +61,31 @@ export function treatmentOf(tensor: StoredTensor, computed: ComputeType, mayMap:
   return isBlockType(computed) ? "quantize" : "convert";
 }
 
-/** Whether kernels could read a tensor in its file: without gaps, in row-major order, at an aligned place. */
+/** Whether kernels could read a tensor in its file: a local one, without gaps, in row-major order, at an aligned place. */
 export function isUsableAsItLies(tensor: StoredTensor): boolean {
+  if (tensor.source.descriptor === undefined) return false;
   const alignment = isElementType(tensor.dtype) ? bytesPerElement[tensor.dtype] : 2;
   return isContiguous(tensor) && tensor.offset % alignment === 0 && elementCount(tensor.shape) > 0;
 }
 
-/** What is done to a model's matrices, in words: "map 50 (bf16), quantize 4 (f32 to q8)". */
-export function describePlacements(placements: readonly Placement[]): string {
-  const counts = new Map<string, { treatment: Treatment; types: string; count: number }>();
+/** How many matrices come into memory in one way. */
+export interface PlacementCount extends Pick<Placement, "treatment" | "stored" | "computed"> {
+  readonly count: number;
+}
+
+export function countPlacements(placements: readonly Placement[]): PlacementCount[] {
+  const counts = new Map<string, PlacementCount>();
   for (const { treatment, stored, computed } of placements) {
-    const types = stored === computed ? stored : `${stored} to ${computed}`;
-    const key = `${treatment} ${types}`;
-    counts.set(key, { treatment, types, count: (counts.get(key)?.count ?? 0) + 1 });
+    const key = `${treatment} ${stored} ${computed}`;
+    counts.set(key, { treatment, stored, computed, count: (counts.get(key)?.count ?? 0) + 1 });
   }
-  return [...counts.values()].map(({ treatment, types, count }) => `${treatment} ${count} (${types})`).join(", ");
+  return [...counts.values()];
+}
+
+/** In words: "map 50 (bf16), quantize 4 (f32 to q8)". */
+export function describePlacements(counts: readonly PlacementCount[]): string {
+  const types = ({ stored, computed }: PlacementCount) => (stored === computed ? stored : `${stored} to ${computed}`);
+  return counts.map((each) => `${each.treatment} ${each.count} (${types(each)})`).join(", ");
 }
 
 /**

@@ -3,6 +3,13 @@
 
 import type { Command } from "commander";
 import prettyBytes from "pretty-bytes";
+import {
+  countPlacements,
+  describePlacements,
+  matrixTypes,
+  type PlacementCount,
+  placementsOf,
+} from "../backends/placement.js";
 import { byteLengthOf, type Checkpoint, type Metadata, type StoredTensor } from "../checkpoints/checkpoint.js";
 import { checksummedRanges, matchesChecksum } from "../checkpoints/checksums.js";
 import { examineTensor } from "../checkpoints/examine-tensor.js";
@@ -31,6 +38,8 @@ interface Inspection {
   problem?: string;
   /** The dimensions; --json prints them beside the other keys. */
   size?: ModelSize;
+  /** How matrices come into memory where files can be mapped, if no other type is asked for. */
+  placement?: PlacementCount[];
   parameters: number;
   bytes: number;
   dtypes: Partial<Record<StorageType, number>>;
@@ -116,10 +125,12 @@ async function damagedTensors(tensors: readonly StoredTensor[]): Promise<string[
   return damaged;
 }
 
-function recognise(checkpoint: Checkpoint): Pick<Inspection, "version" | "problem" | "size"> {
+function recognise(checkpoint: Checkpoint): Pick<Inspection, "version" | "problem" | "size" | "placement"> {
   try {
-    const { version, size } = bindModel(checkpoint);
-    return { version, size };
+    const { version, size, graph, tensors } = bindModel(checkpoint);
+    const types = matrixTypes(graph, tensors, undefined);
+    const placement = countPlacements(placementsOf(tensors, types, { maps: true }));
+    return { version, size, placement };
   } catch (error) {
     if (!(error instanceof CheckpointError)) throw error;
     return { version: null, problem: error.message };
@@ -177,7 +188,7 @@ function printable(text: string): string {
 }
 
 function report(inspection: Inspection): string {
-  const { version, size, parameters, bytes, dtypes, intact, metadata } = inspection;
+  const { version, size, placement, parameters, bytes, dtypes, intact, metadata } = inspection;
   const types = Object.entries(dtypes).map(([dtype, count]) => `${dtype} (${count} tensors)`);
   const lines = [
     `file        ${inspection.file}`,
@@ -186,6 +197,7 @@ function report(inspection: Inspection): string {
     ...(size ? [`size        ${describeSize(size)}`] : []),
     `parameters  ${parameters.toLocaleString("en-US")}`,
     `weights     ${prettyBytes(bytes)}, ${types.join(", ")}`,
+    ...(placement ? [`loading     matrices: ${describePlacements(placement)}`] : []),
     ...(inspection.format === "pth" ? [`checksums   ${describeIntact(intact)}`] : []),
     ...Object.entries(metadata).map(([key, text]) => `${printable(key)}  ${printable(text).slice(0, 100)}`),
     "",

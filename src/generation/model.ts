@@ -25,6 +25,8 @@ export interface ModelInfo {
   readonly width: number;
   readonly hidden: number;
   readonly vocabulary: number;
+  /** All dimensions by name; some versions have more than the four above: heads, ranks of low-rank parts. */
+  readonly dimensions: Readonly<Record<string, number>>;
   /** The number of weights. */
   readonly parameters: number;
   /** The type of the weight matrices in memory. */

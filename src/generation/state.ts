@@ -47,7 +47,7 @@ export class State {
   }
 
   /**
-   * Copies the floats of the state: for RWKV-4 five vectors for each layer, in the order that docs/model.md gives.
+   * Copies the floats of the state, in the order that docs/model.md gives for each version.
    *
    * @throws StateError after dispose()
    */

@@ -36,7 +36,7 @@ export function quantizedRowWidth(inputs: number): number {
 }
 
 /** Where in a group the parts of one weight are. */
-function placeOf(dtype: BlockType, row: number, input: number) {
+export function placeOf(dtype: BlockType, row: number, input: number) {
   const block = Math.floor(input / blockInputs);
   const pair = (block >> 1) * (scaleBytes + 2 * blockBytes[dtype]);
   const within = input % blockInputs;

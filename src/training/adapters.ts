@@ -44,10 +44,11 @@ export function withLowRankAdditions(
   const scale = alpha / rank;
   const adapted = rewriteGraph(graph, (copy) => {
     const product = matmul.operandsOf(copy.call);
-    if (!product || !matrices.some((name) => product.weight.name.endsWith(`.${name}.weight`))) return copy;
+    if (!product) return copy;
     const { weight, x } = product;
     const [outputs, inputs] = weight.shape as [number, number];
     const name = weight.name.replace(/\.weight$/, "");
+    if (!matrices.some((ending) => name.endsWith(`.${ending}`))) return copy;
     const down: WeightNode = { op: "matrix", name: `${name}.lora_A.weight`, shape: [rank, inputs] };
     const up: WeightNode = { op: "matrix", name: `${name}.lora_B.weight`, shape: [outputs, rank] };
     const range = 1 / Math.sqrt(inputs);

@@ -9,7 +9,7 @@ export interface LoraOptions {
   readonly rank?: number;
   /** The product is multiplied by alpha / rank. Default 2 * rank. */
   readonly alpha?: number;
-  /** Endings of the names of matrices, such as "att.key". By default all of the layers that the version names. */
+  /** Endings of the names of matrices, such as "att.key". By default all that the version names. */
   readonly matrices?: readonly string[];
 }
 
