@@ -1,5 +1,6 @@
 // A version is one file: recognised, bound, run, trained and written with nothing else knowing of it.
 
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import {
@@ -175,6 +176,22 @@ describe("a checkpoint of it", () => {
       "unexpected blocks.0.att.extra",
     ]);
   });
+
+  test.each(["att.gate_1", "ffn.key_b"])(
+    "damage in %s is found although it is looked at in another way",
+    async (name) => {
+      const path = await written();
+      const offset = await withModel(path, async ({ layout }) => {
+        return layout.find((entry) => entry.name === `blocks.1.${name}`)?.tensor?.offset as number;
+      });
+      const bytes = await readFile(path);
+      bytes.writeUInt8(bytes.readUInt8(offset) ^ 1, offset);
+      await writeFile(path, bytes);
+      await withModel(path, async (model) => {
+        await expect(logitsOf(model, nativeBackend)).rejects.toThrow(`tensor blocks.1.${name}: its bytes do not match`);
+      });
+    },
+  );
 
   test("parts of one matrix in two types are refused", async () => {
     const path = await written(

@@ -5,6 +5,7 @@
 import { elementCount } from "#rwkv/dtypes";
 import type { Graph, WeightNode } from "#rwkv/graph/graph";
 import { GraphBuilder } from "#rwkv/graph/graph-builder";
+import { add, multiply, reluSquared, sigmoid } from "#rwkv/graph/operations/elementwise";
 import { orthogonal } from "#rwkv/models/initial-values";
 import { stored } from "#rwkv/models/location";
 import { type BuildOptions, countLayers, type ModelDefinition, type ModelSize } from "#rwkv/models/model-definition";
@@ -35,11 +36,11 @@ function build({ layers, width, hidden, vocabulary, gateRank }: MadeUpSize, opti
     const sums = { numerator: g.state(width, 0), denominator: g.state(width, 0), maxExponent: g.state(width, -1e30) };
     const average = g.wkv(k, v, decay, g.vector(`${att}.bonus`, width), sums);
     const inner = g.matmul(g.matrix(`${att}.gate_1`, gateRank, width, small), y);
-    const gate = g.unary("sigmoid", g.matmul(g.matrix(`${att}.gate_2`, width, gateRank, small), inner));
-    x = g.binary("add", x, g.dropout(g.binary("multiply", gate, average), options.dropout ?? 0));
+    const gate = sigmoid(g.matmul(g.matrix(`${att}.gate_2`, width, gateRank, small), inner));
+    x = add(x, g.dropout(multiply(gate, average), options.dropout ?? 0));
     const wide = g.matmul(g.matrix(`blocks.${i}.ffn.key`, hidden, width), norm(`blocks.${i}.ln_ffn`, x));
-    const narrow = g.matmul(g.matrix(`blocks.${i}.ffn.value`, width, hidden), g.unary("reluSquared", wide));
-    x = g.binary("add", x, narrow);
+    const narrow = g.matmul(g.matrix(`blocks.${i}.ffn.value`, width, hidden), reluSquared(wide));
+    x = add(x, narrow);
   }
   const head = g.matrix("head.weight", vocabulary, width, { fewestBits: 8 });
   return g.finish(g.matmul(head, norm("ln_out", g.selectRows(x))));

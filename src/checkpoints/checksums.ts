@@ -19,8 +19,13 @@ export interface RunningChecksum {
  * tensor.
  */
 export function runningChecksum(tensor: StoredTensor): RunningChecksum | undefined {
+  return isContiguous(tensor) ? checksumOfRange(tensor, tensor.offset, byteLengthOf(tensor)) : undefined;
+}
+
+/** For bytes that a tensor is a view of; undefined where they are not all of what its file has a checksum of. */
+export function checksumOfRange(tensor: StoredTensor, offset: number, size: number): RunningChecksum | undefined {
   const { checksum } = tensor;
-  if (!checksum || checksum.size !== byteLengthOf(tensor) || !isContiguous(tensor)) return undefined;
+  if (!checksum || checksum.size !== size || checksum.offset !== offset) return undefined;
   let crc = 0;
   return {
     add(bytes) {

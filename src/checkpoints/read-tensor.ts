@@ -14,7 +14,7 @@ import {
 } from "../dtypes.js";
 import { blockFormatOf, type StorageType } from "../quantization/storage-types.js";
 import { byteLengthOf, contiguousStrides, isContiguous, type StoredTensor } from "./checkpoint.js";
-import { runningChecksum } from "./checksums.js";
+import { checksumOfRange, runningChecksum } from "./checksums.js";
 
 const pieceSize = 2 ** 20;
 
@@ -234,7 +234,11 @@ async function gather(tensor: StoredTensor, stored: ElementType, target: Uint8Ar
   const output = new DataView(target.buffer, target.byteOffset, target.byteLength);
   const walk = async (depth: number, source: number, destination: number): Promise<void> => {
     if (depth === inner) {
-      await tensor.source.readInto(tensor.offset + source * bytes, piece);
+      const offset = tensor.offset + source * bytes;
+      await tensor.source.readInto(offset, piece);
+      const checksum = checksumOfRange(tensor, offset, piece.byteLength);
+      checksum?.add(piece);
+      checksum?.finish();
       scatter(depth, 0, destination);
       return;
     }

@@ -76,7 +76,8 @@ class JoinedSource implements ByteSource {
       const to = Math.min(offset + target.byteLength, start + size);
       if (from >= to) continue;
       const piece = target.subarray(from - offset, to - offset);
-      if (isContiguous(tensor)) await tensor.source.readInto(tensor.offset + from - start, piece);
+      if (piece.byteLength === size) await readTensorInto(tensor, elementTypeOf(tensor), piece);
+      else if (isContiguous(tensor)) await tensor.source.readInto(tensor.offset + from - start, piece);
       else {
         const whole = new Uint8Array(size);
         await readTensorInto(tensor, elementTypeOf(tensor), whole);
