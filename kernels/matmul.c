@@ -5,6 +5,7 @@
 
 #include "matmul_floats.c"
 #include "matmul_quantized.c"
+#include "matmul_strips.c"
 
 // Threads' shares are whole cache lines of outputs, so that none is written by two of them; and whole groups of quantized ones.
 enum { output_grain = 16 };
@@ -16,6 +17,10 @@ static inline vfloat activate(uint32_t activation, vfloat x) {
     case ACTIVATION_TANH: return tanh_v(x);
     default: return x;
   }
+}
+
+static inline int is_many(uint32_t rows, uint32_t dtype) {
+  return rows >= (uint32_t)(dtype == DTYPE_F32 ? many_float32_rows_from : many_rows_from);
 }
 
 // What a product ends with, for ranges of its outputs and rows: out = activation(out) * multiplier + addend
@@ -46,6 +51,7 @@ static void matmul_forward(const struct pass* pass, const struct record* record,
   else outputs = share_of(record->width, output_grain, thread, pass->thread_count);
   if (rows.begin == rows.end || outputs.begin == outputs.end) return;
   if (record->dtype >= DTYPE_Q8) multiply_quantized(record, outputs, rows.end);
-  else multiply_floats(record, outputs, rows);
+  else if (is_many(rows.end - rows.begin, record->dtype)) multiply_many(record, outputs, rows);
+  else multiply_few(record, outputs, rows);
   finish_outputs(record, outputs, rows);
 }

@@ -1,5 +1,5 @@
-// The parts of matmul.c: each computes the outputs of a range for all rows, without what the product ends with. And products of
-// many rows, which training shares.
+// The parts of matmul.c: each computes the outputs of a range for some rows, without what the product ends with. And
+// products of two matrices, which training shares.
 #pragma once
 
 #include "kernels.h"
@@ -26,5 +26,6 @@ struct product {
   uint32_t rows, columns, inner;
 };
 
-NOT_INLINED void multiply_floats(const struct record* record, struct range outputs, struct range rows);
+NOT_INLINED void multiply_few(const struct record* record, struct range outputs, struct range rows);
+NOT_INLINED void multiply_many(const struct record* record, struct range outputs, struct range rows);
 NOT_INLINED void multiply_quantized(const struct record* record, struct range outputs, uint32_t rows);

@@ -6,15 +6,16 @@
 //   of weights and one of x after the other; then its lanes are added; then the blocks. For bfloat16 the vectors of a
 //   unit (two vectors) are its even and its odd elements, which one load of weights gives by a shift and a mask.
 //
-// The work is cut into tiles of a few outputs by a strip of a few rows, whose sums stay in registers: a vector of
-// weights serves every row of the tile, a vector of x every output. One strip waits for memory, so it reads weights
-// in streams which the processor can fetch independently, and asks for them some way ahead; several strips wait for
-// arithmetic, and each asks for a portion of the weights that the next tile takes.
+// Many rows are in matmul_strips.c. For few the work is cut into tiles of a few outputs by a strip of a few rows, whose
+// sums stay in registers: a vector of weights serves every row of the tile, a vector of x every output. Their weights
+// are taken where they are stored. One strip waits for memory, so it reads weights in streams which the processor can
+// fetch independently, and asks for them some way ahead; several strips wait for arithmetic more than for memory, and
+// each asks for a portion of the weights that the next tile takes.
 
 #include "load_weights.h"
 #include "matmul.h"
 
-enum { summed_inputs = 512, unit_inputs = 2 * lanes };
+enum { summed_inputs = 1024, unit_inputs = 2 * lanes };
 
 // Tiles that fit into the registers: sums, and vectors of x and of weights; bfloat16 needs a mask besides. Up to
 // `single_rows` rows are one strip, whose tiles have the fewer outputs the more rows there are; more are several
@@ -48,8 +49,8 @@ static const struct tile_shape shapes[] = {{4, {4, 4, 2, 2}, 4, 2}, {4, {4, 4, 2
 #define EACH_TILE(TILE) TILE(4, 1) TILE(4, 2) TILE(2, 2) TILE(2, 3) TILE(2, 4)
 #endif
 
-// From how many rows on the weights of a tile are converted to float32 once for all of them.
-enum { converted_from = 9 };
+// From how many rows on filling panels pays: where weights are converted by that, it is sooner.
+enum { many_rows_from = 9, many_float32_rows_from = 24 };
 
 // How far ahead of a single strip weights are asked for, in bytes: found by trying, on Zen 5 with AVX-512, on Zen 1
 // and 3 with AVX2.
@@ -59,13 +60,10 @@ enum { stream_distance = 2048 };
 enum { stream_distance = 512 };
 #endif
 
-// Rows of x that are packed at a time. Of several, so many inputs that they do not leave the nearest caches.
-enum { batch_rows = 64, packed_floats = batch_rows * summed_inputs, cached_floats = 8192 };
+// Of x as many inputs are packed at a time as fit; of several rows so many that they do not leave the nearest caches.
+enum { packed_floats = 32768, cached_floats = 8192, most_strips = many_float32_rows_from };
 
-_Static_assert(cached_floats / converted_from < 2 * summed_inputs, "converted rows are one block of inputs");
-
-// Converted rows are a cache line more than a power of two apart, for whose multiples caches have few places.
-enum { converted_row = summed_inputs + 16 };
+_Static_assert(many_float32_rows_from * summed_inputs <= packed_floats, "a block of inputs of few rows fits");
 
 // One of the two vectors of a unit.
 static inline __attribute__((always_inline)) vfloat load_half_unit(const void* weights, uint32_t dtype, uint32_t half) {
@@ -129,7 +127,7 @@ typedef vfloat tile_sums[tile_rows][tile_outputs];
 // What is used several times: GCC would rather load it as often where it thinks that registers run out.
 static inline __attribute__((always_inline)) vfloat kept(vfloat value) {
 #if LANES == 8 && defined(__AVX2__)
-  __asm__("" : "+x"(value));
+  __asm__ volatile("" : "+x"(value));
 #endif
   return value;
 }
@@ -159,8 +157,8 @@ static inline __attribute__((always_inline)) void add_unit(const uint8_t* weight
 
 // Type, outputs and rows are constants where this is used, so that the loops over them are unrolled.
 static inline __attribute__((always_inline)) void multiply_tile(struct tile_weights weights, uint32_t dtype,
-                                                                struct ahead ahead, const float* x, uint32_t count, struct tile_out out,
-                                                                uint32_t outputs, uint32_t rows) {
+                                                                struct ahead ahead, const float* x, uint32_t count,
+                                                                struct tile_out out, uint32_t outputs, uint32_t rows) {
   const uint32_t element = dtype == DTYPE_F32 ? 4 : 2, line = 64 / element;
   const uint32_t step = unit_inputs > line ? unit_inputs : line;
   for (uint32_t begin = 0; begin < count; begin += summed_inputs, out.first = 0) {
@@ -215,110 +213,85 @@ EACH_SINGLE(DEFINE_TILES)
 static tile_function* const tile_functions[3][tile_outputs][tile_rows] = {
     {EACH_TILE(F32) EACH_SINGLE(F32)}, {EACH_TILE(F16) EACH_SINGLE(F16)}, {EACH_TILE(BF16) EACH_SINGLE(BF16)}};
 
-// Some rows of a product, and a part of its inputs.
-struct batch {
-  const struct record* record;
-  uint32_t rows, strips;
-  uint32_t begin, count;  // of the inputs
-  uint32_t padded;        // inputs of a packed row
-  const float* packed;
+// A strip of rows: where it begins in x and in the weights that its tiles ask for.
+struct strip {
+  uint32_t begin, rows;
+  uint32_t asked;
 };
 
-// Where strip number `strip` begins; the rows of all are nearly as many.
-static uint32_t strip_begin(uint32_t rows, uint32_t strips, uint32_t strip) { return rows * strip / strips; }
+// Few rows of a product, and a part of its inputs.
+struct batch {
+  uint32_t dtype;
+  uint32_t strips;
+  uint32_t step;            // of what several strips ask for, for every line that they take
+  uint32_t inputs, padded;  // of the part; of a packed row
+  const float* packed;
+  struct strip strip[most_strips];
+};
 
-// A tile of outputs by all rows. Its weights lie at `stored`, those of the next tile at `next`, and both are to be
-// asked for; what is multiplied, `weights`, is the same or converted.
-static void multiply_strips(const struct batch* batch, struct tile_weights weights, uint32_t dtype, const uint8_t* stored,
-                            const uint8_t* next, uint64_t apart, uint32_t outputs, struct tile_out out) {
-  const uint32_t strips = batch->strips;
-  // Converted weights are whole units.
-  const uint32_t count = dtype == batch->record->dtype ? batch->count : batch->padded;
-  const uint64_t element = element_size(batch->record->dtype), bytes = batch->count * element;
-  // Bytes of weights as they are stored for every line of those that are taken.
-  const uint32_t line = 64 / element_size(dtype) * element;
-  struct ahead ahead = {.at = stored + stream_distance, .end = stored + bytes, .next = next, .apart = apart, .step = line};
+// A tile of outputs by all rows. After its weights those of the next tile are to be asked for.
+static void multiply_tiles(const struct batch* batch, struct tile_weights weights, const uint8_t* next, uint32_t outputs,
+                           struct tile_out out) {
+  const uint32_t strips = batch->strips, bytes = batch->inputs * element_size(batch->dtype);
+  struct ahead ahead = {weights.at + stream_distance, weights.at + bytes, next, weights.apart, 64};
   if (strips > 1) {
     ahead.end = 0;
-    ahead.step = (line + strips - 1) / strips;
+    ahead.step = batch->step;
   } else if (bytes <= stream_distance || bytes % 64 != 0) {
     ahead.at = next;
     ahead.end = 0;
   }
-  for (uint32_t strip = 0; strip < strips; strip++) {
-    uint32_t t = strip_begin(batch->rows, strips, strip), rows = strip_begin(batch->rows, strips, strip + 1) - t;
-    if (strips > 1) ahead.at = next + bytes * strip / strips;
+  for (uint32_t s = 0; s < strips; s++) {
+    const struct strip* strip = &batch->strip[s];
+    if (strips > 1) ahead.at = next + strip->asked;
     struct tile_out to = out;
-    to.at += t * out.row;
-    tile_functions[dtype][outputs - 1][rows - 1](weights, ahead, batch->packed + t * batch->padded, count, to);
+    to.at += strip->begin * out.row;
+    const float* x = batch->packed + strip->begin * batch->padded;
+    tile_functions[batch->dtype][outputs - 1][strip->rows - 1](weights, ahead, x, batch->inputs, to);
   }
 }
 
-// Weights of some neighbouring outputs in float32, in the order of units.
-static inline __attribute__((always_inline)) void convert_rows(const uint8_t* weights, uint64_t apart, uint32_t dtype,
-                                                               uint32_t outputs, uint32_t count, float* converted) {
-  for (uint32_t o = 0; o < outputs; o++, weights += apart, converted += converted_row) {
-    uint32_t i = 0;
-    for (; i + unit_inputs <= count; i += unit_inputs) {
-      for (uint32_t half = 0; half < 2; half++) store(converted + i + half * lanes, load_half_unit(weights + 2 * i, dtype, half));
-    }
-    if (i == count) continue;
-    uint16_t last[unit_inputs] = {0};
-    __builtin_memcpy(last, weights + 2 * i, 2 * (count - i));
-    for (uint32_t half = 0; half < 2; half++) store(converted + i + half * lanes, load_half_unit(last, dtype, half));
-  }
-}
-
-static void multiply_batch(const struct record* record, struct range outputs, uint32_t row, uint32_t rows) {
-  _Alignas(64) float packed[packed_floats], converted[tile_outputs * converted_row];
+static __attribute__((noinline)) void multiply_few(const struct record* record, struct range outputs, struct range all) {
+  _Alignas(64) float packed[packed_floats];
   const uint32_t inputs = record->inputs, dtype = record->dtype, count = outputs.end - outputs.begin;
+  const uint32_t rows = all.end - all.begin;
   const uint64_t element = element_size(dtype), weight_row = inputs * element;
-  const uint32_t converts = dtype != DTYPE_F32 && rows >= converted_from, computed = converts ? DTYPE_F32 : dtype;
-  const struct tile_shape* shape = &shapes[computed];
+  const struct tile_shape* shape = &shapes[dtype];
   const uint32_t strips = rows <= shape->single_rows ? 1 : (rows + shape->strip_rows - 1) / shape->strip_rows;
   const uint32_t tile = strips == 1 ? shape->single_outputs[rows - 1] : shape->strip_outputs;
-  const uint32_t tiles = count / tile;
   // A tile has distant outputs, and the next one their neighbours: streams that the processor fetches independently.
+  const uint32_t tiles = count / tile;
+  const uint64_t apart = tiles * weight_row;
   uint32_t part = (rows == 1 ? packed_floats : cached_floats) / rows;
   part = part < summed_inputs ? summed_inputs : part / summed_inputs * summed_inputs;
   if (part > inputs) part = (inputs + unit_inputs - 1) / unit_inputs * unit_inputs;
-  struct batch batch = {.record = record, .rows = rows, .strips = strips, .packed = packed};
-  for (batch.begin = 0; batch.begin < inputs; batch.begin += part) {
-    batch.count = inputs - batch.begin < part ? inputs - batch.begin : part;
-    batch.padded = (batch.count + unit_inputs - 1) / unit_inputs * unit_inputs;
-    for (uint32_t strip = 0; strip < strips; strip++) {
-      uint32_t t = strip_begin(rows, strips, strip), end = strip_begin(rows, strips, strip + 1);
+  struct batch batch = {.dtype = dtype, .strips = strips, .step = (64 + strips - 1) / strips, .packed = packed};
+  for (uint32_t begin = 0; begin < inputs; begin += part) {
+    batch.inputs = inputs - begin < part ? inputs - begin : part;
+    batch.padded = (batch.inputs + unit_inputs - 1) / unit_inputs * unit_inputs;
+    for (uint32_t s = 0, t = 0; s < strips; s++) {
+      // Strips are nearly as high as each other.
+      const uint32_t end = rows * (s + 1) / strips;
+      batch.strip[s] = (struct strip){t, end - t, batch.inputs * element * s / strips};
       for (uint32_t r = t; r < end; r++) {
-        const float* x = floats(record->address[0]) + (uint64_t)(row + r) * inputs + batch.begin;
-        pack_x(x, batch.count, dtype, end - t, packed + t * batch.padded + (r - t) * unit_inputs);
+        const float* x = floats(record->address[0]) + (uint64_t)(all.begin + r) * inputs + begin;
+        pack_x(x, batch.inputs, dtype, end - t, packed + t * batch.padded + (r - t) * unit_inputs);
       }
+      t = end;
     }
-    const uint8_t* matrix = (const uint8_t*)(uintptr_t)record->address[1] + outputs.begin * weight_row + batch.begin * element;
-    struct tile_out out = {floats(record->address[4]) + (uint64_t)row * record->width + outputs.begin, record->width, tiles,
-                           batch.begin == 0};
-    const uint64_t apart = tiles * weight_row;
+    const uint8_t* matrix = (const uint8_t*)(uintptr_t)record->address[1] + outputs.begin * weight_row + begin * element;
+    struct tile_out out = {floats(record->address[4]) + (uint64_t)all.begin * record->width + outputs.begin,
+                           record->width, tiles, begin == 0};
     for (uint32_t i = 0; i < tiles; i++, out.at++) {
-      const uint8_t* stored = matrix + i * weight_row;
+      const uint8_t* weights = matrix + i * weight_row;
       // After the last tile comes the first one of the next part.
-      const uint8_t* next = i + 1 < tiles ? stored + weight_row : matrix + batch.count * element;
-      struct tile_weights weights = {stored, apart};
-      if (converts) {
-        if (dtype == DTYPE_BF16) convert_rows(stored, apart, DTYPE_BF16, tile, batch.count, converted);
-        else convert_rows(stored, apart, DTYPE_F16, tile, batch.count, converted);
-        weights = (struct tile_weights){(const uint8_t*)converted, sizeof converted / tile_outputs};
-      }
-      multiply_strips(&batch, weights, computed, stored, next, apart, tile, out);
+      const uint8_t* next = i + 1 < tiles ? weights + weight_row : matrix + batch.inputs * element;
+      multiply_tiles(&batch, (struct tile_weights){weights, apart}, next, tile, out);
     }
     out.at += (tile - 1) * tiles;
     for (uint32_t o = tile * tiles; o < count; o++, out.at++) {
-      const uint8_t* stored = matrix + o * weight_row;
-      multiply_strips(&batch, (struct tile_weights){stored, 0}, dtype, stored, stored, 0, 1, out);
+      const uint8_t* weights = matrix + o * weight_row;
+      multiply_tiles(&batch, (struct tile_weights){weights, 0}, weights, 1, out);
     }
-  }
-}
-
-static void multiply_floats(const struct record* record, struct range outputs, struct range rows) {
-  for (uint32_t t = rows.begin; t < rows.end; t += batch_rows) {
-    multiply_batch(record, outputs, t, rows.end - t < batch_rows ? rows.end - t : batch_rows);
   }
 }
