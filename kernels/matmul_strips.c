@@ -27,7 +27,7 @@ enum { block_rows = 64 };
 // there may be a power of two apart, for whose multiples caches have few places.
 enum { kept_outputs = 16 };
 
-_Static_assert(many_rows_from > strip_rows, "rows are at least two strips");
+_Static_assert((int)many_rows_from > (int)strip_rows, "rows are at least two strips");
 
 // Weights to ask for, those of the next panel: a strip asks for a part of one output's, `step` bytes after each other.
 struct panel_ahead {

@@ -95,8 +95,8 @@ const headNormGradient = operation({
 });
 
 /**
- * x / max(|x|, epsilon) over each head, with |x| the Euclidean norm: what torch.nn.functional.normalize does. Keys of RWKV-7 are
- * normalized so (arXiv 2503.14456).
+ * x / max(|x|, epsilon) over each head, with |x| the Euclidean norm: what torch.nn.functional.normalize does (section 4 of arXiv
+ * 2503.14456 has keys normalized so).
  */
 export const headNormalize = operation({
   name: "headNormalize",

@@ -1,4 +1,4 @@
-// The wkv recurrence of RWKV-4 in its numerically safe form, arXiv 2305.13048v2, appendix D: all exponentials are relative to the
+// The wkv recurrence in its numerically safe form, arXiv 2305.13048v2, appendix D: all exponentials are relative to the
 // largest exponent so far, so none exceeds 1 whatever the keys.
 
 import { type RowNode, shapeOf } from "../graph.js";
