@@ -1,7 +1,8 @@
-// Products of bytes, four to a lane, summed in 32 bits: what integer instructions do best. Each instruction set has its own way.
+// Products of bytes, four to a lane, summed in 32 bits: what integer instructions do best. Each instruction set has its
+// own way.
 //
-//   dot_signed(sum, w, x)     sum + w · x in every lane, w and x from -127 to 127 (where signed_bias is not 0, plus that times
-//                             the sum of x, which the caller takes off)
+//   dot_signed(sum, w, x)     sum + w · x in every lane, w and x from -127 to 127 (where signed_bias is not
+//                             0, plus that times the sum of x, which the caller takes off)
 //   dot_nibbles(sum, w, x)    the same for w from 0 to 15; at most 8 in a row into one sum, which nibble_total widens
 #pragma once
 
@@ -37,7 +38,8 @@ static inline vint nibble_total(vnibbles sum) { return sum; }
 
 #elif LANES == 16 && defined(__AVX512BW__)
 
-// There is no instruction that moves signs between vectors of this width, so bytes are widened to 16 bits, even and odd ones.
+// There is no instruction that moves signs between vectors of this width, so bytes are widened to 16 bits, even and odd
+// ones.
 enum { signed_bias = 0 };
 typedef __m512i vnibbles;
 static inline vint dot_signed(vint sum, vint w, vint x) {

@@ -1,5 +1,5 @@
-// Matrix products with weights as they are stored: float32, binary16, bfloat16, or quantized in blocks. Arithmetic is float32,
-// for quantized weights sums of integers. Threads share the outputs, so each weight is read by one thread.
+// Matrix products with weights as they are stored: float32, binary16, bfloat16, or quantized in blocks. Arithmetic is
+// float32, for quantized weights sums of integers. Threads share the outputs, so each weight is read by one thread.
 
 #include "matmul.h"
 
@@ -7,7 +7,8 @@
 #include "matmul_quantized.c"
 #include "matmul_strips.c"
 
-// Threads' shares are whole cache lines of outputs, so that none is written by two of them; and whole groups of quantized ones.
+// Threads' shares are whole cache lines of outputs, so that none is written by two of them; and whole groups of
+// quantized ones.
 enum { output_grain = 16 };
 
 static inline vfloat activate(uint32_t activation, vfloat x) {
@@ -46,7 +47,8 @@ static void finish_outputs(const struct record* record, struct range outputs, st
 //     multiplier, addend [rows, width] or 0, out [rows, width]
 static void matmul_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   struct range rows = {0, row_count(pass, record)}, outputs = {0, record->width};
-  // Where there are more rows than outputs, as in training, threads share the rows; else each weight is read by one thread.
+  // Where there are more rows than outputs, as in training, threads share the rows; else each weight is read by one
+  // thread.
   if (rows.end > record->width && record->dtype < DTYPE_Q8) rows = share_of(rows.end, 1, thread, pass->thread_count);
   else outputs = share_of(record->width, output_grain, thread, pass->thread_count);
   if (rows.begin == rows.end || outputs.begin == outputs.end) return;

@@ -75,7 +75,7 @@ static inline __attribute__((always_inline)) vfloat load_half_unit(const void* w
 }
 
 #if LANES == 16
-#define EVERY_SECOND(a, b, k)                                                                                           \
+#define EVERY_SECOND(a, b, k)                                                                                          \
   SHUFFLE(a, b, k, k + 2, k + 4, k + 6, k + 8, k + 10, k + 12, k + 14, k + 16, k + 18, k + 20, k + 22, k + 24, k + 26, \
           k + 28, k + 30)
 #elif LANES == 8
@@ -194,10 +194,10 @@ static inline __attribute__((always_inline)) void multiply_tile(struct tile_weig
 typedef void tile_function(struct tile_weights weights, struct ahead ahead, const float* x, uint32_t count,
                            struct tile_out out);
 
-#define DEFINE_TILE(name, dtype, outputs, rows)                                                                           \
-  static void name##_##outputs##x##rows(struct tile_weights weights, struct ahead ahead, const float* x,                 \
-                                        uint32_t count, struct tile_out out) {                                           \
-    multiply_tile(weights, dtype, ahead, x, count, out, outputs, rows);                                                   \
+#define DEFINE_TILE(name, dtype, outputs, rows)                                                          \
+  static void name##_##outputs##x##rows(struct tile_weights weights, struct ahead ahead, const float* x, \
+                                        uint32_t count, struct tile_out out) {                           \
+    multiply_tile(weights, dtype, ahead, x, count, out, outputs, rows);                                  \
   }
 #define DEFINE_TILES(outputs, rows)                \
   DEFINE_TILE(tile_f32, DTYPE_F32, outputs, rows) \
@@ -230,8 +230,8 @@ struct batch {
 };
 
 // A tile of outputs by all rows. After its weights those of the next tile are to be asked for.
-static void multiply_tiles(const struct batch* batch, struct tile_weights weights, const uint8_t* next, uint32_t outputs,
-                           struct tile_out out) {
+static void multiply_tiles(const struct batch* batch, struct tile_weights weights, const uint8_t* next,
+                           uint32_t outputs, struct tile_out out) {
   const uint32_t strips = batch->strips, bytes = batch->inputs * element_size(batch->dtype);
   struct ahead ahead = {weights.at + stream_distance, weights.at + bytes, next, weights.apart, 64};
   if (strips > 1) {
@@ -251,7 +251,8 @@ static void multiply_tiles(const struct batch* batch, struct tile_weights weight
   }
 }
 
-static __attribute__((noinline)) void multiply_few(const struct record* record, struct range outputs, struct range all) {
+static __attribute__((noinline)) void multiply_few(const struct record* record, struct range outputs,
+                                                   struct range all) {
   _Alignas(64) float packed[packed_floats];
   const uint32_t inputs = record->inputs, dtype = record->dtype, count = outputs.end - outputs.begin;
   const uint32_t rows = all.end - all.begin;
@@ -279,7 +280,8 @@ static __attribute__((noinline)) void multiply_few(const struct record* record, 
       }
       t = end;
     }
-    const uint8_t* matrix = (const uint8_t*)(uintptr_t)record->address[1] + outputs.begin * weight_row + begin * element;
+    const uint8_t* matrix =
+        (const uint8_t*)(uintptr_t)record->address[1] + outputs.begin * weight_row + begin * element;
     struct tile_out out = {floats(record->address[4]) + (uint64_t)all.begin * record->width + outputs.begin,
                            record->width, tiles, begin == 0};
     for (uint32_t i = 0; i < tiles; i++, out.at++) {

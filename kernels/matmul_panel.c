@@ -1,9 +1,9 @@
-// Products of many rows, those of prompts and of training: bound by arithmetic. Columns of the right matrix are turned into panels
-// of float32, a few vectors wide, so that whatever their type they are converted once for all rows; a block of panels stays in
-// the second level cache. A few rows of the left matrix are packed too, into the first. The kernel takes these rows and a panel,
-// and keeps all their sums in registers: for each inner element it loads the panel's vectors once for all rows, and each row's
-// element once for the whole panel. (The scheme of Goto and van de Geijn, "Anatomy of High-Performance Matrix
-// Multiplication", ACM TOMS 34(3), 2008.)
+// Products of training, of many rows: bound by arithmetic. Columns of the right matrix are turned
+// into panels of float32, a few vectors wide, so that whatever their type they are converted once for all rows; a block
+// of panels stays in the second level cache. A few rows of the left matrix are packed too, into the first. The kernel
+// takes these rows and a panel, and keeps all their sums in registers: for each inner element it loads the panel's
+// vectors once for all rows, and each row's element once for the whole panel. (The scheme of Goto and van de Geijn,
+// "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34(3), 2008.)
 
 #include "load_weights.h"
 #include "matmul.h"
@@ -21,28 +21,29 @@ enum { panel_vectors = 2, panel_width = panel_vectors * lanes };
 // Inner elements and columns of a block of panels, which has 128 KiB.
 enum { block_inner = 256, block_columns = 128 };
 
-// Packed rows of the left matrix lie one after another where they do so in memory, apart by a cache line more than a power of two;
-// or else, as columns in memory, element after element.
+// Packed rows of the left matrix lie one after another where they do so in memory, apart by a cache line more than a
+// power of two; or else, as columns in memory, element after element.
 enum { packed_row = block_inner + 16, packed_elements = panel_rows > 8 ? 16 : 8 };
 
 // panel[k][c] = right[k][c] for k < count, c < panel_width; 0 from `columns` on. Where columns lie one after another.
-static inline __attribute__((always_inline)) void copy_panel(const void* right, uint32_t dtype, uint64_t inner, uint32_t count,
-                                                             uint32_t columns, float* panel) {
+static inline __attribute__((always_inline)) void copy_panel(const void* right, uint32_t dtype, uint64_t inner,
+                                                             uint32_t count, uint32_t columns, float* panel) {
   for (uint32_t k = 0; k < count; k++) {
     for (uint32_t c = 0; c < panel_width; c += lanes) {
       uint64_t at = k * inner + c;
       if (c + lanes <= columns) {
         store(panel + k * panel_width + c, load_weights(right, dtype, at));
       } else {
-        for (uint32_t i = 0; i < lanes; i++) panel[k * panel_width + c + i] = c + i < columns ? load_weight(right, dtype, at + i) : 0;
+        for (uint32_t i = 0; i < lanes; i++)
+          panel[k * panel_width + c + i] = c + i < columns ? load_weight(right, dtype, at + i) : 0;
       }
     }
   }
 }
 
 // The same where inner elements lie one after another, columns `outer` elements apart.
-static inline __attribute__((always_inline)) void transpose_panel(const void* right, uint32_t dtype, uint64_t outer, uint32_t count,
-                                                                  uint32_t columns, float* panel) {
+static inline __attribute__((always_inline)) void transpose_panel(const void* right, uint32_t dtype, uint64_t outer,
+                                                                  uint32_t count, uint32_t columns, float* panel) {
   for (uint32_t v = 0; v < panel_width; v += lanes) {
     for (uint32_t i = 0; i < count; i += lanes) {
       vfloat block[lanes];
@@ -64,17 +65,20 @@ static inline __attribute__((always_inline)) void transpose_panel(const void* ri
   }
 }
 
-#define DEFINE_FILL(name, dtype)                                                                                        \
-  static void name(const void* right, uint64_t outer, uint64_t inner, uint32_t count, uint32_t columns, float* panel) { \
-    if (inner == 1) transpose_panel(right, dtype, outer, count, columns, panel);                                        \
-    else copy_panel(right, dtype, inner, count, columns, panel);                                                        \
+#define DEFINE_FILL(name, dtype)                                                                        \
+  static void name(const void* right, uint64_t outer, uint64_t inner, uint32_t count, uint32_t columns, \
+                   float* panel) {                                                                      \
+    if (inner == 1) transpose_panel(right, dtype, outer, count, columns, panel);                        \
+    else copy_panel(right, dtype, inner, count, columns, panel);                                        \
   }
 DEFINE_FILL(fill_f32, DTYPE_F32)
 DEFINE_FILL(fill_f16, DTYPE_F16)
 DEFINE_FILL(fill_bf16, DTYPE_BF16)
 
-static void fill_panel(struct right_matrix right, uint32_t column, uint32_t k, uint32_t count, uint32_t columns, float* panel) {
-  const uint8_t* from = (const uint8_t*)right.weights + (column * right.outer + k * right.inner) * element_size(right.dtype);
+static void fill_panel(struct right_matrix right, uint32_t column, uint32_t k, uint32_t count, uint32_t columns,
+                       float* panel) {
+  const uint8_t* from =
+      (const uint8_t*)right.weights + (column * right.outer + k * right.inner) * element_size(right.dtype);
   if (right.dtype == DTYPE_F32) fill_f32(from, right.outer, right.inner, count, columns, panel);
   else if (right.dtype == DTYPE_BF16) fill_bf16(from, right.outer, right.inner, count, columns, panel);
   else fill_f16(from, right.outer, right.inner, count, columns, panel);
@@ -100,11 +104,12 @@ static void pack_rows(struct left_matrix left, uint32_t row, uint32_t k, uint32_
   }
 }
 
-// out[r][c] (+)= sum over k < count of packed[r][k] * panel[k][c]; rows of out are `width` apart, `columns` are written. How many
-// rows there are and where their elements lie are constants where this is used.
-static inline __attribute__((always_inline)) void multiply_panel(const float* panel, const float* packed, uint32_t outer,
-                                                                 uint32_t inner, uint32_t count, uint32_t rows, float* out,
-                                                                 uint64_t width, uint32_t columns, int add) {
+// out[r][c] (+)= sum over k < count of packed[r][k] * panel[k][c]; rows of out are `width` apart, `columns` are
+// written. How many rows there are and where their elements lie are constants where this is used.
+static inline __attribute__((always_inline)) void multiply_panel(const float* panel, const float* packed,
+                                                                 uint32_t outer, uint32_t inner, uint32_t count,
+                                                                 uint32_t rows, float* out, uint64_t width,
+                                                                 uint32_t columns, int add) {
   vfloat sums[panel_rows][panel_vectors];
   for (uint32_t r = 0; r < rows; r++) {
     for (uint32_t v = 0; v < panel_vectors; v++) sums[r][v] = splat(0);
@@ -126,17 +131,17 @@ static inline __attribute__((always_inline)) void multiply_panel(const float* pa
   }
 }
 
-typedef void panel_function(const float* panel, const float* packed, uint32_t count, float* out, uint64_t width, uint32_t columns,
-                            int add);
+typedef void panel_function(const float* panel, const float* packed, uint32_t count, float* out, uint64_t width,
+                            uint32_t columns, int add);
 
-#define DEFINE_PANEL(rows)                                                                                               \
-  static void panel_of_rows_##rows(const float* panel, const float* packed, uint32_t count, float* out, uint64_t width,  \
-                                   uint32_t columns, int add) {                                                          \
-    multiply_panel(panel, packed, packed_row, 1, count, rows, out, width, columns, add);                                 \
-  }                                                                                                                      \
-  static void panel_of_elements_##rows(const float* panel, const float* packed, uint32_t count, float* out,              \
-                                       uint64_t width, uint32_t columns, int add) {                                      \
-    multiply_panel(panel, packed, 1, packed_elements, count, rows, out, width, columns, add);                            \
+#define DEFINE_PANEL(rows)                                                                                  \
+  static void panel_of_rows_##rows(const float* panel, const float* packed, uint32_t count, float* out,     \
+                                   uint64_t width, uint32_t columns, int add) {                             \
+    multiply_panel(panel, packed, packed_row, 1, count, rows, out, width, columns, add);                    \
+  }                                                                                                         \
+  static void panel_of_elements_##rows(const float* panel, const float* packed, uint32_t count, float* out, \
+                                       uint64_t width, uint32_t columns, int add) {                         \
+    multiply_panel(panel, packed, 1, packed_elements, count, rows, out, width, columns, add);               \
   }
 DEFINE_PANEL(1)
 DEFINE_PANEL(2)
@@ -187,17 +192,19 @@ static void multiply_part(const struct product* product, struct range rows, stru
       for (uint32_t part = 0, t = rows.begin, taken; part < parts; part++, t += taken) {
         taken = (rows.end - t) / (parts - part);
         pack_rows(product->left, t, k, taken, count, packed);
-        panel_function* multiply = product->left.inner == 1 ? panel_functions[taken - 1].of_rows : panel_functions[taken - 1].of_elements;
+        panel_function* multiply =
+            product->left.inner == 1 ? panel_functions[taken - 1].of_rows : panel_functions[taken - 1].of_elements;
         for (uint32_t p = 0; p < width; p += panel_width) {
-          multiply(panels + p * count, packed, count, product->out + (uint64_t)t * product->columns + c + p, product->columns,
-                   width - p, k > 0);
+          multiply(panels + p * count, packed, count, product->out + (uint64_t)t * product->columns + c + p,
+                   product->columns, width - p, k > 0);
         }
       }
     }
   }
 }
 
-// A thread's share of a product: of its rows where there are more of them than columns, else of its columns. A sum over nothing is 0.
+// A thread's share of a product: of its rows where there are more of them than columns, else of its columns. A sum over
+// nothing is 0.
 static void multiply_share(const struct product* product, uint32_t thread, uint32_t threads) {
   struct range rows = {0, product->rows}, columns = {0, product->columns};
   if (product->rows > product->columns) rows = share_of(product->rows, panel_rows, thread, threads);

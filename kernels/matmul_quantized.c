@@ -1,6 +1,6 @@
-// Products with quantized weights (quantized.h): rows of x are quantized too, so that the work is sums of products of bytes,
-// which are exact, and one multiplication by both scales for each block. A vector holds neighbouring outputs. The order of
-// the additions is the same for any number of rows.
+// Products with quantized weights (quantized.h): rows of x are quantized too, so that the work is sums of products of
+// bytes, which are exact, and one multiplication by both scales for each block. A vector holds neighbouring outputs.
+// The order of the additions is the same for any number of rows.
 
 #include "dot.h"
 #include "load_weights.h"
@@ -20,7 +20,8 @@ enum { tile_groups = 2, tile_vectors = 8 };
 // How far ahead of a single strip weights are asked for, in bytes.
 enum { quantized_distance = 4096 };
 
-// Pairs of blocks of a part of the inputs, such that a part of a tile's weights stays in the first level cache for all strips.
+// Pairs of blocks of a part of the inputs, such that a part of a tile's weights stays in the first level cache for all
+// strips.
 enum { part_pairs = 16 };
 
 typedef vint quantized_totals[quantized_rows][tile_groups][group_vectors];
@@ -37,7 +38,8 @@ static inline __attribute__((always_inline)) void ask_ahead(struct quantized_ahe
   ahead->at += ahead->step;
 }
 
-// totals[r][g] = for one block the products of its bytes with those of row r. `x` is where the rows' bytes for this block are.
+// totals[r][g] = for one block the products of its bytes with those of row r. `x` is where the rows' bytes for this
+// block are.
 static inline __attribute__((always_inline)) void block_q8(const int8_t* const* quant, uint32_t groups, const int8_t* x,
                                                            uint64_t stride, uint32_t rows,
                                                            struct quantized_ahead* ahead, quantized_totals totals) {
@@ -90,10 +92,13 @@ static inline __attribute__((always_inline)) void block_q4(const int8_t* const* 
   }
 }
 
-static inline uint32_t pair_size(uint32_t dtype) { return dtype == DTYPE_Q8 ? sizeof(struct q8_pair) : sizeof(struct q4_pair); }
+static inline uint32_t pair_size(uint32_t dtype) {
+  return dtype == DTYPE_Q8 ? sizeof(struct q8_pair) : sizeof(struct q4_pair);
+}
 
-// A tile of `groups` groups that are `apart` groups apart, by `rows` rows of x, over the pairs of blocks from `begin` to `end`, whose
-// results are added to what is there, one after the other, where begin > 0. Type, groups and rows are constants where this is used.
+// A tile of `groups` groups that are `apart` groups apart, by `rows` rows of x, over the pairs of blocks from `begin`
+// to `end`, whose results are added to what is there, one after the other, where begin > 0. Type, groups and rows are
+// constants where this is used.
 static inline __attribute__((always_inline)) void multiply_blocks(const struct record* record, uint32_t dtype,
                                                                   uint32_t output, uint32_t apart, uint32_t groups,
                                                                   uint32_t row, uint32_t rows, uint32_t begin,
@@ -126,7 +131,8 @@ static inline __attribute__((always_inline)) void multiply_blocks(const struct r
     for (uint32_t b = 0; b < 2; b++) {
       const int8_t* quant[tile_groups];
       for (uint32_t g = 0; g < groups; g++) {
-        uint32_t block = dtype == DTYPE_Q8 ? sizeof(((struct q8_pair*)0)->quant[0]) : sizeof(((struct q4_pair*)0)->quant[0]);
+        uint32_t block =
+            dtype == DTYPE_Q8 ? sizeof(((struct q8_pair*)0)->quant[0]) : sizeof(((struct q4_pair*)0)->quant[0]);
         quant[g] = (const int8_t*)group[g] + sizeof(((struct q8_pair*)0)->scale) + b * block;
       }
       const int8_t* bytes = x + pair * pair_inputs + b * block_inputs;
@@ -161,10 +167,10 @@ static inline __attribute__((always_inline)) void multiply_blocks(const struct r
 typedef void blocks_function(const struct record* record, uint32_t output, uint32_t apart, uint32_t row, uint32_t begin,
                              uint32_t end, struct quantized_ahead ahead);
 
-#define DEFINE_BLOCKS(name, dtype, groups, rows)                                                                          \
-  static void name##_##groups##x##rows(const struct record* record, uint32_t output, uint32_t apart, uint32_t row,        \
-                                       uint32_t begin, uint32_t end, struct quantized_ahead ahead) {                      \
-    multiply_blocks(record, dtype, output, apart, groups, row, rows, begin, end, ahead);                                  \
+#define DEFINE_BLOCKS(name, dtype, groups, rows)                                                                   \
+  static void name##_##groups##x##rows(const struct record* record, uint32_t output, uint32_t apart, uint32_t row, \
+                                       uint32_t begin, uint32_t end, struct quantized_ahead ahead) {               \
+    multiply_blocks(record, dtype, output, apart, groups, row, rows, begin, end, ahead);                           \
   }
 #if LANES >= 8
 #define EACH_STRIP(STRIP) STRIP(1) STRIP(2) STRIP(3) STRIP(4)
@@ -182,8 +188,8 @@ EACH_STRIP(DEFINE_QUANTIZED)
 // By rows, type and groups, less one.
 static blocks_function* const quantized_functions[quantized_rows][2][tile_groups] = {EACH_STRIP(OF_STRIP)};
 
-// A tile by all rows, in strips of nearly the same height. One strip asks for its own weights some way ahead; of several each
-// asks for a portion of those of the next tile.
+// A tile by all rows, in strips of nearly the same height. One strip asks for its own weights some way ahead; of
+// several each asks for a portion of those of the next tile.
 static void multiply_quantized_strips(const struct record* record, uint32_t rows, uint32_t output, uint32_t apart,
                                       uint32_t groups, uint32_t begin, uint32_t end, const uint8_t* next) {
   const uint64_t size = pair_size(record->dtype), group = size * pairs_of(record->inputs), part = size * (end - begin);
@@ -191,15 +197,16 @@ static void multiply_quantized_strips(const struct record* record, uint32_t rows
   const uint8_t* weights = (const uint8_t*)(uintptr_t)record->address[1] + output / group_outputs * group;
   for (uint32_t strip = 0; strip < strips; strip++) {
     uint32_t t = rows * strip / strips, height = rows * (strip + 1) / strips - t;
-    struct quantized_ahead ahead = {strips == 1 ? weights + quantized_distance : next + part * strip / strips, apart * group,
-                                    (64 + strips - 1) / strips};
+    struct quantized_ahead ahead = {strips == 1 ? weights + quantized_distance : next + part * strip / strips,
+                                    apart * group, (64 + strips - 1) / strips};
     quantized_functions[height - 1][record->dtype - DTYPE_Q8][groups - 1](record, output, apart, t, begin, end, ahead);
   }
 }
 
 // `outputs` begins at a group.
 static void multiply_quantized(const struct record* record, struct range outputs, uint32_t rows) {
-  const uint32_t pairs = pairs_of(record->inputs), all = (outputs.end - outputs.begin + group_outputs - 1) / group_outputs;
+  const uint32_t pairs = pairs_of(record->inputs),
+                 all = (outputs.end - outputs.begin + group_outputs - 1) / group_outputs;
   const uint64_t size = pair_size(record->dtype), group = size * pairs;
   const uint8_t* matrix = (const uint8_t*)(uintptr_t)record->address[1] + outputs.begin / group_outputs * group;
   const uint32_t strips = (rows + quantized_rows - 1) / quantized_rows, height = (rows + strips - 1) / strips;

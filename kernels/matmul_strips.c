@@ -1,7 +1,8 @@
 // Products of many rows with weights in float32, binary16 or bfloat16, in the order of additions of matmul_floats.c:
 // bound by arithmetic. A block of x lies in the second level cache, packed in strips of a few rows. The weights of four
 // outputs and as many inputs go to a panel of float32 in the first, in the order in which they are taken, so that they
-// are converted once for all strips. A strip takes as many rows as have their sums in registers, with four outputs each.
+// are converted once for all strips. A strip takes as many rows as have their sums in registers, with four outputs
+// each.
 
 #include "load_weights.h"
 #include "matmul.h"
@@ -101,8 +102,9 @@ static strips_function* const strips_functions[strip_rows] = {
 };
 
 // Units of the weights of some outputs, which are `apart` bytes apart, one output after the other.
-static inline __attribute__((always_inline)) void fill_strips_panel(const uint8_t* weights, uint64_t apart, uint32_t dtype,
-                                                                    uint32_t outputs, uint32_t count, float* panel) {
+static inline __attribute__((always_inline)) void fill_strips_panel(const uint8_t* weights, uint64_t apart,
+                                                                    uint32_t dtype, uint32_t outputs, uint32_t count,
+                                                                    float* panel) {
   const uint32_t element = element_size(dtype);
   for (uint32_t o = 0; o < outputs; o++, weights += apart, panel += unit_inputs) {
     float* to = panel;
@@ -129,7 +131,8 @@ static void put_results(const float* results, uint32_t rows, float* out, uint64_
 }
 
 // From many_rows_from to block_rows rows, a block of inputs.
-static void multiply_block(const struct record* record, struct range outputs, uint32_t row, uint32_t rows, uint32_t begin) {
+static void multiply_block(const struct record* record, struct range outputs, uint32_t row, uint32_t rows,
+                           uint32_t begin) {
   _Alignas(64) float packed[block_rows * summed_inputs], panel[panel_outputs * summed_inputs];
   _Alignas(64) float results[block_rows * kept_outputs];
   const uint32_t inputs = record->inputs, dtype = record->dtype, element = element_size(dtype);
@@ -150,7 +153,8 @@ static void multiply_block(const struct record* record, struct range outputs, ui
   const uint64_t weight_row = (uint64_t)inputs * element;
   const uint8_t* matrix = (const uint8_t*)(uintptr_t)record->address[1] + (uint64_t)begin * element;
   float* out = floats(record->address[4]) + (uint64_t)row * record->width;
-  struct panel_ahead ahead = {.apart = weight_row, .part = count * element / ((strips + panel_outputs - 1) / panel_outputs)};
+  struct panel_ahead ahead = {.apart = weight_row,
+                              .part = count * element / ((strips + panel_outputs - 1) / panel_outputs)};
   ahead.step = (ahead.part + units - 1) / units;
   for (uint32_t o = outputs.begin; o < outputs.end; o += panel_outputs) {
     const uint32_t left = outputs.end - o, taken = left < panel_outputs ? left : panel_outputs;

@@ -29,9 +29,9 @@ struct tile {
 // Sums of this many rows are in registers together.
 enum { rows_together = 4 };
 
-static inline __attribute__((always_inline)) void add_tile_part(float* out, uint64_t out_row, struct tile left, const float* right,
-                                                                uint64_t right_row, uint32_t depth, uint32_t columns, int rows,
-                                                                int vectors) {
+static inline __attribute__((always_inline)) void add_tile_part(float* out, uint64_t out_row, struct tile left,
+                                                                const float* right, uint64_t right_row, uint32_t depth,
+                                                                uint32_t columns, int rows, int vectors) {
   vfloat sums[rows_together][2];
   for (int i = 0; i < rows; i++) {
     for (int v = 0; v < vectors; v++) sums[i][v] = load_up_to(out + i * out_row + v * lanes, columns);
@@ -49,19 +49,22 @@ static inline __attribute__((always_inline)) void add_tile_part(float* out, uint
   }
 }
 
-static inline __attribute__((always_inline)) void add_tile_rows(float* out, uint64_t out_row, struct tile left, const float* right,
-                                                                uint64_t right_row, uint32_t depth, uint32_t columns, int rows) {
+static inline __attribute__((always_inline)) void add_tile_rows(float* out, uint64_t out_row, struct tile left,
+                                                                const float* right, uint64_t right_row, uint32_t depth,
+                                                                uint32_t columns, int rows) {
   uint32_t c = 0;
   for (; c + 2 * lanes <= columns; c += 2 * lanes) {
     add_tile_part(out + c, out_row, left, right + c, right_row, depth, 2 * lanes, rows, 2);
   }
-  for (; c < columns; c += lanes) add_tile_part(out + c, out_row, left, right + c, right_row, depth, columns - c, rows, 1);
+  for (; c < columns; c += lanes)
+    add_tile_part(out + c, out_row, left, right + c, right_row, depth, columns - c, rows, 1);
 }
 
-// out[i][j] += sum over k of left (i, k) * right[k][j]; left is rows x depth, right depth x columns. The rows of out and right are so far
-// apart as given.
-static __attribute__((noinline)) void add_tile_product(float* out, uint64_t out_row, struct tile left, const float* right,
-                                                       uint64_t right_row, uint32_t rows, uint32_t depth, uint32_t columns) {
+// out[i][j] += sum over k of left (i, k) * right[k][j]; left is rows x depth, right depth x columns. The rows of out
+// and right are so far apart as given.
+static __attribute__((noinline)) void add_tile_product(float* out, uint64_t out_row, struct tile left,
+                                                       const float* right, uint64_t right_row, uint32_t rows,
+                                                       uint32_t depth, uint32_t columns) {
   uint32_t i = 0;
   for (; i + rows_together <= rows; i += rows_together) {
     struct tile part = {left.at + i * left.row, left.row, left.column};
