@@ -1,5 +1,5 @@
-// Types of numbers: those of elements in files, those that weights are computed with, and conversion between them. Conversions to 16 bits round to nearest, ties to even, as
-// PyTorch does; NaN stays NaN.
+// Types of numbers: those of elements in files, those that weights are computed with, and conversion between them.
+// Conversions to 16 bits round to nearest, ties to even, as PyTorch does; NaN stays NaN.
 
 /** Type of elements that stand alone. */
 export type ElementType = "f64" | "f32" | "f16" | "bf16" | "i64" | "i32" | "i16" | "i8" | "u8" | "bool";
@@ -162,7 +162,10 @@ function isAligned(bytes: Uint8Array, dtype: ElementType): boolean {
   return bytes.byteOffset % bytesPerElement[dtype] === 0;
 }
 
-/** What a typed array over the elements is made of: their buffer, or a copy where they do not begin at a multiple of their size. */
+/**
+ * What a typed array over the elements is made of: their buffer, or a copy where they do not begin at a multiple of
+ * their size.
+ */
 function alignedPart(bytes: Uint8Array, dtype: ElementType): [buffer: ArrayBufferLike, offset: number, length: number] {
   const { buffer, byteOffset, byteLength } = isAligned(bytes, dtype) ? bytes : bytes.slice();
   return [buffer, byteOffset, byteLength / bytesPerElement[dtype]];

@@ -69,6 +69,7 @@ describe("inspect", () => {
     const text = await rwkv(["inspect", fixture("odd-bf16.pth")]);
     expect(text.stdout).toContain("RWKV-4");
     expect(text.stdout).toContain("2 layers, width 31, hidden 65, vocabulary 33");
+    expect(text.stdout).toContain("loading     matrices: map 16 (bf16)\n");
     const { stdout, code } = await rwkv(["inspect", fixture("odd-hugging-face"), "--json"]);
     expect(code).toBe(0);
     const parsed = JSON.parse(stdout);
@@ -79,6 +80,8 @@ describe("inspect", () => {
       hidden: 65,
       vocabulary: 33,
       format: "safetensors",
+      // Its data do not begin at a multiple of four.
+      placement: [{ treatment: "copy", stored: "f32", computed: "f32", count: 16 }],
       warnings: [],
     });
     expect(parsed.tensors.length).toBe(42);

@@ -31,6 +31,7 @@ describe.each(loadable)("$backend backend, $threads thread(s)", ({ backend, thre
       width: 31,
       hidden: 65,
       vocabulary: 33,
+      dimensions: { layers: 2, width: 31, hidden: 65, vocabulary: 33 },
     });
     const expectedLogits = await readFloats(fixture(`${name}.logits.f32`));
     const expectedState = await readFloats(fixture(`${name}.state.f32`));

@@ -1,6 +1,7 @@
-// A small version that nobody trained, with all that makes later versions differ from RWKV-4 in how they are stored: low-rank matrices
-// that lie transposed, stacked vectors, joined and divided matrices, a vector with a dimension of heads, tensors that nothing is computed
-// from, further sizes. It shows that a version is one file: this one is not in src/.
+// A small version that nobody trained, with all that makes later versions differ from RWKV-4 in how they are stored:
+// low-rank matrices that lie transposed, stacked vectors, joined and divided matrices, a vector with a dimension of
+// heads, tensors that nothing is computed from, further sizes. It shows that a version is one file: this one is not
+// in src/.
 
 import { elementCount } from "#rwkv/dtypes";
 import type { Graph, WeightNode } from "#rwkv/graph/graph";

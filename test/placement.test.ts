@@ -1,5 +1,5 @@
-// How weights come into memory: a type of storage that is written here, in one object, as any other would be in one file; and lines
-// about weights that a type cannot hold.
+// How weights come into memory: a type of storage that is written here, in one object, as any other would be in one
+// file; and lines about weights that a type cannot hold.
 
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// The one place that decides how the weights of a file become what kernels read: which type each matrix is computed with, and whether
-// for that it is mapped, copied, laid out anew, converted or quantized.
+// The one place that decides how the weights of a file become what kernels read: which type each matrix is computed
+// with, and whether for that it is mapped, copied, laid out anew, converted or quantized.
 
 import { isContiguous, type StoredTensor } from "../checkpoints/checkpoint.js";
 import {
@@ -17,8 +17,12 @@ import { matrixUses } from "./matrix-uses.js";
 import { tensorOf } from "./weights.js";
 
 /**
- * What is done to a matrix. `map`: it is used where it lies in its file. `copy`: the same bytes in memory. `repack`: the same numbers in
- * another order. `convert`: to another type of floating point number. `quantize`: to blocks, which loses a little.
+ * What is done to a matrix.
+ * - `map`: it is used where it lies in its file.
+ * - `copy`: the same bytes come into memory.
+ * - `repack`: the same numbers, in another order.
+ * - `convert`: to another type of floating point number.
+ * - `quantize`: to blocks, which loses a little.
  */
 export type Treatment = "map" | "copy" | "repack" | "convert" | "quantize";
 
@@ -89,8 +93,9 @@ export function describePlacements(counts: readonly PlacementCount[]): string {
 }
 
 /**
- * The type that each matrix is computed with: the wanted one, or as stored where kernels have it. Blocks are for products only, so
- * with a type of blocks embeddings stay as stored; and no matrix gets fewer bits than its model says.
+ * The type that each matrix is computed with: the wanted one, or as stored where kernels have it. Blocks are for
+ * products only, so with a type of blocks embeddings stay as stored; and no matrix gets fewer bits than its model
+ * says.
  */
 export function matrixTypes(
   graph: Graph,

@@ -174,7 +174,8 @@ export function describeOverflow(
 ): string {
   const limit = isFloatType(dtype) ? `, whose largest is ${largestValue[dtype]}` : "";
   return (
-    `tensor ${tensor.name}: ${count} value${count === 1 ? "" : "s"} up to ${largest} ${count === 1 ? "becomes" : "become"} infinite in ${dtype}${limit}; ` +
+    `tensor ${tensor.name}: ${count} value${count === 1 ? "" : "s"} up to ${largest} ` +
+    `${count === 1 ? "becomes" : "become"} infinite in ${dtype}${limit}; ` +
     `${dtype === "f16" ? "bf16 or f32 hold" : "f32 holds"} them`
   );
 }

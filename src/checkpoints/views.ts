@@ -1,5 +1,6 @@
-// Other ways to look at a stored tensor: transposed, a part of it, another shape, several as one. Nothing is read or copied; where
-// strides cannot say it, the view reads through a source that puts its pieces together when they are asked for.
+// Other ways to look at a stored tensor: transposed, a part of it, another shape, several as one. Nothing is read or
+// copied; where strides cannot say it, the view reads through a source that puts its pieces together when they are
+// asked for.
 
 import type { ByteSource } from "../byte-source.js";
 import { bytesPerElement, type ElementType, elementCount, isElementType } from "../dtypes.js";

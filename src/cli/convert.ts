@@ -109,8 +109,9 @@ interface Output {
 }
 
 /**
- * What to write, and with which types: blocks for the matrices of a model's products that are stored as they are computed with, other
- * types for whatever is floating. A head that config.json ties to the embedding becomes a tensor of its own.
+ * What to write, and with which types: blocks for the matrices of a model's products that are stored as they are
+ * computed with, other types for whatever is floating. A head that config.json ties to the embedding becomes a tensor
+ * of its own.
  */
 function outputsOf(
   checkpoint: Checkpoint,

@@ -24,8 +24,8 @@ export interface WeightNode {
   /** Matrices: [outputs, inputs], row-major. Vectors: [length]. */
   readonly shape: readonly number[];
   /**
-   * The fewest bits a weight that the matrix may be quantized to; 16: it is not quantized, as suits small matrices, in which there is
-   * little to gain and much to lose. By default 4.
+   * The fewest bits a weight that the matrix may be quantized to; 16: it is not quantized, as suits small matrices,
+   * in which there is little to gain and much to lose. By default 4.
    */
   readonly fewestBits?: 4 | 8 | 16;
 }

@@ -3,8 +3,9 @@
 import type { RandomGenerator } from "../sampling/random.js";
 
 /**
- * A matrix [rows, columns] whose shorter side is orthonormal times `gain` (Saxe et al., arXiv 1312.6120): normally distributed vectors,
- * made orthogonal by the Gram-Schmidt process. Such vectors are far enough from dependent that float64 does it in one go.
+ * A matrix [rows, columns] whose shorter side is orthonormal times `gain` (Saxe et al., arXiv 1312.6120): normally
+ * distributed vectors, made orthogonal by the Gram-Schmidt process. Such vectors are far enough from dependent that
+ * float64 does it in one go.
  */
 export function* orthogonal(
   rows: number,

@@ -1,6 +1,7 @@
-// Where a weight lies in a checkpoint: a tensor by its name, and how it must be looked at - transposed, a part of it, in another shape.
-// Each step is a view when weights are read, and is walked backwards to say which shape the tensor should have, and to put a weight
-// that was changed back where it came from. So what a definition says once holds for reading, for errors, and for writing.
+// Where a weight lies in a checkpoint: a tensor by its name, and how it must be looked at - transposed, a part of it,
+// in another shape. Each step is a view when weights are read, and is walked backwards to say which shape the tensor
+// should have, and to put a weight that was changed back where it came from. So what a definition says once holds for
+// reading, for errors, and for writing.
 
 import { contiguousStrides, type StoredTensor } from "../checkpoints/checkpoint.js";
 import { reshaped, sliced, transposed, withLastExchanged } from "../checkpoints/views.js";
@@ -55,7 +56,10 @@ export class Location {
     });
   }
 
-  /** The same elements, stored in the shape `stored`, in the shape `shape`; of a tensor that is row-major, so before other steps. */
+  /**
+   * The same elements, stored in the shape `stored`, in the shape `shape`; of a tensor that is row-major, so before
+   * other steps.
+   */
   reshaped(stored: readonly number[], shape: readonly number[]): Location {
     return this.#then({ view: (tensor) => reshaped(tensor, shape), before: () => stored });
   }

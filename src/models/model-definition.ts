@@ -1,12 +1,15 @@
-// What a file of this folder tells about one RWKV version: how to know its checkpoints, where its weights lie in them, how large the
-// model is, its graph, and how it is trained. Nothing outside this folder knows one version from another. Adding a version is adding
-// such a file to the list in definitions.ts.
+// What a file of this folder tells about one RWKV version: how to know its checkpoints, where its weights lie in
+// them, how large the model is, its graph, and how it is trained. Nothing outside this folder knows one version from
+// another. Adding a version is adding such a file to the list in definitions.ts.
 
 import type { Graph, WeightNode } from "../graph/graph.js";
 import type { RandomGenerator } from "../sampling/random.js";
 import type { Location } from "./location.js";
 
-/** Dimensions of a model, read from the shapes of its tensors: those that every version has, and a version's own by their names. */
+/**
+ * Dimensions of a model, read from the shapes of its tensors: those that every version has, and a version's own by
+ * their names.
+ */
 export interface ModelSize {
   readonly layers: number;
   /** Width of the residual stream (n_embd). */

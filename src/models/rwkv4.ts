@@ -72,9 +72,9 @@ function build(size: ModelSize, { layerNormEpsilon, dropout = 0 }: BuildOptions)
 }
 
 /**
- * First values as in RWKV-LM v4 (https://github.com/BlinkDL/RWKV-LM, RWKV-v4/src/model.py: RWKV_Init, RWKV_TimeMix, RWKV_ChannelMix).
- * Attention and gates begin as nothing, so that a layer first passes its input on; decays are spread so that channels remember for
- * different times.
+ * First values as in RWKV-LM v4 (https://github.com/BlinkDL/RWKV-LM, RWKV-v4/src/model.py: RWKV_Init, RWKV_TimeMix,
+ * RWKV_ChannelMix). Attention and gates begin as nothing, so that a layer first passes its input on; decays are
+ * spread so that channels remember for different times.
  */
 function* firstValues(
   { name, shape }: WeightNode,

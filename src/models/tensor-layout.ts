@@ -1,5 +1,5 @@
-// Which tensors of a file hold which weights of a graph: found out when a checkpoint is bound, and walked backwards when a model is
-// written, so that it has the names and shapes that it was read in.
+// Which tensors of a file hold which weights of a graph: found out when a checkpoint is bound, and walked backwards
+// when a model is written, so that it has the names and shapes that it was read in.
 
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { joined, reshaped } from "../checkpoints/views.js";

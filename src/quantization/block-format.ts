@@ -1,5 +1,5 @@
-// What a type of weights in blocks must tell so that matrices of it can be read, looked at and computed with. The type itself is one
-// file beside this one, listed in storage-types.ts.
+// What a type of weights in blocks must tell so that matrices of it can be read, looked at and computed with. The
+// type itself is one file beside this one, listed in storage-types.ts.
 
 import type { BlockType, ComputeType } from "../dtypes.js";
 

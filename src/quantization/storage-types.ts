@@ -1,5 +1,6 @@
-// The types that a tensor can have in a file. Elements of numbers are dtypes.ts's; each type of blocks is a file of its own, listed here.
-// Which of the types that kernels compute with a matrix gets is another question, and backends/placement.ts answers it.
+// The types that a tensor can have in a file. Elements of numbers are dtypes.ts's; each type of blocks is a file of
+// its own, listed here. Which of the types that kernels compute with a matrix gets is another question, and
+// backends/placement.ts answers it.
 
 import { bytesPerElement, type ElementType, elementCount, isElementType } from "../dtypes.js";
 import type { BlockFormat } from "./block-format.js";

@@ -18,8 +18,10 @@ export interface BaseModel {
 }
 
 /**
- * Looks at a base model. Its fingerprint is a CRC-32 over what the model is computed with beside its weights, over their names, types and shapes, and over a few bytes
- * from many places of each. Unlike the fingerprint of saved states it looks into every matrix and at the bytes as they are stored: merged low-rank additions change little else.
+ * Looks at a base model. Its fingerprint is a CRC-32 over what the model is computed with beside its weights, over
+ * their names, types and shapes, and over a few bytes from many places of each. Unlike the fingerprint of saved
+ * states it looks into every matrix and at the bytes as they are stored: merged low-rank additions change little
+ * else.
  *
  * @throws CheckpointError
  */

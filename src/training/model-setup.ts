@@ -1,5 +1,5 @@
-// What a run trains, by its recipe: a new model or a checkpoint's, all of its weights, additions to them, or its first state; and how
-// the result is written as a model that anyone can load.
+// What a run trains, by its recipe: a new model or a checkpoint's, all of its weights, additions to them, or its
+// first state; and how the result is written as a model that anyone can load.
 
 import type { Parameter, TrainableModel } from "../backends/training.js";
 import type { Checkpoint, Metadata, StoredTensor } from "../checkpoints/checkpoint.js";
