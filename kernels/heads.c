@@ -1,18 +1,36 @@
-// Reductions over heads: each row is parts of equal width. Threads share the heads of all rows.
+// Reductions over heads: each row is parts of equal width. Between barriers on both sides threads share the heads of all rows; else those
+// of each row, as heads_of has it, so that a thread finds the channels of its heads done and goes on with them.
 
 #include "kernels.h"
 #include "simd.h"
 
-static struct range heads_of(const struct pass* pass, const struct record* record, uint32_t thread) {
-  return share_of(row_count(pass, record) * record->attribute[0].count, 1, thread, pass->thread_count);
+// A thread's heads: from `begin` on `own` of every `all`.
+struct head_share {
+  uint32_t begin, own, all, count;
+};
+
+static struct head_share head_share_of(const struct pass* pass, const struct record* record, uint32_t size, uint32_t thread) {
+  uint32_t rows = row_count(pass, record), heads = record->attribute[0].count;
+  if (record->barrier_before == BARRIER_ALWAYS && record->barrier_after == BARRIER_ALWAYS) {
+    struct range range = share_of(rows * heads, 1, thread, pass->thread_count);
+    return (struct head_share){range.begin, range.end - range.begin, rows * heads, range.end - range.begin};
+  }
+  struct range range = heads_of(heads, size, thread, pass->thread_count);
+  return (struct head_share){range.begin, range.end - range.begin, heads, rows * (range.end - range.begin)};
+}
+
+// Number `n` of them, among the heads of all rows.
+static inline uint32_t head_of_share(const struct head_share* share, uint32_t n) {
+  return n / share->own * share->all + share->begin + n % share->own;
 }
 
 // out[t][h] = sum over the channels c of head h of x[t][c]
 //   address: x [rows, inputs], out [rows, heads]; attribute: heads
 static void head_sum_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   uint32_t size = record->inputs / record->attribute[0].count;
-  struct range heads = heads_of(pass, record, thread);
-  for (uint32_t h = heads.begin; h < heads.end; h++) {
+  struct head_share share = head_share_of(pass, record, size, thread);
+  for (uint32_t n = 0; n < share.count; n++) {
+    uint32_t h = head_of_share(&share, n);
     const float* x = floats(record->address[0]) + (uint64_t)h * size;
     vfloat total = {0};
     for (uint32_t c = 0; c < size; c += lanes) total += load_up_to(x + c, size - c);
@@ -25,8 +43,9 @@ static void head_sum_forward(const struct pass* pass, const struct record* recor
 //   address: x, out [rows, width]; attribute: heads, epsilon
 static void head_norm_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   uint32_t size = record->width / record->attribute[0].count;
-  struct range heads = heads_of(pass, record, thread);
-  for (uint32_t h = heads.begin; h < heads.end; h++) {
+  struct head_share share = head_share_of(pass, record, size, thread);
+  for (uint32_t n = 0; n < share.count; n++) {
+    uint32_t h = head_of_share(&share, n);
     const float* x = floats(record->address[0]) + (uint64_t)h * size;
     float* out = floats(record->address[1]) + (uint64_t)h * size;
     struct moments moments = moments_of(x, size, record->attribute[1].number);
@@ -51,8 +70,9 @@ static float inverse_length_of(const float* x, uint32_t size, float epsilon) {
 //   address: x, out [rows, width]; attribute: heads, epsilon
 static void head_normalize_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   uint32_t size = record->width / record->attribute[0].count;
-  struct range heads = heads_of(pass, record, thread);
-  for (uint32_t h = heads.begin; h < heads.end; h++) {
+  struct head_share share = head_share_of(pass, record, size, thread);
+  for (uint32_t n = 0; n < share.count; n++) {
+    uint32_t h = head_of_share(&share, n);
     const float* x = floats(record->address[0]) + (uint64_t)h * size;
     float* out = floats(record->address[1]) + (uint64_t)h * size;
     float scale = inverse_length_of(x, size, record->attribute[1].number);

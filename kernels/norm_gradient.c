@@ -66,8 +66,9 @@ static void layer_norm_weight_gradient(const struct pass* pass, const struct rec
 //   address: x, dout, dx [rows, width]; attribute: heads, epsilon
 static void head_norm_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
   uint32_t size = record->width / record->attribute[0].count;
-  struct range heads = heads_of(pass, record, thread);
-  for (uint32_t h = heads.begin; h < heads.end; h++) {
+  struct head_share share = head_share_of(pass, record, size, thread);
+  for (uint32_t n = 0; n < share.count; n++) {
+    uint32_t h = head_of_share(&share, n);
     const float* x = floats(record->address[0]) + (uint64_t)h * size;
     const float* dout = floats(record->address[1]) + (uint64_t)h * size;
     float* dx = floats(record->address[2]) + (uint64_t)h * size;
@@ -92,17 +93,18 @@ static void head_norm_gradient(const struct pass* pass, const struct record* rec
 static void head_normalize_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
   uint32_t size = record->width / record->attribute[0].count;
   float epsilon = record->attribute[1].number;
-  struct range heads = heads_of(pass, record, thread);
-  for (uint32_t h = heads.begin; h < heads.end; h++) {
+  struct head_share share = head_share_of(pass, record, size, thread);
+  for (uint32_t n = 0; n < share.count; n++) {
+    uint32_t h = head_of_share(&share, n);
     const float* x = floats(record->address[0]) + (uint64_t)h * size;
     const float* dout = floats(record->address[1]) + (uint64_t)h * size;
     float* dx = floats(record->address[2]) + (uint64_t)h * size;
     float scale = inverse_length_of(x, size, epsilon);
     vfloat products = {0};
     for (uint32_t c = 0; c < size; c += lanes) products += load_up_to(x + c, size - c) * load_up_to(dout + c, size - c);
-    float share = scale < 1 / epsilon ? sum(products) * scale * scale : 0;
+    float along = scale < 1 / epsilon ? sum(products) * scale * scale : 0;
     for (uint32_t c = 0; c < size; c += lanes) {
-      store_up_to(dx + c, scale * (load_up_to(dout + c, size - c) - share * load_up_to(x + c, size - c)), size - c);
+      store_up_to(dx + c, scale * (load_up_to(dout + c, size - c) - along * load_up_to(x + c, size - c)), size - c);
     }
   }
 }

@@ -70,7 +70,11 @@ describe.each(trainingMachines)("$label", ({ create }) => {
     const gradients = await run("headNormGradient", [x, gradient], width, attributes);
     const exactGradients = plainNormGradient(x, gradient, size);
     expect(maxDifference(gradients, exactGradients)).toBeLessThan(4e-5 * Math.max(1, ...exactGradients.map(Math.abs)));
-    // In place, and each row alone, to the bit.
+    // In place, shared as neighbours share channels, and each row alone, to the bit.
+    const beside = runnerOf(machine, rows, width, "never");
+    expect(await beside("headSum", [x], heads, attributes.slice(0, 1))).toEqual(sums);
+    expect(await beside("headNorm", [x], width, attributes)).toEqual(norms);
+    expect(await beside("headNormGradient", [x, gradient], width, attributes)).toEqual(gradients);
     expect(await run("headNorm", [x], width, attributes, true)).toEqual(norms);
     expect(await run("headNormGradient", [x, gradient], width, attributes, true)).toEqual(gradients);
     const alone = runnerOf(machine, 1, width);
@@ -84,7 +88,7 @@ describe.each(trainingMachines)("$label", ({ create }) => {
 });
 
 /** Runs kernels over rows; in place, the result takes the last operand's. */
-function runnerOf(machine: KernelMachine, rows: number, width: number) {
+function runnerOf(machine: KernelMachine, rows: number, width: number, barrierAfter: "always" | "never" = "always") {
   const record = new SingleRecord(machine);
   const blocks = [0, 1, 2].map(() => machine.allocate(4 * rows * width));
   return async (
@@ -98,7 +102,7 @@ function runnerOf(machine: KernelMachine, rows: number, width: number) {
     const output = blocks[inPlace ? operands.length - 1 : 2]!;
     await record.run({
       kernel,
-      barrierAfter: "always",
+      barrierAfter,
       rows,
       width: outputWidth,
       inputRows: rows,

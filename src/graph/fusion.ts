@@ -46,6 +46,9 @@ export interface FusedChain extends Fused {
   readonly chain: Chain;
 }
 
+/** Channels that threads share are multiples of this (channel_grain in kernels/plan.h). */
+const channelGrain = 64;
+
 /** Chains share channels with their neighbours where there are enough of them for all threads. */
 const sharedChainWidth = 256;
 
@@ -99,7 +102,7 @@ function fuseCall(call: Call, wanted: ReadonlySet<RowNode>): FusedCall {
     call,
     inputs,
     outputs,
-    sharedBy: operation.sharedBy,
+    sharedBy: sharingOf(call),
     channels: inputs[0]?.width ?? 0,
     inPlace:
       inPlace && output && outputs.includes(output)
@@ -109,6 +112,17 @@ function fuseCall(call: Call, wanted: ReadonlySet<RowNode>): FusedCall {
     multiplier: undefined,
     addend: undefined,
   };
+}
+
+/**
+ * Heads are shared as channels are where the channels that a thread has at least are whole heads (heads_of in kernels/plan.h), as
+ * with heads of 64; else they have nothing in common with what neighbours share.
+ */
+function sharingOf(call: Call): Sharing | undefined {
+  const { sharedBy } = call.operation;
+  if (sharedBy !== "heads") return sharedBy;
+  const size = (inputsOf(call)[0] as RowNode).width / (call.operands["heads"] as number);
+  return channelGrain % size === 0 ? "channels" : undefined;
 }
 
 function fuseChain(chain: Chain): FusedChain {

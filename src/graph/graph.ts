@@ -64,9 +64,10 @@ export type AttributeType = "count" | "number";
 
 /**
  * How threads share the work of a kernel. Operations that share channels alike need no barrier between them: "channels" always does;
- * "rows or channels" shares rows, and channels when there are fewer rows than threads, and needs whole rows before it.
+ * "rows or channels" shares rows, and channels when there are fewer rows than threads, and needs whole rows before it; "heads" shares
+ * heads, of which the operation has an attribute, and channels alike where the channels of a thread are whole heads.
  */
-export type Sharing = "channels" | "rows or channels";
+export type Sharing = "channels" | "rows or channels" | "heads";
 
 /** What may be done where a product is stored: an activation, then a factor, then a summand, each a row for every row. */
 export interface Epilogue {

@@ -16,6 +16,7 @@ export const headSum = operation({
   inputs: ["x"],
   attributes: { heads: "count" },
   outputs: ["result"],
+  sharedBy: "heads",
   shape({ x, heads }) {
     requireHeads("headSum", x.width, heads);
     return { result: { rows: x.rows, width: heads } };
@@ -45,6 +46,7 @@ export const headNorm = operation({
   inputs: ["x"],
   attributes: { heads: "count", epsilon: "number" },
   outputs: ["result"],
+  sharedBy: "heads",
   shape({ x, heads }) {
     requireHeads("headNorm", x.width, heads);
     return { result: x };
@@ -72,6 +74,7 @@ const headNormGradient = operation({
   inputs: ["x", "gradient"],
   attributes: { heads: "count", epsilon: "number" },
   outputs: ["result"],
+  sharedBy: "heads",
   shape: ({ x }) => ({ result: x }),
   reference({ x, gradient, heads, epsilon }) {
     const out = zeros(x.rows, x.width, x.values);
@@ -103,6 +106,7 @@ export const headNormalize = operation({
   inputs: ["x"],
   attributes: { heads: "count", epsilon: "number" },
   outputs: ["result"],
+  sharedBy: "heads",
   shape({ x, heads }) {
     requireHeads("headNormalize", x.width, heads);
     return { result: x };
@@ -130,6 +134,7 @@ const headNormalizeGradient = operation({
   inputs: ["x", "gradient"],
   attributes: { heads: "count", epsilon: "number" },
   outputs: ["result"],
+  sharedBy: "heads",
   shape: ({ x }) => ({ result: x }),
   reference({ x, gradient, heads, epsilon }) {
     const out = zeros(x.rows, x.width, x.values);

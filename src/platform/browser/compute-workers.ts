@@ -6,7 +6,10 @@ import { located, movedFrom } from "./moved-files.js";
 /** Pages that are not isolated by COOP and COEP headers may not share memory with workers. */
 export const canShareMemory: boolean = globalThis.crossOriginIsolated === true;
 
-/** The kernels' files, written out, so that bundlers find them. */
+// Not written where it is used: bundlers would take what is made of it for the URL of a file.
+const here: string = import.meta.url;
+
+/** The files of kernels that pages generate with, written out, so that bundlers find them. Training is for Node alone. */
 const kernelFiles: Readonly<Record<string, URL>> = {
   "kernels.wasm": new URL("../../kernels.wasm", import.meta.url),
   "kernels-relaxed.wasm": new URL("../../kernels-relaxed.wasm", import.meta.url),
@@ -16,7 +19,8 @@ const kernelFiles: Readonly<Record<string, URL>> = {
 
 /** A file of the package's dist folder, and where it is. */
 export async function readKernels(name: string): Promise<{ bytes: Uint8Array<ArrayBuffer>; location: string }> {
-  const url = located(`../../${name}`, kernelFiles[name] as URL);
+  const path = `../../${name}`;
+  const url = located(path, kernelFiles[name] ?? new URL(path, here));
   const response = await fetch(url);
   if (!response.ok) throw new Error(`${url.href} is answered with status ${response.status}`);
   return { bytes: new Uint8Array(await response.arrayBuffer()), location: url.href };
