@@ -152,6 +152,24 @@ describe("a checkpoint of it", () => {
     });
   });
 
+  test("may tell a number of its own beside its tensors, which a written file tells again", async () => {
+    const usual = await written();
+    const path = join(await temporaryFolder(), "other.safetensors");
+    await writeSafetensors(path, fileTensors(), { metadata: { "rwkv.ffn_epsilon": "0.5" } });
+    const logits = await withModel(path, async (model) => {
+      expect(model.metadata).toEqual({ "rwkv.ffn_epsilon": "0.5" });
+      return logitsOf(model, referenceBackend);
+    });
+    await withModel(usual, async (model) => {
+      expect(model.metadata).toEqual({});
+      expect(await logitsOf(model, referenceBackend)).not.toEqual(logits);
+    });
+    await writeSafetensors(path, fileTensors(), { metadata: { "rwkv.ffn_epsilon": "-1" } });
+    await expect(withModel(path, async () => {})).rejects.toThrow(
+      'metadata rwkv.ffn_epsilon: expected a number between 0 and 1, found "-1"',
+    );
+  });
+
   test("with everything wrong: one error, which speaks of the tensors of the file", async () => {
     const path = await written(
       fileTensors()

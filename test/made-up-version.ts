@@ -10,6 +10,7 @@ import { add, multiply, reluSquared, sigmoid } from "#rwkv/graph/operations/elem
 import { orthogonal } from "#rwkv/models/initial-values";
 import { stored } from "#rwkv/models/location";
 import { type BuildOptions, countLayers, type ModelDefinition, type ModelSize } from "#rwkv/models/model-definition";
+import { type Setting, settingIn } from "#rwkv/models/settings";
 
 export interface MadeUpSize extends ModelSize {
   readonly heads: number;
@@ -17,11 +18,16 @@ export interface MadeUpSize extends ModelSize {
   readonly gateRank: number;
 }
 
+/** Of the norm before channel mixing: no tensor tells it. */
+const ffnEpsilon: Setting = { name: "ffn_epsilon", usual: 1e-3, above: 0, below: 1 };
+
 function build({ layers, width, hidden, vocabulary, gateRank }: MadeUpSize, options: BuildOptions): Graph {
   const g = new GraphBuilder();
   const small = { fewestBits: 16 } as const;
-  const norm = (name: string, x: Parameters<GraphBuilder["layerNorm"]>[0]) =>
-    g.layerNorm(x, g.vector(`${name}.weight`, width), g.vector(`${name}.bias`, width), options.layerNormEpsilon);
+  const epsilon = settingIn(ffnEpsilon, options.settings);
+  const { layerNormEpsilon } = options;
+  const norm = (name: string, x: Parameters<GraphBuilder["layerNorm"]>[0], epsilon = layerNormEpsilon) =>
+    g.layerNorm(x, g.vector(`${name}.weight`, width), g.vector(`${name}.bias`, width), epsilon);
   let x = g.embedding(g.matrix("emb.weight", vocabulary, width));
   for (let i = 0; i < layers; i++) {
     x = g.checkpoint(x);
@@ -39,7 +45,7 @@ function build({ layers, width, hidden, vocabulary, gateRank }: MadeUpSize, opti
     const inner = g.matmul(g.matrix(`${att}.gate_1`, gateRank, width, small), y);
     const gate = sigmoid(g.matmul(g.matrix(`${att}.gate_2`, width, gateRank, small), inner));
     x = add(x, g.dropout(multiply(gate, average), options.dropout ?? 0));
-    const wide = g.matmul(g.matrix(`blocks.${i}.ffn.key`, hidden, width), norm(`blocks.${i}.ln_ffn`, x));
+    const wide = g.matmul(g.matrix(`blocks.${i}.ffn.key`, hidden, width), norm(`blocks.${i}.ln_ffn`, x, epsilon));
     const narrow = g.matmul(g.matrix(`blocks.${i}.ffn.value`, width, hidden), reluSquared(wide));
     x = add(x, narrow);
   }
@@ -53,6 +59,7 @@ export const madeUp: ModelDefinition<MadeUpSize> = {
   canonicalName: (name) => name.replace(/^layers\./, "blocks."),
   unsupportedParts: [],
   ignored: [/\.att\.unused$/, /^steps$/],
+  settings: [ffnEpsilon],
   sizeSource: "emb.weight, blocks.0.att.gate_1, blocks.0.att.bonus and blocks.0.ffn.value",
 
   sizeOf(tensors) {

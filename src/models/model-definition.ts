@@ -5,6 +5,7 @@
 import type { Graph, WeightNode } from "../graph/graph.js";
 import type { RandomGenerator } from "../sampling/random.js";
 import type { Location } from "./location.js";
+import type { Setting, Settings } from "./settings.js";
 
 /**
  * Dimensions of a model, read from the shapes of its tensors: those that every version has, and a version's own by
@@ -54,6 +55,8 @@ export interface ModelDefinition<Size extends ModelSize = ModelSize> {
   readonly sizeSource: string;
   /** Reads the dimensions; undefined if a tensor that they are read from is missing or has too few dimensions. */
   sizeOf(tensors: NamedShapes): Size | undefined;
+  /** Numbers of its own that files tell beside their tensors; all versions have the epsilon of layer norms. */
+  readonly settings?: readonly Setting[];
   /** The dimensions of a new model. @throws OptionError for those that no model of this version has */
   newSize(size: NewModelSize): Size;
   /**
@@ -69,6 +72,8 @@ export interface ModelDefinition<Size extends ModelSize = ModelSize> {
 
 export interface BuildOptions {
   readonly layerNormEpsilon: number;
+  /** The version's own, as a checkpoint tells them; by default as usual. */
+  readonly settings?: Settings;
   /** Share of what each part of a layer adds that training leaves out; default 0. */
   readonly dropout?: number;
 }

@@ -6,6 +6,7 @@ import type { Graph } from "../graph/graph.js";
 import { definitions as allDefinitions } from "./definitions.js";
 import { describeConverted, describeShard, describeUnknown } from "./explain-checkpoint.js";
 import type { ModelDefinition, ModelSize } from "./model-definition.js";
+import { layerNormEpsilon, readSettings, settingIn, settingsMetadata } from "./settings.js";
 import { bindWeights, type LaidOutTensor } from "./tensor-layout.js";
 import { nameInModel } from "./tensor-names.js";
 
@@ -62,8 +63,9 @@ export function bindModel(checkpoint: Checkpoint, options: BindOptions = {}): Re
         `found ${size ? `${size.layers} layers` : "no such matrices"}${describeShard(checkpoint)}`,
     );
   }
-  const epsilon = layerNormEpsilon(checkpoint);
-  const graph = definition.build(size, { layerNormEpsilon: epsilon, dropout });
+  const told = [layerNormEpsilon, ...(definition.settings ?? [])];
+  const settings = readSettings(checkpoint, told);
+  const graph = definition.build(size, { layerNormEpsilon: settingIn(layerNormEpsilon, settings), settings, dropout });
   const bound = bindWeights(definition, graph, size, tensors);
   checkTensors(checkpoint, definition, bound.problems);
   checkConfig(checkpoint, size);
@@ -75,7 +77,7 @@ export function bindModel(checkpoint: Checkpoint, options: BindOptions = {}): Re
     graph,
     tensors: bound.tensors,
     layout: bound.layout,
-    metadata: epsilonMetadata(epsilon),
+    metadata: settingsMetadata(settings, told),
   };
 }
 
@@ -131,26 +133,4 @@ function checkConfig(checkpoint: Checkpoint, size: ModelSize): void {
     return `${key} ${claim}, the tensors say ${value}`;
   });
   throw new CheckpointError(checkpoint.name, `config.json beside it says ${list.join("; ")}`);
-}
-
-/** The key of a file's metadata under which its epsilon is kept where it is not the usual one. */
-const epsilonKey = "rwkv.layer_norm_epsilon";
-const usualEpsilon = 1e-5;
-
-/** From the file itself, else from its config.json. */
-function layerNormEpsilon({ name, metadata, config }: Checkpoint): number {
-  const [where, value] = Object.hasOwn(metadata, epsilonKey)
-    ? [`metadata ${epsilonKey}`, metadata[epsilonKey]]
-    : ["config.json beside it: layer_norm_epsilon", config?.["layer_norm_epsilon"] ?? usualEpsilon];
-  const epsilon = where.startsWith("metadata") ? Number(value) : value;
-  if (typeof epsilon === "number" && epsilon > 0 && epsilon < 1) return epsilon;
-  throw new CheckpointError(
-    name,
-    `${where}: expected a number between 0 and 1, found ${JSON.stringify(value).slice(0, 60)}`,
-  );
-}
-
-/** So that a written file keeps its epsilon without the config.json. */
-function epsilonMetadata(epsilon: number): Metadata {
-  return epsilon === usualEpsilon ? {} : { [epsilonKey]: String(epsilon) };
 }
