@@ -39,7 +39,7 @@ static double exponentials(const float* logits, float most, float scale, struct 
 
 static const float largest_float = 3.402823466e38f;
 
-// The largest logit; NaN where one is NaN or infinite, or none is a number. -Infinity may stand for what is never chosen.
+// The largest logit; NaN when one is NaN or +Infinity or none is finite. -Infinity marks tokens that are never sampled.
 static float largest_logit(const float* logits, uint32_t count) {
   vfloat most = splat(-__builtin_inff());
   vint valid = most == most;
@@ -140,8 +140,8 @@ static uint32_t weights_between(const float* weights, uint32_t count, float low,
 
 // The weight from `low` on at which, from the largest down, the count of tokens reaches `count` or the sum of weights exceeds `sum`;
 // `low` where neither comes about. `above` gets how many weights are larger. Weights are from 0 to 1, so their bit patterns are
-// ordered as they are: each step halves the patterns among which it can be, and goes on to weights that exist.
-static float weight_at(struct weights all, float low, uint32_t count, double sum, float* room, uint32_t* above) {
+// ordered as they are: each step halves the range of patterns that can contain it, and continues with weights that exist.
+static float weight_at(struct weights all, float low, uint32_t count, double sum, float* scratch, uint32_t* above) {
   const float* weights = all.values;
   uint32_t size = all.count;
   float high = 1;
@@ -162,8 +162,8 @@ static float weight_at(struct weights all, float low, uint32_t count, double sum
     }
     // What is left is copied together once that saves more than it costs.
     if (from_low - above_high < size / 32) {
-      size = weights_between(weights, size, low, high, room);
-      weights = room;
+      size = weights_between(weights, size, low, high, scratch);
+      weights = scratch;
       dropped = above_high;
       dropped_sum = sum_above_high;
     }
@@ -173,25 +173,25 @@ static float weight_at(struct weights all, float low, uint32_t count, double sum
 }
 
 // The least weight that all cuts keep; each is only looked for from where the one before ends. Of the tokens at that weight the
-// first `ties` are kept. `room` is for as many weights.
-static float least_kept(const struct choice* choice, struct weights weights, double total, float* room, uint32_t* ties) {
+// first `ties` are kept. `scratch` is for as many weights.
+static float least_kept(const struct choice* choice, struct weights weights, double total, float* scratch, uint32_t* ties) {
   float floor = least_float_from(choice->min_p);
   uint32_t above;
   if (choice->top_p < 1) {
     // All tokens that are less probable than this have together less than 1 - top_p, so the cut is not among them.
     float least = (float)((1 - choice->top_p) * total / weights.count * 0.999);
     if (least > floor) floor = least;
-    floor = weight_at(weights, floor, ~0u, choice->top_p * total, room, &above);
+    floor = weight_at(weights, floor, ~0u, choice->top_p * total, scratch, &above);
   }
   *ties = weights.count;
   if (choice->top_k > 0 && choice->top_k < weights.count) {
-    floor = weight_at(weights, floor, choice->top_k, __builtin_inf(), room, &above);
+    floor = weight_at(weights, floor, choice->top_k, __builtin_inf(), scratch, &above);
     *ties = choice->top_k - above;
   }
   return floor;
 }
 
-// Of the lanes that equal `floor` the first `ties`, of which that many fewer are left then.
+// Selects the first `ties` of the lanes that equal `floor`, and reduces `ties` by their number.
 static vint first_ties(vint equal, uint32_t* ties) {
   uint32_t found = (uint32_t)sum(choose(equal, splat(1), splat(0)));
   if (found <= *ties) {
@@ -241,7 +241,7 @@ static double keep(const struct choice* choice, const float* logits, float most,
 }
 
 // Walks the weights in order to where their sum passes `target`; the last one that is not 0 where it never does.
-static uint32_t draw(struct weights weights, double target) {
+static uint32_t sample_index(struct weights weights, double target) {
   uint32_t last = 0;
   for (uint32_t block = 0; block < weights.count; block += sum_block) {
     double together = (double)weights.block_sums[block / sum_block];
@@ -269,26 +269,26 @@ static uint32_t index_of(float value, const float* logits, uint32_t count) {
   return i;
 }
 
-// `room` is for as many floats as there are weights.
-static int32_t choose_token(const struct choice* choice, const float* logits, struct weights weights, float* room) {
+// `scratch` is for as many floats as there are weights.
+static int32_t choose_token(const struct choice* choice, const float* logits, struct weights weights, float* scratch) {
   float most = largest_logit(logits, weights.count);
   if (most != most) return -1;
   if (choice->temperature == 0) return (int32_t)index_of(most, logits, weights.count);
   int limited = choice->top_k > 0 && choice->top_k < weights.count;
   if (!limited && choice->top_p >= 1 && choice->min_p == 0) {
     double total = exponentials(logits, most, inverse_of(choice->temperature), weights);
-    return (int32_t)draw(weights, choice->uniform * total);
+    return (int32_t)sample_index(weights, choice->uniform * total);
   }
   double total = exponentials(logits, most, 1, weights);
   uint32_t ties;
-  float floor = least_kept(choice, weights, total, room, &ties);
+  float floor = least_kept(choice, weights, total, scratch, &ties);
   total = keep(choice, logits, most, floor, ties, weights);
-  return (int32_t)draw(weights, choice->uniform * total);
+  return (int32_t)sample_index(weights, choice->uniform * total);
 }
 
 // Floats: the weights, those that a cut is looked for among, logits that a mask was applied to, and the sums of blocks.
 // choice-records.ts has it too.
-static uint64_t room_of_chooser(uint32_t width) { return 3 * (uint64_t)width + (width + sum_block - 1) / sum_block; }
+static uint64_t scratch_of_chooser(uint32_t width) { return 3 * (uint64_t)width + (width + sum_block - 1) / sum_block; }
 
 // The logits of the tokens that a mask allows; -Infinity for the others.
 static void apply_mask(const uint32_t* mask, const float* logits, float* to, uint32_t count) {
@@ -297,15 +297,15 @@ static void apply_mask(const uint32_t* mask, const float* logits, float* to, uin
   }
 }
 
-// Chooses a token for every selected row that wants one; logits are left as they were.
-//   address: logits [selected, width], choices [selected], room for count threads [room_of_chooser each]
+// Samples a token for every selected row that asks for one. Logits are not changed.
+//   address: logits [selected, width], choices [selected], scratch for count threads [scratch_of_chooser each]
 static void choose_tokens(const struct pass* pass, const struct record* record, uint32_t thread) {
   uint32_t width = record->width;
   uint32_t choosers = pass->thread_count < record->attribute[0].count ? pass->thread_count : record->attribute[0].count;
   if (thread >= choosers) return;
-  float* room = floats(record->address[2]) + thread * room_of_chooser(width);
-  struct weights weights = {room, room + 3 * (uint64_t)width, width};
-  float* allowed = room + 2 * (uint64_t)width;
+  float* scratch = floats(record->address[2]) + thread * scratch_of_chooser(width);
+  struct weights weights = {scratch, scratch + 3 * (uint64_t)width, width};
+  float* allowed = scratch + 2 * (uint64_t)width;
   for (uint32_t row = thread; row < pass->selected_count; row += choosers) {
     struct choice* choice = (struct choice*)(uintptr_t)record->address[1] + row;
     if (!choice->wanted) continue;
@@ -320,7 +320,7 @@ static void choose_tokens(const struct pass* pass, const struct record* record, 
       apply_mask((const uint32_t*)(uintptr_t)choice->mask, logits, allowed, width);
       from = allowed;
     }
-    choice->token = choose_token(choice, from, weights, room + width);
+    choice->token = choose_token(choice, from, weights, scratch + width);
     for (uint32_t i = 0; i < choice->adjustment_count; i++) logits[adjustments[i].token] = adjustments[i].saved;
   }
 }

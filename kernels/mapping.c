@@ -24,7 +24,7 @@ struct mapping {
   uint32_t ending;
 };
 
-// 0 where it makes no sense to go on: the file has become shorter, or there is no memory.
+// 0 when there is no point in continuing: the file has become shorter, or there is no memory.
 static int populate(const volatile uint8_t* bytes, uint64_t size) {
 #if defined(MADV_POPULATE_READ)
   if (madvise((void*)bytes, size, MADV_POPULATE_READ) == 0) return 1;

@@ -28,7 +28,7 @@ struct tile_shape {
   uint32_t strip_rows, strip_outputs;
 };
 
-// Shapes by type, as enum dtype numbers them, and the tiles that these need; single outputs are what is left over.
+// Shapes by type, in the order of enum dtype, and the tiles that they need; remaining outputs are computed singly.
 #if LANES >= 8
 #define EACH_SINGLE(TILE) TILE(1, 1) TILE(1, 2) TILE(1, 3) TILE(1, 4) TILE(1, 5) TILE(1, 6)
 #else

@@ -18,7 +18,7 @@ static void run_record(const struct pass* pass, const struct record* record, uin
 }
 
 void LEVEL_NAME(run_pass)(struct pass* pass, uint32_t thread) {
-  // Every thread looks for itself and finds the same, so none waits for another that has left.
+  // Every thread checks by itself and reaches the same result, so none waits for a thread that has returned.
   uint32_t fault = fault_of(pass);
   if (fault != PASS_COMPLETE) {
     __atomic_store_n(&pass->status, fault, __ATOMIC_RELEASE);

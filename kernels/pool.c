@@ -31,7 +31,7 @@ struct worker {
   uint32_t thread;
 };
 
-// The first thread also waits for the others and tells that the pass is done.
+// The first thread also waits for the others and reports that the pass is done.
 static void complete_pass(struct pool* pool, uint32_t others) {
   for (uint32_t finished; (finished = __atomic_load_n(&pool->finished, __ATOMIC_ACQUIRE)) != others;) {
     wait_for_change(&pool->finished, finished, &pool->finish_sleepers, spins_in_pass);

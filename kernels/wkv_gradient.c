@@ -3,9 +3,9 @@
 #include "kernels.h"
 #include "simd.h"
 
-// The gradient of wkv_forward. A first walk along time leaves the sums before each token in room of its own; a second one, back,
+// The gradient of wkv_forward. A first pass over time stores the sums before each token in scratch memory; a second one, backward,
 // carries the gradients of the sums after each token, themselves relative to e^(an exponent). With Q[t] the exponent of
-// the denominator at t, that is at least those of all terms in it, their exponent is at most max over t' > t of
+// the denominator at t, which is at least as large as each of its terms, so their exponent is at most max over t' > t of
 // w (t' - 1 - t) - Q[t'], so no product below exceeds 1 before it is multiplied by values and gradients.
 //   address: key, value [tokens, width], decay, first [width], dout [tokens, width], totals [tokens, 5 * width]: room, and in the end
 //     in each sequence's first row the gradients of decay, first, and the initial numerator, denominator and maxExponent; then

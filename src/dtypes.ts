@@ -1,7 +1,7 @@
 // Types of numbers: those of elements in files, those that weights are computed with, and conversion between them.
 // Conversions to 16 bits round to nearest, ties to even, as PyTorch does; NaN stays NaN.
 
-/** Type of elements that stand alone. */
+/** The type of single elements. */
 export type ElementType = "f64" | "f32" | "f16" | "bf16" | "i64" | "i32" | "i16" | "i8" | "u8" | "bool";
 
 /** Blocks of 32 integers of 8 or 4 bits with a scale, as kernels read them; matrices only (quantization/blocks.ts). */
@@ -106,7 +106,7 @@ export function float16Value(half: number): number {
   return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
 }
 
-/** What a conversion could not hold: finite values that became infinite. */
+/** Counts the finite values that became infinite in a conversion. */
 export interface Overflow {
   count: number;
   /** The largest magnitude among them. */

@@ -1,17 +1,17 @@
-// Names files that are often taken for a model or a tokenizer but are something else, by their first bytes, and tells what to
-// do about it. Used where a file turns out to be of no format that can be read.
+// Recognises files that are often mistaken for a model or a tokenizer, by their first bytes, and says what to do about it. Used where a file
+// has no format that can be read.
 
 /** How many of a file's first bytes are enough for `describeForeignFile`. */
 export const describedBytes = 512;
 
 /** Formats that begin with fixed bytes. */
 const magics: readonly (readonly [magic: string, description: string])[] = [
-  ["GGUF", "a GGUF file, as llama.cpp has them, which cannot be read here; use the original .pth or .safetensors"],
+  ["GGUF", "a GGUF file, as used by llama.cpp, which cannot be read here; use the original .pth or .safetensors"],
   ...["fmgg", "tjgg", "lmgg", "algg"].map(
     (magic) =>
       [
         magic,
-        "a ggml file, as rwkv.cpp or llama.cpp have them, which cannot be read here; use the original .pth or .safetensors",
+        "a ggml file, as used by rwkv.cpp or llama.cpp, which cannot be read here; use the original .pth or .safetensors",
       ] as const,
   ),
   ["7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it and use the file in it"],
@@ -21,7 +21,7 @@ const magics: readonly (readonly [magic: string, description: string])[] = [
   ["BZh", "a bzip2 file; decompress it (bunzip2) and use the result"],
   ["\x28\xb5\x2f\xfd", "a zstd file; decompress it (unzstd) and use the result"],
   ["\x93NUMPY", "a NumPy array"],
-  ["\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras has them"],
+  ["\x89HDF\r\n\x1a\n", "an HDF5 file, as used by Keras"],
   ["%PDF-", "a PDF document"],
 ];
 
@@ -29,7 +29,7 @@ const magics: readonly (readonly [magic: string, description: string])[] = [
 const texts: readonly (readonly [pattern: RegExp, description: string])[] = [
   [
     /^version https:\/\/git-lfs\.github\.com\//,
-    "a pointer of Git LFS, which stands for the file in a repository that was cloned without it; run git lfs pull there, " +
+    "a Git LFS pointer, which stands for the file in a repository that was cloned without Git LFS; run git lfs pull there, " +
       "or download the file itself",
   ],
   [
@@ -37,7 +37,7 @@ const texts: readonly (readonly [pattern: RegExp, description: string])[] = [
     "a web page, saved in place of the file; download from the address behind the download button " +
       "(on Hugging Face /resolve/ rather than /blob/)",
   ],
-  [/^<(\?xml|error)/i, "XML, as a server's error message is; download the file again"],
+  [/^<(\?xml|error)/i, "XML, probably an error message from a server; download the file again"],
   [/^\{\s*("|\}|$)/, "JSON text, such as a configuration or an index of shards"],
 ];
 
@@ -45,11 +45,11 @@ const texts: readonly (readonly [pattern: RegExp, description: string])[] = [
  * Says what a file is that cannot be read, with the remedy where there is one.
  *
  * @param start the first bytes of the file, `describedBytes` of them where it has as many
- * @returns a phrase such as "a web page, ...", or undefined for what is not known
+ * @returns a phrase such as "a web page, ...", or undefined for an unknown file
  */
 export function describeForeignFile(start: Uint8Array): string | undefined {
   if (start.length > 0 && start.every((byte) => byte === 0)) {
-    return "a file that begins with zeros, as a download that was not finished does; download it again";
+    return "a file that begins with zeros, like an unfinished download; download it again";
   }
   const binary = String.fromCharCode(...start.subarray(0, 16));
   const magic = magics.find(([bytes]) => binary.startsWith(bytes));

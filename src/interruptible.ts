@@ -1,12 +1,12 @@
-// Long synchronous work that lets the event loop have its turn: timers, other requests, and the signal (such as Ctrl-C) that ends it.
-// Such work is written as a generator that yields wherever it could pause.
+// Long synchronous work that yields to the event loop, so that timers, other requests, and the signal that ends it (such as Ctrl-C) are
+// handled. Such work is written as a generator that yields wherever it can pause.
 
 /** Thrown where a signal ended the work before there was anything to keep. */
 export class InterruptedError extends Error {
   override name = "InterruptedError";
 }
 
-/** Milliseconds that the event loop waits at most, but for what lies between two yields. */
+/** The most milliseconds that the event loop waits, apart from the work between two yields. */
 const turn = 40;
 
 /** @throws InterruptedError once the signal is aborted */

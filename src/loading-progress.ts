@@ -1,7 +1,7 @@
-// Progress of loading a model: where its file is downloaded, of the download and of placing the weights together, so that a bar
-// goes once from nothing to all.
+// The progress of loading a model. It combines the download, where there is one, and the placement of the weights, so that a bar runs from
+// zero to full once.
 
-/** Told of bytes done, and of bytes in all. */
+/** Called with the number of bytes done and their total number. */
 export type OnProgress = (done: number, total: number) => void;
 
 /** Puts the two parts together. Without a download, progress is that of the weights alone. */
@@ -16,22 +16,22 @@ export class LoadingProgress {
     this.#report = report;
   }
 
-  /** What has come of a file. */
+  /** Notes how much of a file was downloaded. */
   downloaded(file: string, done: number, total: number): void {
     this.#files.set(file, [done, total]);
     this.#update();
   }
 
-  /** What of the weights is in its place. */
+  /** Notes how much of the weights was placed. */
   placed(done: number, total: number): void {
     if (this.#files.size === 0) return this.#report(done, total);
     this.#placed = total > 0 ? done / total : 1;
-    // Of a large file some bytes may not be needed, and what was needed has come.
+    // Some bytes of a large file may not be needed; all that were needed have arrived.
     if (this.#placed === 1) for (const [file, [, size]] of this.#files) this.#files.set(file, [size, size]);
     this.#update();
   }
 
-  /** Half of the way is the download. */
+  /** Reports the sum; the download is one half. */
   #update(): void {
     let [done, total] = [0, 0];
     for (const [fileDone, fileTotal] of this.#files.values()) {
@@ -39,7 +39,7 @@ export class LoadingProgress {
       total += fileTotal;
     }
     const all = Math.floor((done + this.#placed * total) / 2);
-    // A file that is fetched anew after an error begins again.
+    // A file that is fetched again after an error starts from zero.
     if (all <= this.#reported) return;
     this.#reported = all;
     this.#report(all, total);

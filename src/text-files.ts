@@ -7,9 +7,9 @@ const chunkSize = 2 ** 20;
 const sampleSize = 512;
 
 /**
- * Decodes UTF-8, strictly. A byte order mark at the beginning is dropped: it is no part of the text.
+ * Decodes UTF-8, strictly. A byte order mark at the beginning is dropped, since it is not part of the text.
  *
- * @param fail makes the error from the reason, which begins with what was expected; it adds the file's name
+ * @param fail makes the error from a reason that begins with what was expected; it adds the name of the file
  * @throws what `fail` makes, when the bytes are not UTF-8 or are more than a string can hold
  */
 export function decodeText(bytes: Uint8Array, fail: (reason: string) => Error): string {
@@ -46,7 +46,7 @@ export function invalidReason(bytes: Uint8Array, offset = 0): string {
 }
 
 function conversion(from: string): string {
-  return `convert it, for instance by iconv -f ${from} -t UTF-8`;
+  return `convert it, for instance with iconv -f ${from} -t UTF-8`;
 }
 
 /**
@@ -71,7 +71,7 @@ function utf16Kind(bytes: Uint8Array): { name: string; evidence: string } | unde
   return undefined;
 }
 
-/** Where the first character begins that is no UTF-8; undefined if all are. */
+/** The offset of the first character that is not UTF-8; undefined if there is none. */
 function firstInvalidByte(bytes: Uint8Array): number | undefined {
   const stream = new TextDecoder("utf-8", { fatal: true });
   let chunk = 0;

@@ -185,7 +185,7 @@ describe("a checkpoint of it", () => {
     const error = await withModel(path, async () => {}).catch((caught: CheckpointError) => caught);
     expect(error).toBeInstanceOf(CheckpointError);
     const lines = String(error).split("\n  ");
-    expect(lines[0]).toContain("not a whole RWKV-0.1 model, 5 tensor(s) are wrong");
+    expect(lines[0]).toContain("this is not a complete RWKV-0.1 model; 5 tensor(s) are wrong");
     expect(lines.slice(1)).toEqual([
       "missing blocks.0.ffn.key_b [3, 8]",
       "blocks.1.att.mixes: expected shape [2, 8], found [1, 1, 16]",

@@ -134,7 +134,7 @@ test("what cannot be measured is refused before anything is", () => {
   expect(() => run("--lengths", "512,128")).toThrow(/ascending/);
   // A bias for every pair of 2^18 positions.
   expect(() => run("--lengths", "64,262144", "--architectures", "rnn,aft-full")).toThrow(
-    /^error: aft-full, 262144 tokens: training takes more than \d+\.\d GiB of memory, this machine has/m,
+    /^error: aft-full, 262144 tokens: training takes more than \d+\.\d GiB of memory, and this machine has/m,
   );
 });
 

@@ -51,14 +51,14 @@ describe("lines", () => {
     expect(read(["", "  "])).toEqual([]);
   });
 
-  test("a message of several lines stands between triple quotes", () => {
+  test("a message of several lines is written between triple quotes", () => {
     expect(read(['"""', "a", "", "/reset", "  b \\", '"""', "c"])).toEqual(["a\n\n/reset\n  b \\", "c"]);
     expect(read(['"""one', 'two"""', '"""three"""', "four"])).toEqual(["one\ntwo", "three", "four"]);
     expect(read(['"""', '"""', '""""""', "x"])).toEqual(["x"]);
     expect(read(['a """', "b"])).toEqual(['a """', "b"]);
   });
 
-  test("a line that ends in a backslash goes on", () => {
+  test("a line that ends in a backslash continues", () => {
     expect(read(["a\\", "/reset", "b\\", "c"])).toEqual(["a\n/reset", "b\nc"]);
     expect(read(["C:\\dir\\\\", "b"])).toEqual(["C:\\dir\\\\", "b"]);
   });
@@ -77,7 +77,7 @@ describe("lines", () => {
   });
 });
 
-test("the format is told by the model's own name and tokenizer", () => {
+test("the model's own name and tokenizer determine the format", () => {
   const format = (source: string, kind: "huggingface" | "world" = "huggingface") =>
     chatFormatFor({ info: { source }, tokenizer: { kind } } as Parameters<typeof chatFormatFor>[0]);
   expect(format("/models/RWKV-4-Raven-3B-v12-Eng49%-Chn49%-Jpn1%-Other1%-20230527-ctx4096.pth")).toBe("raven");
@@ -121,7 +121,7 @@ describe("the command", () => {
     expect(existsSync(saved)).toBe(true);
   });
 
-  test("goes on after what cannot be written or read", async () => {
+  test("continues after a file that cannot be written or read", async () => {
     const folder = await temporaryFolder();
     await mkdir(join(folder, "a"));
     const lines = [
@@ -165,7 +165,7 @@ describe("the command", () => {
     await model.dispose();
   });
 
-  test("an empty answer is told", async () => {
+  test("an empty answer is reported", async () => {
     const path = join(await temporaryFolder(), "model.safetensors");
     await writeBigramModel(path, { ":": "\n" });
     const options = ["--temperature", "0", "--presence-penalty", "0", "--frequency-penalty", "0"];

@@ -193,7 +193,7 @@ describe("where a file is written", () => {
     await checkpoint.close();
   });
 
-  test("what is no file is not replaced by one", async () => {
+  test("a folder or device is not replaced by a file", async () => {
     const folder = await temporaryFolder();
     await mkdir(join(folder, "a.pth"));
     await expect(writePth(join(folder, "a.pth"), [w])).rejects.toThrow("expected a regular file, found a folder");

@@ -108,7 +108,7 @@ describe("inspect", () => {
     ]);
   });
 
-  test("what is no model is shown all the same", async () => {
+  test("a checkpoint that is not a model is shown as well", async () => {
     const { stdout, stderr, code } = await rwkv([
       "inspect",
       fixture("odd-hugging-face/model-00001-of-00002.safetensors"),
@@ -161,7 +161,7 @@ test("tokenize turns stdin into ids", async () => {
   expect((await rwkv(["tokenize"], "the king")).stdout).toMatch(/^\d+ \d+\n$/);
 });
 
-test("perplexity counts what each token cost", async () => {
+test("perplexity sums the loss of each token", async () => {
   const path = join(await temporaryFolder(), "text.txt");
   const text = "Once upon a time there was a king who had three daughters. ".repeat(5);
   await writeFile(path, text);

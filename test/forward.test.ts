@@ -154,7 +154,7 @@ test("forward calls wait for each other", async () => {
   await model.dispose();
 });
 
-test("what cannot be run is refused by name, by a rejection", async () => {
+test("arguments that cannot be run are refused by a rejection that names them", async () => {
   const model = await load(fixture("odd.pth"), { backend: fastest });
   const state = model.createState();
   const refused = (segments: unknown) => expect(model.forward(segments as never)).rejects;
@@ -205,7 +205,7 @@ test.each([
   await expect(load(fixture("odd.pth"), options as never)).rejects.toThrow(message);
 });
 
-test("what happens to the options of load after the call does not matter", async () => {
+test("later changes to the options of load do not matter", async () => {
   const options: { dtype: "q8" | "f32"; threads: number } = { dtype: "q8", threads: 1 };
   const loading = load(fixture("odd.pth"), options);
   Object.assign(options, { dtype: "f32", threads: 99 });
@@ -223,7 +223,7 @@ test("more logits than an array can hold are an error that says how many can be 
   await model.dispose();
 });
 
-test("what happens to an array of tokens after the call does not matter", async () => {
+test("later changes to an array of tokens do not matter", async () => {
   const model = await load(fixture("odd.pth"), { backend: fastest });
   const expected = (await model.forward([{ state: model.createState(), tokens: [1, 2, 3] }]))[0];
   const reused = [1, 2, 3];

@@ -129,14 +129,14 @@ describe("generate", () => {
     expect(await before.result).toMatchObject({ finishReason: "aborted", generatedTokens: 0 });
   });
 
-  test("a loop that is left ends the generation", async () => {
+  test("leaving a loop ends the generation", async () => {
     const generation = model.generate(prompt, { maxTokens: 10_000 });
     for await (const _ of generation) break;
     expect(await generation.result).toMatchObject({ finishReason: "aborted", generatedTokens: 1 });
     expect(await generation.text()).toBe((await generation.result).text);
   });
 
-  test("progress of a long prompt is told", async () => {
+  test("progress of a long prompt is reported", async () => {
     const seen: number[][] = [];
     await model.generate("x".repeat(600), { maxTokens: 1, onPromptProgress: (...report) => seen.push(report) }).text();
     expect(seen.length).toBeGreaterThan(3);
@@ -176,7 +176,7 @@ describe("sessions", () => {
     session.dispose();
   });
 
-  test("after a stop token a session goes on from what is read next, not from the token", async () => {
+  test("after a stop token a session continues from what is read next, not from the token", async () => {
     const session = model.session();
     await session.read(prompt);
     const said = await session.generate({ ...greedy, stopTokens: [0x66], maxTokens: 400 }).text();
@@ -207,7 +207,7 @@ describe("sessions", () => {
     expect(await fork.generate(greedy).text()).toBe(await model.generate(`${prompt}, far away,`, greedy).text());
   });
 
-  test("a saved session goes on where it was, on any backend", async () => {
+  test("a saved session continues where it was, on any backend", async () => {
     const session = model.session();
     const empty = await session.save();
     await session.read(prompt);

@@ -40,7 +40,7 @@ test("a model of 86 MB is loaded with few requests, and each byte is sent once",
   expect(seen.at(-1)).toEqual([bytes.length, bytes.length]);
 });
 
-test("a file that is too large to be kept is read in order and here and there, each byte rightly", async () => {
+test("a file that is too large to be kept is read correctly in order and at random", async () => {
   const bytes = new Uint8Array(150 * 2 ** 20);
   const words = new Uint32Array(bytes.buffer);
   for (let i = 0; i < words.length; i++) words[i] = Math.imul(i, 2654435761);
@@ -82,7 +82,7 @@ test("a server that compresses, also parts of files", async () => {
   }
 });
 
-test("a server that does not know HEAD has its tokenizer found all the same", async () => {
+test("the tokenizer is found on a server without HEAD", async () => {
   const answer: NonNullable<Parameters<typeof serveFiles>[0][string]["answer"]> = (request, response) => {
     if (request.method !== "HEAD") return false;
     response.writeHead(405).end();
@@ -145,7 +145,7 @@ const fails = async (url: string, message: RegExp, patience?: number) => {
   await expect(reading).rejects.toThrow(url);
 };
 
-test("what is not the file is an error that names the URL", async () => {
+test("a response that is not the file is an error that names the URL", async () => {
   const page = Buffer.from("<!doctype html><html><body>An application of one page</body></html>");
   const bytes = new Uint8Array(20 * 2 ** 20);
   let version = 0;
@@ -186,7 +186,7 @@ test("what is not the file is an error that names the URL", async () => {
   }
 });
 
-test("a connection that fails is tried again, and then is an error that says why", async () => {
+test("a failed connection is retried, and is then an error that says why", async () => {
   const cut = (times: number) => {
     let count = 0;
     return {

@@ -48,6 +48,6 @@ test("what cannot be compared is refused, before anything is trained", async () 
   const long = ["--data", data, "--context", "50000", "--batch", "1", "--vocab", "257"];
   // Biases for every pair of positions.
   expect(() => run(...long, "--architectures", "rnn,aft-full")).toThrow(
-    /aft-full: training takes more than \d+\.\d GiB of memory, this machine has/,
+    /aft-full: training takes more than \d+\.\d GiB of memory, and this machine has/,
   );
 });

@@ -33,7 +33,7 @@ test("missing, extra and misshapen tensors are listed in one error", async () =>
     { name: "blocks.0.att.extra", dtype: "f32", shape: [0], bytes: () => [] },
   ]);
   const error = await load(path).catch((e: Error) => e.message);
-  expect(error).toContain("not a whole RWKV-4 model, 5 tensor(s) are wrong:");
+  expect(error).toContain("this is not a complete RWKV-4 model; 5 tensor(s) are wrong:");
   expect(error).toContain("missing blocks.1.att.key.weight [31, 31]");
   expect(error).toContain("missing ln_out.bias [31]");
   expect(error).toContain("head.weight: expected shape [33, 31], found [31, 33]");
@@ -65,7 +65,7 @@ test("config.json beside the file: tied embeddings, and claims that disagree", a
   const config = readJson<Record<string, unknown>>(join(folder, "config.json"));
   await writeFile(join(folder, "config.json"), JSON.stringify({ ...config, hidden_size: 32, num_hidden_layers: 3 }));
   await expect(load(folder)).rejects.toThrow(
-    "num_hidden_layers 3, the tensors say 2; hidden_size 32, the tensors say 31",
+    "num_hidden_layers 3, but the tensors have 2; hidden_size 32, but the tensors have 31",
   );
 
   const index = readJson<{ weight_map: Record<string, string> }>(join(folder, "model.safetensors.index.json"));

@@ -139,7 +139,7 @@ describe("mistakes are one line and a failure", () => {
     const { code, stderr } = await rwkv(["tokenize", "--tokenizer", folder], "Once");
     expect(code).toBe(1);
     expect(stderr).toContain(
-      `error: ${join(folder, "tokenizer.json")}: expected a tokenizer.json or a World vocabulary, found a pointer of Git LFS`,
+      `error: ${join(folder, "tokenizer.json")}: expected a tokenizer.json or a World vocabulary, found a Git LFS pointer`,
     );
   });
 });

@@ -201,7 +201,7 @@ describe("states while a pass uses them", () => {
     expect(last).toEqual(await model.forward([{ state: separate, tokens: [1, 2, 3, 4, 5, 6] }]));
   });
 
-  test("what is asked of a state after its disposal fails alone, also while a pass uses it", async () => {
+  test("a call on a disposed state fails alone, even while a pass uses the state", async () => {
     const state = model.createState();
     const other = model.createState();
     const running = model.forward([{ state, tokens: Array.from(long, () => 1) }]);
@@ -537,7 +537,7 @@ describe("aborting", () => {
     expect(unhandled).toEqual([]);
   });
 
-  test("a generation that nobody pulls settles its result and lets go of its session", async () => {
+  test("a generation that nobody reads settles its result and releases its session", async () => {
     for (const end of ["abort", "dispose"] as const) {
       const session = model.session();
       await session.read(prompt);

@@ -170,7 +170,7 @@ describe.each(Object.keys(tokenizers))("%s tokenizer", (name) => {
     }
   });
 
-  test("what is no id is refused; ids without text have none", async () => {
+  test("invalid ids are refused; ids without text give none", async () => {
     const tokenizer = await tokenizers[name]!();
     expect(() => tokenizer.decode([-1])).toThrow(TokenizerError);
     expect(() => tokenizer.decode([0.5])).toThrow(TokenizerError);
@@ -259,7 +259,7 @@ describe("Python literals", () => {
 });
 
 describe("files", () => {
-  test("the kind is told by content", async () => {
+  test("the content determines the kind", async () => {
     const folder = await temporaryFolder();
     const path = join(folder, "some.file");
     await writeFile(path, worldVocabulary());
@@ -324,7 +324,7 @@ describe("files", () => {
   test.each([
     [
       "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
-      "expected a tokenizer.json or a World vocabulary, found a pointer of Git LFS",
+      "expected a tokenizer.json or a World vocabulary, found a Git LFS pointer",
     ],
     ["<!DOCTYPE html><html></html>", "found a web page"],
     [Buffer.from("GGUF\x03\0\0\0\xff", "latin1"), "found a GGUF file"],

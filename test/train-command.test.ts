@@ -59,7 +59,7 @@ function rwkv(
   });
 }
 
-test("goes on to the same bits after kill -9, at whatever moments", async () => {
+test("resumes to the same bits after kill -9 at any moment", async () => {
   const common = ["--data", data, ...small, "--steps", "60", "--save-every", "2", "--validate-every", "9"];
   const whole = await start([...common, "--out", join(folder, "whole")]);
   expect(whole.code, whole.stderr).toBe(0);
@@ -148,7 +148,7 @@ test("is resumed from another working directory", async () => {
   expect(resumed.stderr).toContain("6 of 6 steps");
 });
 
-test("Ctrl-C saves and stops; what is saved generates and goes on", async () => {
+test("Ctrl-C saves and stops; the saved run generates and can be resumed", async () => {
   const out = join(folder, "run");
   let second: Promise<Outcome> | undefined;
   const outcome = await start(["--data", data, ...small, "--steps", "100000", "--out", out], (child, stderr) => {
@@ -159,7 +159,7 @@ test("Ctrl-C saves and stops; what is saved generates and goes on", async () => 
   // Meanwhile the folder was nobody else's.
   expect((await second)?.stderr).toMatch(/error: .*run: expected a folder that no run is using/);
   expect(outcome.code).toBe(130);
-  expect(outcome.stderr).toContain("stopped; go on with: rwkv train");
+  expect(outcome.stderr).toContain("stopped; continue with: rwkv train");
   const step = Number(/(\d+) of 100000 steps/.exec(outcome.stderr)?.[1]);
   const checkpoint = await openCheckpoint(join(out, "checkpoint.safetensors"));
   expect(checkpoint.tensors.has("first/blocks.1.ffn.key.weight")).toBe(true);
@@ -203,7 +203,7 @@ test("a tuned state is what generating begins with", async () => {
   expect(same.stdout).toBe(from.stdout);
 });
 
-test("says in a line what is wrong", async () => {
+test("reports errors in one line", async () => {
   await mkdir(join(folder, "folder"));
   const configs = {
     unknown: { "learning-speed": 3 },
@@ -225,7 +225,10 @@ test("says in a line what is wrong", async () => {
     [["--config", join(folder, "flag.json")], /flag.json: resume: expected true or false, found "yes"/],
     [["--config", join(folder, "list.json")], /list.json: prompt: expected a number or a string, found {"a":1}/],
     [["--data", data, "--out", join(data, "x")], /the folder cannot be made/],
-    [["--data", data, "--out", join(folder, "x"), "--lora-rank", "4"], /expected --lora beside --lora-rank/],
+    [
+      ["--data", data, "--out", join(folder, "x"), "--lora-rank", "4"],
+      /--lora-rank, --lora-alpha and --lora-matrices need --lora/,
+    ],
     [["--data", data, "--out", join(folder, "x"), "--resume"], /expected the training.json of a run to resume/],
   ] as const) {
     const { code, stderr, stdout } = await start(args);

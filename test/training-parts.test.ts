@@ -124,7 +124,7 @@ describe("the tokens of steps", () => {
     expect(all[0]).not.toEqual(all[walked.stepsPerEpoch]);
   });
 
-  test("in order: each row goes on where it ended, and begins anew with an epoch", () => {
+  test("in order: each row continues where it ended, and restarts with an epoch", () => {
     const tokens = Int32Array.from({ length: 101 }, (_, i) => i);
     const batches = consecutiveBatches(tokens, 2, 10);
     expect(batches.stepsPerEpoch).toBe(5);

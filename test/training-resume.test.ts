@@ -104,7 +104,7 @@ describe("a run that is resumed with other options", () => {
     expect(await modelOf("again")).toEqual(before);
   });
 
-  test("takes what it was begun with, said once more", async () => {
+  test("accepts the options that it was started with", async () => {
     const out = await copyOf("base", "same");
     const tokenizer = join(out, "tokenizer.json");
     const result = await train({ ...small, data, out, resume: true, warmup: 0, tokenizer });
@@ -112,12 +112,12 @@ describe("a run that is resumed with other options", () => {
   });
 
   test.each([
-    [{ steps: 5 }, /option steps: expected no fewer than the 12 steps that are done, found 5/],
+    [{ steps: 5 }, /option steps: expected no fewer than the 12 steps that were done, found 5/],
     [{ epochs: 0.01 }, /option epochs: expected no fewer than the 12 steps/],
     [{ steps: 20, epochs: 2 }, /option epochs: expected either steps or epochs/],
     [{ steps: "many" as unknown as number }, /option steps: expected a whole number/],
-    [{ warmup: 5 }, /option warmup: expected 0, with which the run was begun, found 5/],
-    [{ from: "elsewhere" }, /option from: expected none, since random weights/],
+    [{ warmup: 5 }, /option warmup: expected 0, with which the run was started, found 5/],
+    [{ from: "elsewhere" }, /option from: expected none, since the run in/],
     [{ tokenizer: "bytes" }, /option tokenizer: expected one of its own, with which the run in/],
     [{ lora: {} }, /option lora: expected none, with which the run in/],
     [{ tuneState: true }, /option tuneState: expected false/],
@@ -147,7 +147,7 @@ test("a recipe that is damaged or made up is refused by the name of its field", 
     [{ ...recipe, magic: 1 }, /magic: expected no such field, found 1/],
     [`{"__proto__": {"polluted": 1}, ${JSON.stringify(recipe).slice(1)}`, /__proto__: expected no such field/],
     [{ ...recipe, lora: { rank: 1e12, alpha: 1, matrices: [] } }, /lora.rank: expected a whole number/],
-    [{ ...recipe, lora: { rank: 8, alpha: 16, matrices: ["att.key"] } }, /from: expected a checkpoint to begin with/],
+    [{ ...recipe, lora: { rank: 8, alpha: 16, matrices: ["att.key"] } }, /from: expected a checkpoint to start from/],
     [{ ...recipe, steps: null }, /epochs: expected either steps or epochs/],
     [{ ...recipe, tokenizer: 7 }, /tokenizer: expected a path, found 7/],
     [`"${"x".repeat(2 ** 20)}"`, /training.json: expected at most 1048576 bytes/],
@@ -171,7 +171,7 @@ describe("a fine-tuned run", () => {
     ["carried", { carryState: true }],
   ] as const;
 
-  test.each(kinds)("goes on to the same bits, on other threads: %s", async (name, options) => {
+  test.each(kinds)("resumes to the same bits with other threads: %s", async (name, options) => {
     const whole = { ...small, ...options, data, from: path("base"), out: path(`${name}-whole`) };
     await train(whole);
     const stopped = { ...whole, out: path(`${name}-stopped`) };
@@ -188,7 +188,7 @@ describe("a fine-tuned run", () => {
     }
   });
 
-  test("goes on upon another backend", async () => {
+  test("resumes on another backend", async () => {
     const out = path("other-backend");
     await trainTo(5, { ...small, data, from: path("base"), out, lora: {}, backend: "reference" });
     const result = await train({ data, out, resume: true, backend: "wasm" });
@@ -209,7 +209,7 @@ describe("a fine-tuned run", () => {
     await trainTo(7, { data, out: moved, resume: true });
     await rename(base, path("second-base"));
     await expect(train({ data, out: moved, resume: true })).rejects.toThrow(
-      /first-base.*: the base model of the run in .*; if it was moved, say where it is by from/,
+      /first-base.*: this is the base model of the run in .*; if it was moved, name its new path with from/,
     );
     await trainTo(9, { data, out: moved, resume: true, from: path("second-base") });
     expect((await recipeOf("elsewhere/tuned")).from).toBe(path("second-base"));
@@ -224,7 +224,7 @@ describe("a fine-tuned run", () => {
     await trainTo(5, { ...small, data, from: base, out, lora: {} });
     await cp(join(path("lora-whole"), "model.safetensors"), join(base, "model.safetensors"));
     await expect(train({ data, out, resume: true })).rejects.toThrow(
-      /replaced: expected the model that the run in .* was begun with, found another/,
+      /replaced: expected the base model that the run in .* was started with, found another/,
     );
     await expect(train({ data, out, resume: true, from: path("lora-whole") })).rejects.toThrow(/found another/);
     // The same weights, computed with another epsilon.
@@ -364,11 +364,11 @@ describe("a call", () => {
     await mkdir(out);
     await writeFile(join(out, "model.safetensors"), "precious");
     await expect(train({ ...small, data, out })).rejects.toThrow(
-      /a model is in this folder, which the run would overwrite/,
+      /this folder contains a model, which the run would overwrite/,
     );
     await rename(join(out, "model.safetensors"), join(out, "tokenizer.json"));
     await expect(train({ ...small, data, out })).rejects.toThrow(
-      /tokenizer.json: a tokenizer which the run would overwrite/,
+      /tokenizer.json: the run would overwrite this tokenizer/,
     );
     expect(await readdir(out)).toEqual(["tokenizer.json"]);
   });

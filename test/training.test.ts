@@ -110,7 +110,7 @@ test("a run leaves a model that generates, its tokenizer, a log, a curve", async
   await model.dispose();
 });
 
-describe("a run that was stopped goes on to the same bits", () => {
+describe("a stopped run resumes to the same bits", () => {
   for (const [label, options] of [
     ["whole windows, dropout", { dropout: 0.1 }],
     ["the state carried on", { carryState: true, steps: 30 }],
@@ -143,7 +143,7 @@ describe("a run that was stopped goes on to the same bits", () => {
 describe("a checkpoint is fine-tuned", () => {
   const base = () => path("plain");
 
-  test("whole: the loss goes on from where it was", async () => {
+  test("full: the loss continues from where it was", async () => {
     const result = await train({ ...small, data, out: path("fine"), from: base(), learningRate: 1e-3 });
     const log = await logOf("fine");
     expect(log[0]!["loss"]).toBeLessThan((await logOf("plain"))[20]!["loss"]!);
@@ -318,14 +318,14 @@ describe("what cannot be trained on is refused, and says what to do", () => {
     expect(result.step).toBe(2);
   });
 
-  test("sizes that are none", async () => {
+  test("invalid sizes", async () => {
     for (const [wrong, message] of [
       [{ layers: 0 }, /option layers: expected a whole number from 1/],
       [{ width: 1.5 }, /option width/],
       [{ vocabulary: 200 }, /option vocabulary: expected a whole number from 257/],
       [{ learningRate: Number.NaN }, /option learningRate/],
       [{ epochs: 2 }, /option epochs: expected either steps or epochs/],
-      [{ lora: {} }, /option lora: expected a checkpoint to begin with/],
+      [{ lora: {} }, /option lora: expected a checkpoint to start from/],
     ] as const) {
       await expect(train({ ...small, ...wrong, data, out: path("wrong") })).rejects.toThrow(message);
     }
@@ -334,25 +334,25 @@ describe("what cannot be trained on is refused, and says what to do", () => {
   test("more than the machine's memory, before anything is allocated", async () => {
     const huge = { ...small, data, out: path("huge"), layers: 64, width: 16384 };
     await expect(train(huge)).rejects.toThrow(
-      /training takes more than [\d.]+ GiB of memory, this machine has [\d.]+ GiB: lower the batch/,
+      /training takes more than [\d.]+ GiB of memory, and this machine has [\d.]+ GiB: lower the batch/,
     );
   });
 
-  test("a folder with a run in it, unless that goes on", async () => {
-    await expect(train({ ...small, data, out: path("plain") })).rejects.toThrow(/a run is in this folder already/);
+  test("a folder that contains a run, unless the run is resumed", async () => {
+    await expect(train({ ...small, data, out: path("plain") })).rejects.toThrow(/this folder already contains a run/);
     await expect(train({ ...small, data, out: path("never"), resume: true })).rejects.toThrow(
       /expected the training.json of a run/,
     );
   });
 
-  test("a run that goes on with other options, other data, another model's checkpoint", async () => {
+  test("resuming with other options, other data, or another model's checkpoint", async () => {
     const run = { data, out: path("plain"), resume: true };
     await expect(train({ ...run, width: 32 })).rejects.toThrow(/option width: expected 24, with which the run in/);
     await expect(train({ ...run, data: path("books") })).rejects.toThrow(/expected the data that the run/);
     await train({ ...small, data, out: path("wider"), width: 32, steps: 1 });
     await writeFile(join(path("wider"), "checkpoint.safetensors"), await bytesOf("plain", "checkpoint.safetensors"));
     await expect(train({ data, out: path("wider"), resume: true })).rejects.toThrow(
-      /expected weight\/\S+ \[.*\], found \[.*\] of f32: it is the checkpoint of another model/,
+      /expected weight\/\S+ \[.*\], found \[.*\] of f32: this is the checkpoint of another model/,
     );
   });
 

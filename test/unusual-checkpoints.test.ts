@@ -240,7 +240,7 @@ describe("models with parts that are not run are named by them", () => {
     expect(await only("model.layers.0.attn.r_k")).toContain("an RWKV-7 model");
     expect(await only("rwkv.blocks.0.attention.time_maa_x")).toContain("an RWKV-6 model");
     expect(await only("rwkv.blocks.0.attention.ln_x.weight")).toContain("an RWKV-5 model");
-    expect(await only("blocks.0.att.time_state")).toContain("a state that was tuned");
+    expect(await only("blocks.0.att.time_state")).toContain("a tuned state, which belongs to a model");
     expect(await only("weight/emb.weight", "first/emb.weight")).toContain("model.safetensors in the same folder");
   });
 

@@ -18,7 +18,7 @@ export interface ResidentState extends RuntimeState {
   readonly values: Float32Array;
 }
 
-/** Tokens of one sequence in a pass. A state may stand in only one segment of a pass. */
+/** Tokens of one sequence in a pass. A state may occur in only one segment of a pass. */
 export interface PassSegment {
   readonly state: RuntimeState;
   readonly tokens: ArrayLike<number>;
@@ -31,8 +31,8 @@ export interface PassSegment {
 /** What a pass gives. */
 export interface PassResult {
   /**
-   * A row of vocabulary-size floats for each wanted token, in the order of the segments. The memory is the backend's: it is
-   * valid until the next pass, and may move when a state is created, so that it has to be asked for anew after that.
+   * A row of vocabulary-size floats for each wanted token, in the order of the segments. The memory belongs to the backend. It is
+   * valid until the next pass, and may move when a state is created, so read the property again after that.
    */
   readonly logits: Float32Array;
   /** For each segment with a choice the token that was chosen; -1 where its logits are not numbers. */
@@ -75,7 +75,7 @@ export interface OpenOptions {
 /** A backend: a way to run any graph. */
 export interface Backend {
   readonly name: BackendName;
-  /** Begins what needs no model, while the directory of one is read; `open` tells what became of it. */
+  /** Starts work that needs no model while the directory of one is read. `open` reports its errors. */
   prepare?(): void;
   /**
    * Loads a model.

@@ -27,13 +27,13 @@ export interface TrainableModel {
 /** Consecutive tokens of one sequence, and for each the token that should follow; none where that is negative. */
 export interface TrainingSegment {
   readonly state: ResidentState;
-  /** Where the state after the tokens is left: another one, so that the gradient still finds the first. */
+  /** The state that receives the result, a different one from `state`, which the gradient needs unchanged. */
   readonly nextState: ResidentState;
   readonly tokens: ArrayLike<number>;
   readonly targets: ArrayLike<number>;
 }
 
-/** Of one step of AdamW (arXiv 1711.05101). */
+/** The settings of one step of AdamW (arXiv 1711.05101). */
 export interface OptimizerSettings {
   /** Number of this step, from 1. */
   readonly step: number;
@@ -51,14 +51,14 @@ export interface Parameter {
   readonly name: string;
   readonly shape: readonly number[];
   readonly values: Float32Array;
-  /** Of the last step. */
+  /** The gradient of the last step. */
   readonly gradient: Float32Array;
   readonly firstMoment: Float32Array;
   readonly secondMoment: Float32Array;
 }
 
 export interface StepResult {
-  /** Of each token that had a target, in nats. */
+  /** The loss of each token with a target, in nats. */
   readonly losses: Float32Array;
   /** Euclidean norm of all gradients together. Where it is not a finite number no weight was changed. */
   readonly gradientNorm: number;

@@ -1,4 +1,4 @@
-// Measures a loaded model against its machine: rounds in which every speed is taken once, in turn, with the machine's
+// Measures a loaded model and its machine, in rounds in which every speed is measured once, in turn, with the machine's
 // bandwidth before and after; then medians. Noise that comes and goes thus touches all alike.
 
 import { matrixUses } from "../backends/matrix-uses.js";
@@ -86,7 +86,7 @@ export async function benchmarkModel(
   const prompt = Array.from({ length: prefillTokens }, (_, i) => token(i));
   let next = 0;
   const tokenTimes: number[] = [];
-  // Logits go into the same arrays again, as in any loop that is to be fast.
+  // Logits go into the same arrays each time, as in any fast loop.
   const outputs = states.map(() => new Float32Array(info.vocabulary));
   const decode = async () => {
     const before = performance.now();

@@ -33,7 +33,7 @@ export interface TrainingMeasurement {
   readonly context: number;
   /** Forward, backward and the optimizer. */
   readonly train_tok_s: number;
-  /** Of matrix products, six operations for each weight and token. */
+  /** The GFLOP/s of matrix products, six operations for each weight and token. */
   readonly train_gflops: number;
   /** null where the backend has no kernels (reference). */
   readonly peak_gflops: number | null;

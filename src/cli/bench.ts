@@ -36,7 +36,7 @@ interface BenchOptions {
 export function addBench(program: Command): void {
   program
     .command("bench")
-    .description("measure decoding, prompts, batches and loading against what the machine can do")
+    .description("measure decoding, prompts, batches and loading, as a share of what the machine can do")
     .addOption(new Option("-m, --model <path>", "a checkpoint").conflicts("shape"))
     .option(
       "--shape <LxDxV>",
@@ -48,13 +48,13 @@ export function addBench(program: Command): void {
     .option("--context <n>", "tokens of each", wholeNumber(1), 256)
     .option(
       "--backend <names>",
-      "native, wasm, reference; several separated by commas",
+      "backends separated by commas: native, wasm, reference",
       names(["native", "wasm", "reference"]),
       ["native"],
     )
     .option(
       "--dtype <types>",
-      "f32, bf16, f16, q8, q4; several separated by commas (default: as stored; bf16)",
+      "types separated by commas: f32, bf16, f16, q8, q4 (default: as stored; bf16)",
       names(weightDTypes),
     )
     .option("--threads <n>", "compute threads (default: one for each core)", wholeNumber(1, 256))

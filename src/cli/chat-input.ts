@@ -1,4 +1,4 @@
-// Lines of a conversation's user as commands and messages. A message may have several lines: between """ and """, where each
+// Turns the lines that a user types into commands and messages. A message may have several lines: between """ and """, where each
 // but the last ends in a backslash, or pasted.
 
 /** The commands, and whether they take an argument. */
@@ -31,7 +31,7 @@ export class ChatLines {
   /**
    * Takes a line.
    *
-   * @param pasted whether it is within a pasted text that goes on with the next line
+   * @param pasted whether the line is part of a pasted text that continues with the next line
    * @returns what it completes, if anything
    */
   push(line: string, pasted = false): ChatInput | undefined {
@@ -83,7 +83,7 @@ export class ChatLines {
   }
 }
 
-/** Only what is exactly a command is one: a message may begin with a slash. */
+/** Only an exact command is a command, since a message may begin with a slash. */
 function commandOf(text: string): ChatInput | undefined {
   const [, name = "", argument = ""] = /^\/(\w+)(?:\s+(.*))?$/.exec(text) ?? [];
   if (!Object.hasOwn(commands, name)) return undefined;

@@ -34,10 +34,10 @@ const help = `/reset        forget everything
 /load FILE    go on from a saved state
 /quit         leave (so does Ctrl-D); Ctrl-C stops an answer
 
-Anything else is a message; //text sends /text. A message of several lines stands between """ and """, or has a
+Anything else is a message; //text sends /text. Write a message of several lines between """ and """, or with a
 backslash at the end of each line but the last, or is pasted.`;
 
-/** How often an answer is asked for while it is empty: some models like to end one before it has begun. */
+/** How often an empty answer is generated anew, since some models tend to end an answer before it has begun. */
 const mostAttempts = 3;
 /** How many turns /undo can go back. */
 const maxHistory = 100;
@@ -45,11 +45,11 @@ const maxHistory = 100;
 export function addChat(program: Command): void {
   const command = program
     .command("chat")
-    .description("talk with a model; /help lists the commands of a conversation")
+    .description("chat with a model; /help lists the commands of a conversation")
     .addOption(
       new Option("--format <name>", "how turns are written (default: by the model)").choices(Object.keys(chatFormats)),
     )
-    .option("-n, --max-tokens <n>", "most tokens of an answer", wholeNumber(1), 500);
+    .option("-n, --max-tokens <n>", "the most tokens of an answer", wholeNumber(1), 500);
   addSamplingOptions(command, { temperature: 1, topP: 0.6, presencePenalty: 0.2, frequencyPenalty: 0.2 });
   addModelOptions(command)
     .addHelpText(
@@ -137,7 +137,7 @@ class Conversation {
     if (this.#format.opening) await this.#session.read(this.#format.opening);
   }
 
-  /** Stops the message or answer in progress; false if there is none. */
+  /** Stops the message or answer in progress. @returns false if there is none */
   stop(): boolean {
     if (!this.#reply) return false;
     this.#reply.abort();
@@ -204,7 +204,7 @@ class Conversation {
     const [blankLine, nextTurn] = turnEnds(this.#format);
     this.#separator = finishReason === "stop" && stop === blankLine ? "" : "\n\n";
     if (stop === nextTurn) {
-      // The beginning of a turn that the user has not taken was read too.
+      // The model had begun the user's turn, which was read as well.
       this.#replace(this.#model.session(asked));
       await this.#session.read(`${text}${blankLine}`);
     }
@@ -215,7 +215,7 @@ class Conversation {
     const { seed, maxTokens } = this.#options;
     const generation = this.#session.generate({
       ...samplingOptions(this.#options),
-      // Another seed for every answer, so that /retry gives another one.
+      // A new seed for every answer, so that /retry gives a different one.
       ...(seed !== undefined && { seed: seed + this.#replies++ }),
       maxTokens,
       stop: turnEnds(this.#format),

@@ -38,22 +38,23 @@ export function addGenerate(program: Command): void {
     .option("--trials <n>", "how many texts to generate from the prompt", wholeNumber(1), 3)
     .option(
       "-n, --max-tokens <n>",
-      "most tokens of each text (default: 100; 200 for the model in the package)",
+      "the most tokens of each text (default: 100; 200 for the model in the package)",
       wholeNumber(1),
     )
-    .option("--stop <text>", "end the text before this; can be given several times", (text, all: string[] = []) => [
-      ...all,
-      text,
-    ])
+    .option(
+      "--stop <text>",
+      "end the text before this string; can be given several times",
+      (text, all: string[] = []) => [...all, text],
+    )
     .option("--stop-tokens <ids>", "end the text at these token ids, separated by commas", tokenIds);
   addSamplingOptions(command, { temperature: 1, topP: 0.85, presencePenalty: 0, frequencyPenalty: 0 });
   addModelOptions(command)
     .addHelpText(
       "after",
       `
-A prompt from a file or from stdin is UTF-8 text. The line end at its end is dropped, which editors and echo add, and only one:
-for a prompt that ends in a new line, leave an empty line at the end. Windows line ends are read as \\n. An argument is taken
-as it is.
+A prompt from a file or from stdin is UTF-8 text. One line break at its end is dropped, since editors and echo add it;
+for a prompt that ends in a line break, leave an empty line at the end. Windows line breaks are read as \\n. An argument is
+taken as it is.
 
 Examples:
   $ rwkv generate

@@ -33,7 +33,7 @@ const sampledElements = 2 ** 18;
 interface Inspection {
   file: string;
   format: string;
-  /** null when the checkpoint is no model that can be run; `problem` says why. */
+  /** null when the checkpoint is not a model that can be run; `problem` says why. */
   version: string | null;
   problem?: string;
   /** The dimensions; --json prints them beside the other keys. */
@@ -54,7 +54,7 @@ interface Inspection {
 export function addInspect(program: Command): void {
   program
     .command("inspect")
-    .description("show what a checkpoint holds, without loading it")
+    .description("show the contents of a checkpoint without loading it")
     .argument("<file>", "a .pth or .safetensors file, an index of shards, or a folder")
     .option("--json", "print JSON")
     .addHelpText(
@@ -162,7 +162,7 @@ async function suspiciousValues(tensors: readonly StoredTensor[], total: number)
   if (zeros.length > 0) {
     const shown = zeros.slice(0, 5).join(", ");
     warnings.push(
-      `${zeros.length} matri${zeros.length === 1 ? "x holds" : "ces hold"} nothing but zeros (${shown}${zeros.length > 5 ? ", ..." : ""}): ` +
+      `${zeros.length} matri${zeros.length === 1 ? "x holds" : "ces hold"} only zeros (${shown}${zeros.length > 5 ? ", ..." : ""}): ` +
         "an untrained model, or a download that was not finished",
     );
   }
@@ -178,7 +178,7 @@ function beginningOf(tensor: StoredTensor): StoredTensor {
 }
 
 function describeIntact(intact: boolean | null): string {
-  if (intact === null) return "not compared: there are none, or the file is too large to read all of it";
+  if (intact === null) return "not compared: the file has none, or is too large to be read as a whole";
   return intact ? "match" : "do not match: the file is damaged";
 }
 

@@ -1,4 +1,4 @@
-// rwkv lab: looks into a model, and measures what is said of RWKV.
+// rwkv lab: examines a model, and measures the claims about RWKV.
 
 import { type Command, InvalidArgumentError } from "commander";
 import { defaultThreads } from "#platform/backends";
@@ -46,8 +46,10 @@ interface ParallelOptions {
 }
 
 export function addLab(program: Command): void {
-  const lab = program.command("lab").description("look into a model, with reports as pages and JSON");
-  // Each command ends by drawing, some after many minutes of measuring: whether it can is found out before.
+  const lab = program
+    .command("lab")
+    .description("examine models and compare architectures; reports are pages and JSON");
+  // Each command ends by drawing plots, some after many minutes of measuring, so whether it can is checked first.
   lab.hook("preAction", async () => void (await plotLibraries()));
   addExplain(lab);
   addParallel(lab);
@@ -75,19 +77,19 @@ function addCompare(lab: Command): void {
   lab
     .command("train")
     .description(
-      "train architectures side by side on the same text: how well each predicts, after so many tokens, after so long",
+      "train architectures side by side on the same text, and compare how well each predicts, by tokens and by time",
     )
     .option("--data <path>", "text, as rwkv train takes it (default: tales that the model in the package tells)")
-    .option("--architectures <names>", "several separated by commas (all)", architectureList, architectures)
+    .option("--architectures <names>", "names separated by commas (all)", architectureList, architectures)
     .option("--layers <n>", "layers (4; 2 with --quick)", wholeNumber(1, 64))
     .option("--width <n>", "width (128; 64 with --quick)", wholeNumber(1, 4096))
-    .option("--heads <n>", "heads of kinds of attention", wholeNumber(1, 64), 4)
+    .option("--heads <n>", "heads of the architectures with attention", wholeNumber(1, 64), 4)
     .option("--vocab <n>", "tokens of the tokenizer (1024; 512 with --quick)", wholeNumber(257))
     .option("--context <n>", "tokens of a sequence (128; 64 with --quick)", wholeNumber(2))
     .option("--batch <n>", "sequences of a step", wholeNumber(1), 8)
     .option("--steps <n>", "steps of each (800; 150 with --quick)", wholeNumber(1))
     .option("--threads <n>", "compute threads (one for each core)", wholeNumber(1, 256))
-    .option("--seed <n>", "of weights and order", wholeNumber(0, 2 ** 32 - 1), 1)
+    .option("--seed <n>", "seed of weights and order", wholeNumber(0, 2 ** 32 - 1), 1)
     .option("--quick", "small models and few steps: three minutes")
     .option("--out <folder>", "folder for train.json and train.html", "lab")
     .action(async (options: CompareOptions) => {
@@ -153,9 +155,9 @@ function addScale(lab: Command): void {
   lab
     .command("scale")
     .description(
-      "how costs grow with the length of a text: training, prompts, tokens, memory, beside what the papers say",
+      "measure how costs grow with the length of a text (training, prompts, tokens, memory), beside the theory",
     )
-    .option("--architectures <names>", "several separated by commas (all)", architectureList, architectures)
+    .option("--architectures <names>", "names separated by commas (all)", architectureList, architectures)
     .option(
       "--lengths <list>",
       "numbers of tokens, ascending (128 to 16384 by doubling; to 4096 with --quick)",
@@ -163,9 +165,9 @@ function addScale(lab: Command): void {
     )
     .option("--layers <n>", "layers of each model", wholeNumber(1, 64), 2)
     .option("--width <n>", "width of each model", wholeNumber(1, 4096), 64)
-    .option("--heads <n>", "heads of kinds of attention", wholeNumber(1, 64), 2)
+    .option("--heads <n>", "heads of the architectures with attention", wholeNumber(1, 64), 2)
     .option("--threads <n>", "compute threads (one for each core)", wholeNumber(1, 256))
-    .option("--rounds <n>", "rounds that medians are taken over, at least", wholeNumber(1), 3)
+    .option("--rounds <n>", "least number of rounds that medians are taken over", wholeNumber(1), 3)
     .option("--quick", "up to 4096 tokens: two minutes")
     .option("--out <folder>", "folder for scale.json and scale.html", "lab")
     .action(async (options: ScaleOptions) => {
@@ -198,7 +200,7 @@ function scaleSummary(results: readonly ScaleResult[]): string {
   });
   const head = ["", "time", "training step", "prompt", "token", "carried"];
   return [
-    "How costs grow: exponents of T, measured, and in brackets as the papers have them\n",
+    "How costs grow: measured exponents of T, with those of the papers in brackets\n",
     ...textTable([head, ...rows], [2, 3, 4, 5]).map((line) => `${line}\n`),
   ].join("");
 }
@@ -226,7 +228,7 @@ function addParallel(lab: Command): void {
   lab
     .command("parallel")
     .description(
-      "is training serial? the same batch token by token and all at once: speed, losses, gradients, the share of wkv",
+      "compute the same batch token by token and all at once, and compare speed, losses, gradients, and the share of wkv",
     )
     .option("--shape <LxDxV>", "layers x width x vocabulary (6x256x4096)", shape)
     .option("--batch <n>", "sequences (16)", wholeNumber(1))
@@ -263,7 +265,7 @@ function addExplain(lab: Command): void {
   lab
     .command("explain")
     .description(
-      "what each token of a text does: r, k, v, how fast channels forget, what wkv looks at, predictions by layer",
+      "show what each token of a text does: r, k, v, how fast channels forget, what wkv looks at, predictions by layer",
     )
     .option("-m, --model <path>", "a checkpoint (default: the model in the package)")
     .option("--tokenizer <path>", "its tokenizer (default: the one beside it)")

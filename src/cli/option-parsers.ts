@@ -56,29 +56,34 @@ export function addSamplingOptions(
   return command
     .option(
       "--temperature <t>",
-      "flatten (> 1) or sharpen (< 1) the choice; 0 is greedy",
+      "flatten (> 1) or sharpen (< 1) the distribution; 0 takes the most probable token",
       number(0, 100),
       defaults.temperature,
     )
     .option(
       "--top-p <p>",
-      "keep the most probable tokens that sum up to this; 1 keeps all",
+      "keep the most probable tokens up to this cumulative probability; 1 keeps all",
       number(0, 1),
       defaults.topP,
     )
     .option("--top-k <k>", "keep the k most probable tokens; 0 keeps all", wholeNumber(0), 0)
-    .option("--min-p <p>", "keep tokens this many times as probable as the best; 0 keeps all", number(0, 1), 0)
+    .option("--min-p <p>", "keep tokens at least this many times as probable as the best; 0 keeps all", number(0, 1), 0)
     .option(
       "--presence-penalty <x>",
-      "lower the logits of tokens generated before; the prompt's do not count",
+      "subtract from the logits of tokens that were generated before (prompt tokens do not count)",
       number(-100, 100),
       defaults.presencePenalty,
     )
-    .option("--frequency-penalty <x>", "lower them by their count", number(-100, 100), defaults.frequencyPenalty)
-    .option("--penalty-decay <x>", "what counts are multiplied by at every token", number(0, 1), 0.996)
-    .option("--banned-tokens <ids>", "token ids never chosen, separated by commas", tokenIds)
+    .option(
+      "--frequency-penalty <x>",
+      "subtract from them for each time they were generated",
+      number(-100, 100),
+      defaults.frequencyPenalty,
+    )
+    .option("--penalty-decay <x>", "factor by which counts decay at every token", number(0, 1), 0.996)
+    .option("--banned-tokens <ids>", "token ids that are never sampled, separated by commas", tokenIds)
     .option("--logit-bias <id:bias,...>", "add to the logits of tokens", logitBias)
-    .option("--seed <n>", "of the random generator; the same seed gives the same text", wholeNumber(0));
+    .option("--seed <n>", "seed of the random generator; the same seed gives the same text", wholeNumber(0));
 }
 
 /** The options of sampling among those of a command. */

@@ -24,7 +24,7 @@ interface Perplexity {
 export function addPerplexity(program: Command): void {
   const command = program
     .command("perplexity")
-    .description("measure how well a model predicts a text: each token from all before it, from an empty state")
+    .description("measure how well a model predicts a text, each token from all tokens before it")
     .argument("<file>", "a text file")
     .option("--json", "print JSON");
   addModelOptions(command)

@@ -1,4 +1,4 @@
-// The last line of a terminal, drawn over itself while something is going on.
+// A status line at the bottom of a terminal, which is redrawn while work is in progress.
 
 import { clearLine, cursorTo } from "node:readline";
 import type { WriteStream } from "node:tty";

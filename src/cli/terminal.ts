@@ -1,4 +1,4 @@
-// What commands share of the terminal: a progress bar on stderr, notes on stderr, text from stdin or a file.
+// Terminal functions that commands share: a progress bar and notes on stderr, text from stdin or a file.
 
 import { fstatSync, type Stats } from "node:fs";
 import { RwkvError } from "../errors.js";

@@ -36,14 +36,14 @@ const sampleTokens = 60;
 export function addTrain(program: Command): void {
   program
     .command("train")
-    .description("train a model on text, or go on with a checkpoint")
+    .description("train a model on text, or continue from a checkpoint")
     .option(
       "--data <path>",
       "a text file, records in JSON (text, messages, or instruction and output), or a folder of such files",
     )
     .option("--out <folder>", "folder of the run; x.pth makes the folder x and exports the model to x.pth at the end")
     .option("--config <file>", 'JSON with options by their long names, such as {"layers": 4}; those given here win')
-    .option("--resume", "resume the run in --out; --steps or --epochs then say anew where it ends")
+    .option("--resume", "resume the run in --out; --steps or --epochs then set its new end")
     .option("--from <checkpoint>", "fine-tune this model")
     .option(
       "--tokenizer <path>",
@@ -59,25 +59,31 @@ export function addTrain(program: Command): void {
     .option("--epochs <x>", "passes over the text (1)", number(0))
     .option("--lr <x>", "highest learning rate (8e-4; 1e-4 with --from)", number(0))
     .option("--lr-final <x>", "learning rate at the end (a tenth)", number(0))
-    .addOption(new Option("--decay <how>", "how it goes down (cosine)").choices(["cosine", "exponential"]))
-    .option("--warmup <n>", "steps in which it goes up (a fiftieth, at most 200)", wholeNumber(0))
-    .option("--weight-decay <x>", "of matrices (0.01)", number(0))
-    .option("--beta1 <x>", "of AdamW (0.9)", number(0, 1))
-    .option("--beta2 <x>", "of AdamW (0.99)", number(0, 1))
-    .option("--clip <x>", "longest that all gradients together may be (1)", number(0))
-    .option("--logit-penalty <x>", "what the largest logit is pulled down by (1e-4)", number(0, 1))
-    .option("--dropout <x>", "share of each layer's parts that is left out (0)", number(0, 1))
-    .option("--seed <n>", "of weights, order and dropout (1)", wholeNumber(0))
-    .option("--lora", "learn low-rank additions to the matrices of --from")
-    .option("--lora-rank <n>", "their rank (8)", wholeNumber(1))
-    .option("--lora-alpha <x>", "they are multiplied by this over the rank (2 x rank)", number(0))
-    .option("--lora-matrices <names>", "which matrices, separated by commas, such as att.key,ffn.value (all)", (text) =>
-      text.split(","),
+    .addOption(new Option("--decay <how>", "how the learning rate falls (cosine)").choices(["cosine", "exponential"]))
+    .option(
+      "--warmup <n>",
+      "warm-up steps, in which the learning rate rises (a fiftieth of all, at most 200)",
+      wholeNumber(0),
     )
-    .option("--tune-state", "learn only the state that texts begin with; run it by rwkv generate --state")
-    .option("--carry-state", "read the text in order, and hand the state on from step to step")
-    .option("--checkpointing", "compute values again rather than keep them: less memory, a third more time")
-    .option("--validation <x>", "share of the text that is held out to measure with (0.05)", number(0, 0.5))
+    .option("--weight-decay <x>", "weight decay of matrices (0.01)", number(0))
+    .option("--beta1 <x>", "beta1 of AdamW (0.9)", number(0, 1))
+    .option("--beta2 <x>", "beta2 of AdamW (0.99)", number(0, 1))
+    .option("--clip <x>", "clip the norm of all gradients together to this (1)", number(0))
+    .option("--logit-penalty <x>", "weight of the penalty on the largest logit, L2Wrap (1e-4)", number(0, 1))
+    .option("--dropout <x>", "fraction of each half-layer's output that is dropped (0)", number(0, 1))
+    .option("--seed <n>", "seed of weights, order and dropout (1)", wholeNumber(0))
+    .option("--lora", "learn low-rank additions to the matrices of --from")
+    .option("--lora-rank <n>", "rank of the low-rank additions (8)", wholeNumber(1))
+    .option("--lora-alpha <x>", "the additions are multiplied by this / rank (2 x rank)", number(0))
+    .option(
+      "--lora-matrices <names>",
+      "the matrices to add to, separated by commas, such as att.key,ffn.value (all)",
+      (text) => text.split(","),
+    )
+    .option("--tune-state", "learn only the state that texts begin with; use it with rwkv generate --state")
+    .option("--carry-state", "read the text in order, and pass the state from step to step")
+    .option("--checkpointing", "recompute values rather than keep them: less memory, a third more time")
+    .option("--validation <x>", "fraction of the text that is held out for measuring (0.05)", number(0, 0.5))
     .option("--validate-every <n>", "steps between measurements (100)", wholeNumber(1))
     .option("--save-every <n>", "steps between saves (100)", wholeNumber(1))
     .option("--sample-every <n>", "saves between samples of text; 0 for none (5)", wholeNumber(0))
@@ -110,9 +116,9 @@ async function run(given: TrainCommandOptions, command: Command): Promise<void> 
   const folder = exported ? join(dirname(exported), basename(exported, ".pth")) : out;
   const interrupt = new AbortController();
   const onInterrupt = () => {
-    if (interrupt.signal.aborted) process.exit(130); // a second time: at once
+    if (interrupt.signal.aborted) process.exit(130); // at a second Ctrl-C, at once
     interrupt.abort();
-    display.line("stopping after what is being done; once more to stop at once");
+    display.line("stopping after this step; press Ctrl-C again to stop at once");
   };
   process.on("SIGINT", onInterrupt);
   const display = new Display();
@@ -146,7 +152,7 @@ async function run(given: TrainCommandOptions, command: Command): Promise<void> 
 function trainOptions(options: TrainCommandOptions): Omit<TrainOptions, "data" | "out"> {
   const { lr, lrFinal, vocab, clip, lora, loraRank, loraAlpha, loraMatrices, ...rest } = options;
   if (!lora && [loraRank, loraAlpha, loraMatrices].some((value) => value !== undefined)) {
-    throw new RwkvError("expected --lora beside --lora-rank, --lora-alpha or --lora-matrices");
+    throw new RwkvError("--lora-rank, --lora-alpha and --lora-matrices need --lora");
   }
   for (const name of ["config", "sampleEvery", "prompt", "verbose"]) delete rest[name];
   const adapted = {
@@ -183,7 +189,7 @@ async function readConfig(path: string, known: readonly Option[]): Promise<Train
   return Object.fromEntries(options);
 }
 
-/** A value of an option from a file, checked as one from the command line is. */
+/** Checks the value of an option from a file as one from the command line. */
 function configured(path: string, name: string, option: Option, value: unknown): unknown {
   const found = () => `found ${JSON.stringify(value)?.slice(0, 60)}`;
   if (!option.required) {
@@ -224,11 +230,11 @@ function report(
     note(`${step} of ${steps} steps in ${duration(seconds)}${last}${held}`);
   }
   if (finished) note(`the model: rwkv generate --model ${folder}`);
-  else if (saved) note(`stopped; go on with: rwkv train --out ${folder} --data ... --resume`);
+  else if (saved) note(`stopped; continue with: rwkv train --out ${folder} --data ... --resume`);
   else note("stopped before the first step; nothing was saved");
 }
 
-/** A progress bar on a terminal; elsewhere a line now and then. */
+/** Shows progress: a bar on a terminal, elsewhere a line at intervals. */
 class Display {
   readonly #bar = new StatusLine();
   #lastLine = Number.NEGATIVE_INFINITY;

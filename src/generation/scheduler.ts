@@ -15,17 +15,17 @@ import type { Access, Request, Sequence, Work } from "./sequence.js";
  */
 const promptRowsBesideDecoding = 32;
 
-/** What a model's scheduler is doing. */
+/** A snapshot of a model's scheduler. */
 export interface SchedulerStatistics {
-  /** Sequences in the pass in progress. */
+  /** The number of sequences in the pass in progress. */
   readonly running: number;
-  /** Requests that wait for their first pass. */
+  /** The number of requests that wait for their first pass. */
   readonly waiting: number;
-  /** Passes since the model was loaded. */
+  /** The number of passes since the model was loaded. */
   readonly passes: number;
-  /** Rows (tokens run) since the model was loaded. */
+  /** The number of rows (tokens run) since the model was loaded. */
   readonly rows: number;
-  /** Mean number of rows of a pass. */
+  /** The mean number of rows in a pass. */
   readonly rowsPerPass: number;
 }
 

@@ -4,7 +4,7 @@
 import type { RuntimeState } from "../backends/backend.js";
 import type { TokenChoice } from "../sampling/choose-token.js";
 
-/** A sequence of tokens, as the model remembers it. */
+/** A sequence of tokens that the model has read. */
 export class Sequence {
   readonly runtimeState: RuntimeState;
   /**
@@ -12,17 +12,17 @@ export class Sequence {
    * together with what follows it.
    */
   pendingToken: number | undefined;
-  /** Tokens read in all, the pending one included. */
+  /** The number of tokens read, the pending one included. */
   position = 0;
-  /** What was asked of it and is not done, in order; the scheduler's alone, as is `busy`. */
+  /** Unfinished requests for the sequence, in order. Only the scheduler uses this and `busy`. */
   readonly queue: (Request | Access)[] = [];
-  /** Whether a pass is using the state, or somebody has exclusive access to it. */
+  /** Whether a pass is using the state, or someone has exclusive access to it. */
   busy = false;
-  /** Why nothing more may be asked of it; what was asked before is still done. */
+  /** The error for new requests, once the sequence is being disposed of; earlier requests are still carried out. */
   ending: Error | undefined;
   /** Why the state cannot be used any more. */
   unusable: Error | undefined;
-  /** Resolves when its memory has been returned; there when that was asked for. */
+  /** Resolves when the memory has been given back; present once dispose() was called. */
   disposing: Promise<void> | undefined;
 
   constructor(runtimeState: RuntimeState) {
@@ -33,15 +33,15 @@ export class Sequence {
 /** Tokens of one sequence that are to be run. */
 export interface Work {
   readonly sequence: Sequence;
-  /** The tokens, or a function that gives them when all that was asked of the sequence before has been done. */
+  /** The tokens, or a function that returns them once all earlier requests for the sequence have been carried out. */
   readonly tokens: Int32Array | (() => Int32Array);
   /** After which of the tokens logits are wanted. */
   readonly logits: "none" | "last" | "all";
   /** How a token is to be sampled from the logits of the last one. */
   readonly choice?: TokenChoice;
-  /** Whether it continues what was admitted before, so that it does not count among the requests that wait. */
+  /** Whether it continues work that was admitted before, and so does not count as a waiting request. */
   readonly continues?: boolean;
-  /** Called after each pass with the number of tokens that have been run. Nobody else has had the sequence since the pass. */
+  /** Called after each pass with the number of tokens that have been run. No other work has used the sequence since the pass. */
   readonly onRun?: (done: number) => void;
   /**
    * Called after that where the pass gives logits: with their rows, which are valid only until it returns, and the token that was
@@ -52,10 +52,10 @@ export interface Work {
 
 /** Work in a sequence's queue. */
 export interface Request extends Work {
-  /** What is run; known when the request comes first. */
+  /** The tokens to run, which are known when the request is at the head of the queue. */
   run: Int32Array;
   done: number;
-  /** Whether it counts among those that wait for their first pass. */
+  /** Whether it counts as waiting for its first pass. */
   waits: boolean;
   /** Why it ends before its next pass. */
   cancelled: { readonly reason: unknown } | undefined;

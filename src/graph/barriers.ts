@@ -1,4 +1,4 @@
-// Where threads wait for each other: between steps whose work they do not share alike.
+// Decides where threads wait for each other: between steps whose work they divide in different ways.
 
 import type { FusedOperation } from "./fusion.js";
 
@@ -9,8 +9,8 @@ import type { FusedOperation } from "./fusion.js";
 export type Barrier = "always" | "never" | "fewRowsApart";
 
 /**
- * Kernels that work channel by channel share the channels alike, so a thread that goes from one to the next finds its own
- * channels done. A norm needs whole rows before it.
+ * Kernels that work channel by channel divide the channels in the same way, so a thread finds its own channels done when it continues with the
+ * next kernel. A norm needs whole rows.
  */
 export function barrierBetween(step: readonly FusedOperation[], next: readonly FusedOperation[] | undefined): Barrier {
   const all = [...step, ...(next ?? [])];

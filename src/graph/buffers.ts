@@ -1,4 +1,4 @@
-// Places every intermediate value of a plan in one block of memory, the arena: values whose lives do not overlap share it.
+// Places every intermediate value of a plan in one block of memory, the arena: values whose lifetimes do not overlap share memory.
 
 import type { Barrier } from "./barriers.js";
 import type { FusedOperation } from "./fusion.js";
@@ -85,7 +85,7 @@ function slotsOf(
     }
   });
   for (const root of roots) if (slots.has(root)) (slots.get(root) as Slot).to = time + 1;
-  // A value that an operation uses last may be overwritten by what the operation makes of it, element by element.
+  // An operation that is the last to use a value may overwrite it with its output, element by element.
   for (const { output, inputs } of replacements) {
     const after = slots.get(output);
     if (!after) continue;

@@ -43,9 +43,9 @@ export interface DifferentiateOptions {
   /** What is to be learned. */
   readonly weights: ReadonlySet<WeightNode>;
   readonly states?: ReadonlySet<StateVector>;
-  /** What the largest logit of each row is pulled down by. */
+  /** The weight of the penalty on the largest logit of each row. */
   readonly logitPenalty: number;
-  /** Whether values between checkpoints are computed again rather than kept: less memory, a third more time. */
+  /** Whether values between checkpoints are recomputed rather than kept: less memory, a third more time. */
   readonly checkpointing?: boolean;
 }
 

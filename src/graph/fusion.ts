@@ -221,7 +221,7 @@ function consumersOf(order: readonly RowNode[]): Map<RowNode, RowNode[]> {
 }
 
 /**
- * How many operations lie on the longest way to each node. Functions count only where their shape changes, so those of one depth and
+ * The length of the longest path to each node, in operations. Functions count only where their shape changes, so those of one depth and
  * shape have no other operation between them.
  */
 function depthsOf(order: readonly RowNode[]): Map<RowNode, number> {

@@ -59,7 +59,7 @@ export type Vector =
  */
 export type MatrixUse = "product" | "table" | "float32";
 
-/** How a kernel reads an attribute: as an unsigned integer of 32 bits, or as a float32. */
+/** The type as which a kernel reads an attribute: as an unsigned integer of 32 bits, or as a float32. */
 export type AttributeType = "count" | "number";
 
 /**
@@ -141,13 +141,13 @@ export interface Graph {
   /** In the order in which a saved state holds them. */
   readonly stateVectors: readonly StateVector[];
   /**
-   * Values that gradient checkpointing keeps, in order: everything between two of them can be computed again from the first
+   * Values that gradient checkpointing keeps, in order: everything between two of them can be recomputed from the first
    * (Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174).
    */
   readonly checkpoints: readonly RowNode[];
 }
 
-/** A row for every token, or for every selected one, or the same number in every pass. */
+/** The number of rows of a value: one for every token, one for every selected token, or a fixed number. */
 export function shapeOf(rows: RowSet, width: number): Shape {
   return { rows, width };
 }

@@ -16,7 +16,7 @@ export interface Plan {
   readonly buffers: ReadonlyMap<RowNode, PlannedBuffer>;
   /** Bytes of the arena that holds all buffers. */
   readonly arenaSize: number;
-  /** Most rows that a pass may have, of tokens and of selected tokens. */
+  /** The most rows of tokens, and of selected tokens, in a pass. */
   readonly capacity: number;
 }
 
@@ -24,8 +24,8 @@ export interface PlanOptions {
   /** The weights that are in blocks. */
   readonly quantized?: ReadonlySet<WeightNode>;
   /**
-   * "earliest" does everything as soon as it can be done, so that there are few barriers; "inOrder" keeps the order in which the roots
-   * need it, so that few values live at a time.
+   * "earliest" schedules every operation as early as possible, so that there are few barriers; "inOrder" keeps the order in which the roots
+   * need the operations, so that few values are live at a time.
    */
   readonly schedule?: "earliest" | "inOrder";
 }

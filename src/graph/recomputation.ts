@@ -1,12 +1,12 @@
-// Gradient checkpointing (Chen et al., arXiv 1604.06174): values between checkpoints are computed again when their gradients are due.
+// Gradient checkpointing (Chen et al., arXiv 1604.06174): values between checkpoints are recomputed when their gradients are needed.
 
 import { type Call, inputsOf, type RowNode } from "./graph.js";
 import { copyCall } from "./operation.js";
 
 /**
  * Which node gives a value that a rule for a gradient needs. Values from the last checkpoint on are used as they are; those
- * before it are computed again from the checkpoint before them, by nodes made when they are first asked for, so that they
- * come in the plan right before the gradients of their layer.
+ * before it are recomputed from the checkpoint before them, by nodes that are made when they are first needed, so that they
+ * precede the gradients of their layer in the plan.
  */
 export class Recomputation {
   readonly #kept: ReadonlySet<RowNode>;

@@ -38,9 +38,9 @@ export interface CompareSetup {
 
 export interface ComparePoint {
   readonly tokens: number;
-  /** Of training alone. */
+  /** The seconds of training alone, without measurements. */
   readonly seconds: number;
-  /** Of held-out text. */
+  /** Bits per byte of the held-out text. */
   readonly bits_per_byte: number;
 }
 

@@ -1,4 +1,4 @@
-// What a model does with a text, token by token: receptance, key and value of each layer, how fast its channels forget, which
+// Explains what a model does with a text, token by token: receptance, key and value of each layer, how fast its channels forget, which
 // earlier tokens wkv looks at, and what would be predicted after each layer.
 
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
@@ -29,19 +29,19 @@ export interface Explanation {
 
 /** One layer; lists are by token. */
 export interface LayerExplanation {
-  /** From 0. */
+  /** The number of the layer, from 0. */
   readonly layer: number;
-  /** Mean over channels: how much of what is remembered comes through. */
+  /** The receptance, mean over channels: how much of the past is let through. */
   readonly receptance: readonly number[];
-  /** Mean over channels of the exponent that a token weighs with. */
+  /** The key, mean over channels: the exponent of a token's weight. */
   readonly key: readonly number[];
-  /** Root mean square over channels of what a token says. */
+  /** The value, root mean square over channels. */
   readonly value: readonly number[];
-  /** Of each channel, ascending: after how many tokens e^(w t) is a half. */
+  /** The half-life of each channel, ascending: the number of tokens after which e^(w t) is a half. */
   readonly half_lives: readonly number[];
   /** Row t: the weights that wkv puts on tokens 0 to t, mean over channels; each row sums to 1. */
   readonly weights: readonly (readonly number[])[];
-  /** Mean of how many tokens back those weights look, by token. */
+  /** The mean distance of those weights, in tokens back, by token. */
   readonly reach: readonly number[];
   /** What the head makes of the residual stream after this layer. */
   readonly predictions: readonly Prediction[];
@@ -51,7 +51,7 @@ export interface Prediction {
   /** The most probable next token. */
   readonly text: string;
   readonly probability: number;
-  /** Of the token that does follow; absent for the last one. */
+  /** The probability of the token that follows in the text; absent for the last one. */
   readonly probability_of_next?: number;
 }
 

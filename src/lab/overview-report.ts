@@ -80,7 +80,7 @@ function architectureTable(
   const longest = Math.max(...Object.values(scale?.results ?? {}).map(({ points }) => points.at(-1)?.tokens ?? 0));
   const trainHead = train ? ["bits per byte, held out", "tokens/s in training"] : [];
   const scaleHead = scale
-    ? ["training step", "token", "carried along", `a token at T = ${longest}`, `carried along at T = ${longest}`]
+    ? ["training step", "token", "state", `a token at T = ${longest}`, `state at T = ${longest}`]
     : [];
   const rows = architectures
     .filter(({ name }) => train?.results[name] || scale?.results[name])

@@ -1,5 +1,5 @@
-// Is training serial? The same RWKV-4 over the same batch, token by token as it generates, and all tokens at once as it trains: how
-// long each takes, and whether losses and gradients are the same.
+// Is training serial? Runs the same RWKV-4 over the same batch, token by token as in generation and all tokens at once as in training, and
+// compares times, losses and gradients.
 
 import type { TrainableModel, TrainingRuntime, TrainingSegment } from "../backends/training.js";
 import { median } from "../bench/median.js";
@@ -55,7 +55,7 @@ export interface ParallelResult {
 const directionCount = 4;
 /** How far weights move along a direction: as far as the loss should change by this, in nats; more bends, less is lost in rounding. */
 const lossChange = 0.01;
-const still = {
+const noLearning = {
   step: 1,
   learningRate: 0,
   beta1: 0.9,
@@ -93,16 +93,16 @@ export async function compareParallel(setup: ParallelSetup): Promise<ParallelRes
       (most, loss, i) => Math.max(most, Math.abs(loss - (serialLosses[i] as number))),
       0,
     );
-    await runtime.step(whole, still, 1); // touches all memory
-    await without.step(wholeWithout, still, 1);
+    await runtime.step(whole, noLearning, 1); // touches all memory
+    await without.step(wholeWithout, noLearning, 1);
     const [first, firstSerial] = [wholeBatch(runtime, rows.slice(0, 1)), serialBatch(runtime, rows.slice(0, 1))];
     const [parallelSeconds, serialSeconds, stepSeconds, withoutSeconds, oneParallel, oneSerial] = (await alternate(
       setup.rounds,
       [
         () => runtime.evaluate(whole),
         serial,
-        () => runtime.step(whole, still, 1),
-        () => without.step(wholeWithout, still, 1),
+        () => runtime.step(whole, noLearning, 1),
+        () => without.step(wholeWithout, noLearning, 1),
         () => runtime.evaluate(first),
         firstSerial,
       ],
@@ -184,7 +184,7 @@ async function compareDirections(
   serial: () => Promise<Float32Array>,
   random: RandomGenerator,
 ): Promise<{ parallel: number; serial: number }[]> {
-  await runtime.step(whole, still, 1);
+  await runtime.step(whole, noLearning, 1);
   const gradients = runtime.parameters.map(({ gradient }) => gradient.slice());
   const values = runtime.parameters.map((parameter) => parameter.values.slice());
   const results: { parallel: number; serial: number }[] = [];

@@ -13,7 +13,7 @@ const measures: readonly {
   { title: "Memory of that step", unit: "bytes", of: ({ step_bytes }) => step_bytes },
   { title: "Reading a prompt", unit: "seconds", of: ({ prefill_seconds }) => prefill_seconds },
   { title: "Generating the token after T", unit: "seconds", of: ({ token_seconds }) => token_seconds },
-  { title: "What the sequence carries along", unit: "bytes", of: ({ state_bytes }) => state_bytes },
+  { title: "The state of the sequence", unit: "bytes", of: ({ state_bytes }) => state_bytes },
 ];
 
 export async function scaleReport(

@@ -53,12 +53,20 @@ export interface ScaleResult {
 }
 
 const vocabulary = 256;
-/** Tokens that are generated behind T, the first of them to warm up. */
+/** The number of tokens that are generated after T, the first of them as a warm-up. */
 const generated = 64;
 const unmeasured = 16;
 /** Short texts are measured again until this much time has gone by. */
 const leastMilliseconds = 300;
-const still = { step: 1, learningRate: 0, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradientNorm: 1 };
+const noLearning = {
+  step: 1,
+  learningRate: 0,
+  beta1: 0.9,
+  beta2: 0.99,
+  epsilon: 1e-8,
+  weightDecay: 0,
+  maxGradientNorm: 1,
+};
 
 /** @throws TrainingError, before anything is measured, when a length would take more than the machine's memory */
 export async function measureScale(setup: ScaleSetup): Promise<ScaleResult[]> {
@@ -98,12 +106,12 @@ async function measureLength(setup: ScaleSetup, architecture: Architecture, toke
     const text = Int32Array.from({ length: tokens + 1 }, () => Math.floor(random.uniform() * vocabulary));
     const [empty, after] = [runtime.createState(), runtime.createState()];
     const whole = [{ state: empty, nextState: after, tokens: text.subarray(0, tokens), targets: text.subarray(1) }];
-    await runtime.step(whole, still, 1); // touches all memory
+    await runtime.step(whole, noLearning, 1); // touches all memory
     const steps: number[] = [];
     const prefills: number[] = [];
     const started = performance.now();
     for (let round = 0; round < rounds || performance.now() - started < leastMilliseconds; round++) {
-      steps.push(await secondsOf(() => runtime.step(whole, still, 1)));
+      steps.push(await secondsOf(() => runtime.step(whole, noLearning, 1)));
       prefills.push(await secondsOf(() => runtime.evaluate(whole)));
     }
     return {
@@ -112,7 +120,7 @@ async function measureLength(setup: ScaleSetup, architecture: Architecture, toke
       step_bytes: runtime.memory,
       prefill_seconds: median(prefills),
       token_seconds: await secondsOfToken(runtime, after),
-      // Room for no more than T tokens is what T tokens fill.
+      // Caches have a capacity of exactly T tokens.
       state_bytes: 4 * stateLayout(architecture.build({ ...size, capacity: tokens })).length,
     };
   } finally {
@@ -120,7 +128,7 @@ async function measureLength(setup: ScaleSetup, architecture: Architecture, toke
   }
 }
 
-/** Generating in place: the state after T tokens goes on. */
+/** Times tokens that are generated from the state after T tokens, which advances in place. */
 async function secondsOfToken(runtime: TrainingRuntime, state: ResidentState): Promise<number> {
   const samples: number[] = [];
   for (let i = 0; i < generated; i++) {

@@ -1,4 +1,4 @@
-// Says what a checkpoint is that is no model that can be run: another RWKV version, one that was converted for another program,
+// Says what a checkpoint is that cannot be run as a model: another RWKV version, one that was converted for another program,
 // a part of a model, or something else altogether.
 
 import type { Checkpoint } from "../checkpoints/checkpoint.js";
@@ -20,7 +20,7 @@ const others: readonly (readonly [description: string, mark: RegExp])[] = [
     "low-rank additions (LoRA) without the model that they belong to; merge the two and load the result",
     /\.lora_[AB]\b/,
   ],
-  ["a state that was tuned for another model, not a model", /\.att\.time_state$/],
+  ["a tuned state, which belongs to a model but is not one", /\.att\.time_state$/],
 ];
 
 /**
@@ -57,5 +57,5 @@ export function describeShard(checkpoint: Checkpoint): string {
   const files = new Set([...checkpoint.tensors.values()].map(({ source }) => source.name));
   const [, number, count] = /-(\d+)-of-(\d+)\.\w+(?:\?.*)?$/.exec([...files][0] ?? "") ?? [];
   if (files.size !== 1 || Number(count ?? 1) < 2) return "";
-  return ` (by its name the file is shard ${Number(number)} of ${Number(count)}; open the index of all, which ends in .index.json)`;
+  return ` (judging by its name, the file is shard ${Number(number)} of ${Number(count)}; open the index of all shards, which ends in .index.json)`;
 }

@@ -1,4 +1,4 @@
-// A number that tells models apart, so that a saved state is not read into another one. It depends on the weights' values,
+// A number that distinguishes models, so that a saved state is not loaded into another model. It depends on the weights' values,
 // not on how they are stored: the same for a .pth and its .safetensors, for float32 and bfloat16. Quantizing changes the values
 // of matrices, but not the meaning of a state, so only weights that it leaves alone are looked at.
 
@@ -16,7 +16,7 @@ export async function fingerprintOf(model: BoundModel): Promise<number> {
   const sampledWeights = model.graph.weights.filter((weight) => weight.op === "vector" || weight === embedding);
   const samples = await Promise.all(
     sampledWeights.map(async (weight) => {
-      const row = beginningOf(model.tensors.get(weight.name) as StoredTensor);
+      const row = firstElementsOf(model.tensors.get(weight.name) as StoredTensor);
       const bytes = new Uint8Array(elementCount(row.shape) * 2);
       await readTensorInto(row, "bf16", bytes);
       return bytes.subarray(0, 2 * sampled);
@@ -26,7 +26,7 @@ export async function fingerprintOf(model: BoundModel): Promise<number> {
 }
 
 /** The first elements of a vector or of a matrix's first row; all of that row where it is in blocks. */
-function beginningOf(tensor: StoredTensor): StoredTensor {
+function firstElementsOf(tensor: StoredTensor): StoredTensor {
   const width = tensor.shape.at(-1) ?? 1;
   if (!isElementType(tensor.dtype)) return { ...tensor, shape: [1, width], strides: [width, 1] };
   return { ...tensor, shape: [Math.min(width, sampled)], strides: [tensor.strides.at(-1) ?? 1] };

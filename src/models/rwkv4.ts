@@ -67,7 +67,7 @@ function build(size: ModelSize, { layerNormEpsilon, dropout = 0 }: BuildOptions)
     x = add(x, g.dropout(timeMixing(`blocks.${i}.att`, layerNorm(`blocks.${i}.ln1`, x)), dropout));
     x = add(x, g.dropout(channelMixing(`blocks.${i}.ffn`, layerNorm(`blocks.${i}.ln2`, x), channelPrevious), dropout));
   }
-  // Each logit hangs on the head, so that it is not put into fewer than 8 bits.
+  // Every logit depends on the head, so it is not quantized to fewer than 8 bits.
   return g.finish(linear("head", vocabulary, layerNorm("ln_out", g.selectRows(x)), { fewestBits: 8 }));
 }
 

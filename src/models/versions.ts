@@ -1,4 +1,4 @@
-// Finds out which RWKV version a checkpoint is, and binds its tensors to that version's graph.
+// Recognises the RWKV version of a checkpoint, and binds its tensors to that version's graph.
 
 import type { Checkpoint, Metadata, StoredTensor } from "../checkpoints/checkpoint.js";
 import { CheckpointError } from "../errors.js";
@@ -10,7 +10,7 @@ import { layerNormEpsilon, readSettings, settingIn, settingsMetadata } from "./s
 import { bindWeights, type LaidOutTensor } from "./tensor-layout.js";
 import { nameInModel } from "./tensor-names.js";
 
-/** A checkpoint understood: version, size, graph, and the stored tensor of every weight. */
+/** A recognised checkpoint: its version, size and graph, and the stored tensor of every weight. */
 export interface BoundModel {
   readonly version: string;
   readonly size: ModelSize;
@@ -40,7 +40,7 @@ const maxProblemsShown = 40;
 /**
  * Recognises the model in a checkpoint.
  *
- * @throws CheckpointError when it is no RWKV model, of a version that cannot be run, or has tensors missing, extra or of
+ * @throws CheckpointError when it is not an RWKV model, is of a version that cannot be run, or has tensors missing, superfluous or of
  *   wrong shape or type (all of them listed)
  */
 export function bindModel(checkpoint: Checkpoint, options: BindOptions = {}): RecognisedModel {
@@ -115,7 +115,7 @@ function checkTensors(checkpoint: Checkpoint, { version }: ModelDefinition, prob
   if (problems.length > shown.length) shown.push(`\n  and ${problems.length - shown.length} more`);
   throw new CheckpointError(
     checkpoint.name,
-    `not a whole RWKV-${version} model, ${problems.length} tensor(s) are wrong${describeShard(checkpoint)}:${shown.join("")}`,
+    `this is not a complete RWKV-${version} model; ${problems.length} tensor(s) are wrong${describeShard(checkpoint)}:${shown.join("")}`,
   );
 }
 
@@ -130,7 +130,7 @@ function checkConfig(checkpoint: Checkpoint, size: ModelSize): void {
   if (wrong.length === 0) return;
   const list = wrong.map(([key, value]) => {
     const claim = JSON.stringify(checkpoint.config?.[key]).slice(0, 60);
-    return `${key} ${claim}, the tensors say ${value}`;
+    return `${key} ${claim}, but the tensors have ${value}`;
   });
   throw new CheckpointError(checkpoint.name, `config.json beside it says ${list.join("; ")}`);
 }

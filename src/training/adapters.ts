@@ -1,4 +1,4 @@
-// Learning less than all weights: low-rank additions to matrices, or only the state that sequences begin with.
+// Trains fewer than all weights: low-rank additions to matrices, or only the state that sequences begin with.
 
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { callsOf, type Graph, type StateVector, topologicalOrder, type WeightNode } from "../graph/graph.js";
@@ -93,7 +93,7 @@ export interface TunedState {
   write(target: Float32Array, values: (name: string) => Float32Array): void;
 }
 
-/** Keys of the token that is made up for wkv; low, so that it first weighs little beside those of real ones. */
+/** The key of the artificial first token of wkv, so low that the token has little weight beside real ones at first. */
 const firstKey = -4;
 
 /**

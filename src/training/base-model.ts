@@ -7,7 +7,7 @@ import { CheckpointError, TrainingError } from "../errors.js";
 import type { ModelDefinition } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
 
-/** Places that are looked at in each tensor, and bytes at each. */
+/** The number of places that are sampled in each tensor, and the bytes at each. */
 const places = 8;
 const sampleSize = 256;
 
@@ -63,12 +63,12 @@ function samplesOf(tensor: StoredTensor): [offset: number, size: number][] {
 export async function checkBase(path: string, recorded: number | null, folder: string): Promise<BaseModel> {
   const found = await openBase(path).catch((cause) => {
     if (!(cause instanceof CheckpointError)) throw cause;
-    const message = `${cause.message}: the base model of the run in ${folder}; if it was moved, say where it is by from (--from)`;
+    const message = `${cause.message}: this is the base model of the run in ${folder}; if it was moved, name its new path with from (--from)`;
     throw new TrainingError(message, { cause });
   });
   if (recorded !== null && found.fingerprint !== recorded) {
     throw new TrainingError(
-      `${path}: expected the model that the run in ${folder} was begun with, found another; say where that is by from (--from)`,
+      `${path}: expected the base model that the run in ${folder} was started with, found another; name its path with from (--from)`,
     );
   }
   return found;

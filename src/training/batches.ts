@@ -1,5 +1,5 @@
-// Which tokens a step is trained on: a function of the seed and the number of the step alone, so that a run that was stopped goes on
-// with what it would have seen.
+// Decides which tokens a step is trained on, as a function of only the seed and the number of the step, so that a resumed run sees the same
+// tokens as one that was never stopped.
 
 import { TrainingError } from "../errors.js";
 import type { RandomGenerator } from "../sampling/random.js";
@@ -9,7 +9,7 @@ import { randomGenerator } from "../sampling/random.js";
 export interface Window {
   readonly tokens: Int32Array;
   readonly targets: Int32Array;
-  /** Whether it goes on where the same row of the step before ended. */
+  /** Whether the window continues where the same row of the previous step ended. */
   readonly continues: boolean;
 }
 
@@ -34,8 +34,8 @@ export function shuffledBatches(tokens: Int32Array, batch: number, length: numbe
   const epochAt = (epoch: number) => {
     if (current?.epoch !== epoch) {
       const random = randomGenerator(seed * 1_000_003 + epoch);
-      const room = tokens.length - 1 - windows * length;
-      const offset = Math.floor(random.uniform() * Math.min(length, room + 1));
+      const spare = tokens.length - 1 - windows * length;
+      const offset = Math.floor(random.uniform() * Math.min(length, spare + 1));
       current = { epoch, offset, order: shuffled(windows, random) };
     }
     return current;

@@ -1,4 +1,4 @@
-// Documents as tokens: one stream to learn from, and the held-out texts to measure with.
+// Turns documents into tokens: one stream for training, and the held-out texts for measuring.
 
 import { readFile, stat } from "node:fs/promises";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
@@ -19,7 +19,7 @@ export const tokenizerFiles: readonly string[] = [jsonFile, worldFile];
 export interface HeldOutText {
   /** Begins with the end-of-text token, where the vocabulary has one: so its first token is predicted too. */
   readonly tokens: Int32Array;
-  /** Of the text, in UTF-8. */
+  /** The number of bytes of the text in UTF-8. */
   readonly bytes: number;
 }
 
@@ -97,7 +97,7 @@ export async function datasetOf(
   const tokens = await tokensOf(training);
   if (tokens.length < context + 1) {
     throw new TrainingError(
-      `expected at least ${context + 1} tokens to train on, one sequence and what follows it, found ${tokens.length}: ` +
+      `expected at least ${context + 1} tokens to train on, one sequence and the token after it, found ${tokens.length}: ` +
         "give more text, or a shorter context",
     );
   }

@@ -1,5 +1,5 @@
-// Reads training data: a file of text or of records in JSON, or a folder of them. What a file holds is told by its content, so that
-// lines of JSON under the name of a text are not learned braces and all. What is neither is refused before anything is trained on it.
+// Reads training data: a file of text or of JSON records, or a folder of such files. The content of a file decides what it holds, so that
+// JSON lines in a file with the name of a text are not learned as text. Any other file is refused before training starts.
 
 import { constants } from "node:buffer";
 import { readdir, stat } from "node:fs/promises";
@@ -9,7 +9,7 @@ import { checkInterrupt } from "../interruptible.js";
 import { recordForms, recordText } from "./record-text.js";
 import { textParts, unreadable } from "./text-file.js";
 
-/** A text that stands for itself: nothing in it continues another one. */
+/** A self-contained text, which does not continue another one. */
 export interface Document {
   readonly name: string;
   /** The text in order; more than one where it is long. They begin where no token of a byte-level BPE crosses. */
@@ -35,8 +35,8 @@ const jsonEnding = /\.json$/i;
 const fewDocuments = 256;
 /** Characters of a part, about. */
 const partLength = 2 ** 17;
-/** Names of files left out that are told. */
-const toldNames = 5;
+/** The most names of ignored files that are listed. */
+const listedNames = 5;
 
 /**
  * @param path a file of text (one document) or of records in JSON, by lines or as an array (a document each; record-text.ts has their
@@ -122,9 +122,9 @@ async function readFolder(path: string, options: ReadOptions): Promise<Document[
     );
   }
   if (leftOut.length > 0) {
-    const told = leftOut.slice(0, toldNames).join(", ");
-    const more = leftOut.length > toldNames ? ` and ${leftOut.length - toldNames} more` : "";
-    options.onNotice?.(`${path}: left out what is neither text nor records: ${told}${more}`);
+    const listed = leftOut.slice(0, listedNames).join(", ");
+    const more = leftOut.length > listedNames ? ` and ${leftOut.length - listedNames} more` : "";
+    options.onNotice?.(`${path}: ignored files that are neither text nor records: ${listed}${more}`);
   }
   return documents;
 }
@@ -306,7 +306,7 @@ function documentOfRecord(name: string, value: unknown): Document {
   return documentOf(name, result.text);
 }
 
-/** A value of JSON; undefined for what is none. */
+/** Parses JSON; undefined for text that is not JSON. */
 function parsed(text: string): unknown {
   try {
     return JSON.parse(text);

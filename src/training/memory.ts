@@ -30,7 +30,7 @@ export function checkMemory(model: TrainableModel, maxTokens: number, available:
   if (needed <= usable * available) return;
   const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
   throw new TrainingError(
-    `training takes ${needed === least ? "more than " : ""}${gib(needed)} of memory, this machine has ${gib(available)}: ` +
-      "lower the batch or the context, compute values again (checkpointing), or make the model smaller",
+    `training takes ${needed === least ? "more than " : ""}${gib(needed)} of memory, and this machine has ${gib(available)}: ` +
+      "lower the batch or the context, recompute values (checkpointing), or make the model smaller",
   );
 }

@@ -3,9 +3,9 @@
 import type { BackendName } from "../backends/backend.js";
 import type { FloatType } from "../dtypes.js";
 
-/** Low-rank adaptation: learns the product of two small matrices for each of some matrices (Hu et al., arXiv 2106.09685). */
+/** Options of low-rank adaptation, which learns the product of two small matrices for each of some matrices (Hu et al., arXiv 2106.09685). */
 export interface LoraOptions {
-  /** Inner size of the product, r in the paper. Default 8. */
+  /** The inner size of the product, r in the paper. Default 8. */
   readonly rank?: number;
   /** The product is multiplied by alpha / rank. Default 2 * rank. */
   readonly alpha?: number;
@@ -23,8 +23,8 @@ export interface TrainOptions {
   /** Folder of the run: model, tokenizer, log, curve, and what resuming needs. */
   readonly out: string;
   /**
-   * Resume the run in `out`, with its own options. Of those that the result depends on only `steps` or `epochs` may be others: then the
-   * run ends there. `from` says where its base model lies, should that have been moved.
+   * Resume the run in `out`, with its own options. Of the options that the result depends on, only `steps` or `epochs` may change, which sets a
+   * new end. `from` says where the base model is now, if it was moved.
    */
   readonly resume?: boolean;
   /** A checkpoint to begin with; by default random weights. */
@@ -32,111 +32,114 @@ export interface TrainOptions {
   /** A tokenizer's file, a folder with one, or "bytes"; by default the one beside `from`, or one that is trained on the data. */
   readonly tokenizer?: string;
 
-  /** Layers of a new model. Default 6. */
+  /** The number of layers of a new model. Default 6. */
   readonly layers?: number;
-  /** Width of its residual stream. Default 256. */
+  /** The width of a new model's residual stream. Default 256. */
   readonly width?: number;
   /** Width of the hidden layer of channel mixing. Default: as its version has it, 4 * width. */
   readonly hidden?: number;
-  /** Tokens of a tokenizer that is trained. Default 4096. */
+  /** The number of tokens of a tokenizer that is trained. Default 4096. */
   readonly vocabulary?: number;
 
-  /** Tokens of a sequence. Default 256. */
+  /** The length of a sequence, in tokens. Default 256. */
   readonly context?: number;
-  /** Sequences of a step. Default 16. */
+  /** The number of sequences in a step. Default 16. */
   readonly batch?: number;
-  /** Steps in all; or passes over the data. Default: one pass. */
+  /** The number of steps of the run. Either this or `epochs`. */
   readonly steps?: number;
+  /** The number of passes over the data. Default 1. */
   readonly epochs?: number;
 
-  /** Highest learning rate. Default 8e-4; 1e-4 with `from`; 1e-2 for the state. */
+  /** The highest learning rate. Default 8e-4; 1e-4 with `from`; 1e-2 with `tuneState`. */
   readonly learningRate?: number;
-  /** The rate at the end. Default: a tenth. */
+  /** The learning rate at the end. Default: a tenth of the highest. */
   readonly finalLearningRate?: number;
-  /** Default "cosine". */
+  /** How the learning rate falls. Default "cosine". */
   readonly decay?: "cosine" | "exponential";
-  /** Steps in which the rate rises. Default: a fiftieth of the steps, at most 200. */
+  /** The number of warm-up steps, in which the learning rate rises. Default: a fiftieth of the steps, at most 200. */
   readonly warmup?: number;
-  /** Share of a matrix that decays for each step at learning rate 1. Default 0.01. */
+  /** The weight decay of AdamW, applied to matrices: the fraction of a weight that decays in each step at learning rate 1. Default 0.01. */
   readonly weightDecay?: number;
+  /** The decay of AdamW's first moment. Default 0.9. */
   readonly beta1?: number;
+  /** The decay of AdamW's second moment. Default 0.99. */
   readonly beta2?: number;
-  /** Gradients together longer than this are shortened to it. Default 1. */
+  /** The norm of all gradients together is clipped to this. Default 1. */
   readonly maxGradientNorm?: number;
-  /** What the largest logit is pulled down by (RWKV-LM's L2Wrap). Default 1e-4. */
+  /** The weight of the penalty on the largest logit of each token (RWKV-LM's L2Wrap). Default 1e-4. */
   readonly logitPenalty?: number;
-  /** Share of what each part of a layer adds that is left out in each step. Default 0. */
+  /** The fraction of the output of each half-layer that dropout leaves out. Default 0. */
   readonly dropout?: number;
-  /** Default 1. */
+  /** The seed of weights, order and dropout. Default 1. */
   readonly seed?: number;
 
-  /** Learn low-rank additions to the matrices of `from` only. */
+  /** Learns only low-rank additions to the matrices of `from`. */
   readonly lora?: LoraOptions;
-  /** Learn only the state that sequences begin with. */
+  /** Learns only the state that sequences begin with. */
   readonly tuneState?: boolean;
-  /** Read the text in order and hand the state on from step to step: truncated back-propagation through time. */
+  /** Reads the text in order and passes the state from step to step: truncated back-propagation through time. */
   readonly carryState?: boolean;
-  /** Compute values between layers again rather than keep them: far less memory, a third more time. */
+  /** Recomputes the values between layers rather than keep them: far less memory, a third more time. */
   readonly checkpointing?: boolean;
 
-  /** Share of each document's end that is held out to measure with. Default 0.05; 0 holds out nothing. */
+  /** The fraction of the text that is held out for measuring. Default 0.05; 0 holds out nothing. */
   readonly validation?: number;
-  /** Steps between measurements on a part of it. Default 100. */
+  /** The number of steps between measurements on a part of the held-out text. Default 100. */
   readonly validateEvery?: number;
-  /** Steps between saves. Default 100. */
+  /** The number of steps between saves. Default 100. */
   readonly saveEvery?: number;
-  /** Type of the weights in the saved model. Default f32. */
+  /** The type of the weights in the saved model. Default "f32". */
   readonly dtype?: FloatType;
 
   readonly backend?: BackendName;
   readonly threads?: number;
-  /** Stops after the step in progress, and saves; before the first step as soon as can be. The promise is fulfilled all the same. */
+  /** Stops the run after the step in progress and saves it, or as soon as possible before the first step. The promise is then fulfilled. */
   readonly signal?: AbortSignal;
-  /** What it throws, or rejects with, ends the run; the last save stays as it is, and the run can be resumed. */
+  /** Called after each step. If it throws or rejects, the run ends with that error and can be resumed from the last save. */
   readonly onStep?: (progress: StepProgress) => void | Promise<void>;
   readonly onSave?: (progress: SaveProgress) => void | Promise<void>;
-  /** Called with lines that the user should see. Default: nothing is said. */
+  /** Called with lines that the user should see. */
   readonly onNotice?: (message: string) => void;
 }
 
-/** What is told after every step. */
+/** The progress of a run, after a step. */
 export interface StepProgress {
-  /** Steps done, and in all. */
+  /** The number of steps done. */
   readonly step: number;
   readonly steps: number;
-  /** Mean over the step's tokens, in nats a token. */
+  /** The mean loss of the step's tokens, in nats per token. */
   readonly loss: number;
   readonly bitsPerByte: number;
   readonly learningRate: number;
   readonly gradientNorm: number;
   readonly tokensPerSecond: number;
   readonly secondsLeft: number;
-  /** Bits per byte of the held-out text, at steps where it was measured. */
+  /** Bits per byte of the held-out text; present at steps where it was measured. */
   readonly validationBitsPerByte?: number;
 }
 
-/** What is told when a run was saved. */
+/** Passed to `onSave` after a run was saved. */
 export interface SaveProgress {
   readonly step: number;
-  /** Folder with the model as it is now. */
+  /** The folder with the model as it is now. */
   readonly folder: string;
 }
 
-/** How a run ended. */
+/** The result of a run. */
 export interface TrainResult {
-  /** Folder with the model; `load` takes it. */
+  /** The folder with the model, which `load` takes. */
   readonly folder: string;
-  /** Whether all steps are done. */
+  /** Whether all steps were done. */
   readonly finished: boolean;
-  /** Whether there is anything in the folder to resume; not where a run was stopped before its first save. */
+  /** Whether the folder has something to resume; false when the run was stopped before its first save. */
   readonly saved: boolean;
-  /** Steps done; fewer than `steps` where the run was stopped. */
+  /** The number of steps done, fewer than `steps` when the run was stopped. */
   readonly step: number;
-  /** Steps in all; absent where the run was stopped before that was known. */
+  /** The number of steps of the run; absent when it was stopped before that was known. */
   readonly steps?: number;
-  /** Of the last step, in nats a token; absent where there was none. */
+  /** The loss of the last step, in nats per token; absent when there was no step. */
   readonly loss?: number;
-  /** Of all held-out text; absent where none is held out. */
+  /** Bits per byte of all held-out text; absent when none is held out. */
   readonly validationBitsPerByte?: number;
   readonly seconds: number;
 }

@@ -1,5 +1,5 @@
-// What the result of a run depends on: made of the options when the run begins, kept in its training.json, and checked in both places by
-// the same table.
+// Everything that the result of a run depends on: made from the options when the run starts, kept in its training.json, and checked by the
+// same table in both cases.
 
 import { resolve } from "node:path";
 import type { FloatType } from "../dtypes.js";
@@ -108,7 +108,7 @@ export function recipeOf(options: TrainOptions): Recipe {
     ["lora", lora !== undefined],
     ["tuneState", tuneState],
   ] as const) {
-    if (needed && from === undefined) throw new OptionError(name, true, "a checkpoint to begin with (from)");
+    if (needed && from === undefined) throw new OptionError(name, true, "a checkpoint to start from (from)");
   }
   const learningRate = options.learningRate ?? (tuneState ? 1e-2 : from === undefined ? 8e-4 : 1e-4);
   const rank = lora?.rank ?? 8;
@@ -184,7 +184,7 @@ function faultOf(fields: object): Fault | undefined {
   }
   if (lora && tuneState) return { name: "lora", value: lora, expected: "either lora or tuneState" };
   if ((lora || tuneState) && from === null)
-    return { name: "from", value: from, expected: "a checkpoint to begin with" };
+    return { name: "from", value: from, expected: "a checkpoint to start from" };
   if ((steps === null) === (epochs === null))
     return { name: "epochs", value: epochs, expected: "either steps or epochs" };
   return undefined;

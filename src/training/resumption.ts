@@ -1,5 +1,5 @@
-// What a resumed run may be told anew: where it ends, and where its base model lies now. Every other option must be what the run was
-// begun with; one that is not is refused rather than passed over.
+// The options that may change when a run is resumed: where it ends, and where its base model is now. Every other option must be the one
+// that the run was started with; a different one is refused rather than ignored.
 
 import { OptionError } from "../errors.js";
 import type { LoraOptions, TrainOptions } from "./options.js";
@@ -15,7 +15,7 @@ const apart: ReadonlySet<string> = new Set(["from", "tokenizer", "steps", "epoch
  * @throws OptionError for an option that is not what the run was begun with
  */
 export function resumedRecipe(recipe: Recipe, given: TrainOptions, folder: string): Recipe {
-  const begun = `with which the run in ${folder} was begun`;
+  const begun = `with which the run in ${folder} was started`;
   for (const [name, value] of Object.entries(recipe)) {
     const option = given[name as keyof TrainOptions];
     if (option === undefined || option === value || apart.has(name)) continue;
@@ -24,11 +24,7 @@ export function resumedRecipe(recipe: Recipe, given: TrainOptions, folder: strin
   if (given.lora) checkLora(given.lora, recipe.lora, begun);
   if (given.from === undefined) return recipe;
   if (recipe.from === null)
-    throw new OptionError(
-      "from",
-      given.from,
-      `none, since random weights are what the run in ${folder} was begun with`,
-    );
+    throw new OptionError("from", given.from, `none, since the run in ${folder} was started with random weights`);
   return { ...recipe, from: absolute(given.from) };
 }
 
@@ -51,12 +47,12 @@ function checkLora(given: LoraOptions, recorded: Recipe["lora"], begun: string):
 export function extended(recipe: Recipe, given: TrainOptions, stepsPerEpoch: number, done: number): Recipe {
   const { steps, warmup } = lengthOf(recipe, stepsPerEpoch);
   if (given.warmup !== undefined && given.warmup !== warmup) {
-    throw new OptionError("warmup", given.warmup, `${warmup}, with which the run was begun`);
+    throw new OptionError("warmup", given.warmup, `${warmup}, with which the run was started`);
   }
   const name = given.steps === undefined ? "epochs" : "steps";
   if (given[name] === undefined) return recipe;
   const longer = { ...recipe, steps: given.steps ?? null, epochs: given.epochs ?? null, warmup };
   const wanted = lengthOf(longer, stepsPerEpoch).steps;
-  if (wanted < done) throw new OptionError(name, given[name], `no fewer than the ${done} steps that are done`);
+  if (wanted < done) throw new OptionError(name, given[name], `no fewer than the ${done} steps that were done`);
   return wanted === steps ? recipe : longer;
 }

@@ -1,5 +1,5 @@
 // The files of a run. Each is written under another name and renamed, so that whenever the process is killed the folder holds a whole
-// model and all that resuming needs; the log is appended to, and cut back when a run goes on from an earlier step.
+// model and everything that resuming needs. The log is appended to, and truncated when a run resumes from an earlier step.
 //
 //   model.safetensors       the model as it was saved last          training.json   the recipe
 //   tokenizer.json          its tokenizer                           log.jsonl       a line for every step
@@ -30,8 +30,8 @@ const stateFile = "state.rwkv";
 const runFiles = [modelFile, checkpointFile, recipeFile, logFile, curveFile, stateFile, ...tokenizerFiles];
 
 /** Bytes that a recipe, and what a checkpoint says beside its tensors, take at most. */
-const longestRecipe = 2 ** 20;
-const longestProgress = 4096;
+const maxRecipeSize = 2 ** 20;
+const maxProgressSize = 4096;
 
 /** What a checkpoint says beside its tensors. */
 export interface Progress {
@@ -39,7 +39,7 @@ export interface Progress {
   readonly step: number;
   /** Seconds that they took. */
   readonly seconds: number;
-  /** CRC-32 of the tokens that are learned from, so that a run does not go on with others. */
+  /** CRC-32 of the training tokens, so that a run is not resumed with different ones. */
   readonly data: number;
 }
 
@@ -112,13 +112,13 @@ export class RunFolder {
     try {
       if (await exists(folder.file(checkpointFile))) {
         throw new TrainingError(
-          `${path}: a run is in this folder already; go on with it by resume (--resume), or choose another folder`,
+          `${path}: this folder already contains a run; resume it (--resume), or choose another folder`,
         );
       }
       // With a recipe it is that of a run which was killed before its first save was complete.
       if ((await exists(folder.file(modelFile))) && !folder.#begunBefore) {
         throw new TrainingError(
-          `${path}: a model is in this folder, which the run would overwrite; choose another folder`,
+          `${path}: this folder contains a model, which the run would overwrite; choose another folder`,
         );
       }
       await folder.#removeUnfinished();
@@ -130,7 +130,7 @@ export class RunFolder {
     }
   }
 
-  /** Lets others train in the folder. What a run that was never saved has left there is removed. */
+  /** Releases the folder for other runs. The files of a run that was never saved are removed. */
   async close(): Promise<void> {
     if (!this.saved) {
       for (const path of this.#unsaved.toReversed()) {
@@ -158,7 +158,7 @@ export class RunFolder {
     if (there?.equals(bytes)) return;
     if (there && !this.#begunBefore) {
       throw new TrainingError(
-        `${join(this.path, name)}: a tokenizer which the run would overwrite; choose another folder`,
+        `${join(this.path, name)}: the run would overwrite this tokenizer; choose another folder`,
       );
     }
     this.#unsaved.push(this.file(name));
@@ -195,8 +195,8 @@ export class RunFolder {
   async readRecipe(): Promise<Recipe> {
     const file = join(this.path, recipeFile);
     const { size } = await stat(this.file(recipeFile));
-    if (size > longestRecipe)
-      throw new TrainingError(`${file}: expected at most ${longestRecipe} bytes, found ${size}`);
+    if (size > maxRecipeSize)
+      throw new TrainingError(`${file}: expected at most ${maxRecipeSize} bytes, found ${size}`);
     return parseRecipe(file, await readFile(this.file(recipeFile), "utf8"));
   }
 
@@ -274,7 +274,7 @@ export class RunFolder {
         if (tensor?.dtype !== "f32" || tensor.shape.join() !== shape.join()) {
           const found = tensor ? `[${tensor.shape.join(", ")}] of ${tensor.dtype}` : "none";
           throw new TrainingError(
-            `${path}: expected ${name} [${shape.join(", ")}], found ${found}: it is the checkpoint of another model`,
+            `${path}: expected ${name} [${shape.join(", ")}], found ${found}: this is the checkpoint of another model`,
           );
         }
         await readTensorInto(tensor, "f32", new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
@@ -303,8 +303,8 @@ export class RunFolder {
 async function progressOf(path: string, checkpoint: Checkpoint): Promise<Progress> {
   const tensor = checkpoint.tensors.get("progress");
   const size = tensor?.shape[0] ?? 0;
-  if (tensor?.dtype !== "u8" || tensor.shape.length !== 1 || size > longestProgress) {
-    throw new TrainingError(`${path}: expected a tensor progress of at most ${longestProgress} bytes, found none`);
+  if (tensor?.dtype !== "u8" || tensor.shape.length !== 1 || size > maxProgressSize) {
+    throw new TrainingError(`${path}: expected a tensor progress of at most ${maxProgressSize} bytes, found none`);
   }
   const bytes = new Uint8Array(size);
   await tensor.source.readInto(tensor.offset, bytes);

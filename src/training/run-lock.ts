@@ -21,9 +21,7 @@ export async function lockFolder(folder: string): Promise<Unlock> {
     server = await listen(path);
   }
   if (!server) {
-    throw new TrainingError(
-      `${folder}: expected a folder that no run is using, found one that is being trained in right now`,
-    );
+    throw new TrainingError(`${folder}: expected a folder that no run is using, found one in which a run is training`);
   }
   const held = server;
   held.unref();

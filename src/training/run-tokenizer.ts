@@ -48,7 +48,7 @@ export async function checkTokenizer(path: string, recipe: Recipe, folder: RunFo
     file === undefined || given === undefined ? file === given : (await readFile(file)).equals(Buffer.from(given));
   if (same) return;
   const begun = recipe.tokenizer ?? "one of its own";
-  throw new OptionError("tokenizer", path, `${begun}, with which the run in ${folder.path} was begun`);
+  throw new OptionError("tokenizer", path, `${begun}, with which the run in ${folder.path} was started`);
 }
 
 /** Undefined where one is to be trained. */

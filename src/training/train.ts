@@ -1,5 +1,5 @@
-// A run of training: data to tokens, a model, and steps until it is done or stopped, saved on the way so that it goes on to the same
-// bits after it was killed.
+// A training run: turns data into tokens, sets up a model, and runs steps until it is done or stopped. It is saved at intervals, so that a
+// killed run can be resumed and ends with the same bits.
 
 import { defaultThreads } from "#platform/backends";
 import type { ResidentState } from "../backends/backend.js";
@@ -31,7 +31,7 @@ import { learningRateAt, lengthOf } from "./schedule.js";
 const quickTokens = 512;
 
 /**
- * Trains a model on text, and leaves it in a folder. Options are taken as they are when it is called.
+ * Trains a model on text and leaves it in a folder. The options are copied when the function is called.
  *
  * @throws TrainingError when the data cannot be used, a run cannot be resumed, another call trains in the folder, or the loss is no
  *   longer a number; OptionError, CheckpointError, TokenizerError, BackendError
@@ -73,7 +73,7 @@ async function trainIn(
   const checksum = checksumOf(data.tokens);
   if (progress && progress.data !== checksum) {
     throw new TrainingError(
-      `${given.data}: expected the data that the run in ${folder.path} was begun with, found other text`,
+      `${given.data}: expected the data that the run in ${folder.path} was started with, found other text`,
     );
   }
   onNotice(
@@ -114,7 +114,7 @@ function checksumOf({ buffer, byteOffset, byteLength }: Int32Array): number {
   return crc32(new Uint8Array(buffer, byteOffset, byteLength));
 }
 
-/** A row of the batch: the state that its sequence has, and room for the next. */
+/** A row of the batch: the state of its sequence, and memory for the next state. */
 interface Row {
   state: ResidentState;
   next: ResidentState;
@@ -179,9 +179,9 @@ class Run {
       this.#log = await this.#folder.readLog(progress.step);
     } else await this.#save(); // so that there is something to resume from the first moment
     while (this.#step < this.#steps && !signal?.aborted) {
-      const [entry, told] = await this.#trainStep(validateEvery);
+      const [entry, progressOfStep] = await this.#trainStep(validateEvery);
       await this.#keep(entry);
-      await onStep?.(told);
+      await onStep?.(progressOfStep);
       if (this.#step % saveEvery === 0 && this.#step < this.#steps) await this.#save();
     }
     const finished = this.#step >= this.#steps;
@@ -215,7 +215,7 @@ class Run {
     await this.#explained(() => this.#folder.log(entry));
   }
 
-  async #trainStep(validateEvery: number): Promise<[entry: LogEntry, told: StepProgress]> {
+  async #trainStep(validateEvery: number): Promise<[entry: LogEntry, progressOfStep: StepProgress]> {
     const { carryState, context, seed } = this.#recipe;
     const started = performance.now();
     const learningRate = learningRateAt(this.#step, { ...this.#recipe, steps: this.#steps, warmup: this.#warmup });
@@ -251,7 +251,7 @@ class Run {
       gradientNorm,
       tokensPerSecond,
     };
-    const told = {
+    const progressOfStep = {
       ...progress,
       steps: this.#steps,
       secondsLeft: ((this.#steps - this.#step) * windows.length * context) / tokensPerSecond,
@@ -267,7 +267,7 @@ class Run {
       seconds: Math.round(elapsed * 10) / 10,
       ...(validation !== undefined && { validation_bits_per_byte: validation }),
     };
-    return [entry, told];
+    return [entry, progressOfStep];
   }
 
   /** Undefined where nothing is held out, or the signal ended it. */
@@ -289,17 +289,17 @@ class Run {
     return this.#runtime.parameters.find((parameter) => parameter.name === name) as Parameter;
   }
 
-  /** @throws TrainingError that names the tensor and where to go on */
+  /** @throws TrainingError that names the tensor and the last good checkpoint */
   #checkFinite(loss: number, gradientNorm: number): void {
     const limit = 3 * Math.log(this.#setup.size.vocabulary);
     if (Number.isFinite(loss) && Number.isFinite(gradientNorm) && loss < limit) return;
     const broken = this.#runtime.parameters.find(({ gradient }) => !gradient.every(Number.isFinite));
     const what = broken
       ? `the gradient of ${broken.name} is not finite`
-      : `the loss is ${loss.toPrecision(4)} nats a token, where guessing gives ${(limit / 3).toPrecision(4)}`;
+      : `the loss is ${loss.toPrecision(4)} nats per token; guessing gives ${(limit / 3).toPrecision(4)}`;
     throw new TrainingError(
       `step ${this.#step + 1}: ${what}; the last good checkpoint, of step ${this.#savedStep}, is in ${this.#folder.path}: ` +
-        "begin again with a lower learning rate (--lr) or more warm-up, or check the data around it",
+        "start again with a lower learning rate (--lr) or more warm-up, or check the data of this step",
     );
   }
 
@@ -315,7 +315,7 @@ class Run {
     } catch (cause) {
       if (!(cause instanceof CheckpointError)) throw cause;
       const saved = this.#folder.saved
-        ? `what was saved at step ${this.#savedStep} is still in ${this.#folder.path}: make room, then resume (--resume)`
+        ? `what was saved at step ${this.#savedStep} is still in ${this.#folder.path}: free some space, then resume (--resume)`
         : "nothing was saved yet";
       throw new TrainingError(`${cause.message}; ${saved}`, { cause });
     }

@@ -1,4 +1,4 @@
-// What the kernel that chooses tokens from logits is told, and what it answers (kernels/choose.c).
+// The records for sampling tokens from logits: the input of the kernel and its output (kernels/choose.c).
 
 import type { TokenChoice } from "../../sampling/choose-token.js";
 import type { Block } from "./kernel-machine.js";
@@ -20,7 +20,7 @@ export const maskSize = (vocabulary: number): number => 4 * Math.ceil(vocabulary
 export function chooseRecord(
   vocabulary: number,
   choosers: number,
-  addresses: readonly [logits: number, choices: number, room: number],
+  addresses: readonly [logits: number, choices: number, scratch: number],
 ): RecordFields {
   return { kernel: "choose", width: vocabulary, attributes: [{ count: choosers }], addresses };
 }

@@ -1,4 +1,4 @@
-// The choices of tokens that a pass makes where its logits lie: written before it, read after it.
+// Sampling inside a pass: choices are written before the pass and the sampled tokens read after it.
 
 import { choicesOf, type PassSegment, selectedCount } from "../backend.js";
 import {
@@ -13,10 +13,10 @@ import {
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { encodeRecord } from "./record.js";
 
-/** Threads that choose; each needs room for a vocabulary. */
+/** The number of threads that sample; each needs scratch memory for a vocabulary. */
 const maxChoosers = 4;
 
-/** The memory that choices need, and what stands there. */
+/** The memory of choices and its contents. */
 export class Choices {
   readonly #machine: KernelMachine;
   readonly #vocabulary: number;

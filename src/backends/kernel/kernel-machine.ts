@@ -13,7 +13,7 @@ export interface Block {
 /** The numbers that records and programs have for names, as a library of kernels tells them. */
 export interface KernelNumbers {
   readonly kernels: ReadonlyMap<string, number>;
-  /** Of elementwise functions. */
+  /** The numbers of elementwise functions. */
   readonly functions: ReadonlyMap<string, number>;
 }
 
@@ -41,7 +41,7 @@ export interface KernelMachine extends KernelNumbers {
    */
   allocate(size: number): Block;
   /**
-   * Maps a file into the kernels' memory where that is possible, and tells the address of its first byte.
+   * Maps a file into the kernels' memory where that is possible, and returns the address of its first byte.
    * Mapping a source twice gives the same address.
    */
   map(source: ByteSource): number | undefined;

@@ -36,15 +36,15 @@ export function checkCapacity(
   model: Weights,
   types: ReadonlyMap<WeightNode, ComputeType>,
 ): void {
-  const room = machine.capacity * shareForMatrices;
+  const available = machine.capacity * shareForMatrices;
   const sizeOf = (all: ReadonlyMap<WeightNode, ComputeType>) =>
     [...all].reduce((sum, [{ shape }, dtype]) => sum + byteLengthOf({ dtype, shape }), 0);
   const needed = sizeOf(types);
-  if (needed <= room) return;
+  if (needed <= available) return;
   const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
   const fitting = weightDTypes
     .map((dtype) => ({ dtype, size: sizeOf(matrixTypes(model.graph, model.tensors, dtype)) }))
-    .filter(({ size }) => size <= room)
+    .filter(({ size }) => size <= available)
     .map(({ dtype, size }) => `dtype "${dtype}" (${gib(size)})`);
   throw new BackendError(
     `the model's matrices take ${gib(needed)}, and WebAssembly has ${gib(machine.capacity)} of memory; ` +

@@ -58,7 +58,7 @@ export class Optimizer {
     values.forEach((value, i) => void this.#view.setFloat32(4 * i, value, true));
   }
 
-  /** Of the last step. */
+  /** The gradient norm of the last step. */
   get gradientNorm(): number {
     return this.#view.getFloat32(normOffset, true);
   }

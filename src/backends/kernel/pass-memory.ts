@@ -1,4 +1,4 @@
-// The memory that a pass is told of: its tokens, its sequences, its selected rows and their targets; and how it is run.
+// The memory of a pass (its tokens, sequences, selected rows and their targets), and running it.
 
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { passSize, segmentSize, writeSegment } from "./record.js";
@@ -24,7 +24,7 @@ export interface PassContents {
   readonly selected: readonly number[];
   /** A token id for each selected row; in training. */
   readonly targets?: readonly number[];
-  /** Of dropout. */
+  /** The seed of dropout. */
   readonly seed?: number;
 }
 
@@ -39,7 +39,7 @@ export function placeRecords(machine: KernelMachine, records: readonly Uint8Arra
   return { address, count: records.length };
 }
 
-/** Room for the largest pass, used again for each. */
+/** Memory for the largest pass, which is reused for each. */
 export class PassMemory {
   readonly #machine: KernelMachine;
   readonly #pass: Block;

@@ -1,4 +1,4 @@
-// The layout of what kernels are told: records, passes, segments. That of kernels/plan.h; the two change together.
+// The layout of records, passes and segments for kernels. It must match kernels/plan.h; the two change together.
 
 import type { WeightDType } from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
@@ -124,7 +124,7 @@ export interface PassFields {
   readonly threads: number;
   /** Address of what should have been predicted; in training. */
   readonly targets?: number;
-  /** Of dropout. */
+  /** The seed of dropout. */
   readonly seed?: number;
 }
 

@@ -1,5 +1,5 @@
-// Writes a plan as the flat records that kernels walk: for each operation which kernel, and where what it reads and writes lies.
-// Every record is made alike, from the operation's descriptor; kernels/plan.h has the layout.
+// Writes a plan as the flat records that kernels walk: for each operation its kernel and the addresses that it reads and writes. All records
+// are made in the same way, from the operation's descriptor; kernels/plan.h has the layout.
 
 import type { Chain } from "../../graph/chains.js";
 import type { FusedCall, FusedOperation } from "../../graph/fusion.js";
@@ -127,7 +127,7 @@ function chainFields(
   };
 }
 
-/** A vector lies where it is; everything else in the arena. */
+/** The address of a value: that of a vector itself, or a place in the arena. */
 function addressOf(node: RowNode, addresses: Addresses): number {
   const vector = vectorIn(node);
   return vector ? addresses.vector(vector) : addresses.buffer(node);

@@ -4,7 +4,7 @@ import type { Block, KernelMachine } from "./kernel-machine.js";
 import { encodeRecord, passSize, type RecordFields } from "./record.js";
 import { runPass } from "./run-pass.js";
 
-/** A record and its pass in a machine's memory, to be run again and again. */
+/** A record and its pass in a machine's memory, which can be run repeatedly. */
 export class SingleRecord {
   readonly #machine: KernelMachine;
   #record: Block | undefined;

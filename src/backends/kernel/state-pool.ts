@@ -1,4 +1,4 @@
-// State blocks in a kernel machine's memory; released ones are used again.
+// State blocks in a kernel machine's memory. Released blocks are reused.
 
 import { BackendError } from "../../errors.js";
 import type { StateLayout } from "../../graph/state-layout.js";
@@ -26,7 +26,7 @@ export class StatePool {
     const block = this.#free.pop() ?? this.#machine.allocate(this.#layout.length * 4);
     const { length } = this.#layout;
     const state: ResidentState = {
-      // Made anew each time: a machine's memory may move.
+      // A new view each time, since a machine's memory may move.
       get values() {
         return new Float32Array(block.bytes.buffer, block.bytes.byteOffset, length);
       },

@@ -1,4 +1,4 @@
-// The machine's C compiler: where it is, and what it failed at before, so that each process need not fail at it anew.
+// The machine's C compiler: its location, and its earlier failures, so that not every process repeats them.
 
 import { readFile, stat, writeFile } from "node:fs/promises";
 import { delimiter, isAbsolute, join } from "node:path";

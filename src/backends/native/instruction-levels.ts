@@ -1,7 +1,7 @@
 // The levels of instruction sets that the native kernels are compiled for. All are in one library; it runs the highest that the
 // processor has. kernels/levels.c lists the same names, and knows how to ask the processor.
 
-/** A level: its name, and what the compiler needs to be told. */
+/** A level of instruction sets: its name and its compiler options. */
 export interface InstructionLevel {
   readonly name: string;
   readonly flags: readonly string[];

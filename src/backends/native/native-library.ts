@@ -43,7 +43,7 @@ export interface NativeLibrary {
   functionNames(): string;
 }
 
-/** Milliseconds of compiling after which the user is told; a missing compiler is found out sooner. */
+/** The milliseconds of compiling after which the user is informed; a missing compiler is noticed sooner. */
 const noticeAfter = 500;
 
 let loading: Promise<NativeLibrary> | undefined;

@@ -30,7 +30,7 @@ export async function supportedLevels(): Promise<string[]> {
 
 /**
  * @param level the environment variable RWKV_INSTRUCTIONS by default, else the highest that the processor has
- * @throws BackendError when the kernels cannot be compiled or loaded here, or the processor has not that level
+ * @throws BackendError when the kernels cannot be compiled or loaded here, or the processor does not support that level
  */
 export async function createNativeMachine(
   threads: number,

@@ -21,7 +21,7 @@ export type KernelSet = "generation" | "training";
 const compiling = new Map<string, Promise<WebAssembly.Module>>();
 
 /**
- * The compiled kernels; compiled once, whoever asks.
+ * The compiled kernels, which are compiled only once.
  *
  * @param shared whether their memory is shared between threads
  * @param set "training" has all kernels

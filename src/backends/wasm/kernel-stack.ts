@@ -1,6 +1,6 @@
 // The stack of a compute thread. WebAssembly's own call stack is guarded by the engine, but arrays and other variables with an
-// address lie in a stack that the compiled C keeps in linear memory, growing downwards, with nothing to stop it. Below it
-// lies a guard, filled with a pattern that is looked at after each pass.
+// address are in a stack that the compiled C keeps in linear memory. It grows downwards, with nothing to stop it. Below it is a guard,
+// filled with a pattern that is checked after each pass.
 
 import type { Block } from "../kernel/kernel-machine.js";
 
@@ -15,7 +15,7 @@ const pattern = 0x5ac3_3ca5;
 /** Words between those that are looked at. */
 const stride = 32;
 
-/** Where a stack lies. */
+/** The memory of a stack. */
 export interface KernelStack {
   /** Where it begins. */
   readonly top: number;
@@ -31,7 +31,7 @@ export function placeKernelStack(allocate: (size: number) => Block, size: number
   return { top: block.address + guardSize + size, guard: block.address };
 }
 
-/** @throws RangeError when a kernel has used more than the stack: what lies below may be damaged */
+/** @throws RangeError when a kernel has used more than its stack, so the memory below it may be damaged */
 export function checkKernelStack(memory: WebAssembly.Memory, stack: KernelStack): void {
   const words = new Int32Array(memory.buffer, stack.guard, guardSize / 4);
   for (let i = 0; i < words.length; i += stride) {

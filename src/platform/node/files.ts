@@ -44,14 +44,14 @@ export function resolvePath(path: string | URL): string {
   throw new OptionError("input", String(path), "a path, or a URL that begins with file:, http: or https:");
 }
 
-/** The names in a folder; undefined for what is none. Pages, which cannot list one, are told names to try. */
+/** The names in a folder; undefined when the path is not a folder. Pages cannot list folders and try the given names. */
 export async function listFolder(path: string, tried: readonly string[] = []): Promise<string[] | undefined> {
   if (isHttpUrl(path)) return (await web()).httpFolder(path, tried);
   const status = await stat(path).catch(() => undefined);
   return status?.isDirectory() ? readdir(path) : undefined;
 }
 
-/** Bytes of a file; undefined where there is none. */
+/** The size of a file in bytes; undefined when there is no such file. */
 export async function fileSize(path: string): Promise<number | undefined> {
   if (isHttpUrl(path)) return (await web()).httpFileSize(path);
   const status = await stat(path).catch(() => undefined);
