@@ -27,7 +27,7 @@ const layers: readonly (readonly string[])[] = [
 ];
 
 /** Imports against this order that are known and are to go: never to be added to. */
-const knownUpward: readonly string[] = ["backends -> models"];
+const knownUpward: readonly string[] = [];
 
 /** Files that import each other in a circle, known and to go: never to be added to. */
 const knownCircles: readonly string[] = [];

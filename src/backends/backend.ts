@@ -1,7 +1,8 @@
 // The small interface that every backend implements: load a bound model, run passes over it.
 
+import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import type { WeightDType } from "../dtypes.js";
-import type { BoundModel } from "../models/versions.js";
+import type { Graph } from "../graph/graph.js";
 import type { TokenChoice } from "../sampling/choose-token.js";
 
 /** Names of the backends. */
@@ -61,6 +62,12 @@ export interface Runtime {
   dispose(): Promise<void>;
 }
 
+/** What a backend must know of a model: its graph, and the stored tensor of each weight by name. */
+export interface BackendModel {
+  readonly graph: Graph;
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+}
+
 /** How to bring a model onto a backend. */
 export interface OpenOptions {
   /** Type of the weight matrices; as stored (f64 as f32) when absent. */
@@ -82,7 +89,7 @@ export interface Backend {
    *
    * @throws BackendError when the backend cannot run here; CheckpointError when a tensor cannot be read
    */
-  open(model: BoundModel, options: OpenOptions): Promise<Runtime>;
+  open(model: BackendModel, options: OpenOptions): Promise<Runtime>;
 }
 
 /** Number of logits rows that segments ask for. */

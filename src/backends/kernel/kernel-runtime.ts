@@ -5,8 +5,7 @@ import { isBlockType, type WeightDType } from "../../dtypes.js";
 import type { Graph, Vector } from "../../graph/graph.js";
 import { planGraph } from "../../graph/plan.js";
 import { stateLayout } from "../../graph/state-layout.js";
-import type { BoundModel } from "../../models/versions.js";
-import type { OpenOptions, PassResult, PassSegment, Runtime, RuntimeState } from "../backend.js";
+import type { BackendModel, OpenOptions, PassResult, PassSegment, Runtime, RuntimeState } from "../backend.js";
 import { matrixTypes } from "../placement.js";
 import { readVectors, vectorValues } from "../weights.js";
 import { Choices } from "./choices.js";
@@ -22,7 +21,7 @@ const maxTokens = 128;
 /** Loads a model onto a machine, which the runtime then owns. */
 export async function openKernelRuntime(
   machine: KernelMachine,
-  model: BoundModel,
+  model: BackendModel,
   options: OpenOptions,
 ): Promise<Runtime> {
   try {
@@ -33,7 +32,7 @@ export async function openKernelRuntime(
   }
 }
 
-async function open(machine: KernelMachine, model: BoundModel, options: OpenOptions): Promise<Runtime> {
+async function open(machine: KernelMachine, model: BackendModel, options: OpenOptions): Promise<Runtime> {
   const { graph } = model;
   const types = matrixTypes(graph, model.tensors, options.dtype);
   checkCapacity(machine, model, types);

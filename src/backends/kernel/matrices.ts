@@ -4,9 +4,10 @@ import { byteLengthOf, type StoredTensor } from "../../checkpoints/checkpoint.js
 import { blockPieces, describeClamped, describeOverflow } from "../../checkpoints/read-tensor.js";
 import { type BlockType, type ComputeType, isBlockType, noOverflow, weightDTypes } from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
-import type { Graph, WeightNode } from "../../graph/graph.js";
+import type { WeightNode } from "../../graph/graph.js";
 import { clampedBlocks, groupOutputs, groupSize } from "../../quantization/blocks.js";
 import { blockFormatOf } from "../../quantization/storage-types.js";
+import type { BackendModel } from "../backend.js";
 import { matrixTypes, type Placement, placementsOf } from "../placement.js";
 import { Converter } from "./converter.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
@@ -21,19 +22,13 @@ export interface PlacedMatrix {
   readonly bytes?: () => Uint8Array;
 }
 
-/** Weights by name, and the graph they are of. */
-export interface Weights {
-  readonly graph: Graph;
-  readonly tensors: ReadonlyMap<string, StoredTensor>;
-}
-
 /** Beside the matrices a machine holds vectors, states and the arena; what they need is far below this share of it. */
 const shareForMatrices = 0.95;
 
 /** @throws BackendError when the matrices do not fit, with the types that would */
 export function checkCapacity(
   machine: KernelMachine,
-  model: Weights,
+  model: BackendModel,
   types: ReadonlyMap<WeightNode, ComputeType>,
 ): void {
   const available = machine.capacity * shareForMatrices;
@@ -65,7 +60,7 @@ export interface PlaceOptions {
 /** Brings all matrices into a machine's memory, each as placement.ts decides. */
 export async function placeMatrices(
   machine: KernelMachine,
-  { tensors }: Weights,
+  { tensors }: BackendModel,
   types: ReadonlyMap<WeightNode, ComputeType>,
   { onProgress, onNotice, changing = new Set() }: PlaceOptions = {},
 ): Promise<Map<WeightNode, PlacedMatrix>> {

@@ -15,11 +15,11 @@ import { BackendError } from "../../errors.js";
 import { topologicalOrder, type WeightNode } from "../../graph/graph.js";
 import type { MatrixRows, RowRange } from "../../graph/rows.js";
 import { stateLayout } from "../../graph/state-layout.js";
-import type { BoundModel } from "../../models/versions.js";
 import { clampedBlocks, dequantizeGroup, groupOutputs, quantizeGroup } from "../../quantization/blocks.js";
 import { chooseToken, type TokenChoice } from "../../sampling/choose-token.js";
 import {
   type Backend,
+  type BackendModel,
   choicesOf,
   type OpenOptions,
   type PassResult,
@@ -36,7 +36,7 @@ const maxTokens = 128;
 
 export const referenceBackend: Backend = { name: "reference", open };
 
-async function open(model: BoundModel, options: OpenOptions): Promise<Runtime> {
+async function open(model: BackendModel, options: OpenOptions): Promise<Runtime> {
   const { graph } = model;
   const types = matrixTypes(graph, model.tensors, options.dtype);
   const matrices = await readMatrices(model, types, options);
@@ -103,7 +103,7 @@ function tokenOrNone(logits: Float32Array, choice: TokenChoice): number {
 
 /** Reads matrices as float32; where another working type is wanted, rounded to it first. */
 async function readMatrices(
-  model: BoundModel,
+  model: BackendModel,
   types: ReadonlyMap<WeightNode, WeightDType>,
   options: OpenOptions,
 ): Promise<Map<WeightNode, MatrixRows>> {

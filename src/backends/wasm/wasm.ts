@@ -3,8 +3,7 @@
 
 import { canShareMemory } from "#platform/compute-workers";
 import { BackendError } from "../../errors.js";
-import type { BoundModel } from "../../models/versions.js";
-import type { Backend, OpenOptions } from "../backend.js";
+import type { Backend, BackendModel, OpenOptions } from "../backend.js";
 import type { KernelMachine } from "../kernel/kernel-machine.js";
 import { openKernelRuntime } from "../kernel/kernel-runtime.js";
 import { checkCapacity } from "../kernel/matrices.js";
@@ -36,7 +35,7 @@ export async function createWasmMachine(
 }
 
 /** Threads where they can be had, else the calling thread: a content security policy may forbid workers, for example. */
-async function machineFor(model: BoundModel, { threads, dtype, onNotice }: OpenOptions): Promise<KernelMachine> {
+async function machineFor(model: BackendModel, { threads, dtype, onNotice }: OpenOptions): Promise<KernelMachine> {
   if (!canShareMemory) return createWasmMachine(1, false);
   let machine: KernelMachine | undefined;
   try {
