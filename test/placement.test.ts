@@ -125,8 +125,7 @@ describe("a type of storage in blocks of its own", () => {
     ]);
     const types = matrixTypes(graph, tensors, undefined);
     expect([...types.values()]).toEqual(["f32", "q8"]);
-    const size = { layers: 1, width: inputs, hidden: 1, vocabulary: outputs };
-    const runtime = await backend.open({ version: "0", size, graph, tensors }, { threads: 2 });
+    const runtime = await backend.open({ graph, tensors }, { threads: 2 });
     const run = async () =>
       (
         await runtime.run([{ state: runtime.createState(), tokens: [0, 1, 2, 3, 4, 5, 6], logits: "all" }])
@@ -141,7 +140,7 @@ describe("a type of storage in blocks of its own", () => {
       return sum;
     });
     expect(maxDifference(logits, expected)).toBeLessThan(1e-4);
-    const twice = await backend.open({ version: "0", size, graph, tensors }, { threads: 1, dtype: "q8" });
+    const twice = await backend.open({ graph, tensors }, { threads: 1, dtype: "q8" });
     const state = twice.createState();
     const again = await twice.run([{ state, tokens: [0, 1, 2, 3, 4, 5, 6], logits: "all" }]);
     expect(again.logits.slice()).toEqual(logits);
