@@ -1,11 +1,16 @@
 #include "mapping.h"
 
-#include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
+
+#include "start_thread.h"
+
+#if defined(_WIN32)
+#include <windows.h>
+#else
+#include <errno.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#endif
 
 // Of Linux 5.14; headers may be older than the system.
 #if defined(__linux__) && !defined(MADV_POPULATE_READ)
@@ -46,6 +51,31 @@ static void* read_ahead(void* argument) {
   return NULL;
 }
 
+#if defined(_WIN32)
+
+// Of libuv, in Node: descriptors are its own C library's.
+__declspec(dllimport) HANDLE uv_get_osfhandle(int file);
+
+// The bytes of a file of that size; NULL where they cannot be had.
+static uint8_t* map_file(int file, uint64_t size) {
+  HANDLE handle = uv_get_osfhandle(file);
+  LARGE_INTEGER found;
+  if (handle == INVALID_HANDLE_VALUE || !GetFileSizeEx(handle, &found)) return NULL;
+  if (size == 0 || (uint64_t)found.QuadPart != size) return NULL;
+  HANDLE mapping = CreateFileMappingW(handle, NULL, PAGE_READONLY, 0, 0, NULL);
+  if (!mapping) return NULL;
+  uint8_t* bytes = MapViewOfFile(mapping, FILE_MAP_READ, 0, 0, 0);
+  CloseHandle(mapping);  // the view keeps it
+  return bytes;
+}
+
+static void unmap_file(uint8_t* bytes, uint64_t size) {
+  (void)size;
+  UnmapViewOfFile(bytes);
+}
+
+#else
+
 // fstat would do, but glibc has had a function of that name only since 2.33, and before that one of another.
 static int has_size(int file, uint64_t size) {
   off_t before = lseek(file, 0, SEEK_CUR);
@@ -55,22 +85,27 @@ static int has_size(int file, uint64_t size) {
   return end > 0 && (uint64_t)end == size;
 }
 
-struct mapping* mapping_create(int file, uint64_t size, int ahead) {
+// The bytes of a file of that size; NULL where they cannot be had.
+static uint8_t* map_file(int file, uint64_t size) {
   if (!has_size(file, size)) return NULL;
+  void* bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, file, 0);
+  return bytes == MAP_FAILED ? NULL : bytes;
+}
+
+static void unmap_file(uint8_t* bytes, uint64_t size) { munmap(bytes, size); }
+
+#endif
+
+struct mapping* mapping_create(int file, uint64_t size, int ahead) {
   struct mapping* mapping = calloc(1, sizeof *mapping);
   if (!mapping) return NULL;
   mapping->size = size;
-  mapping->bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, file, 0);
-  if (mapping->bytes == MAP_FAILED) {
+  mapping->bytes = map_file(file, size);
+  if (!mapping->bytes) {
     free(mapping);
     return NULL;
   }
-  if (!ahead) return mapping;
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_BLOCK, &all, &before);
-  mapping->has_reader = pthread_create(&mapping->reader, NULL, read_ahead, mapping) == 0;
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  mapping->has_reader = ahead && start_thread(&mapping->reader, NULL, read_ahead, mapping);
   return mapping;
 }
 
@@ -79,7 +114,7 @@ const void* mapping_bytes(const struct mapping* mapping) { return mapping->bytes
 void mapping_destroy(struct mapping* mapping) {
   __atomic_store_n(&mapping->ending, 1, __ATOMIC_RELAXED);
   if (mapping->has_reader) pthread_join(mapping->reader, NULL);
-  munmap(mapping->bytes, mapping->size);
+  unmap_file(mapping->bytes, mapping->size);
   free(mapping);
 }
 

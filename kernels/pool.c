@@ -1,9 +1,8 @@
 #include "pool.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
+#include "start_thread.h"
 #include "threads.h"
 
 // Kernels keep blocks of matrices on the stack, and the default size is 128 KiB on some systems.
@@ -59,11 +58,11 @@ static void* work(void* argument) {
   }
 }
 
-static int start_thread(struct pool* pool, uint32_t thread, const pthread_attr_t* attributes) {
+static int start_worker(struct pool* pool, uint32_t thread, const pthread_attr_t* attributes) {
   struct worker* worker = malloc(sizeof *worker);
   if (!worker) return 0;
   *worker = (struct worker){pool, thread};
-  if (pthread_create(&pool->handles[thread], attributes, work, worker) == 0) return 1;
+  if (start_thread(&pool->handles[thread], attributes, work, worker)) return 1;
   free(worker);
   return 0;
 }
@@ -83,12 +82,7 @@ struct pool* pool_create(uint32_t threads, const struct level* level, void (*com
   pool->handles = handles;
   pthread_mutex_init(&pool->lock, NULL);
   pthread_attr_setstacksize(&attributes, stack_size);
-  // Signals are for the threads of the program that this is part of; a new thread inherits the mask.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_BLOCK, &all, &before);
-  while (pool->threads < threads && start_thread(pool, pool->threads, &attributes)) pool->threads++;
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  while (pool->threads < threads && start_worker(pool, pool->threads, &attributes)) pool->threads++;
   pthread_attr_destroy(&attributes);
   if (pool->threads > 0) return pool;
   pool_destroy(pool);

@@ -12,7 +12,7 @@ export const inBrowser: boolean = typeof window !== "undefined";
 
 export function fixture(name: string): string {
   const url = new URL(/* @vite-ignore */ `./fixtures/${name}`, import.meta.url);
-  return inBrowser ? url.href : decodeURIComponent(url.pathname);
+  return inBrowser ? url.href : decodeURIComponent(url.pathname).replace(/^\/(?=[A-Z]:)/, ""); // "/Z:/" on Windows
 }
 
 async function readBytes(path: string): Promise<Uint8Array> {

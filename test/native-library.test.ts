@@ -250,7 +250,7 @@ it.runIf(process.platform !== "win32")("tries again when the compiler changes th
 
 it.runIf(process.platform === "linux")("takes a library that was built of these sources, and no other", async () => {
   const folder = await temporaryFolder();
-  const stamp = await libraryStamp(prebuiltRecipe(process.arch));
+  const stamp = await libraryStamp(prebuiltRecipe("linux", process.arch)!);
   const path = join(folder, prebuiltName("linux", process.arch, stamp));
   const env = { CC: "no-such-compiler", XDG_CACHE_HOME: folder, RWKV_PREBUILT: folder };
   // An addon that does nothing suffices to see which library is taken.

@@ -62,27 +62,47 @@ export function localRecipe(platform: string, architecture: string): LibraryReci
  * there, since no code may be taken away under a thread, and what it lacks is found out when it is loaded, not later.
  */
 function platformLinkFlags(platform: string): string[] {
+  if (platform === "win32") return [];
   return platform === "darwin" ? ["-undefined", "dynamic_lookup"] : ["-Wl,-z,nodelete", "-Wl,-z,now"];
 }
 
 /**
- * The recipe of a library for Linux that is built once and runs everywhere. It is linked with no C library, so it asks for no
- * version of one: the functions that it calls are found in the process, which is Node, with glibc or musl. Whoever builds
- * it checks that both have had these functions for long (tools/build-prebuilt.mjs).
+ * The recipe of a library that is built once and runs everywhere on its platform, or undefined for platforms that none is built
+ * for. tools/build-prebuilt.mjs builds it.
  */
-export function prebuiltRecipe(architecture: string): LibraryRecipe {
+export function prebuiltRecipe(platform: string, architecture: string): LibraryRecipe | undefined {
+  if (platform === "linux" && architecture in linuxFlags) return linuxRecipe(architecture as keyof typeof linuxFlags);
+  return platform === "win32" && architecture === "x64" ? windowsRecipe() : undefined;
+}
+
+/** The helpers of libgcc that choose between two kinds of atomic instructions ask glibc alone for the processor. */
+const linuxFlags = { x64: [], arm64: ["-mno-outline-atomics"] };
+
+/**
+ * For Linux it is linked with no C library, so it asks for no version of one: the functions that it calls are found in the
+ * process, which is Node, with glibc or musl. Whoever builds it checks that both have had these functions for long.
+ */
+function linuxRecipe(architecture: keyof typeof linuxFlags): LibraryRecipe {
   const local = localRecipe("linux", architecture);
+  // What distributions add by default calls functions that others lack.
+  const plain = ["-U_FORTIFY_SOURCE", "-fno-stack-protector"];
   return {
     ...local,
-    compileFlags: [
-      ...local.compileFlags,
-      // What distributions add by default calls functions that others lack.
-      ...["-U_FORTIFY_SOURCE", "-fno-stack-protector"],
-      // The helpers of libgcc that choose between two kinds of atomic instructions ask glibc alone for the processor.
-      ...(architecture === "arm64" ? ["-mno-outline-atomics"] : []),
-    ],
+    compileFlags: [...local.compileFlags, ...plain, ...linuxFlags[architecture]],
     linkFlags: [...local.linkFlags, "-nostdlib", "-s", "-Wl,--build-id=none"],
     libraries: ["-lgcc"],
+  };
+}
+
+/** For Windows, by mingw-w64, with its threads inside; what it calls of Node is in node.exe, for which the builder makes libnode.a. */
+function windowsRecipe(): LibraryRecipe {
+  const local = localRecipe("win32", "x64");
+  return {
+    ...local,
+    // Wide vectors on the stack are not aligned there as GCC believes (its bug 54412), so no move may rely on it.
+    compileFlags: [...local.compileFlags, "-Wa,-muse-unaligned-vector-move"],
+    linkFlags: [...local.linkFlags, "-static", "-s", "-Wl,--no-insert-timestamp"],
+    libraries: ["-lnode"],
   };
 }
 

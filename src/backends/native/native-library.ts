@@ -77,9 +77,10 @@ async function findLibrary(): Promise<NativeLibrary> {
  */
 async function loadPrebuilt(): Promise<NativeLibrary | undefined> {
   const folder = process.env["RWKV_PREBUILT"] ?? fileURLToPath(new URL("../../../prebuilt/", import.meta.url));
+  const recipe = prebuiltRecipe(process.platform, process.arch);
   // Most clones have none, and need not read the sources for it.
-  if (!folder || process.platform !== "linux" || !(await isThere(folder))) return undefined;
-  const stamp = await libraryStamp(prebuiltRecipe(process.arch));
+  if (!recipe || !folder || !(await isThere(folder))) return undefined;
+  const stamp = await libraryStamp(recipe);
   const path = join(folder, prebuiltName(process.platform, process.arch, stamp));
   if (!(await isThere(path))) return undefined;
   try {
