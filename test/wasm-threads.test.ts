@@ -45,7 +45,11 @@ test.each([
 });
 
 test("where no worker may be started, the calling thread computes, and a warning says so", async () => {
-  const flags = ["--experimental-permission", "--allow-fs-read=*", "--no-warnings", "--input-type=module", "-e"];
+  // Its name until it was stable, in Node 22.
+  const permission = process.allowedNodeEnvironmentFlags.has("--permission")
+    ? "--permission"
+    : "--experimental-permission";
+  const flags = [permission, "--allow-fs-read=*", "--no-warnings", "--input-type=module", "-e"];
   const output = await run(flags, loadAndPrint);
   expect(output).toMatch(/^warned: wasm backend: a compute thread failed .*computing on the calling thread\ntrue 1\n$/);
 });

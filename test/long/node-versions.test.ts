@@ -1,0 +1,38 @@
+// The tests of Node's side, run by the newer versions of Node. Those have WebAssembly's relaxed SIMD, which version 20 has not.
+
+import { spawnSync } from "node:child_process";
+import { delimiter, dirname, join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { installNode, root } from "../emulation/other-nodes.js";
+
+const name = process.platform === "linux" && ["x64", "arm64"].includes(process.arch) && `node-linux-${process.arch}`;
+
+/** What depends on the engine: kernels in WebAssembly and the addon, threads, files, ends of processes, streams, the command line. */
+const files = ["kernels", "forward", "generation", "scheduling", "native-library", "process-endings", "wasm-threads"];
+const others = ["growing-memory", "checkpoint-input", "unusual-checkpoints", "http", "chat", "limits", "quantization"];
+
+describe.each(["22", "24", "26"])("Node %s", (version) => {
+  const node = name ? installNode(name, version) : undefined;
+  if (!node) {
+    test.skip("cannot be had here from npm", () => {});
+    return;
+  }
+
+  test("takes the build with relaxed SIMD", () => {
+    const script = `
+      const { hasRelaxedSimd } = await import(${JSON.stringify(new URL("../../dist/backends/wasm/compiled-kernels.js", import.meta.url).href)});
+      console.log(hasRelaxedSimd());
+    `;
+    const { stdout, stderr } = spawnSync(node, ["--input-type=module", "-e", script], { encoding: "utf8" });
+    expect(stderr).toBe("");
+    expect(stdout).toBe("true\n");
+  });
+
+  test("passes the tests", { timeout: 900_000 }, () => {
+    const vitest = join(root, "node_modules/vitest/vitest.mjs");
+    const args = [vitest, "run", "--project", "node", ...[...files, ...others].map((file) => `test/${file}.test.ts`)];
+    const env = { ...process.env, PATH: `${dirname(node)}${delimiter}${process.env["PATH"]}` };
+    const { status, stdout, stderr } = spawnSync(node, args, { cwd: root, env, encoding: "utf8", maxBuffer: 2 ** 26 });
+    expect(status, stdout + stderr).toBe(0);
+  });
+});
