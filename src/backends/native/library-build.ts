@@ -148,12 +148,13 @@ export async function buildLibrary(library: string, compiler: Compiler, recipe: 
 /** How long a folder of `buildLibrary` may be in use, in milliseconds: far longer than compilers are given. */
 const partsLiveFor = 60 * 60 * 1000;
 
-/** Removes what builds have left in a folder that were ended before they could. */
+/** Removes what builds have left in a folder that were ended before they could; what cannot be removed stays. */
 export async function sweepParts(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
+  for (const name of await readdir(folder).catch(() => [])) {
     if (!/^kernels-.*\.part-/.test(name)) continue;
     const path = join(folder, name);
     const status = await stat(path).catch(() => undefined); // another process may sweep, too
-    if (status && Date.now() - status.mtimeMs > partsLiveFor) await rm(path, { recursive: true, force: true });
+    if (!status || Date.now() - status.mtimeMs < partsLiveFor) continue;
+    await rm(path, { recursive: true, force: true }).catch(() => {});
   }
 }
