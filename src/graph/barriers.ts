@@ -17,5 +17,8 @@ export function barrierBetween(step: readonly FusedOperation[], next: readonly F
   const shareAlike = all.every(({ sharedBy, channels }) => sharedBy && channels === all[0]?.channels);
   const byRows = ({ sharedBy }: FusedOperation) => sharedBy === "rows or channels";
   if (!next || !shareAlike || next.some(byRows)) return "always";
-  return step.some(byRows) ? "fewRowsApart" : "never";
+  if (!step.some(byRows)) return "never";
+  // Kernels count the rows of a step's last operation, so all must have as many as the norm.
+  const rows = new Set(step.flatMap(({ outputs }) => outputs.map((node) => node.rows)));
+  return rows.size === 1 ? "fewRowsApart" : "always";
 }
