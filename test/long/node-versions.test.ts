@@ -30,7 +30,15 @@ describe.each(["22", "24", "26"])("Node %s", (version) => {
 
   test("passes the tests", { timeout: 900_000 }, () => {
     const vitest = join(root, "node_modules/vitest/vitest.mjs");
-    const args = [vitest, "run", "--project", "node", ...[...files, ...others].map((file) => `test/${file}.test.ts`)];
+    const args = [
+      vitest,
+      "run",
+      "--project",
+      "node",
+      "--testTimeout",
+      "300000",
+      ...[...files, ...others].map((file) => `test/${file}.test.ts`),
+    ];
     const env = { ...process.env, PATH: `${dirname(node)}${delimiter}${process.env["PATH"]}` };
     const { status, stdout, stderr } = spawnSync(node, args, { cwd: root, env, encoding: "utf8", maxBuffer: 2 ** 26 });
     expect(status, stdout + stderr).toBe(0);
