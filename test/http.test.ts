@@ -151,7 +151,8 @@ test("a response that is not the file is an error that names the URL", async () 
   let version = 0;
   const server = await serveFiles({
     "/page.pth": { bytes: page, headers: { "content-type": "text/html" }, ranges: false },
-    "/false-gzip.pth": { bytes: odd, ranges: false, headers: { "content-encoding": "gzip" } },
+    // Of a longer one Node 22.23 (undici 6.28) reports no error; there the server's silence is one, after a minute.
+    "/false-gzip.pth": { bytes: odd.subarray(0, 1000), ranges: false, headers: { "content-encoding": "gzip" } },
     "/endless.pth": {
       bytes,
       answer: (_, response) => !!response.writeHead(200, { "content-length": `${2 ** 33}` }).write("PK"),
