@@ -287,14 +287,14 @@ describe("files that are something else", () => {
   const cases: readonly [name: string, start: string, description: string][] = [
     ["a Git LFS pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"],
     ["a web page", "\n <!DOCTYPE html><html>", "/resolve/ rather than /blob/"],
-    ["an error of a server", '<?xml version="1.0"?><Error><Code>AccessDenied', "a server's error message"],
+    ["an error of a server", '<?xml version="1.0"?><Error><Code>AccessDenied', "an error message from a server"],
     ["JSON", '{ "model_type": "rwkv" }', "JSON text"],
     ["GGUF, 123 tensors", "GGUF\x03\0\0\0{\0\0\0\0\0\0\0", "a GGUF file"],
     ["ggml", "fmgg\x65\0\0\0", "a ggml file"],
     ["ggjt", "tjgg\x01\0\0\0", "a ggml file"],
     ["7z", "7z\xbc\xaf\x27\x1c\0\x04", "a 7z archive; unpack it"],
     ["gzip", "\x1f\x8b\x08\0\0\0\0\0\x00\x03", "a gzip file"],
-    ["zeros", "\0".repeat(600), "a download that was not finished"],
+    ["zeros", "\0".repeat(600), "like an unfinished download"],
   ];
   test.each(cases)("%s", async (_, start, description) => {
     const path = join(await temporaryFolder(), "model.pth");
