@@ -108,7 +108,8 @@ function windowsRecipe(): LibraryRecipe {
 
 /** A stamp of the sources, of a recipe, and of what else the library depends on: 16 digits. */
 export async function libraryStamp(recipe: LibraryRecipe, ...others: readonly string[]): Promise<string> {
-  const all = await readdir(sourceFolder, { recursive: true });
+  // The same names on every system, so that a library that was built on another has the same stamp.
+  const all = (await readdir(sourceFolder, { recursive: true })).map((name) => name.replaceAll("\\", "/"));
   const names = all.filter((name) => /\.(c|h|def)$/.test(name)).sort();
   const sources = await Promise.all(names.map((name) => readFile(join(sourceFolder, name))));
   const hash = createHash("sha256").update(JSON.stringify([recipe, ...others]));
