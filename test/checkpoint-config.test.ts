@@ -61,7 +61,7 @@ describe("beside model.safetensors", () => {
     ["{", "not valid JSON"],
     ["[]", "expected a JSON object"],
     [`{"a":"${"x".repeat(2_000_000)}"}`, "expected at most"],
-    ['{"vocab_size":"33"}', 'vocab_size "33", the tensors say 33'],
+    ['{"vocab_size":"33"}', 'vocab_size "33", but the tensors have 33'],
     ['{"layer_norm_epsilon":"1e-5"}', 'layer_norm_epsilon: expected a number between 0 and 1, found "1e-5"'],
     ['{"layer_norm_epsilon":1e999}', "expected a number between 0 and 1"],
     ['{"layer_norm_epsilon":-1}', "expected a number between 0 and 1, found -1"],
