@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { openReferenceTraining } from "#rwkv/backends/reference/reference-training";
 import type { TrainingRuntime } from "#rwkv/backends/training";
-import { bytesSource } from "#rwkv/checkpoints/byte-source";
+import { bytesSource } from "#rwkv/byte-source";
 import { contiguousStrides, type StoredTensor } from "#rwkv/checkpoints/checkpoint";
 import { elementCount } from "#rwkv/dtypes";
 import type { Graph, RowNode } from "#rwkv/graph/graph";

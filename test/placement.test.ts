@@ -11,7 +11,7 @@ import { nativeBackend } from "#rwkv/backends/native/native";
 import { matrixTypes, treatmentOf } from "#rwkv/backends/placement";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { wasmBackend } from "#rwkv/backends/wasm/wasm";
-import { bytesSource } from "#rwkv/checkpoints/byte-source";
+import { bytesSource } from "#rwkv/byte-source";
 import { byteLengthOf, contiguousStrides } from "#rwkv/checkpoints/checkpoint";
 import { examineTensor } from "#rwkv/checkpoints/examine-tensor";
 import { blockPieces, tensorPieces } from "#rwkv/checkpoints/read-tensor";
