@@ -46,13 +46,13 @@ test("activations, gates and residuals are part of the products", () => {
   expect(activations).toContain("head.weight none");
 });
 
-test("there are eleven barriers a layer with quantized weights, seven without", () => {
+test("there are eight barriers a layer with quantized weights, seven without", () => {
   const matrices = new Set(graph.weights.filter((weight) => weight.op === "matrix" && weight.name !== "emb.weight"));
   const quantized = planGraph([graph.output], 16, { quantized: matrices });
   const barriersOf = ({ barriers }: typeof plan) => barriers.filter((barrier) => barrier === "always").length;
   // The embedding, its norm, and the head's rows and head come on top, whose norm needs no meeting of its own.
   expect(barriersOf(plan)).toBe(7 * size.layers + 5);
-  expect(barriersOf(quantized)).toBe(11 * size.layers + 6);
+  expect(barriersOf(quantized)).toBe(8 * size.layers + 5);
   quantized.steps.forEach((step, i) => {
     const next = quantized.steps[i + 1];
     const barrier = quantized.barriers[i];

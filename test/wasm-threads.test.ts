@@ -2,20 +2,24 @@
 // crash or damaged memory.
 
 import { execFile } from "node:child_process";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { BackendError, load } from "rwkv";
 import { expect, onTestFinished, test, vi } from "vitest";
-import type { KernelMachine } from "#rwkv/backends/kernel/kernel-machine";
+import type { Block, KernelMachine } from "#rwkv/backends/kernel/kernel-machine";
 import { openKernelRuntime } from "#rwkv/backends/kernel/kernel-runtime";
 import { vectorFunctionRecord } from "#rwkv/backends/kernel/records";
 import { SingleRecord } from "#rwkv/backends/kernel/single-record";
 import { compiledKernels } from "#rwkv/backends/wasm/compiled-kernels";
+import { placeKernelStack } from "#rwkv/backends/wasm/kernel-stack";
 import { SingleThreadMachine } from "#rwkv/backends/wasm/single-thread-machine";
 import { createWasmMachine } from "#rwkv/backends/wasm/wasm";
+import { control, type WorkerMessage } from "#rwkv/backends/wasm/worker-protocol";
 import { WorkersMachine } from "#rwkv/backends/wasm/workers-machine";
 import { syntheticCheckpoint } from "#rwkv/bench/synthetic-checkpoint";
 import { bindModel } from "#rwkv/models/versions";
+import { startWorker } from "#rwkv/platform/node/compute-workers";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
 const size = { layers: 1, width: 64, hidden: 256, vocabulary: 100 };
@@ -67,6 +71,49 @@ test.each([
   await expect(sigmoidOf(0xffff_0000)).rejects.toThrow(BackendError);
   await expect(sigmoidOf(address)).rejects.toThrow(/thread failed|pass failed/);
   await machine.dispose();
+});
+
+test("threads wait for each other in code that was compiled a moment ago, too", async () => {
+  // The engine's first compiler (Liftoff) alone; in that of Node 20 a branch table went wrong that said after which records they wait.
+  const logitsOf = (threads: number) => `
+    import { openKernelRuntime } from "./dist/backends/kernel/kernel-runtime.js";
+    import { createWasmMachine } from "./dist/backends/wasm/wasm.js";
+    import { openCheckpoint } from "./dist/checkpoints/open-checkpoint.js";
+    import { bindModel } from "./dist/models/versions.js";
+    const model = bindModel(await openCheckpoint("test/fixtures/odd.pth"));
+    const runtime = await openKernelRuntime(await createWasmMachine(${threads}), model, { threads: ${threads}, dtype: "q8" });
+    const tokens = Array.from({ length: 40 }, (_, i) => (i * 7) % 20);
+    for (let pass = 0; pass < 10; pass++) {
+      const { logits } = await runtime.run([{ state: runtime.createState(), tokens, logits: "all" }]);
+      console.log(Buffer.from(logits.slice().buffer).toString("base64"));
+    }
+    await runtime.dispose();`;
+  const flags = ["--liftoff", "--no-wasm-tier-up", "--input-type=module", "-e"];
+  const [alone, together] = await Promise.all([1, 3].map((threads) => run(flags, logitsOf(threads))));
+  expect(new Set(alone?.trim().split("\n")).size).toBe(1);
+  expect(together).toBe(alone);
+});
+
+test("a thread that is woken without a pass to run sleeps on", async () => {
+  const module = await compiledKernels(true, "generation");
+  const memory = new WebAssembly.Memory({ initial: 64, maximum: 65536, shared: true });
+  const numbers = new Int32Array(new SharedArrayBuffer(4 * control.length));
+  const at = (address: number) => (size: number) => ({ address, bytes: new Uint8Array(memory.buffer, address, size) });
+  const stack = placeKernelStack(at(1 << 20) as (size: number) => Block, 1 << 20);
+  const start = { module, memory, control: numbers, thread: 0, threads: 1, stack };
+  const messages: WorkerMessage[] = [];
+  const worker = startWorker<WorkerMessage>(start, (message) => messages.push(message), console.error);
+  await vi.waitFor(() => expect(messages).toEqual([{ kind: "ready" }]));
+  Atomics.store(numbers, control.pass, 3 << 20); // zeros: a pass without records
+  for (let i = 0; i < 20; i++) {
+    await delay(5);
+    Atomics.notify(numbers, control.generation);
+  }
+  expect(Atomics.load(numbers, control.finished)).toBe(0);
+  Atomics.add(numbers, control.generation, 1);
+  Atomics.notify(numbers, control.generation);
+  await vi.waitFor(() => expect(messages.at(-1)).toEqual({ kind: "done" }));
+  await worker.terminate();
 });
 
 test("a machine that is disposed during a pass fails it", async () => {

@@ -12,7 +12,7 @@ export async function compute(start: WorkerStart, say: (message: WorkerMessage) 
     kernels.__stack_pointer.value = stack.top;
     say({ kind: "ready" });
     for (let generation = 0; ; generation++) {
-      Atomics.wait(start.control, control.generation, generation);
+      sleepUntilAfter(generation, start.control);
       if (Atomics.load(start.control, control.ended) === 1) return;
       kernels.run_pass(Atomics.load(start.control, control.pass) >>> 0, thread);
       checkKernelStack(memory, stack);
@@ -20,5 +20,15 @@ export async function compute(start: WorkerStart, say: (message: WorkerMessage) 
     }
   } catch (error) {
     say({ kind: "failed", message: error instanceof Error ? error.message : String(error) });
+  }
+}
+
+/**
+ * Sleeps until a pass after this one has begun. It looks again whenever it is woken: whoever begins a pass raises the number and
+ * then wakes the sleepers, and in between a thread may have seen the number, done its share, and gone back to sleep.
+ */
+function sleepUntilAfter(generation: number, numbers: Int32Array): void {
+  while (Atomics.load(numbers, control.generation) === generation) {
+    Atomics.wait(numbers, control.generation, generation);
   }
 }
