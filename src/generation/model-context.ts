@@ -12,6 +12,12 @@ export interface ModelContext {
   /** @throws TokenizerError where the model has none */
   readonly tokenizer: Tokenizer;
   /**
+   * Ids that stand for nothing in the tokenizer.
+   *
+   * @throws TokenizerError where the model has none
+   */
+  readonly unusedTokens: readonly number[];
+  /**
    * Encodes text, or copies ids.
    *
    * @throws OptionError for ids outside the vocabulary; TokenizerError without a tokenizer

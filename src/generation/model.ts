@@ -3,7 +3,7 @@
 import type { BackendName, Runtime } from "../backends/backend.js";
 import type { WeightDType } from "../dtypes.js";
 import { OptionError } from "../errors.js";
-import type { Tokenizer } from "../tokenizers/tokenizer.js";
+import { type Tokenizer, unusedIdsOf } from "../tokenizers/tokenizer.js";
 import { asyncDispose } from "./async-dispose.js";
 import { Generation } from "./generation.js";
 import { checkObject, type GenerationOptions } from "./generation-options.js";
@@ -97,6 +97,7 @@ export class Model {
     this.#runtime = runtime;
     this.#tokenizer = tokenizer;
     const scheduler = new Scheduler(runtime, vocabulary, limits.waiting ?? defaultWaiting);
+    let unused: readonly number[] | undefined;
     const states = limits.states ?? Math.max(1, Math.min(maxStates, Math.floor(maxStateBytes / stateBytes)));
     this.#context = {
       vocabulary,
@@ -104,6 +105,10 @@ export class Model {
       sequences: new SequenceStore(runtime, scheduler, { fingerprint, vocabulary }, states),
       get tokenizer() {
         return tokenizer();
+      },
+      get unusedTokens() {
+        unused ??= unusedIdsOf(tokenizer(), vocabulary);
+        return unused;
       },
       tokensOf: (input) => copyTokens(typeof input === "string" ? tokenizer().encode(input) : input, vocabulary),
     };
@@ -116,6 +121,16 @@ export class Model {
    */
   get tokenizer(): Tokenizer {
     return this.#tokenizer();
+  }
+
+  /**
+   * The ids that stand for nothing in the tokenizer, such as 65530 to 65535 of RWKV World. Generations and sessions never
+   * sample them, unless they are named as `stopTokens`; give them to a `Sampler` of your own as `bannedTokens`.
+   *
+   * @throws TokenizerError without a tokenizer
+   */
+  get unusedTokens(): readonly number[] {
+    return this.#context.unusedTokens.slice();
   }
 
   /** A snapshot of what the model's scheduler is doing, with the number of states and sessions. */

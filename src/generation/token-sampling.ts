@@ -9,6 +9,12 @@ import type { ResolvedGenerationOptions } from "./generation-options.js";
 import type { ModelContext } from "./model-context.js";
 import type { Sequence } from "./sequence.js";
 
+/**
+ * Tokens that stand for nothing are banned one by one up to this number; a mask, which costs a pass over all logits,
+ * leaves out more of them.
+ */
+const fewUnused = 256;
+
 /** A token that was sampled. */
 export interface SampledToken {
   readonly token: number;
@@ -28,15 +34,20 @@ export class TokenSampling {
   readonly #generated: number[] = [];
   /** Buffers for the copies that are made for every token. */
   readonly #mask: Uint32Array;
+  /** A mask of the tokens that stand for something, where there are many others. */
+  readonly #used: Uint32Array | undefined;
   readonly #logits: Float32Array;
 
   constructor(context: ModelContext, options: ResolvedGenerationOptions) {
     const { constrain, sampling, stopTokens } = options;
+    const unused = context.unusedTokens.filter((id) => !stopTokens.has(id));
+    const masks = unused.length > fewUnused;
     this.#context = context;
     this.#options = options;
-    this.#sampler = new Sampler(sampling);
+    this.#sampler = new Sampler({ ...sampling, bannedTokens: [...sampling.bannedTokens, ...(masks ? [] : unused)] });
     this.#stopTokens = stopTokens;
-    this.#mask = new Uint32Array(constrain.allowedTokens ? Math.ceil(context.vocabulary / 32) : 0);
+    this.#mask = new Uint32Array(constrain.allowedTokens || masks ? Math.ceil(context.vocabulary / 32) : 0);
+    this.#used = masks ? maskWithout(unused, context.vocabulary) : undefined;
     this.#logits = new Float32Array(constrain.changeLogits ? context.vocabulary : 0);
   }
 
@@ -88,7 +99,7 @@ export class TokenSampling {
   #allowedTokens(): Uint32Array | undefined {
     const { constrain } = this.#options;
     const allowed: unknown = constrain.allowedTokens?.(this.#generated.slice());
-    if (allowed === undefined) return undefined;
+    if (allowed === undefined) return this.#used;
     refusePromise("constrain.allowedTokens", allowed);
     const words = this.#mask.length;
     const { vocabulary } = this.#context;
@@ -102,6 +113,8 @@ export class TokenSampling {
     this.#mask.set(allowed.subarray(0, words));
     // Bits beyond the vocabulary are ignored.
     if (vocabulary % 32 !== 0) this.#mask[words - 1] = (this.#mask[words - 1] as number) & (2 ** (vocabulary % 32) - 1);
+    if (this.#used)
+      for (let i = 0; i < words; i++) this.#mask[i] = (this.#mask[i] as number) & (this.#used[i] as number);
     if (this.#mask.every((word) => word === 0)) throw new RwkvError("constrain.allowedTokens allows no token");
     return this.#mask;
   }
@@ -133,6 +146,15 @@ export class TokenSampling {
     }
     return endOfText;
   }
+}
+
+/** A mask of all tokens but these. */
+function maskWithout(tokens: readonly number[], vocabulary: number): Uint32Array {
+  const mask = new Uint32Array(Math.ceil(vocabulary / 32)).fill(0xffffffff);
+  for (const token of [...tokens, ...Array.from({ length: mask.length * 32 - vocabulary }, (_, i) => vocabulary + i)]) {
+    mask[token >>> 5] = (mask[token >>> 5] as number) & ~(1 << (token & 31));
+  }
+  return mask;
 }
 
 /** @throws OptionError for a promise, whose value would come too late */

@@ -37,9 +37,9 @@ export function huggingFaceTokenizer(name: string, json: unknown): Tokenizer {
   mergeFaster(tokenizer.model as Partial<BytePairModel> | null);
   const vocabulary = tokenizer.get_vocab(true);
   const added = tokenizer.get_added_tokens_decoder();
+  const used = new Set([...vocabulary.values(), ...added.keys()]);
   let vocabularySize = 0;
-  for (const id of vocabulary.values()) vocabularySize = Math.max(vocabularySize, id + 1);
-  for (const id of added.keys()) vocabularySize = Math.max(vocabularySize, id + 1);
+  for (const id of used) vocabularySize = Math.max(vocabularySize, id + 1);
   const endOfText = ["<|endoftext|>", "</s>", "<|end_of_text|>"]
     .map((t) => tokenizer.token_to_id(t))
     .find((id) => id !== undefined);
@@ -49,9 +49,14 @@ export function huggingFaceTokenizer(name: string, json: unknown): Tokenizer {
     kind: "huggingface",
     vocabularySize,
     ...(endOfText !== undefined && { endOfText }),
+    unusedIds: used.size === vocabularySize ? [] : unusedIn(used, vocabularySize),
     encode: (text) => (checkText(text) === "" ? [] : tokenizer.encode(text, { add_special_tokens: false }).ids),
     ...(byteLevel ? byteLevelDecoding(tokenizer) : windowDecoding(tokenizer)),
   };
+}
+
+function unusedIn(used: ReadonlySet<number>, vocabularySize: number): number[] {
+  return Array.from({ length: vocabularySize }, (_, id) => id).filter((id) => !used.has(id));
 }
 
 function checkIds(name: string, { model, added_tokens: added }: TokenizerJson): void {

@@ -10,6 +10,8 @@ export interface Tokenizer {
   readonly vocabularySize: number;
   /** The id that ends a document in training data, if the vocabulary has one. */
   readonly endOfText?: number;
+  /** Ids below `vocabularySize` that stand for nothing, in ascending order; none where it is absent. */
+  readonly unusedIds?: readonly number[];
   /**
    * Encodes a text, without adding special tokens.
    *
@@ -59,6 +61,15 @@ export function byteTokenDecoding(bytesOf: (id: number) => Uint8Array): Pick<Tok
       return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
     },
   };
+}
+
+/**
+ * The ids of a model's vocabulary that stand for nothing in its tokenizer: gaps between its tokens, and the padding behind
+ * them. RWKV World uses 1 to 65529 of 65536 ids, and 0 for the end of a text.
+ */
+export function unusedIdsOf({ vocabularySize, unusedIds = [], endOfText }: Tokenizer, vocabulary: number): number[] {
+  const padding = Array.from({ length: Math.max(0, vocabulary - vocabularySize) }, (_, i) => vocabularySize + i);
+  return [...unusedIds.filter((id) => id < vocabulary), ...padding].filter((id) => id !== endOfText);
 }
 
 /** @throws TokenizerError for a value that is not a string, which callers in JavaScript may pass */

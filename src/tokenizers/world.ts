@@ -9,6 +9,7 @@ import { byteTokenDecoding, checkText, type Tokenizer } from "./tokenizer.js";
 
 const noBytes = new Uint8Array(0);
 const maxId = 2 ** 20;
+const endOfText = 0;
 
 /** Whether a file is a World vocabulary: its first line is an id, a literal and a length. */
 export function looksLikeWorldVocabulary(text: string): boolean {
@@ -29,7 +30,8 @@ export function worldTokenizer(name: string, vocabulary: string): Tokenizer {
   return {
     kind: "world",
     vocabularySize: tokens.length,
-    endOfText: 0, // used in training data; it has no text, so it is not in the file
+    endOfText, // used in training data; it has no text, so it is not in the file
+    unusedIds: Array.from(tokens.keys()).filter((id) => id !== endOfText && !tokens[id]),
     encode(text) {
       const bytes = encoder.encode(checkText(text));
       const ids: number[] = [];
