@@ -1,6 +1,12 @@
 // The public API of the package.
 
 export type { BackendName } from "./backends/backend.js";
+export type { Thinking } from "./chat/chat-format.js";
+export { type ChatPrompt, type ChatPromptOptions, chatPrompt } from "./chat/chat-prompt.js";
+export { type ChatFormatName, type ChatModel, chatFormatFor } from "./chat/formats.js";
+export { readToolCalls } from "./chat/marked-turns.js";
+export type { ChatMessage, ChatTool, ToolCall } from "./chat/messages.js";
+export { type ThinkingPiece, ThinkingReader } from "./chat/thinking-reader.js";
 export type { Checkpoint, CheckpointFormat, Metadata, StoredTensor } from "./checkpoints/checkpoint.js";
 export type { CheckpointInput } from "./checkpoints/checkpoint-input.js";
 export { openCheckpoint } from "./checkpoints/open-checkpoint.js";
@@ -32,5 +38,6 @@ export type { StorageType as DType } from "./quantization/storage-types.js";
 export type { TokenLogProbability } from "./sampling/log-probability.js";
 export { Sampler } from "./sampling/sampler.js";
 export type { SamplingOptions } from "./sampling/sampling-options.js";
+export { type SamplingPreset, type SamplingPresetName, samplingPresets } from "./sampling/sampling-presets.js";
 export { openTokenizer } from "./tokenizers/open-tokenizer.js";
 export type { Tokenizer, TokenStream } from "./tokenizers/tokenizer.js";

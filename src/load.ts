@@ -113,6 +113,7 @@ export async function loadCheckpoint(
         dtype: options.dtype ?? mainType(matrixTypes(bound.graph, bound.tensors, undefined)),
         backend,
         threads: runtime.threads,
+        metadata: checkpoint.metadata,
         loadMilliseconds: performance.now() - started,
       },
       runtime,

@@ -4,9 +4,8 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { load, openTokenizer } from "rwkv";
+import { load, openTokenizer, samplingPresets } from "rwkv";
 import { describe, expect, test } from "vitest";
-import { chatFormatFor } from "#rwkv/cli/chat-formats";
 import { ChatLines } from "#rwkv/cli/chat-input";
 import { writeBigramModel } from "./bigram-model.js";
 import { program, rwkv } from "./command.js";
@@ -70,21 +69,18 @@ describe("lines", () => {
     expect(read(['"""', { pasted: 'a"""' }, "b", '"""', "c"])).toEqual(['a"""\nb', "c"]);
   });
 
+  test("a command that takes a text takes several lines", () => {
+    expect(read(["/ask a b", "/ask", "/asks a"])).toEqual(["<ask a b>", "<ask >", "/asks a"]);
+    expect(read(['/generate """', "/reset", "", "b", '"""', "c"])).toEqual(["<generate /reset\n\nb>", "c"]);
+    expect(read(["/instruct a\\", "b\\", "c", "/think hide"])).toEqual(["<instruct a\nb\nc>", "<think hide>"]);
+    expect(read(['/ask """a', "b"])).toEqual(["<ask a\nb>"]);
+  });
+
   test("the end of the input ends a message", () => {
     expect(read(['"""', "a", "b"])).toEqual(["a\nb"]);
     expect(read(["a\\"])).toEqual(["a"]);
     expect(read([{ pasted: "a" }])).toEqual(["a"]);
   });
-});
-
-test("the model's own name and tokenizer determine the format", () => {
-  const format = (source: string, kind: "huggingface" | "world" = "huggingface") =>
-    chatFormatFor({ info: { source }, tokenizer: { kind } } as Parameters<typeof chatFormatFor>[0]);
-  expect(format("/models/RWKV-4-Raven-3B-v12-Eng49%-Chn49%-Jpn1%-Other1%-20230527-ctx4096.pth")).toBe("raven");
-  expect(format("rwkv-raven-1b5/")).toBe("raven");
-  expect(format("/models/raven/RWKV-4-Pile-430M.pth")).toBe("pile");
-  expect(format("/models/raven/RWKV-4-World-0.4B.pth", "world")).toBe("world");
-  expect(format("/models/raven", "world")).toBe("world");
 });
 
 describe("the command", () => {
@@ -162,6 +158,91 @@ describe("the command", () => {
     const model = await load(path);
     const session = model.session(await readFile(saved));
     expect(session.position).toBe(2 * "User: Hi\n\nAssistant: y\n\n".length);
+    await model.dispose();
+  });
+
+  test("what another turn than the user's follows is taken back", async () => {
+    const folder = await temporaryFolder();
+    const [path, saved] = [join(folder, "model.safetensors"), join(folder, "state")];
+    // The answer " y" ends in "\n\nUser:", with which the user's next turn begins; saving it takes that back.
+    await writeBigramModel(path, { ":": " ", " ": "y", y: "\n", "\n": "U", U: "s", s: "e", e: "r", r: ":" });
+    const greedy = ["--temperature", "0", "--presence-penalty", "0", "--frequency-penalty", "0", "-n", "50"];
+    const options = ["chat", "--model", path, "--format", "assistant", "--thinking", "auto", ...greedy];
+    const { stdout } = await rwkv(options, `Hi\nHo\n/save ${saved}\n/undo\nHo\n`);
+    expect(stdout).toBe("y\ny\ny\n");
+    const model = await load(path);
+    expect(model.session(await readFile(saved)).position).toBe(2 * "User: Hi\n\nAssistant: y\n\n".length);
+    await model.dispose();
+  });
+
+  test("thoughts are dimmed or hidden, apart from the answer", async () => {
+    const path = join(await temporaryFolder(), "model.safetensors");
+    // After "<think": ">a</think>a</think>a..."
+    await writeBigramModel(path, { k: ">", ">": "a", a: "<", "<": "/", "/": "t", t: "h", h: "i", i: "n", n: "k" });
+    const greedy = ["--temperature", "0", "--presence-penalty", "0", "--frequency-penalty", "0"];
+    const options = ["chat", "--model", path, "--format", "g1", ...greedy];
+    const shown = await rwkv([...options, "-n", "11"], "Hi\n/think hide\nHo\n");
+    expect([shown.code, shown.stdout]).toEqual([0, "a\na\n"]);
+    expect(shown.stderr.match(/^a$/gm)?.length).toBe(1);
+    expect(shown.stderr.match(/^\(thinking\)$/gm)?.length).toBe(1);
+    const without = await rwkv(
+      [...options, "-n", "2", "--thinking", "off"],
+      "Hi\n/think on\n/think\n/think loud\nHi\n",
+    );
+    expect(without.stdout).toBe("a\n\n");
+    expect(without.stderr).toContain("(thinking is on; thoughts are shown)");
+    expect(without.stderr).toContain("error: /think needs a mode");
+    expect(without.stderr).toContain('error: option thinking: expected on, off, short, long, auto, found "loud"');
+    const plain = await rwkv([...options, "--format", "world", "--thinking", "on"], "Hi\n");
+    expect([plain.code, plain.stdout]).toEqual([1, ""]);
+    expect(plain.stderr).toContain("option thinking: expected a format whose models think");
+  });
+
+  test("questions, instructions and free texts leave nothing; each can be written again", async () => {
+    const folder = await temporaryFolder();
+    const saved = ["a", "b"].map((name) => join(folder, name));
+    const lines = [
+      "Hello",
+      `/save ${saved[0]}`,
+      "/ask Who?",
+      "/retry",
+      "/instruct Count.\\",
+      "\\",
+      "one two",
+      "/generate Once",
+      "/retry",
+    ];
+    const input = [
+      ...lines,
+      `/save ${saved[1]}`,
+      "/ask",
+      "/generate",
+      "/instruct",
+      "/undo",
+      "/retry",
+      "/reset",
+      "/retry",
+    ].join("\n");
+    const { code, stdout, stderr } = await rwkv(["chat", "-n", "12", "--seed", "3", "--temperature", "1.3"], input);
+    expect(code).toBe(0);
+    for (const needed of ["/ask needs a question", "/generate needs a text", "/instruct needs an instruction"]) {
+      expect(stderr).toContain(`error: ${needed}`);
+    }
+    expect(stderr.match(/\(nothing to answer again\)/g)?.length).toBe(1);
+    expect(await readFile(saved[1]!)).toEqual(await readFile(saved[0]!));
+    expect(stdout.trim()).not.toBe("");
+  });
+
+  test("a free text continues what is given, and is sampled by a preset", async () => {
+    const input = "/generate Once upon a time\n";
+    const chat = (...options: string[]) => rwkv(["chat", "-n", "20", ...options], input);
+    const model = await load();
+    const text = await model.generate("Once upon a time", { temperature: 0, maxTokens: 20 }).text();
+    expect((await chat("--preset", "deterministic")).stdout).toBe(`${text}\n`);
+    const creative = await chat("--preset", "creative", "--seed", "4", "--top-k", "5");
+    const { creative: preset } = samplingPresets;
+    const expected = model.generate("Once upon a time", { ...preset, topK: 5, seed: 4, maxTokens: 20 });
+    expect(creative.stdout).toBe(`${await expected.text()}\n`);
     await model.dispose();
   });
 

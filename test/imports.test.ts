@@ -12,6 +12,7 @@ const layers: readonly (readonly string[])[] = [
   ["bench"],
   ["training", "index.ts"],
   ["load.ts"],
+  ["chat"],
   ["generation", "loading-progress.ts"],
   ["models"],
   // In the folder of a platform, but above backends: which of them it has, and the script of its compute threads.

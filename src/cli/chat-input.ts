@@ -1,8 +1,20 @@
-// Turns the lines that a user types into commands and messages. A message may have several lines: between """ and """, where each
-// but the last ends in a backslash, or pasted.
+// Turns the lines that a user types into commands and messages. A message, or the text that a command takes, may have several
+// lines: between """ and """, where each but the last ends in a backslash, or pasted.
 
-/** The commands, and whether they take an argument. */
-const commands = { help: false, reset: false, retry: false, undo: false, save: true, load: true, quit: false } as const;
+/** The commands, and what they take: nothing, a word such as a file's name, or a text that may have several lines. */
+const commands = {
+  help: "nothing",
+  reset: "nothing",
+  retry: "nothing",
+  undo: "nothing",
+  ask: "text",
+  instruct: "text",
+  generate: "text",
+  think: "word",
+  save: "word",
+  load: "word",
+  quit: "nothing",
+} as const;
 
 export type CommandName = keyof typeof commands;
 
@@ -16,6 +28,8 @@ const quotes = '"""';
 /** A message of several lines that has begun, and what its next line does. */
 interface OpenMessage {
   readonly lines: string[];
+  /** The command that takes it. */
+  readonly command?: CommandName;
   readonly by: "quotes" | "backslash" | "paste";
 }
 
@@ -42,29 +56,34 @@ export class ChatLines {
     }
     if (this.#open) return this.#continue(this.#open, line);
     const text = line.trim();
-    if (text.startsWith(quotes)) {
-      this.#open = { lines: [], by: "quotes" };
-      return this.#continue(this.#open, text.slice(quotes.length));
-    }
     const command = commandOf(text);
-    if (command) return command;
-    if (isContinued(text)) {
-      this.#open = { lines: [text.slice(0, -1)], by: "backslash" };
-      return undefined;
-    }
-    return messageOf(text.startsWith("//") ? text.slice(1) : text);
+    if (command && commands[command.name] !== "text") return command;
+    if (command) return this.#begin(command.argument, command.name);
+    return this.#begin(text.startsWith("//") ? text.slice(1) : text);
   }
 
   /** The end of the input: completes a message that is open. */
   end(): ChatInput | undefined {
-    const lines = this.#open?.lines ?? [];
+    const { lines = [], command } = this.#open ?? {};
     this.discard();
-    return messageOf(lines.join("\n"));
+    return inputOf(lines.join("\n"), command);
   }
 
   /** Forgets a message that is open. */
   discard(): void {
     this.#open = undefined;
+  }
+
+  /** Takes the first line of a message, or of what a command takes. */
+  #begin(text: string, command?: CommandName): ChatInput | undefined {
+    const taker = command && { command };
+    if (text.startsWith(quotes)) {
+      this.#open = { lines: [], by: "quotes", ...taker };
+      return this.#continue(this.#open, text.slice(quotes.length));
+    }
+    if (!isContinued(text)) return inputOf(text, command);
+    this.#open = { lines: [text.slice(0, -1)], by: "backslash", ...taker };
+    return undefined;
   }
 
   #continue({ lines, by }: OpenMessage, line: string): ChatInput | undefined {
@@ -84,15 +103,16 @@ export class ChatLines {
 }
 
 /** Only an exact command is a command, since a message may begin with a slash. */
-function commandOf(text: string): ChatInput | undefined {
+function commandOf(text: string): Extract<ChatInput, { kind: "command" }> | undefined {
   const [, name = "", argument = ""] = /^\/(\w+)(?:\s+(.*))?$/.exec(text) ?? [];
   if (!Object.hasOwn(commands, name)) return undefined;
-  if (argument !== "" && !commands[name as CommandName]) return undefined;
+  if (argument !== "" && commands[name as CommandName] === "nothing") return undefined;
   return { kind: "command", name: name as CommandName, argument };
 }
 
-function messageOf(text: string): ChatInput | undefined {
+function inputOf(text: string, command?: CommandName): ChatInput | undefined {
   const trimmed = text.trim();
+  if (command) return { kind: "command", name: command, argument: trimmed };
   return trimmed === "" ? undefined : { kind: "message", text: trimmed };
 }
 

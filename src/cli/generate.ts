@@ -7,7 +7,7 @@ import { readBytes, readText } from "../platform/node/files.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
 import { readEscapes } from "./escapes.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
-import { addSamplingOptions, samplingOptions, tokenIds, wholeNumber } from "./option-parsers.js";
+import { addSamplingOptions, type SamplingFlags, samplingOptions, tokenIds, wholeNumber } from "./option-parsers.js";
 import { note, progressBar, readStdin, stdinHasText } from "./terminal.js";
 
 /** The prompt of the original RWKV demo. */
@@ -17,7 +17,7 @@ const dragonPrompt =
 /** A prompt that suits the model in the package, which has read fairy tales. */
 const talePrompt = "Once upon a time there was a little girl who";
 
-interface GenerateOptions extends ModelOptions, SamplingOptions {
+interface GenerateOptions extends ModelOptions, SamplingFlags {
   file?: string;
   trials: number;
   state?: string;
@@ -67,17 +67,21 @@ Examples:
     .action(generate);
 }
 
-async function generate(prompt: string | undefined, options: GenerateOptions): Promise<void> {
+async function generate(prompt: string | undefined, options: GenerateOptions, command: Command): Promise<void> {
   const text = await promptText(prompt, options);
   const model = await loadModel(options);
   try {
-    await generateTrials(model, text, options);
+    await generateTrials(model, text, { ...options, sampling: samplingOptions(options, command) });
   } finally {
     await model.dispose();
   }
 }
 
-async function generateTrials(model: Model, text: string, options: GenerateOptions): Promise<void> {
+async function generateTrials(
+  model: Model,
+  text: string,
+  options: GenerateOptions & { readonly sampling: SamplingOptions },
+): Promise<void> {
   note(describeModel(model));
   const interrupt = new AbortController();
   process.once("SIGINT", () => interrupt.abort());
@@ -100,7 +104,8 @@ async function generateTrials(model: Model, text: string, options: GenerateOptio
   for (let trial = 0; trial < trials && !interrupt.signal.aborted; trial++) {
     const seed = options.seed === undefined ? {} : { seed: options.seed + trial };
     const fork = await session.fork();
-    const generation = fork.generate({ ...samplingOptions(options), ...ends, ...seed, signal: interrupt.signal });
+    const sampling = { ...options.sampling, ...ends, ...seed };
+    const generation = fork.generate({ ...sampling, signal: interrupt.signal });
     if (trials > 1) note(`\n--- ${trial + 1} of ${trials} ---`);
     process.stderr.write(text);
     for await (const piece of generation) process.stdout.write(piece);

@@ -5,6 +5,7 @@ import { weightDTypes } from "../dtypes.js";
 import { newModels } from "../models/definitions.js";
 import type { ModelSize } from "../models/model-definition.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
+import { type SamplingPreset, type SamplingPresetName, samplingPresets } from "../sampling/sampling-presets.js";
 
 /** A parser for numbers from `low` to `high`. */
 export function number(low: number, high = Number.POSITIVE_INFINITY): (text: string) => number {
@@ -48,12 +49,23 @@ export function dtypeOption(description: string): Option {
   return new Option("--dtype <type>", description).choices(weightDTypes);
 }
 
+/** Values of the options of sampling. */
+export interface SamplingFlags extends SamplingOptions {
+  preset?: SamplingPresetName;
+}
+
 /** Adds the options of sampling that `generate` and `chat` share. */
 export function addSamplingOptions(
   command: Command,
   defaults: { temperature: number; topP: number; presencePenalty: number; frequencyPenalty: number },
 ): Command {
   return command
+    .addOption(
+      new Option(
+        "--preset <name>",
+        "options of sampling that are recommended; others beside it replace its own",
+      ).choices(Object.keys(samplingPresets)),
+    )
     .option(
       "--temperature <t>",
       "flatten (> 1) or sharpen (< 1) the distribution; 0 takes the most probable token",
@@ -86,8 +98,19 @@ export function addSamplingOptions(
     .option("--seed <n>", "seed of the random generator; the same seed gives the same text", wholeNumber(0));
 }
 
-/** The options of sampling among those of a command. */
-export function samplingOptions(options: SamplingOptions): SamplingOptions {
+/**
+ * The options of sampling among those of a command: what was given, then what the preset says, then the defaults.
+ *
+ * @param usual the preset where none was given
+ */
+export function samplingOptions(options: SamplingFlags, command: Command, usual?: SamplingPreset): SamplingOptions {
+  const preset = options.preset ? samplingPresets[options.preset] : usual;
+  const isDefault = (name: string) => command.getOptionValueSource(name) === "default";
+  const recommended = Object.entries(preset ?? {}).filter(([name]) => isDefault(name));
+  return givenSampling({ ...options, ...Object.fromEntries(recommended) });
+}
+
+function givenSampling(options: SamplingOptions): SamplingOptions {
   const { temperature, topP, topK, minP, presencePenalty, frequencyPenalty, penaltyDecay } = options;
   const { bannedTokens, logitBias, seed } = options;
   const all = {

@@ -35,6 +35,8 @@ export interface ModelInfo {
   readonly threads: number;
   /** The memory that one state takes, in bytes. */
   readonly stateBytes: number;
+  /** What the file says beside its tensors: `__metadata__` of safetensors, entries of a .pth that are text or numbers. */
+  readonly metadata: Readonly<Record<string, string>>;
   /** How long loading took, in milliseconds. */
   readonly loadMilliseconds: number;
 }
