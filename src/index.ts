@@ -33,7 +33,7 @@ export type { ReadOptions } from "./generation/reading.js";
 export type { SchedulerStatistics } from "./generation/scheduler.js";
 export type { Session } from "./generation/session.js";
 export type { State } from "./generation/state.js";
-export { type LoadOptions, load } from "./load.js";
+export { type LoadOptions, type LoraSource, load } from "./load.js";
 export type { StorageType as DType } from "./quantization/storage-types.js";
 export type { TokenLogProbability } from "./sampling/log-probability.js";
 export { Sampler } from "./sampling/sampler.js";

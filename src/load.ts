@@ -12,10 +12,24 @@ import { BackendError, OptionError, TokenizerError } from "./errors.js";
 import { checkFunction } from "./generation/generation-options.js";
 import { Model, type ModelLimits } from "./generation/model.js";
 import { LoadingProgress } from "./loading-progress.js";
+import type { AppliedAdapter } from "./models/apply-adapters.js";
 import { fingerprintOf } from "./models/fingerprint.js";
-import { type BoundModel, bindModel } from "./models/versions.js";
+import { type BoundModel, bindModel, type RecognisedModel } from "./models/versions.js";
 import { openTokenizer, tokenizerFor, tokenizerOf } from "./tokenizers/open-tokenizer.js";
 import type { Tokenizer } from "./tokenizers/tokenizer.js";
+
+/** An adapter, and how it is put onto a model. */
+export interface LoraSource {
+  /** The adapter's file, or a folder with adapter_model.safetensors and adapter_config.json. */
+  source: CheckpointInput;
+  /**
+   * What its products are multiplied by, beside alpha / rank where the adapter tells that; where it does not, as files of
+   * RWKV-PEFT before October 2025, this is alpha / rank. Default 1; 0 puts nothing on, negative numbers take away.
+   */
+  strength?: number;
+  /** The layers that it is put onto, from 0. By default all, and the head. */
+  layers?: readonly number[];
+}
 
 /** Options of `load`. */
 export interface LoadOptions {
@@ -29,6 +43,11 @@ export interface LoadOptions {
    * default as stored.
    */
   dtype?: WeightDType;
+  /**
+   * Adapters that are put onto the model: files of RWKV-PEFT (.pth), folders of Hugging Face's PEFT, adapters of our own
+   * training (docs/adapters.md).
+   */
+  lora?: CheckpointInput | LoraSource | readonly (CheckpointInput | LoraSource)[];
   /** Where to compute. By default native where it can run, else wasm. */
   backend?: BackendName;
   /** The number of compute threads, from 1 to 256. By default one for each core, at most 16. */
@@ -87,7 +106,8 @@ export async function loadCheckpoint(
 ): Promise<Model> {
   const path = checkpoint.name;
   try {
-    const bound = bindModel(checkpoint);
+    const base = bindModel(checkpoint);
+    const bound = await adapted(base, options);
     const { layers, width, hidden, vocabulary } = bound.size;
     const opening = openRuntime(bound, options);
     opening.catch(() => {}); // awaited below; it may fail before that
@@ -109,7 +129,7 @@ export async function loadCheckpoint(
         hidden,
         vocabulary,
         dimensions: { ...bound.size },
-        parameters: bound.graph.weights.reduce((sum, weight) => sum + elementCount(weight.shape), 0),
+        parameters: base.graph.weights.reduce((sum, weight) => sum + elementCount(weight.shape), 0),
         dtype: options.dtype ?? mainType(matrixTypes(bound.graph, bound.tensors, undefined)),
         backend,
         threads: runtime.threads,
@@ -124,6 +144,46 @@ export async function loadCheckpoint(
   } finally {
     await checkpoint.close();
   }
+}
+
+/** The model with its adapters. @throws CheckpointError, OptionError */
+async function adapted(base: RecognisedModel, { lora, onWarning = console.warn }: LoadOptions): Promise<BoundModel> {
+  const sources = lora === undefined ? [] : loraSources(lora, base.size.layers);
+  if (sources.length === 0) return base;
+  const { openAdapter } = await import("./models/adapter-file.js");
+  const { withAdapters } = await import("./models/apply-adapters.js");
+  const opened: AppliedAdapter[] = [];
+  try {
+    for (const { source, strength, layers } of sources) {
+      const file = await openAdapter(source);
+      opened.push({ file, strength: strength ?? 1, layers: layers && new Set(layers) });
+      if (strength === undefined && file.scaleOf(1) === undefined) {
+        onWarning(
+          `${file.name}: does not tell its alpha, so its products are added as they are; alpha / rank is the strength to give`,
+        );
+      }
+    }
+    return await withAdapters(base, opened);
+  } finally {
+    await Promise.all(opened.map(({ file }) => file.close()));
+  }
+}
+
+/** @throws OptionError for what is not adapters, or layers that the model does not have */
+function loraSources(lora: NonNullable<LoadOptions["lora"]>, count: number): LoraSource[] {
+  const list = Array.isArray(lora) ? lora : [lora];
+  return list.map((each: CheckpointInput | LoraSource) => {
+    const given = typeof each === "object" && each !== null && "source" in each ? each : { source: each };
+    const { source, strength, layers } = given as LoraSource;
+    if (strength !== undefined && !(typeof strength === "number" && Number.isFinite(strength))) {
+      throw new OptionError("lora.strength", strength, "a finite number");
+    }
+    const isLayer = (layer: unknown) => Number.isInteger(layer) && (layer as number) >= 0 && (layer as number) < count;
+    if (layers !== undefined && !(Array.isArray(layers) && layers.every(isLayer))) {
+      throw new OptionError("lora.layers", layers, `layers of the model, from 0 to ${count - 1}`);
+    }
+    return { source, ...(strength !== undefined && { strength }), ...(layers && { layers: [...layers] }) };
+  });
 }
 
 async function openRuntime(

@@ -1,7 +1,7 @@
 // Formats in which a conversation is a transcript: "<name>: <text>" and a blank line for each message.
 //
-// Pile and Raven: ChatRWKV's prompts (https://github.com/BlinkDL/ChatRWKV, v2/prompt). World: the same, chat.py. G1: RWKV-LM,
-// RWKV-v7/RWKV7-G1x-templates.txt, which cleans what systems and users say, and not what the assistant does.
+// Pile and Raven: ChatRWKV's prompts (https://github.com/BlinkDL/ChatRWKV, v2/prompt). World: the same, chat.py. G1: the templates of
+// the G1 series in https://github.com/BlinkDL/RWKV-LM, which clean what systems and users say, and not what the assistant does.
 
 import { OptionError } from "../errors.js";
 import type { ChatFormat } from "./chat-format.js";
@@ -48,7 +48,7 @@ function alpacaInstruction(instruction: string, input?: string) {
   return { text, stop: ["\n\n# Instruction:"] };
 }
 
-/** RWKV-5-World and later: ChatRWKV, API_DEMO_WORLD. */
+/** Later World models: ChatRWKV, API_DEMO_WORLD. */
 function worldInstruction(instruction: string, input?: string) {
   const part = (name: string, text: string) => `${name}: ${withoutBlankLines(text)}\n\n`;
   const text = `${part("Instruction", instruction)}${input ? part("Input", input) : ""}Response:`;

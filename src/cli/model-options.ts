@@ -4,14 +4,15 @@ import { type Command, Option } from "commander";
 import type { BackendName } from "../backends/backend.js";
 import type { WeightDType } from "../dtypes.js";
 import type { Model } from "../generation/model.js";
-import { load } from "../load.js";
-import { dtypeOption, wholeNumber } from "./option-parsers.js";
+import { type LoraSource, load } from "../load.js";
+import { dtypeOption, loraSource, wholeNumber } from "./option-parsers.js";
 import { note, progressBar } from "./terminal.js";
 
 /** Values of the options below. */
 export interface ModelOptions {
   model?: string;
   tokenizer?: string;
+  lora?: LoraSource[];
   dtype?: WeightDType;
   backend?: BackendName;
   threads?: number;
@@ -24,6 +25,11 @@ export function addModelOptions(command: Command): Command {
     .option(
       "--tokenizer <path>",
       'tokenizer.json, World vocabulary, folder with one, or "bytes" (default: the one beside the model)',
+    )
+    .option(
+      "--lora <file[:strength[:layers]]>",
+      "put an adapter (LoRA) onto the model, also onto some layers, as 0-11,15; can be given several times",
+      (text, all: LoraSource[] = []) => [...all, loraSource(text)],
     )
     .addOption(dtypeOption("type of the weights in memory (default: as stored)"))
     .addOption(
@@ -42,6 +48,7 @@ export async function loadModel(options: ModelOptions): Promise<Model> {
   try {
     return await load(options.model, {
       ...(options.tokenizer !== undefined && { tokenizer: options.tokenizer }),
+      ...(options.lora && { lora: options.lora }),
       ...(options.dtype && { dtype: options.dtype }),
       ...(options.backend && { backend: options.backend }),
       ...(options.threads !== undefined && { threads: options.threads }),

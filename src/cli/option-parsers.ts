@@ -2,6 +2,7 @@
 
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { weightDTypes } from "../dtypes.js";
+import type { LoraSource } from "../load.js";
 import { newModels } from "../models/definitions.js";
 import type { ModelSize } from "../models/model-definition.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
@@ -38,6 +39,24 @@ export function shape(text: string): ModelSize {
 /** Token ids separated by commas. */
 export function tokenIds(text: string): number[] {
   return text.split(",").map(wholeNumber(0));
+}
+
+/** An adapter: file, file:strength, or file:strength:layers. A file's name may have colons of its own. */
+export function loraSource(text: string): LoraSource {
+  const [, source = text, strength, layers] = /^(.+?):([-+]?[\d.]+(?:e-?\d+)?)(?::([\d,-]+))?$/i.exec(text) ?? [];
+  return {
+    source,
+    ...(strength !== undefined && { strength: number(Number.NEGATIVE_INFINITY)(strength) }),
+    ...(layers !== undefined && { layers: layers.split(",").flatMap(layerRange) }),
+  };
+}
+
+/** The most layers of a model, far fewer than what a range of numbers may name. */
+const maxLayers = 1024;
+
+function layerRange(text: string): number[] {
+  const [from, to = from] = text.split("-").map(wholeNumber(0, maxLayers));
+  return Array.from({ length: Math.max(0, (to as number) - (from as number) + 1) }, (_, i) => (from as number) + i);
 }
 
 function rangeText(low: number, high: number): string {

@@ -2,25 +2,17 @@
 
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { callsOf, type Graph, type StateVector, topologicalOrder, type WeightNode } from "../graph/graph.js";
-import { add, multiply } from "../graph/operations/elementwise.js";
-import { constant } from "../graph/operations/leaves.js";
-import { matmul } from "../graph/operations/matmul.js";
+import { type LowRankProduct, withLowRankProducts } from "../graph/low-rank.js";
 import { tokenShift } from "../graph/operations/token-shift.js";
 import { wkv } from "../graph/operations/wkv.js";
-import { rewriteGraph } from "../graph/rewrite.js";
 import { stateLayout } from "../graph/state-layout.js";
 import type { RandomGenerator } from "../sampling/random.js";
 import { storedTensor } from "./initialize.js";
 import type { LoraOptions } from "./options.js";
 
 /** A matrix W and what is learned beside it: W + scale * up * down. */
-export interface LowRankAddition {
+export interface LowRankAddition extends LowRankProduct {
   readonly weight: WeightNode;
-  /** [rank, inputs] */
-  readonly down: WeightNode;
-  /** [outputs, rank] */
-  readonly up: WeightNode;
-  readonly scale: number;
 }
 
 export interface AdaptedGraph {
@@ -42,26 +34,21 @@ export function withLowRankAdditions(
   const additions: LowRankAddition[] = [];
   const tensors = new Map<string, StoredTensor>();
   const scale = alpha / rank;
-  const adapted = rewriteGraph(graph, (copy) => {
-    const product = matmul.operandsOf(copy.call);
-    if (!product) return copy;
-    const { weight, x } = product;
+  const adapted = withLowRankProducts(graph, (weight) => {
     const [outputs, inputs] = weight.shape as [number, number];
     const name = weight.name.replace(/\.weight$/, "");
-    if (!matrices.some((ending) => name.endsWith(`.${ending}`))) return copy;
+    if (!matrices.some((ending) => name.endsWith(`.${ending}`))) return undefined;
     const down: WeightNode = { op: "matrix", name: `${name}.lora_A.weight`, shape: [rank, inputs] };
     const up: WeightNode = { op: "matrix", name: `${name}.lora_B.weight`, shape: [outputs, rank] };
     const range = 1 / Math.sqrt(inputs);
     const first = Float32Array.from({ length: rank * inputs }, () => (2 * random.uniform() - 1) * range);
     tensors.set(down.name, storedTensor(down.name, down.shape, first));
     tensors.set(up.name, storedTensor(up.name, up.shape, new Float32Array(outputs * rank)));
-    additions.push({ weight, down, up, scale });
-    const inner = matmul.apply({ weight: down, x }).result;
-    const outer = matmul.apply({ weight: up, x: inner }).result;
-    return add(copy, multiply(outer, constant(scale)));
+    const addition = { weight, down, up, scale };
+    additions.push(addition);
+    return addition;
   });
-  const weights = [...graph.weights, ...additions.flatMap(({ down, up }) => [down, up])];
-  return { graph: { ...adapted, weights }, additions, tensors };
+  return { graph: adapted, additions, tensors };
 }
 
 /** W + scale * up * down */

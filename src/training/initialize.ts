@@ -1,7 +1,7 @@
 // The weights that training from nothing begins with, as tensors in memory.
 
-import { bytesSource } from "../byte-source.js";
-import { contiguousStrides, type StoredTensor } from "../checkpoints/checkpoint.js";
+import type { StoredTensor } from "../checkpoints/checkpoint.js";
+import { storedTensor } from "../checkpoints/memory-tensor.js";
 import type { Graph } from "../graph/graph.js";
 import { uninterrupted } from "../interruptible.js";
 import type { FirstValuesOptions, ModelDefinition } from "../models/model-definition.js";
@@ -30,8 +30,4 @@ export function* firstTensorsInSteps(
   return tensors;
 }
 
-/** A tensor in memory. */
-export function storedTensor(name: string, shape: readonly number[], values: Float32Array): StoredTensor {
-  const source = bytesSource(name, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-  return { name, dtype: "f32", shape, strides: contiguousStrides(shape), source, offset: 0 };
-}
+export { storedTensor };

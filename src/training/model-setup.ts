@@ -3,12 +3,14 @@
 
 import type { Parameter, TrainableModel } from "../backends/training.js";
 import type { Checkpoint, Metadata, StoredTensor } from "../checkpoints/checkpoint.js";
+import { storedTensor } from "../checkpoints/memory-tensor.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
-import { readFloat32 } from "../checkpoints/read-tensor.js";
+import { readFloat32, tensorPieces } from "../checkpoints/read-tensor.js";
 import type { WritableTensor } from "../checkpoints/writer.js";
 import type { FloatType } from "../dtypes.js";
 import { TrainingError } from "../errors.js";
 import { interruptible } from "../interruptible.js";
+import { alphaEntry } from "../models/adapter-file.js";
 import { definitions as allDefinitions, definitionOf } from "../models/definitions.js";
 import { fingerprintOf } from "../models/fingerprint.js";
 import type { ModelDefinition, ModelSize } from "../models/model-definition.js";
@@ -35,6 +37,8 @@ export interface ModelSetup {
   readonly state?: TunedState & { readonly fingerprint: number };
   /** All weights of the model as they are now, additions merged. */
   weights(parameters: readonly Parameter[], dtype: FloatType, onNotice?: (message: string) => void): WritableTensor[];
+  /** What low-rank adaptation learned, as a file of its own: an adapter for the base model, and what it says beside its tensors. */
+  adapter?(parameters: readonly Parameter[], dtype: FloatType): { tensors: WritableTensor[]; metadata: Metadata };
   close(): Promise<void>;
 }
 
@@ -118,7 +122,8 @@ async function checkpointModel(
     };
   }
   if (lora) {
-    const adapted = withLowRankAdditions(graph, loraOf(lora, definition), randomGenerator(seed));
+    const options = loraOf(lora, definition);
+    const adapted = withLowRankAdditions(graph, options, randomGenerator(seed));
     const all = new Map([...tensors, ...adapted.tensors]);
     const weights = adapted.additions.flatMap(({ down, up }) => [down, up]);
     return {
@@ -126,6 +131,10 @@ async function checkpointModel(
       metadata,
       model: trainableModel(adapted.graph, all, { ...recipe, weights, learning }),
       weights: (parameters, dtype, onNotice) => learnedTensors(bound, parameters, adapted.additions, dtype, onNotice),
+      adapter: (parameters, dtype) => ({
+        tensors: learnedAdditions(parameters, dtype),
+        metadata: { [alphaEntry]: String(options.alpha) },
+      }),
       close,
     };
   }
@@ -157,6 +166,13 @@ function learnedTensors(
       return addition ? mergedValues(tensors.get(weight.name) as StoredTensor, addition, valuesOf) : valuesOf(weight);
     },
     ...(onNotice && { onNotice }),
+  });
+}
+
+function learnedAdditions(parameters: readonly Parameter[], dtype: FloatType): WritableTensor[] {
+  return parameters.map((parameter) => {
+    const { name, shape } = parameter;
+    return { name, dtype, shape, bytes: () => tensorPieces(storedTensor(name, shape, parameter.values), dtype) };
   });
 }
 

@@ -4,7 +4,7 @@
 //   model.safetensors       the model as it was saved last          training.json   the recipe
 //   tokenizer.json          its tokenizer                           log.jsonl       a line for every step
 //   checkpoint.safetensors  weights, moments, step: for resuming    loss.svg        the curve
-//   state.rwkv              a tuned state
+//   state.rwkv              a tuned state                           adapter.safetensors  what LoRA learned, without the base model
 
 import { appendFile, mkdir, readdir, readFile, rm, rmdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
@@ -27,7 +27,8 @@ const recipeFile = "training.json";
 const logFile = "log.jsonl";
 const curveFile = "loss.svg";
 const stateFile = "state.rwkv";
-const runFiles = [modelFile, checkpointFile, recipeFile, logFile, curveFile, stateFile, ...tokenizerFiles];
+const adapterFile = "adapter.safetensors";
+const runFiles = [modelFile, checkpointFile, adapterFile, recipeFile, logFile, curveFile, stateFile, ...tokenizerFiles];
 
 /** Bytes that a recipe, and what a checkpoint says beside its tensors, take at most. */
 const maxRecipeSize = 2 ** 20;
@@ -146,7 +147,7 @@ export class RunFolder {
 
   /** Writes the files that a new run begins with; the recipe last, since with it a run can be resumed. */
   async begin(recipe: Recipe): Promise<void> {
-    for (const name of [logFile, curveFile, stateFile]) await rm(this.file(name), { force: true });
+    for (const name of [logFile, curveFile, stateFile, adapterFile]) await rm(this.file(name), { force: true });
     this.#unsaved.push(this.file(recipeFile));
     await this.writeRecipe(recipe);
   }
@@ -225,6 +226,10 @@ export class RunFolder {
 
   async saveModel(tensors: readonly WritableTensor[], metadata: Metadata): Promise<void> {
     await writeSafetensors(this.file(modelFile), tensors, { metadata });
+  }
+
+  async saveAdapter(tensors: readonly WritableTensor[], metadata: Metadata): Promise<void> {
+    await writeSafetensors(this.file(adapterFile), tensors, { metadata });
   }
 
   async saveCheckpoint(

@@ -326,6 +326,8 @@ class Run {
     const { state, metadata } = this.#setup;
     const weights = this.#setup.weights(parameters, this.#recipe.dtype, this.#options.onNotice);
     await this.#folder.saveModel(weights, metadata);
+    const adapter = this.#setup.adapter?.(parameters, this.#recipe.dtype);
+    if (adapter) await this.#folder.saveAdapter(adapter.tensors, adapter.metadata);
     if (state) {
       const values = new Float32Array(this.#emptyState.length);
       this.#begin({ values });
