@@ -4,8 +4,11 @@
 /** The type of single elements. */
 export type ElementType = "f64" | "f32" | "f16" | "bf16" | "i64" | "i32" | "i16" | "i8" | "u8" | "bool";
 
-/** Blocks of 32 integers of 8 or 4 bits with a scale, as kernels read them; matrices only (quantization/blocks.ts). */
-export type BlockType = "q8" | "q4";
+/**
+ * Blocks of integers with scales, as kernels read them; matrices only. q8 and q4 are blocks of 32 with one scale
+ * (quantization/blocks.ts), the others blocks of 256 in parts (quantization/super-blocks.ts).
+ */
+export type BlockType = "q8" | "q4" | "q4k" | "q5k" | "q6k";
 
 /** Types of floating point elements that weights can be computed with. */
 export type FloatType = "f32" | "f16" | "bf16";
@@ -16,6 +19,8 @@ export type ComputeType = FloatType | BlockType;
 export type WeightDType = ComputeType;
 
 const floatTypes: readonly FloatType[] = ["f32", "f16", "bf16"];
+const blockTypes: readonly BlockType[] = ["q8", "q4", "q4k", "q5k", "q6k"];
+/** Those that a model can be loaded with whatever it is stored as. */
 export const weightDTypes: readonly ComputeType[] = [...floatTypes, "q8", "q4"];
 
 export function isElementType(dtype: string): dtype is ElementType {
@@ -32,7 +37,7 @@ export function isFloatType(dtype: string): dtype is FloatType {
 }
 
 export function isBlockType(dtype: string): dtype is BlockType {
-  return dtype === "q8" || dtype === "q4";
+  return (blockTypes as readonly string[]).includes(dtype);
 }
 
 /** Bytes of one element. */

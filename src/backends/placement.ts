@@ -125,7 +125,7 @@ function typeFor({ fewestBits = 4 }: WeightNode, wanted: ComputeType, nearest: C
   return fewestBits === 8 ? "q8" : nearest;
 }
 
-const bitsOf: Readonly<Record<BlockType, number>> = { q8: 8, q4: 4 };
+const bitsOf: Readonly<Record<BlockType, number>> = { q8: 8, q4: 4, q4k: 4, q5k: 5, q6k: 6 };
 
 /** The type that most of a model's matrices are computed with. */
 export function mainType(types: ReadonlyMap<WeightNode, ComputeType>): ComputeType {

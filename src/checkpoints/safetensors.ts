@@ -8,7 +8,8 @@
 import { type ByteSource, readRange } from "../byte-source.js";
 import { type BlockType, bytesPerElement, type ElementType, elementCount } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
-import { blockLayout, groupOutputs, groupSize } from "../quantization/blocks.js";
+import { blockLayout, groupOutputs } from "../quantization/blocks.js";
+import { storedSize } from "../quantization/storage-types.js";
 import {
   checkShape,
   contiguousStrides,
@@ -155,7 +156,8 @@ export function blockMetadata(name: string, dtype: BlockType, [outputs, inputs]:
 
 /** The shape with which a quantized matrix is stored. */
 export function blockStorageShape(dtype: BlockType, [outputs, inputs]: readonly number[]): [number, number] {
-  return [Math.ceil((outputs as number) / groupOutputs), groupSize(dtype, inputs as number)];
+  const groups = Math.ceil((outputs as number) / groupOutputs);
+  return [groups, storedSize(dtype, [outputs as number, inputs as number]) / groups];
 }
 
 /** The tensor, as a quantized matrix where the metadata declare it to be one. */
@@ -171,7 +173,7 @@ function inBlocks(source: ByteSource, tensor: StoredTensor, metadata: Metadata):
         "from another version of this package; convert the original checkpoint again",
     );
   }
-  const [, type, outputs, inputs] = /^(q8|q4) (\d{1,9}) (\d{1,9})$/.exec(text) ?? [];
+  const [, type, outputs, inputs] = /^(q8|q4|q4k|q5k|q6k) (\d{1,9}) (\d{1,9})$/.exec(text) ?? [];
   const dtype = type as BlockType;
   const shape = [Number(outputs), Number(inputs)];
   const expected = type && blockStorageShape(dtype, shape).join();

@@ -3,7 +3,7 @@
 
 import { writeFileAtomically } from "#platform/file-writer";
 import { crc32 } from "../checksum.js";
-import { isBlockType } from "../dtypes.js";
+import { isElementType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import type { FileAppender } from "../platform/platform.js";
 import { byteLengthOf } from "./checkpoint.js";
@@ -61,7 +61,7 @@ function stateDictPickle(path: string, tensors: readonly WritableTensor[]): Uint
   pickle.orderedDict(() => {
     for (const [index, tensor] of tensors.entries()) {
       const { name, dtype, shape } = tensor;
-      if (isBlockType(dtype))
+      if (!isElementType(dtype))
         throw new CheckpointError(path, `tensor ${name}: a .pth file cannot hold ${dtype}; write .safetensors`);
       pickle.text(name);
       pickle.tensor(String(index), dtype, shape);

@@ -3,7 +3,7 @@
 // is mapped. The other tensors are in the given order.
 
 import { writeFileAtomically } from "#platform/file-writer";
-import { isBlockType } from "../dtypes.js";
+import { type ElementType, isBlockType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { byteLengthOf } from "./checkpoint.js";
 import { blockMetadata, blockStorageShape, isOfFormat, maxHeaderSize, safetensorsTypes } from "./safetensors.js";
@@ -38,7 +38,7 @@ export async function writeSafetensors(
     end += byteLengthOf(tensor);
     const stored = isBlockType(dtype)
       ? { dtype: "U8", shape: blockStorageShape(dtype, shape) }
-      : { dtype: typeNames.get(dtype), shape };
+      : { dtype: typeNames.get(dtype as ElementType), shape };
     if (isBlockType(dtype)) Object.assign(metadata, blockMetadata(name, dtype, shape));
     header.push([name, { ...stored, data_offsets: [begin, end] }]);
   }

@@ -17,7 +17,7 @@ import type { WritableTensor } from "../checkpoints/writer.js";
 import { type BlockType, isBlockType, isElementType, isFloating, noOverflow, type WeightDType } from "../dtypes.js";
 import { BackendError, CheckpointError, RwkvError } from "../errors.js";
 import { bindModel, type RecognisedModel } from "../models/versions.js";
-import { clampedBlocks } from "../quantization/blocks.js";
+import { clampedBlocks } from "../quantization/quantize.js";
 import type { StorageType } from "../quantization/storage-types.js";
 import { dtypeOption } from "./option-parsers.js";
 import { note, progressBar } from "./terminal.js";
@@ -79,7 +79,7 @@ export async function convert(input: string, output: string, options: { dtype?: 
         bar.update(done, total);
       }
       // A file outlives the warning that was printed when it was made, so this is an error, not a warning as it is for load.
-      if (overflow.count > 0 && !isBlockType(dtype)) {
+      if (overflow.count > 0 && isElementType(dtype)) {
         throw new CheckpointError(checkpoint.name, describeOverflow(tensor, dtype, overflow));
       }
     }
@@ -148,7 +148,7 @@ class QuantizingMachine {
     this.#started.staging = staging;
     await this.#started.quantizer.quantize(tensor, dtype, staging.address);
     const blocks = staging.bytes.subarray(0, size);
-    const clamped = clampedBlocks(blocks, dtype);
+    const clamped = clampedBlocks(blocks, dtype, tensor.shape[1] as number);
     if (clamped > 0) {
       throw new CheckpointError(tensor.source.name, describeClamped(tensor, dtype, clamped));
     }

@@ -1,11 +1,14 @@
 // Matrices in blocks of integers with a scale: the numbers of ggml's Q8_0 and Q4_0, laid out as kernels/quantized.h says. This
 // is the plain form that kernels/quantize_weights.c is tested against; both choose the same integers and scales, to the bit.
 
-import { type BlockType, float16Bits, float16Value } from "../dtypes.js";
+import { float16Bits, float16Value } from "../dtypes.js";
 import type { BlockFormat } from "./block-format.js";
 
 /** The number of the layout, which files state. A change of the order of bytes takes the next, so that no file is misread. */
 export const blockLayout = 1;
+
+/** Types whose blocks have one scale each. */
+export type OneScaleType = "q8" | "q4";
 
 /** Inputs of a block, which share a scale. */
 export const blockInputs = 32;
@@ -15,7 +18,7 @@ const pairInputs = 2 * blockInputs;
 /** Bytes of the scales of two blocks of a group. */
 const scaleBytes = 2 * groupOutputs * 2;
 /** Bytes of one block of a group, without scales. */
-const blockBytes: Readonly<Record<BlockType, number>> = {
+const blockBytes: Readonly<Record<OneScaleType, number>> = {
   q8: groupOutputs * blockInputs,
   q4: (groupOutputs * blockInputs) / 2,
 };
@@ -26,7 +29,7 @@ export function pairsOf(inputs: number): number {
 }
 
 /** Bytes of a group: `groupOutputs` rows of `inputs`. */
-export function groupSize(dtype: BlockType, inputs: number): number {
+export function groupSize(dtype: OneScaleType, inputs: number): number {
   return pairsOf(inputs) * (scaleBytes + 2 * blockBytes[dtype]);
 }
 
@@ -36,7 +39,7 @@ export function quantizedRowWidth(inputs: number): number {
 }
 
 /** Where in a group the parts of one weight are. */
-export function placeOf(dtype: BlockType, row: number, input: number) {
+export function placeOf(dtype: OneScaleType, row: number, input: number) {
   const block = Math.floor(input / blockInputs);
   const pair = (block >> 1) * (scaleBytes + 2 * blockBytes[dtype]);
   const within = input % blockInputs;
@@ -55,7 +58,7 @@ export function placeOf(dtype: BlockType, row: number, input: number) {
  * @param values [rows, inputs], rows from 1 to 16
  * @returns a group; missing rows are zeros
  */
-export function quantizeGroup(values: Float32Array, inputs: number, dtype: BlockType): Uint8Array {
+export function quantizeGroup(values: Float32Array, inputs: number, dtype: OneScaleType): Uint8Array {
   const group = new Uint8Array(groupSize(dtype, inputs));
   const view = new DataView(group.buffer);
   const rows = values.length / inputs;
@@ -82,7 +85,7 @@ export function quantizeGroup(values: Float32Array, inputs: number, dtype: Block
  * @param group of `groupSize(dtype, inputs)` bytes
  * @param target [rows, inputs], rows from 1 to 16
  */
-export function dequantizeGroup(group: Uint8Array, inputs: number, dtype: BlockType, target: Float32Array): void {
+export function dequantizeGroup(group: Uint8Array, inputs: number, dtype: OneScaleType, target: Float32Array): void {
   const view = new DataView(group.buffer, group.byteOffset, group.byteLength);
   const rows = target.length / inputs;
   for (let row = 0; row < rows; row++) {
@@ -183,7 +186,11 @@ function scaleBits(scale: number): number {
  * @param bytes of whole groups
  * @param visit is given the bits of a scale and the output within its group that it belongs to
  */
-export function visitScales(bytes: Uint8Array, dtype: BlockType, visit: (bits: number, output: number) => void): void {
+export function visitScales(
+  bytes: Uint8Array,
+  dtype: OneScaleType,
+  visit: (bits: number, output: number) => void,
+): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const pairBytes = scaleBytes + 2 * blockBytes[dtype];
   for (let pair = 0; pair < bytes.length; pair += pairBytes) {
@@ -192,7 +199,7 @@ export function visitScales(bytes: Uint8Array, dtype: BlockType, visit: (bits: n
 }
 
 /** How many blocks have the largest scale that there is: their weights were too large, and are not what they were. */
-export function clampedBlocks(bytes: Uint8Array, dtype: BlockType): number {
+export function clampedBlocks(bytes: Uint8Array, dtype: OneScaleType): number {
   // A plain loop: a model is looked over each time it is quantized as it is loaded.
   const { buffer, byteOffset, byteLength } = bytes.byteOffset % 2 === 0 ? bytes : bytes.slice();
   const words = new Uint16Array(buffer, byteOffset, byteLength / 2);
@@ -205,7 +212,7 @@ export function clampedBlocks(bytes: Uint8Array, dtype: BlockType): number {
 }
 
 /** The types as files hold them, which is as kernels read them. */
-export function ownFormat(dtype: BlockType): BlockFormat {
+export function ownFormat(dtype: OneScaleType): BlockFormat {
   return {
     groupOutputs,
     inputsMultiple: 1,

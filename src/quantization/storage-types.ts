@@ -5,10 +5,28 @@
 import { bytesPerElement, type ElementType, elementCount, isElementType } from "../dtypes.js";
 import type { BlockFormat } from "./block-format.js";
 import { ownFormat } from "./blocks.js";
+import * as ggml from "./ggml-blocks.js";
+import * as ggmlSuper from "./ggml-super-blocks.js";
+import { ownSuperBlockFormat } from "./super-blocks.js";
 
 const formats = {
   q8: ownFormat("q8"),
   q4: ownFormat("q4"),
+  q4k: ownSuperBlockFormat("q4k"),
+  q5k: ownSuperBlockFormat("q5k"),
+  q6k: ownSuperBlockFormat("q6k"),
+  Q8_0: ggml.q8_0,
+  Q4_0: ggml.q4_0,
+  Q4_1: ggml.q4_1,
+  Q5_0: ggml.q5_0,
+  Q5_1: ggml.q5_1,
+  Q2_K: ggmlSuper.q2_k,
+  Q3_K: ggmlSuper.q3_k,
+  Q4_K: ggmlSuper.q4_k,
+  Q5_K: ggmlSuper.q5_k,
+  Q6_K: ggmlSuper.q6_k,
+  IQ4_NL: ggml.iq4_nl,
+  IQ4_XS: ggmlSuper.iq4_xs,
 } as const satisfies Record<string, BlockFormat>;
 
 /** Type of a tensor in a file. */

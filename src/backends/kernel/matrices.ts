@@ -5,7 +5,8 @@ import { blockPieces, describeClamped, describeOverflow } from "../../checkpoint
 import { type BlockType, type ComputeType, isBlockType, noOverflow, weightDTypes } from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
 import type { WeightNode } from "../../graph/graph.js";
-import { clampedBlocks, groupOutputs, groupSize } from "../../quantization/blocks.js";
+import { groupOutputs } from "../../quantization/blocks.js";
+import { clampedBlocks, layoutOf } from "../../quantization/quantize.js";
 import { blockFormatOf } from "../../quantization/storage-types.js";
 import type { BackendModel } from "../backend.js";
 import { matrixTypes, type Placement, placementsOf } from "../placement.js";
@@ -106,7 +107,7 @@ class MatrixMaker {
     if (treatment === "quantize") {
       await this.#quantizer.quantize(tensor, computed, block.address);
       // The largest of float16 fits any scale.
-      const clamped = tensor.dtype === "f16" ? 0 : clampedBlocks(block.bytes, computed);
+      const clamped = tensor.dtype === "f16" ? 0 : clampedBlocks(block.bytes, computed, tensor.shape[1] as number);
       return clamped > 0 ? describeClamped(tensor, computed, clamped) : undefined;
     }
     if (treatment === "repack") await repackInto(tensor, computed, block);
@@ -120,7 +121,7 @@ async function repackInto(tensor: StoredTensor, dtype: BlockType, block: Block):
   const inputs = tensor.shape[1] as number;
   const format = blockFormatOf(tensor.dtype);
   if (format?.repack?.to !== dtype) throw new RangeError(`${tensor.name}: no layout of ${tensor.dtype} as ${dtype}`);
-  const size = groupSize(dtype, inputs);
+  const size = layoutOf(dtype).groupSize(inputs);
   let at = 0;
   for await (const { groups } of blockPieces(tensor, groupOutputs)) {
     const { bytes } = block; // anew for each piece: memory that is not shared moves when it grows

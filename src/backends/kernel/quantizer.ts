@@ -3,7 +3,8 @@
 import type { StoredTensor } from "../../checkpoints/checkpoint.js";
 import { tensorPieces } from "../../checkpoints/read-tensor.js";
 import { type BlockType, bytesPerElement, type FloatType, isFloatType } from "../../dtypes.js";
-import { groupOutputs, groupSize } from "../../quantization/blocks.js";
+import { groupOutputs } from "../../quantization/blocks.js";
+import { layoutOf } from "../../quantization/quantize.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { mappedAddress } from "./mapped-address.js";
 import { dtypeNumber } from "./record.js";
@@ -42,7 +43,7 @@ export class Quantizer {
     let row = 0;
     const flush = async () => {
       const rows = filled / rowBytes;
-      const to = address + (row / groupOutputs) * groupSize(dtype, inputs);
+      const to = address + (row / groupOutputs) * layoutOf(dtype).groupSize(inputs);
       await this.#run({ address: staging.address, dtype: type, outputs: rows, inputs }, { address: to, dtype });
       row += rows;
       filled = 0;

@@ -13,7 +13,7 @@ export const segmentSize = 24;
 type RecordDType = WeightDType | "f64";
 
 const barrierNumbers: readonly Barrier[] = ["never", "always", "fewRowsApart"];
-const dtypeNumbers: readonly RecordDType[] = ["f32", "f16", "bf16", "q8", "q4", "f64"];
+const dtypeNumbers: readonly RecordDType[] = ["f32", "f16", "bf16", "q8", "q4", "q4k", "q5k", "q6k", "f64"];
 
 /** The number of an element type. */
 export function dtypeNumber(dtype: RecordDType): number {

@@ -15,7 +15,8 @@ import { BackendError } from "../../errors.js";
 import { topologicalOrder, type WeightNode } from "../../graph/graph.js";
 import type { MatrixRows, RowRange } from "../../graph/rows.js";
 import { stateLayout } from "../../graph/state-layout.js";
-import { clampedBlocks, dequantizeGroup, groupOutputs, quantizeGroup } from "../../quantization/blocks.js";
+import { groupOutputs } from "../../quantization/blocks.js";
+import { clampedBlocks, layoutOf, quantizeGroup } from "../../quantization/quantize.js";
 import { chooseToken, type TokenChoice } from "../../sampling/choose-token.js";
 import {
   type Backend,
@@ -142,8 +143,8 @@ function roundToBlocks(values: Float32Array, width: number, dtype: BlockType): n
   for (let at = 0; at < values.length; at += groupOutputs * width) {
     const rows = values.subarray(at, at + groupOutputs * width);
     const group = quantizeGroup(rows, width, dtype);
-    clamped += clampedBlocks(group, dtype);
-    dequantizeGroup(group, width, dtype, rows);
+    clamped += clampedBlocks(group, dtype, width);
+    layoutOf(dtype).decode(group, width, rows);
   }
   return clamped;
 }

@@ -1,0 +1,304 @@
+// ggml's types of blocks: the same numbers as ggml's own loops over a block give, and as gguf-py found in whole files; and nothing is
+// lost where they are laid out for kernels.
+
+import { readdirSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { float16Bits, float16Value } from "#rwkv/dtypes";
+import type { BlockFormat } from "#rwkv/quantization/block-format";
+import { blockFormats, type StorageType, storedSize } from "#rwkv/quantization/storage-types";
+import { randomGenerator } from "#rwkv/sampling/random";
+import { hasSharedData, readJson, sharedData } from "./fixture-files.js";
+
+/** Bytes and weights of a block, where its scales are, and a loop over it in the order of ggml's dequantize_row_*. */
+interface Formulation {
+  readonly bytes: number;
+  readonly weights: number;
+  readonly scales: readonly number[];
+  readonly values: (block: Uint8Array) => number[];
+}
+
+const f16 = (block: Uint8Array, at: number) => float16Value(block[at]! | (block[at + 1]! << 8));
+const signed = (byte: number) => (byte << 24) >> 24;
+const table = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/** 32 weights: lower halves of sixteen bytes, then the upper ones, each with a fifth bit where there is one. */
+function halves(block: Uint8Array, at: number, fifth?: number): number[] {
+  const bit = (i: number) => (fifth === undefined ? 0 : ((block[fifth + (i >> 3)]! >> (i & 7)) & 1) * 16);
+  const bytes = [...block.subarray(at, at + 16)];
+  return [...bytes.map((byte, i) => (byte & 15) + bit(i)), ...bytes.map((byte, i) => (byte >> 4) + bit(i + 16))];
+}
+
+/** The eight scales and least values of Q4_K and Q5_K (get_scale_min_k4). */
+function pairs(block: Uint8Array, at: number): [number, number][] {
+  const q = block.subarray(at, at + 12);
+  return Array.from({ length: 8 }, (_, j) =>
+    j < 4
+      ? [q[j]! & 63, q[j + 4]! & 63]
+      : [(q[j + 4]! & 15) | ((q[j - 4]! >> 6) << 4), (q[j + 4]! >> 4) | ((q[j]! >> 6) << 4)],
+  );
+}
+
+function kWithLeast(block: Uint8Array, upper: number | undefined, quants: number): number[] {
+  const [d, m, scales] = [f16(block, 0), f16(block, 2), pairs(block, 4)];
+  const y: number[] = [];
+  let [u1, u2] = [1, 2];
+  for (let j = 0; j < 4; j++, u1 <<= 2, u2 <<= 2) {
+    const bit = (l: number, mask: number) => (upper !== undefined && block[upper + l]! & mask ? 16 : 0);
+    const [[s1, m1], [s2, m2]] = [scales[2 * j]!, scales[2 * j + 1]!];
+    for (let l = 0; l < 32; l++) y.push(d * s1 * ((block[quants + 32 * j + l]! & 15) + bit(l, u1)) - m * m1);
+    for (let l = 0; l < 32; l++) y.push(d * s2 * ((block[quants + 32 * j + l]! >> 4) + bit(l, u2)) - m * m2);
+  }
+  return y;
+}
+
+const formulations: Record<string, Formulation> = {
+  Q8_0: {
+    bytes: 34,
+    weights: 32,
+    scales: [0],
+    values: (block) => Array.from(block.subarray(2), (byte) => signed(byte) * f16(block, 0)),
+  },
+  Q4_0: { bytes: 18, weights: 32, scales: [0], values: (b) => halves(b, 2).map((q) => (q - 8) * f16(b, 0)) },
+  Q4_1: { bytes: 20, weights: 32, scales: [0, 2], values: (b) => halves(b, 4).map((q) => q * f16(b, 0) + f16(b, 2)) },
+  Q5_0: { bytes: 22, weights: 32, scales: [0], values: (b) => halves(b, 6, 2).map((q) => (q - 16) * f16(b, 0)) },
+  Q5_1: {
+    bytes: 24,
+    weights: 32,
+    scales: [0, 2],
+    values: (b) => halves(b, 8, 4).map((q) => q * f16(b, 0) + f16(b, 2)),
+  },
+  IQ4_NL: { bytes: 18, weights: 32, scales: [0], values: (b) => halves(b, 2).map((q) => table[q]! * f16(b, 0)) },
+  IQ4_XS: {
+    bytes: 136,
+    weights: 256,
+    scales: [0],
+    values: (block) =>
+      Array.from({ length: 8 }, (_, ib) => {
+        const high = block[2]! | (block[3]! << 8);
+        const ls = ((block[4 + (ib >> 1)]! >> (4 * (ib % 2))) & 15) | (((high >> (2 * ib)) & 3) << 4);
+        return halves(block, 8 + 16 * ib).map((q) => f16(block, 0) * (ls - 32) * table[q]!);
+      }).flat(),
+  },
+  Q2_K: {
+    bytes: 84,
+    weights: 256,
+    scales: [80, 82],
+    values: (block) => {
+      const y: number[] = [];
+      let is = 0;
+      for (const q of [16, 48]) {
+        for (let shift = 0; shift < 8; shift += 2) {
+          for (const part of [0, 16]) {
+            const scale = block[is++]!;
+            for (let l = 0; l < 16; l++) {
+              const bits = (block[q + part + l]! >> shift) & 3;
+              y.push(f16(block, 80) * (scale & 15) * bits - f16(block, 82) * (scale >> 4));
+            }
+          }
+        }
+      }
+      return y;
+    },
+  },
+  Q3_K: {
+    bytes: 110,
+    weights: 256,
+    scales: [108],
+    values: (block) => {
+      const view = new DataView(block.buffer, block.byteOffset);
+      const [a0, a1, tmp] = [0, 4, 8].map((i) => view.getUint32(96 + i, true)) as [number, number, number];
+      const words = [
+        (a0 & 0x0f0f0f0f) | ((tmp & 0x03030303) << 4),
+        (a1 & 0x0f0f0f0f) | (((tmp >>> 2) & 0x03030303) << 4),
+        ((a0 >>> 4) & 0x0f0f0f0f) | (((tmp >>> 4) & 0x03030303) << 4),
+        ((a1 >>> 4) & 0x0f0f0f0f) | (((tmp >>> 6) & 0x03030303) << 4),
+      ];
+      const y: number[] = [];
+      let [is, m] = [0, 1];
+      for (const q of [32, 64]) {
+        for (let shift = 0; shift < 8; shift += 2, m <<= 1) {
+          for (const part of [0, 16]) {
+            const scale = ((words[is >> 2]! >>> (8 * (is % 4))) & 255) - 32;
+            is++;
+            for (let l = part; l < part + 16; l++) {
+              y.push(f16(block, 108) * scale * (((block[q + l]! >> shift) & 3) - (block[l]! & m ? 0 : 4)));
+            }
+          }
+        }
+      }
+      return y;
+    },
+  },
+  Q4_K: { bytes: 144, weights: 256, scales: [0, 2], values: (block) => kWithLeast(block, undefined, 16) },
+  Q5_K: { bytes: 176, weights: 256, scales: [0, 2], values: (block) => kWithLeast(block, 16, 48) },
+  Q6_K: {
+    bytes: 210,
+    weights: 256,
+    scales: [208],
+    values: (block) => {
+      const y = new Array<number>(256);
+      for (const n of [0, 1]) {
+        const [ql, qh, sc] = [block.subarray(64 * n), block.subarray(128 + 32 * n), block.subarray(192 + 8 * n)];
+        for (let l = 0; l < 32; l++) {
+          const quants = [
+            (ql[l]! & 15) | ((qh[l]! & 3) << 4),
+            (ql[l + 32]! & 15) | (((qh[l]! >> 2) & 3) << 4),
+            (ql[l]! >> 4) | (((qh[l]! >> 4) & 3) << 4),
+            (ql[l + 32]! >> 4) | ((qh[l]! >> 6) << 4),
+          ];
+          quants.forEach((q, run) => {
+            y[128 * n + 32 * run + l] = f16(block, 208) * signed(sc[(l >> 4) + 2 * run]!) * (q - 32);
+          });
+        }
+      }
+      return y;
+    },
+  },
+};
+
+/** Whether all numbers are the same; NaN is where NaN is. */
+const isSame = (a: Float32Array, b: Float32Array) =>
+  a.length === b.length && a.every((value, i) => value === b[i] || (Number.isNaN(value) && Number.isNaN(b[i])));
+
+const formatOf = (name: string) => blockFormats.get(name) as BlockFormat;
+
+/** Rows of random bytes, their scales numbers of ordinary size. */
+function randomRows(name: string, rows: number, inputs: number, seed: number): Uint8Array {
+  const { bytes, weights, scales } = formulations[name]!;
+  const random = randomGenerator(seed);
+  const all = Uint8Array.from({ length: (rows * inputs * bytes) / weights }, () => random.uniform() * 256);
+  const view = new DataView(all.buffer);
+  for (let at = 0; at < all.length; at += bytes) {
+    for (const scale of scales) view.setUint16(at + scale, float16Bits((random.uniform() - 0.5) / 8), true);
+  }
+  return all;
+}
+
+/** The weights of whole rows or groups. */
+function decoded(name: string, bytes: Uint8Array, rows: number, inputs: number): Float32Array {
+  const { groupOutputs, groupSize, decode } = formatOf(name);
+  const values = new Float32Array(rows * inputs);
+  for (let row = 0, at = 0; row < rows; row += groupOutputs, at += groupSize(inputs)) {
+    const target = values.subarray(row * inputs, (row + groupOutputs) * inputs);
+    decode(bytes.subarray(at, at + groupSize(inputs)), inputs, target);
+  }
+  return values;
+}
+
+describe.each(Object.keys(formulations))("%s", (name) => {
+  const { bytes, weights, scales, values } = formulations[name]!;
+  const format = formatOf(name);
+
+  test("any bytes are the numbers that ggml's loop gives", () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 2 * bytes, maxLength: 2 * bytes }), (row) => {
+        const expected = [row.subarray(0, bytes), row.subarray(bytes)].flatMap((block) => values(block.slice()));
+        expect(isSame(decoded(name, row, 1, 2 * weights), Float32Array.from(expected))).toBe(true);
+      }),
+    );
+  });
+
+  test("sizes and scales", () => {
+    expect(storedSize(name as StorageType, [3, 2 * weights])).toBe(6 * bytes);
+    expect(format.inputsMultiple).toBe(weights);
+    const rows = randomRows(name, 1, 3 * weights, 1);
+    const found: number[] = [];
+    format.visitScales(rows, 3 * weights, (bits) => void found.push(bits));
+    const view = new DataView(rows.buffer);
+    expect(found).toEqual([0, 1, 2].flatMap((i) => scales.map((at) => view.getUint16(i * bytes + at, true))));
+  });
+
+  test.runIf(format.repack)("keeps every number where it is laid out for kernels", () => {
+    const to = format.repack!.to;
+    const inputs = 768;
+    const size = storedSize(to, [1, inputs]);
+    for (const rows of [1, 5, 16]) {
+      const stored = randomRows(name, rows, inputs, rows);
+      const group = new Uint8Array(size);
+      format.repack!.group(stored, inputs, group);
+      // -128 is a number that ggml never writes, and kernels cannot take.
+      if (name === "Q8_0") for (let i = 0; i < stored.length; i++) if (i % 34 > 1 && stored[i] === 128) stored[i] = 129;
+      const all = new Float32Array(16 * inputs);
+      formatOf(to).decode(group, inputs, all);
+      expect(isSame(all.subarray(0, rows * inputs), decoded(name, stored, rows, inputs))).toBe(true);
+      expect(all.subarray(rows * inputs).every((value) => value === 0)).toBe(true);
+    }
+    const isOwnSize = ["Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K"].includes(name);
+    if (isOwnSize) expect(size).toBe(16 * format.groupSize(inputs));
+  });
+});
+
+const files = hasSharedData ? readdirSync(sharedData("gguf")).filter((file) => file.endsWith(".check.json")) : [];
+if (files.length === 0) console.info("skipped: no data folder beside the checkout, so no whole GGUF files");
+
+interface Check {
+  readonly type: string;
+  readonly shape: readonly number[];
+  readonly first: readonly number[];
+  readonly last: readonly number[];
+  readonly sum: number;
+  readonly squares: number;
+}
+
+/** Where each tensor of a GGUF file begins. */
+function offsetsIn(file: Buffer): Map<string, number> {
+  let at = 8;
+  const skipped = (size: number) => {
+    at += size;
+    return at - size;
+  };
+  const u32 = () => file.readUInt32LE(skipped(4));
+  const u64 = () => Number(file.readBigUInt64LE(skipped(8)));
+  const text = () => {
+    const length = u64();
+    return file.toString("utf8", skipped(length), at);
+  };
+  const sizes: Record<number, number> = { 0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8 };
+  const skip = (type: number) => {
+    if (type === 8) text();
+    else if (type !== 9) at += sizes[type]!;
+    else {
+      const [element, count] = [u32(), u64()];
+      for (let i = 0; i < count; i++) skip(element);
+    }
+  };
+  const [tensors, keys] = [u64(), u64()];
+  for (let i = 0; i < keys; i++) {
+    text();
+    skip(u32());
+  }
+  const offsets = new Map<string, number>();
+  for (let i = 0; i < tensors; i++) {
+    const name = text();
+    const dimensions = u32();
+    at += 8 * dimensions + 4;
+    offsets.set(name, u64());
+  }
+  const start = Math.ceil(at / 32) * 32;
+  return new Map([...offsets].map(([name, offset]) => [name, start + offset]));
+}
+
+test.each(files)("whole matrices are what gguf-py reads: %s", async (name) => {
+  const file = await readFile(sharedData(`gguf/${name.replace(".check.json", ".gguf")}`));
+  const offsets = offsetsIn(file);
+  let checked = 0;
+  for (const [tensor, check] of Object.entries(readJson<Record<string, Check>>(sharedData(`gguf/${name}`)))) {
+    if (!blockFormats.has(check.type)) continue;
+    const [rows, inputs] = check.shape as [number, number];
+    const size = storedSize(check.type as StorageType, check.shape);
+    const values = decoded(check.type, file.subarray(offsets.get(tensor)!, offsets.get(tensor)! + size), rows, inputs);
+    const close = (found: number, expected: number) =>
+      expect(Math.abs(found - expected), tensor).toBeLessThanOrEqual(1e-6 * Math.max(Math.abs(expected), 1e-30));
+    check.first.forEach((value, i) => void close(values[i]!, value));
+    check.last.forEach((value, i) => void close(values.at(i - 8)!, value));
+    close(
+      values.reduce((sum, value) => sum + value * value, 0),
+      check.squares,
+    );
+    expect(Math.abs(values.reduce((sum, value) => sum + value, 0) - check.sum), tensor).toBeLessThan(1e-3);
+    checked++;
+  }
+  expect(checked > 0).toBe(!/f32|F16/i.test(name));
+});
