@@ -6,12 +6,12 @@ export const describedBytes = 512;
 
 /** Formats that begin with fixed bytes. */
 const magics: readonly (readonly [magic: string, description: string])[] = [
-  ["GGUF", "a GGUF file, as used by llama.cpp, which cannot be read here; use the original .pth or .safetensors"],
+  ["GGUF", "a GGUF file, which holds a model"],
   ...["fmgg", "tjgg", "lmgg", "algg"].map(
     (magic) =>
       [
         magic,
-        "a ggml file, as used by rwkv.cpp or llama.cpp, which cannot be read here; use the original .pth or .safetensors",
+        "a ggml file, as llama.cpp used them before GGUF, which cannot be read here; use the original .pth or .safetensors",
       ] as const,
   ),
   ["7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it and use the file in it"],

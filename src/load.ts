@@ -15,7 +15,7 @@ import { LoadingProgress } from "./loading-progress.js";
 import type { AppliedAdapter } from "./models/apply-adapters.js";
 import { fingerprintOf } from "./models/fingerprint.js";
 import { type BoundModel, bindModel, type RecognisedModel } from "./models/versions.js";
-import { openTokenizer, tokenizerFor, tokenizerOf } from "./tokenizers/open-tokenizer.js";
+import { openTokenizer, tokenizerFor } from "./tokenizers/open-tokenizer.js";
 import type { Tokenizer } from "./tokenizers/tokenizer.js";
 
 /** An adapter, and how it is put onto a model. */
@@ -74,7 +74,7 @@ const maxThreads = 256;
 /**
  * Loads a model.
  *
- * @param input the path or URL of a .pth or .safetensors file, of an index of shards, or of a folder with one (the
+ * @param input the path or URL of a .pth, .safetensors, .gguf or .bin file, of an index of shards, or of a folder with one (the
  *   URL of a folder ends in a slash); or the file itself as a Blob, a buffer or a view of one, which must not change
  *   until the model is loaded. By default the embedded model
  * @throws CheckpointError when the file cannot be read or is not a model that can be run; TokenizerError when the
@@ -112,7 +112,7 @@ export async function loadCheckpoint(
     const opening = openRuntime(bound, options);
     opening.catch(() => {}); // awaited below; it may fail before that
     const [tokenizer, fingerprint] = await Promise.all([
-      findTokenizer(hasFolder ? path : undefined, vocabulary, options.tokenizer),
+      findTokenizer(checkpoint, hasFolder, vocabulary, options.tokenizer),
       fingerprintOf(bound),
     ]).catch(async (error) => {
       // The backend is opened at the same time; its threads and memory must not outlive the failure.
@@ -217,14 +217,15 @@ async function openRuntime(
  * @throws TokenizerError when the tokenizer that was named cannot be opened or does not fit the model
  */
 async function findTokenizer(
-  path: string | undefined,
+  checkpoint: Checkpoint,
+  hasFolder: boolean,
   vocabulary: number,
   wanted: string | Tokenizer | undefined,
 ): Promise<() => Tokenizer> {
   let tokenizer: Tokenizer;
   if (wanted === undefined) {
     try {
-      tokenizer = path === undefined ? tokenizerOf(vocabulary) : await tokenizerFor(path, vocabulary);
+      tokenizer = await tokenizerFor(checkpoint, vocabulary, hasFolder);
     } catch (error) {
       return () => {
         throw error;
@@ -236,7 +237,7 @@ async function findTokenizer(
   // more than the model.
   if (tokenizer.vocabularySize > vocabulary) {
     throw new TokenizerError(
-      `the tokenizer has ${tokenizer.vocabularySize} tokens, the model ${path ?? ""} only ${vocabulary}: they do not belong together`,
+      `the tokenizer has ${tokenizer.vocabularySize} tokens, the model ${hasFolder ? checkpoint.name : ""} only ${vocabulary}: they do not belong together`,
     );
   }
   return () => tokenizer;

@@ -23,7 +23,7 @@ const layers: readonly (readonly string[])[] = [
   ["quantization", "checksum.ts", "interruptible.ts", "plots"],
   ["platform"],
   ["http"],
-  ["byte-source.ts", "text-files.ts", "foreign-file.ts", "dtypes.ts"],
+  ["byte-source.ts", "text-files.ts", "foreign-file.ts", "dtypes.ts", "stored-vocabulary.ts"],
   ["errors.ts"],
 ];
 

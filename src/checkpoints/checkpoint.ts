@@ -4,6 +4,7 @@ import type { ByteSource } from "../byte-source.js";
 import { elementCount } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { type StorageType, storedSize } from "../quantization/storage-types.js";
+import type { StoredVocabulary } from "../stored-vocabulary.js";
 
 /** A run of a file's bytes whose CRC-32 the file tells: the storage of a .pth that one or several tensors are views of. */
 export interface ChecksummedRange {
@@ -26,17 +27,19 @@ export interface StoredTensor {
   readonly checksum?: ChecksummedRange;
 }
 
-/** What a file holds beside its tensors, by name; all of it short texts. */
+/** What a file holds beside its tensors, by name; all of it texts, numbers as they are written. */
 export type Metadata = Readonly<Record<string, string>>;
 
 /** What one file holds. */
 export interface Directory {
   readonly tensors: Map<string, StoredTensor>;
   readonly metadata: Metadata;
+  /** The vocabulary, in formats that have a place for it. */
+  readonly vocabulary?: StoredVocabulary;
 }
 
-/** Formats that can be read. */
-export type CheckpointFormat = "pth" | "pth (legacy)" | "safetensors";
+/** Formats that can be read; "ggml" is rwkv.cpp's. */
+export type CheckpointFormat = "pth" | "pth (legacy)" | "safetensors" | "gguf" | "ggml";
 
 /** An open checkpoint: the directory of one file, or of all shards of an index. */
 export interface Checkpoint {
@@ -44,8 +47,13 @@ export interface Checkpoint {
   readonly name: string;
   readonly format: CheckpointFormat;
   readonly tensors: ReadonlyMap<string, StoredTensor>;
-  /** What the file says beside its tensors: __metadata__ of safetensors, entries of a .pth that are text or numbers. */
+  /**
+   * What the file says beside its tensors: __metadata__ of safetensors, entries of a .pth that are text or numbers, keys
+   * of GGUF but for arrays.
+   */
   readonly metadata: Metadata;
+  /** The vocabulary in the file, if it has one. */
+  readonly vocabulary?: StoredVocabulary;
   /** The parsed config.json of a model that is laid out as Hugging Face does. */
   readonly config?: Readonly<Record<string, unknown>>;
   /** Closes the files. Tensors can no longer be read; memory-mapped weights stay valid. */

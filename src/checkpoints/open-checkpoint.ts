@@ -5,8 +5,11 @@ import { basename, dirname, embeddedModel, fileSize, fileSource, join, listFolde
 import { type ByteSource, readRange } from "../byte-source.js";
 import { CheckpointError } from "../errors.js";
 import { describedBytes, describeForeignFile } from "../foreign-file.js";
-import type { Checkpoint, CheckpointFormat, Directory, StoredTensor } from "./checkpoint.js";
+import type { Checkpoint, CheckpointFormat, Directory, Metadata, StoredTensor } from "./checkpoint.js";
 import { type CheckpointInput, resolveInput } from "./checkpoint-input.js";
+import { looksLikeGgml, readGgml } from "./ggml.js";
+import { looksLikeGguf, readGguf } from "./gguf.js";
+import { checkShards, ggufShardNames } from "./gguf-shards.js";
 import { readPth } from "./pth.js";
 import { looksLikeLegacyPth, readLegacyPth } from "./pth-legacy.js";
 import { looksLikeSafetensors, readSafetensors } from "./safetensors.js";
@@ -20,6 +23,8 @@ const formats: readonly {
 }[] = [
   { format: "pth", matches: looksLikeZip, read: readPth },
   { format: "pth (legacy)", matches: looksLikeLegacyPth, read: readLegacyPth },
+  { format: "gguf", matches: looksLikeGguf, read: readGguf },
+  { format: "ggml", matches: looksLikeGgml, read: readGgml },
   { format: "safetensors", matches: looksLikeSafetensors, read: readSafetensors },
 ];
 
@@ -33,7 +38,7 @@ const folderFiles = [
   "pytorch_model.bin",
   "pytorch_model.bin.index.json",
 ];
-const endings = /\.(pth|safetensors|pt|bin)$/i;
+const endings = /\.(pth|safetensors|gguf|pt|bin)$/i;
 /**
  * Files that are skipped: hidden ones, which macOS creates beside others, and those that Hugging Face's Trainer keeps
  * beside a model.
@@ -56,7 +61,9 @@ export async function openCheckpoint(
 ): Promise<Checkpoint> {
   const resolved = resolveInput(input);
   if (typeof resolved === "string") return openPath(resolved, onDownload);
-  return { name: resolved.name, ...(await readDirectory(resolved)), close: () => resolved.close() };
+  const directory = await readDirectory(resolved);
+  checkShards([{ file: resolved.name, ...directory }]);
+  return { name: resolved.name, ...directory, close: () => resolved.close() };
 }
 
 async function openPath(path: string, onDownload?: Parameters<typeof openCheckpoint>[1]): Promise<Checkpoint> {
@@ -65,21 +72,31 @@ async function openPath(path: string, onDownload?: Parameters<typeof openCheckpo
   const close = async () => void (await Promise.all(sources.map((source) => source.close())));
   try {
     const tensors = new Map<string, StoredTensor>();
-    const metadata: Record<string, string> = {};
-    let format: CheckpointFormat = "safetensors";
+    const directories: (Directory & { file: string; format: CheckpointFormat })[] = [];
     for (const shard of shards) {
       const source = await fileSource(shard, (done, total) => onDownload?.(shard, done, total));
       sources.push(source);
       const directory = await readDirectory(source);
-      format = directory.format;
-      Object.assign(metadata, directory.metadata);
+      directories.push({ file: shard, ...directory });
       for (const [name, tensor] of directory.tensors) {
         if (tensors.has(name)) throw new CheckpointError(shard, `tensor ${name} occurs in another shard, too`);
         tensors.set(name, tensor);
       }
     }
+    checkShards(directories);
     const config = path === embeddedModel ? undefined : await configBeside(shards[0] as string);
-    return { name: path, format, tensors, metadata, close, ...(config ? { config } : {}) };
+    const format = directories[0]?.format ?? "safetensors";
+    const metadata = Object.assign({}, ...directories.map((directory) => directory.metadata)) as Metadata;
+    const vocabulary = directories.find((directory) => directory.vocabulary)?.vocabulary;
+    return {
+      name: path,
+      format,
+      tensors,
+      metadata,
+      close,
+      ...(vocabulary && { vocabulary }),
+      ...(config && { config }),
+    };
   } catch (error) {
     await close();
     throw error;
@@ -99,7 +116,10 @@ export async function readDirectory(source: ByteSource): Promise<Directory & { f
   const certain = found && (found.format !== "safetensors" || start.subarray(4, 8).every((byte) => byte === 0));
   const foreign = certain ? undefined : describeForeignFile(start);
   if (!found || foreign) {
-    const reason = source.size === 0 ? "the file is empty" : "neither a PyTorch (.pth) nor a safetensors checkpoint";
+    const reason =
+      source.size === 0
+        ? "the file is empty"
+        : "neither a PyTorch (.pth), a safetensors, a GGUF nor an rwkv.cpp (.bin) checkpoint";
     throw new CheckpointError(source.name, foreign ? `this is ${foreign}` : reason);
   }
   return { format: found.format, ...(await found.read(source)) };
@@ -110,7 +130,8 @@ async function checkpointFiles(path: string): Promise<string[]> {
   const names = await listFolder(path, folderFiles);
   const found = names ? checkpointIn(path, names) : path;
   if (typeof found !== "string") return found;
-  return basename(found).endsWith(".index.json") ? shardsOf(found) : [found];
+  if (basename(found).endsWith(".index.json")) return shardsOf(found);
+  return ggufShardNames(basename(found))?.map((name) => join(dirname(found), name)) ?? [found];
 }
 
 /** The checkpoint in a folder, or a list of all shards of one set, which need no index. */
@@ -119,7 +140,8 @@ function checkpointIn(folder: string, names: readonly string[]): string | string
   if (known) return join(folder, known);
   const candidates = names.filter((name) => endings.test(name) && !skippedFiles.test(name)).sort();
   const [first, ...others] = candidates;
-  if (first === undefined) throw new CheckpointError(folder, "no checkpoint (.pth, .safetensors) in this folder");
+  if (first === undefined)
+    throw new CheckpointError(folder, "no checkpoint (.pth, .safetensors, .gguf) in this folder");
   if (others.length === 0) return join(folder, first);
   const [, stem, count, ending] = /^(.*)-\d+-of-(\d+)(\.\w+)$/.exec(first) ?? [];
   const isShard = (name: string, i: number) => {

@@ -39,5 +39,5 @@ async function tokenizerOf(options: TokenizeOptions): Promise<Tokenizer> {
   const path = options.model ?? embeddedModel;
   const checkpoint = await openCheckpoint(path);
   await checkpoint.close();
-  return tokenizerFor(path, bindModel(checkpoint).size.vocabulary);
+  return tokenizerFor(checkpoint, bindModel(checkpoint).size.vocabulary);
 }

@@ -63,7 +63,7 @@ export async function explain(path: string, prompt: string, tokenizerOf?: Tokeni
   const checkpoint = await openCheckpoint(path);
   try {
     const bound = bindModel(checkpoint);
-    const tokenizer = tokenizerOf ?? (await tokenizerFor(path, bound.size.vocabulary));
+    const tokenizer = tokenizerOf ?? (await tokenizerFor(checkpoint, bound.size.vocabulary));
     const mismatch = sizeMismatch(tokenizer, bound.size.vocabulary);
     if (mismatch) throw new TokenizerError(`${path}: ${mismatch}`);
     const tokens = tokenizer.encode(prompt);

@@ -6,6 +6,7 @@ import type { Graph } from "../graph/graph.js";
 import { definitions as allDefinitions } from "./definitions.js";
 import { describeConverted, describeShard, describeUnknown } from "./explain-checkpoint.js";
 import type { ModelDefinition, ModelSize } from "./model-definition.js";
+import { withOfficialTensors } from "./official-tensors.js";
 import { layerNormEpsilon, readSettings, settingIn, settingsMetadata } from "./settings.js";
 import { bindWeights, type LaidOutTensor } from "./tensor-layout.js";
 import { nameInModel } from "./tensor-names.js";
@@ -43,8 +44,9 @@ const maxProblemsShown = 40;
  * @throws CheckpointError when it is not an RWKV model, is of a version that cannot be run, or has tensors missing, superfluous or of
  *   wrong shape or type (all of them listed)
  */
-export function bindModel(checkpoint: Checkpoint, options: BindOptions = {}): RecognisedModel {
+export function bindModel(given: Checkpoint, options: BindOptions = {}): RecognisedModel {
   const { dropout = 0, definitions = allDefinitions } = options;
+  const checkpoint = withOfficialTensors(given);
   const names = [...checkpoint.tensors.keys()].map(nameInModel);
   const converted = describeConverted(checkpoint, names);
   if (converted) throw new CheckpointError(checkpoint.name, `this holds ${converted}`);

@@ -3,10 +3,12 @@
 import { dirname, embeddedModel, embeddedTokenizer, fileSize, join, listFolder, readBytes } from "#platform/files";
 import { TokenizerError } from "../errors.js";
 import { describedBytes, describeForeignFile } from "../foreign-file.js";
+import type { StoredVocabulary } from "../stored-vocabulary.js";
 import { decodeText } from "../text-files.js";
 import { byteTokenizer } from "./bytes.js";
+import { isWorldVocabulary, storedTokenizer } from "./stored-tokenizer.js";
 import type { Tokenizer } from "./tokenizer.js";
-import { looksLikeWorldVocabulary, worldTokenizer } from "./world.js";
+import { looksLikeWorldVocabulary, type WorldTokenizer, worldTokenizer } from "./world.js";
 
 const maxFileSize = 64 * 2 ** 20;
 
@@ -48,13 +50,43 @@ export async function openTokenizer(path: string, vocabulary?: number): Promise<
   return found.tokenizer;
 }
 
+/** A checkpoint as far as its tokenizer goes. */
+export interface TokenizedCheckpoint {
+  /** Its path. */
+  readonly name: string;
+  readonly vocabulary?: StoredVocabulary;
+}
+
 /**
- * Finds the tokenizer of a checkpoint: a tokenizer file beside it that fits, or bytes for a vocabulary of 256.
+ * Finds the tokenizer of a checkpoint: the one in it, or a tokenizer file beside it that fits, or bytes for a vocabulary
+ * of 256.
  *
+ * @param vocabulary the size of the model's vocabulary
+ * @param hasFolder whether files may lie beside the checkpoint
  * @throws TokenizerError when there is none
  */
-export async function tokenizerFor(checkpointPath: string, vocabulary: number): Promise<Tokenizer> {
-  return (await tokenizerBeside(checkpointPath, vocabulary))?.tokenizer ?? tokenizerOf(vocabulary, checkpointPath);
+export async function tokenizerFor(
+  checkpoint: TokenizedCheckpoint,
+  vocabulary: number,
+  hasFolder: boolean = true,
+): Promise<Tokenizer> {
+  const inside = tokenizerIn(checkpoint);
+  if (inside) {
+    const mismatch = sizeMismatch(inside, vocabulary);
+    if (mismatch) throw new TokenizerError(`${checkpoint.name}: ${mismatch}`);
+    return inside;
+  }
+  const beside = hasFolder ? await tokenizerBeside(checkpoint.name, vocabulary) : undefined;
+  return beside?.tokenizer ?? tokenizerOf(vocabulary, hasFolder ? checkpoint.name : undefined);
+}
+
+/**
+ * The tokenizer in a checkpoint itself; undefined where there is none, or one that is not RWKV's.
+ *
+ * @throws TokenizerError when its tokens are not written as expected
+ */
+export function tokenizerIn({ name, vocabulary }: TokenizedCheckpoint): WorldTokenizer | undefined {
+  return vocabulary && isWorldVocabulary(vocabulary) ? storedTokenizer(name, vocabulary) : undefined;
 }
 
 /**

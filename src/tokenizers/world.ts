@@ -7,6 +7,13 @@ import { PairTable } from "./pair-table.js";
 import { pythonLiteralBytes } from "./python-literal.js";
 import { byteTokenDecoding, checkText, type Tokenizer } from "./tokenizer.js";
 
+/** A tokenizer of byte strings. */
+export interface WorldTokenizer extends Tokenizer {
+  readonly kind: "world";
+  /** The bytes of each token, by id; absent where an id has no text. */
+  readonly tokens: readonly Uint8Array[];
+}
+
 const noBytes = new Uint8Array(0);
 const maxId = 2 ** 20;
 const endOfText = 0;
@@ -22,13 +29,18 @@ export function looksLikeWorldVocabulary(text: string): boolean {
  * @param name the name of the file, for errors
  * @throws TokenizerError that names the line that is not as expected
  */
-export function worldTokenizer(name: string, vocabulary: string): Tokenizer {
-  const tokens = parseVocabulary(name, vocabulary);
+export function worldTokenizer(name: string, vocabulary: string): WorldTokenizer {
+  return tokenizerOfTokens(name, parseVocabulary(name, vocabulary));
+}
+
+/** The tokenizer of byte strings by id; ids without one are absent. */
+export function tokenizerOfTokens(name: string, tokens: readonly Uint8Array[]): WorldTokenizer {
   const trie = new ByteTrie();
   tokens.forEach((bytes, id) => trie.add(bytes, id));
   const encoder = new TextEncoder();
   return {
     kind: "world",
+    tokens,
     vocabularySize: tokens.length,
     endOfText, // used in training data; it has no text, so it is not in the file
     unusedIds: Array.from(tokens.keys()).filter((id) => id !== endOfText && !tokens[id]),

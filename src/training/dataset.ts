@@ -5,7 +5,8 @@ import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { TrainingError } from "../errors.js";
 import { interruptible } from "../interruptible.js";
 import { bindModel } from "../models/versions.js";
-import { openTokenizer, tokenizerFileFor, tokenizerOf } from "../tokenizers/open-tokenizer.js";
+import { openTokenizer, tokenizerFileFor, tokenizerIn, tokenizerOf } from "../tokenizers/open-tokenizer.js";
+import { worldVocabularyText } from "../tokenizers/stored-tokenizer.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { bytePairTraining, pieceEncoder } from "../tokenizers/train-bpe.js";
 import type { Document, SplitDocuments } from "./documents.js";
@@ -79,6 +80,11 @@ export async function checkpointTokenizer(path: string): Promise<TrainingTokeniz
   const checkpoint = await openCheckpoint(path);
   const { vocabulary } = bindModel(checkpoint).size;
   await checkpoint.close();
+  const inside = tokenizerIn(checkpoint);
+  if (inside) {
+    const file = { name: worldFile, content: worldVocabularyText(inside) };
+    return { tokenizer: inside, encode: (text) => inside.encode(text), file };
+  }
   const file = await tokenizerFileFor(path, vocabulary);
   if (file !== undefined) return existingTokenizer(file);
   const tokenizer = tokenizerOf(vocabulary, path);
