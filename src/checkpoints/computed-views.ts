@@ -12,7 +12,7 @@ import {
   isElementType,
 } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
-import { scalesInBlock } from "../quantization/scales-in-blocks.js";
+import { blockFormatOf } from "../quantization/storage-types.js";
 import { contiguousStrides, type StoredTensor } from "./checkpoint.js";
 import { readFloat32 } from "./read-tensor.js";
 
@@ -79,7 +79,9 @@ class ScaledSource implements ByteSource {
         this.#scale = (view, at) => view.setFloat32(at, view.getFloat32(at, true) * factor, true);
       } else throw new CheckpointError(this.name, `tensor ${name}: expected floating point, found ${dtype}`);
     } else {
-      const { bytes, scales } = scalesInBlock(dtype);
+      const block = blockFormatOf(dtype)?.block;
+      if (!block) throw new RangeError(`tensor ${name}: ${dtype} cannot be multiplied`);
+      const { bytes, scales } = block;
       this.#unit = bytes;
       this.#scale = (view, at) => {
         for (const scale of scales) half(view, at + scale, float16Value, float16Bits);

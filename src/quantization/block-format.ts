@@ -21,6 +21,8 @@ export interface BlockFormat {
   decode(group: Uint8Array, inputs: number, target: Float32Array): void;
   /** Visits the scales of whole groups: their bits as binary16, and the row of the group that each belongs to. */
   visitScales(groups: Uint8Array, inputs: number, visit: (bits: number, row: number) => void): void;
+  /** Of types whose rows are blocks one after the other: the bytes of one, and where its numbers of binary16 are in it. */
+  readonly block?: { readonly bytes: number; readonly scales: readonly number[] };
   /** Where the same numbers and scales can be laid out as kernels read them, so that nothing is lost. */
   readonly repack?: Repacking;
 }

@@ -36,6 +36,7 @@ export function ggmlFormat(type: GgmlType): BlockFormat {
     groupOutputs: 1,
     inputsMultiple: type.inputs,
     computed: type.computed,
+    block: { bytes: type.bytes, scales: type.scales },
     groupSize: rowSize,
     decode(group, inputs, target) {
       const view = viewOf(group);

@@ -1,0 +1,97 @@
+// GGUF files and those of rwkv.cpp as other programs wrote them, where the data folder is there.
+
+import { readdirSync } from "node:fs";
+import { load, openCheckpoint, openTokenizer, readFloat32 } from "rwkv";
+import { describe, expect, test } from "vitest";
+import { withOfficialTensors } from "#rwkv/models/official-tensors";
+import { tokenizerIn } from "#rwkv/tokenizers/open-tokenizer";
+import { worldVocabularyText } from "#rwkv/tokenizers/stored-tokenizer";
+import { worldTokenizer } from "#rwkv/tokenizers/world";
+import { hasSharedData, maxDifference, readFloats, readJson, sharedData } from "./fixture-files.js";
+
+if (!hasSharedData) console.info("skipped: no data folder beside the checkout, so no GGUF files of other programs");
+
+const filesIn = (folder: string, ending: RegExp) =>
+  hasSharedData ? readdirSync(sharedData(folder)).filter((name) => ending.test(name)) : [];
+
+/** What gguf-py says of a tensor. */
+interface Check {
+  readonly type: string;
+  readonly shape: readonly number[];
+  readonly first: readonly number[];
+  readonly last: readonly number[];
+  readonly sum: number;
+  readonly squares: number;
+}
+
+describe.skipIf(!hasSharedData)("GGUF files of llama.cpp", () => {
+  test.each(filesIn("gguf", /\.check\.json$/))("%s: types, shapes and dequantized values", async (name) => {
+    const checks = Object.entries(readJson<Record<string, Check>>(sharedData(`gguf/${name}`)));
+    const checkpoint = await openCheckpoint(sharedData(`gguf/${name.replace(".check.json", ".gguf")}`));
+    expect([...checkpoint.tensors.keys()].sort()).toEqual(checks.map(([tensor]) => tensor).sort());
+    for (const [tensor, check] of checks) {
+      const stored = checkpoint.tensors.get(tensor)!;
+      expect(stored.dtype.toUpperCase()).toBe(check.type);
+      expect(stored.shape).toEqual(check.shape);
+      const values = await readFloat32(stored);
+      const close = (found: ArrayLike<number>, expected: readonly number[]) =>
+        expected.forEach((value, i) => expect(Math.abs(found[i]! - value)).toBeLessThanOrEqual(1e-6 * Math.abs(value)));
+      close(values.subarray(0, 8), check.first);
+      close(values.subarray(-8), check.last);
+      const squares = values.reduce((sum, value) => sum + value * value, 0);
+      const sum = values.reduce((total, value) => total + value, 0);
+      expect(Math.abs(squares / check.squares - 1)).toBeLessThan(1e-6);
+      expect(Math.abs(sum - check.sum)).toBeLessThan(1e-6 * Math.sqrt(squares * values.length));
+    }
+    await checkpoint.close();
+  });
+
+  test("the World vocabulary in one is that of the file", async () => {
+    const path = sharedData("gguf/rwkv7-world-vocabulary-Q8_0.gguf");
+    const checkpoint = await openCheckpoint(path);
+    await checkpoint.close();
+    const tokenizer = tokenizerIn(checkpoint)!;
+    const file = await openTokenizer(sharedData("tokenizers/rwkv_vocab_v20230424.txt"));
+    expect(tokenizer.vocabularySize).toBe(file.vocabularySize);
+    const vectors = readJson<{ text: string; ids: number[] }[]>(
+      sharedData("tokenizers/rwkv_vocab_v20230424.vectors.json"),
+    );
+    for (const { text, ids } of vectors) {
+      expect(tokenizer.encode(text)).toEqual(ids);
+      expect(tokenizer.decode(ids)).toBe(text);
+    }
+    for (let id = 0; id < 65536; id++) expect(tokenizer.decode([id])).toBe(file.decode([id]));
+    // What llama.cpp takes for its tokens 0 and 65530 is text.
+    for (const text of ["<s>", "a<s>b", "[PAD65530]"]) {
+      expect(tokenizer.encode(text)).toEqual(file.encode(text));
+      expect(tokenizer.encode(text)).not.toContain(0);
+    }
+    expect(tokenizer.endOfText).toBe(0);
+    const written = worldTokenizer("written", worldVocabularyText(tokenizer));
+    expect(written.tokens).toEqual(tokenizer.tokens);
+  });
+});
+
+describe.skipIf(!hasSharedData)("files of rwkv.cpp", () => {
+  test.each(filesIn("ggml", /^tiny-.*\.bin$/))("%s has RWKV-LM's tensors", async (name) => {
+    const checkpoint = await openCheckpoint(sharedData(`ggml/${name}`));
+    const { tensors } = withOfficialTensors(checkpoint);
+    for (const tensor of tensors.values()) {
+      expect((await readFloat32(tensor)).every(Number.isFinite)).toBe(true);
+      expect(tensor.name).toMatch(/^(emb|head|ln_out|blocks\.\d+\.(att|ffn|ln[012]))\./);
+    }
+    await checkpoint.close();
+  });
+
+  test.each([
+    ["FP32", 1e-4],
+    ["FP16", 0.005],
+    ["Q5_0", 0.2],
+    ["Q5_1", 0.2],
+  ])("version 4, %s: the logits of its authors", async (type, tolerance) => {
+    const model = await load(sharedData(`ggml/tiny-rwkv-4v0-660K-${type}.bin`), { dtype: "f32", threads: 1 });
+    const [logits] = await model.forward([{ state: model.createState(), tokens: model.tokenizer.encode('"in') }]);
+    expect(maxDifference(logits!, readFloats(sharedData("ggml/expected-logits-4v0-660K.bin")))).toBeLessThan(tolerance);
+    await model.dispose();
+  });
+});
