@@ -7,7 +7,7 @@ import { openReferenceTraining } from "#rwkv/backends/reference/reference-traini
 import type { TrainingRuntime } from "#rwkv/backends/training";
 import { bytesSource } from "#rwkv/byte-source";
 import { contiguousStrides, type StoredTensor } from "#rwkv/checkpoints/checkpoint";
-import { elementCount } from "#rwkv/dtypes";
+import { elementCount, type WeightDType } from "#rwkv/dtypes";
 import type { Graph, RowNode } from "#rwkv/graph/graph";
 import { GraphBuilder } from "#rwkv/graph/graph-builder";
 import { add, exp, multiply, sigmoid, subtract, tanh } from "#rwkv/graph/operations/elementwise";
@@ -73,7 +73,7 @@ test("no chain reaches around an operation that needs a part of it", () => {
   ]);
 });
 
-test("threads go on with their heads where they have the same channels before and after", () => {
+test("threads continue with their heads where they have the same channels before and after", () => {
   const barriersWith = (heads: number) => {
     const g = new GraphBuilder();
     const x = sigmoid(g.embedding(g.matrix("table", vocabulary, 768)));
@@ -91,6 +91,21 @@ test("operands must fit", () => {
   expect(() => add(x, vectorRow(g.vector("v", 5)))).toThrow("add: rows of 12 and of 5 floats");
   expect(() => add(x, g.selectRows(x))).toThrow("add: rows of tokens and of selected");
   expect(() => g.headSum(x, 5)).toThrow("headSum: rows of 12 floats in 5 heads");
+});
+
+test("operations read vectors and constants as rows", async () => {
+  const g = new GraphBuilder();
+  const width = 96;
+  const x = g.embedding(g.matrix("table", vocabulary, width));
+  const bias = vectorRow(g.vector("bias", width));
+  const rows = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map((which) => readAsRow(g, `l${which}`, width, 3, which));
+  // Read as a row and as an operand of a function; twice, with one copy; and after a value that is none of these.
+  const others = [g.headNorm(bias, 3, 1), g.headSum(bias, 3), add(g.matmul(g.matrix("m", width, width), bias), bias)];
+  const sum = [...rows, ...others].reduce((total, value) => add(total, value), x);
+  const graph = g.finish(g.selectRows(g.matmul(g.matrix("head", vocabulary, width), sum)));
+  const copies = kernelsOf(graph.output).filter((kernel) => kernel === "elementwise").length;
+  expect(copies).toBeLessThan(17);
+  for (const dtype of ["f32", "q8"] as const) await compareBackends(bind(graph), dtype);
 });
 
 test("two values that are made together do not lie in one place", () => {
@@ -118,12 +133,24 @@ const stepArbitrary = fc.record({
     "headSum",
     "headNorm",
     "tokenShift",
+    "leaf",
   ),
   first: fc.nat(),
   second: fc.nat(),
   which: fc.nat(),
 });
 type Step = typeof stepArbitrary extends fc.Arbitrary<infer T> ? T : never;
+
+/** What an operation that is no function of elements makes of a vector or of a constant. */
+function readAsRow(g: GraphBuilder, name: string, width: number, heads: number, which: number): RowNode {
+  const leaf = which % 2 ? vectorRow(g.vector(name, width)) : constant(0.3, width);
+  const kind = which % 5;
+  if (kind === 0) return g.matmul(g.matrix(`${name}m`, width, width), leaf);
+  if (kind === 1) return g.headNorm(leaf, heads, 1);
+  if (kind === 2) return tanh(g.headSum(leaf, heads));
+  if (kind === 3) return g.headNormalize(leaf, heads, 1e-12);
+  return g.layerNorm(leaf, g.vector(`${name}w`, width), g.vector(`${name}b`, width), 1);
+}
 
 /** A graph of the steps, whose values stay small enough to be compared. */
 function randomGraph(width: number, steps: readonly Step[]): Graph {
@@ -142,6 +169,7 @@ function randomGraph(width: number, steps: readonly Step[]): Graph {
     if (kind === "matmul") values.push(g.matmul(g.matrix(`m${i}`, width, width), a));
     if (kind === "headSum") values.push(multiply(b, tanh(g.headSum(a, heads))));
     if (kind === "headNorm") values.push(tanh(g.headNorm(a, heads, 1)));
+    if (kind === "leaf") values.push(add(a, readAsRow(g, `l${i}`, width, heads, which)));
     if (kind === "tokenShift") values.push(...g.tokenShift(a, g.state(width, 0), [g.vector(`s${i}`, width)]));
   }
   const sum = values.reduce((total, value) => add(total, value));
@@ -151,24 +179,26 @@ function randomGraph(width: number, steps: readonly Step[]): Graph {
 
 const tokens = [0, 1, 2, 3, 4, 0, 2];
 
+/** Holds the logits and states of a model on every backend to the reference's. */
+async function compareBackends(model: BoundModel, dtype: WeightDType): Promise<void> {
+  const run = async (backend: (typeof kernels)[number]["backend"], threads: number) => {
+    const runtime = await backend.open(model, { threads, dtype });
+    const state = runtime.createState();
+    const { logits } = await runtime.run([{ state, tokens, logits: "all" }]);
+    const found = [...logits, ...(await runtime.readState(state))];
+    await runtime.dispose();
+    return found;
+  };
+  const expected = await run(referenceBackend, 1);
+  for (const { backend, threads, label } of kernels) {
+    expect(maxDifference(await run(backend, threads), expected), label).toBeLessThan(1e-4);
+  }
+}
+
 test("random graphs give on every backend what the plain forms give", { timeout: 240_000 }, async () => {
   const graphs = fc.tuple(fc.constantFrom(1, 6, 30, 66, 258), fc.array(stepArbitrary, { minLength: 1, maxLength: 60 }));
   await fc.assert(
-    fc.asyncProperty(graphs, async ([width, steps]) => {
-      const model = bind(randomGraph(width, steps));
-      const run = async (backend: (typeof kernels)[number]["backend"], threads: number) => {
-        const runtime = await backend.open(model, { threads });
-        const state = runtime.createState();
-        const { logits } = await runtime.run([{ state, tokens, logits: "all" }]);
-        const found = [...logits, ...(await runtime.readState(state))];
-        await runtime.dispose();
-        return found;
-      };
-      const expected = await run(referenceBackend, 1);
-      for (const { backend, threads, label } of kernels) {
-        expect(maxDifference(await run(backend, threads), expected), label).toBeLessThan(1e-4);
-      }
-    }),
+    fc.asyncProperty(graphs, ([width, steps]) => compareBackends(bind(randomGraph(width, steps)), "f32")),
     { numRuns: 40 },
   );
 });

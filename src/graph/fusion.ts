@@ -12,6 +12,8 @@ import {
   topologicalOrder,
   type WeightNode,
 } from "./graph.js";
+import { multiply } from "./operations/elementwise.js";
+import { constant } from "./operations/leaves.js";
 import { quantizeRows } from "./operations/matmul.js";
 
 /** One operation of a plan. */
@@ -20,7 +22,7 @@ export type FusedOperation = FusedCall | FusedChain;
 interface Fused {
   /** The name of its kernel. */
   readonly kernel: string;
-  /** All values it reads; of a call what it is computed from first. */
+  /** All values that it reads from the arena; those of a call are its own inputs in their order, then those of what comes after it. */
   readonly inputs: readonly RowNode[];
   /** The values it makes. */
   readonly outputs: readonly RowNode[];
@@ -86,7 +88,7 @@ export function fuse(roots: readonly RowNode[], quantized: ReadonlySet<WeightNod
   operations.push(...chains);
   const places = new Map(operations.map((operation) => [operation, placeOf(operation)]));
   operations.sort((a, b) => (places.get(a) as number) - (places.get(b) as number));
-  return sortByNeed(withQuantizedRows(operations, quantized));
+  return sortByNeed(withQuantizedRows(withCopiedLeaves(operations), quantized));
 }
 
 function fuseCall(call: Call, wanted: ReadonlySet<RowNode>): FusedCall {
@@ -94,7 +96,7 @@ function fuseCall(call: Call, wanted: ReadonlySet<RowNode>): FusedCall {
   const named = (name: string) => call.outputs[operation.outputs.indexOf(name)] as RowNode;
   const always = new Set(operation.alwaysWritten.map(named));
   const outputs = call.outputs.filter((node) => wanted.has(node) || always.has(node));
-  const inputs = valuesIn(inputsOf(call));
+  const inputs = inputsOf(call);
   const { inPlace } = operation;
   const output = inPlace && named(inPlace.output);
   return {
@@ -131,12 +133,36 @@ function fuseChain(chain: Chain): FusedChain {
   return {
     kernel: "elementwise",
     chain,
-    inputs: valuesIn(inputs.map(({ node }) => node)),
+    inputs: inputs.map(({ node }) => node).filter((node) => !node.call.operation.isLeaf),
     outputs,
     sharedBy: typeof rows !== "number" && width >= sharedChainWidth ? "channels" : undefined,
     channels: width,
     inPlace: outputs.map((output, i) => ({ output, inputs: replaceable[i] as readonly RowNode[] })),
   };
+}
+
+/**
+ * Copies leaves before operations that need them as rows in the arena: only chains read a vector where it is, and a constant from
+ * their program.
+ */
+function withCopiedLeaves(operations: readonly FusedOperation[]): FusedOperation[] {
+  const copies = new Map<RowNode, RowNode>();
+  const result: FusedOperation[] = [];
+  const copyOf = (leaf: RowNode): RowNode => {
+    const copy = copies.get(leaf) ?? multiply(leaf, constant(1));
+    if (!copies.has(leaf)) result.push(...chainsOf([copy], new Map(), () => true).map(fuseChain));
+    copies.set(leaf, copy);
+    return copy;
+  };
+  for (const operation of operations) {
+    const { call, inputs } = operation;
+    result.push(
+      call
+        ? { ...operation, inputs: inputs.map((node) => (node.call.operation.isLeaf ? copyOf(node) : node)) }
+        : operation,
+    );
+  }
+  return result;
 }
 
 /** Puts the quantization of rows before the products that need it; once for all products of the same rows. */
@@ -162,11 +188,6 @@ function withQuantizedRows(
     result.push({ ...operation, inputs: [rows, ...others] });
   }
   return result;
-}
-
-/** Those that an operation makes; the others lie where they are. */
-function valuesIn(nodes: readonly RowNode[]): RowNode[] {
-  return nodes.filter((node) => !node.call.operation.isLeaf);
 }
 
 /** Follows a product's only consumers as long as they can be done where it is stored; adds what it takes to `made`. */

@@ -75,9 +75,9 @@ function fieldsOf(operation: FusedOperation, addresses: Addresses, numbers: Kern
 function callFields(fused: FusedCall, addresses: Addresses): RecordFields {
   const { call, activation, multiplier, addend } = fused;
   const { operation } = call;
-  // Where rows are quantized first, the product reads those in their place; their width is that of the rows that they are of.
   const own = inputsOf(call);
-  const inputs = own.map((node, i) => (node.call.operation.isLeaf ? node : (fused.inputs[i] as RowNode)));
+  // What it reads in the place of its inputs, such as quantized rows; their width is that of the rows that they are of.
+  const inputs = fused.inputs.slice(0, own.length);
   const matrices = matricesOf(call);
   const written = new Set(fused.outputs);
   const [first] = own;
@@ -98,7 +98,7 @@ function callFields(fused: FusedCall, addresses: Addresses): RecordFields {
     ),
     states: statesOf(call).map((state) => addresses.state(state)),
     addresses: [
-      ...inputs.map((node) => addressOf(node, addresses)),
+      ...inputs.map((node) => addresses.buffer(node)),
       ...vectorsOf(call).map((vector) => addresses.vector(vector)),
       ...matrices.map((weight) => addresses.matrix(weight).address),
       ...(operation.epilogue ? [optional(multiplier), optional(addend)] : []),
