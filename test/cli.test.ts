@@ -4,6 +4,7 @@ import { execFile, spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { load, openCheckpoint } from "rwkv";
 import { describe, expect, test } from "vitest";
 import { type Outcome, program, rwkv } from "./command.js";
@@ -213,6 +214,23 @@ describe("convert", () => {
     const [logits] = await model.forward([{ state: model.createState(), tokens, logits: "all" }]);
     expect(maxDifference(logits!, readFloats(fixture(`odd-${dtype}.logits.f32`)))).toBeLessThan(2e-5);
     await model.dispose();
+  });
+
+  test("the tokenizer goes along, and never over another one", async () => {
+    const folder = await temporaryFolder();
+    const [out, tokenizer] = [join(folder, "out.pth"), join(folder, "tokenizer.json")];
+    const own = fileURLToPath(new URL("../embedded/", import.meta.url));
+    expect((await rwkv(["convert", own, out])).stderr).toContain(`${tokenizer}: its tokenizer\n`);
+    const generate = ["generate", "Once", "--trials", "1", "-n", "10", "--seed", "1"];
+    const { stdout } = await rwkv([...generate, "--model", out]);
+    expect(stdout).toBe((await rwkv(generate)).stdout);
+    expect((await rwkv(["convert", own, out])).stderr).not.toContain("tokenizer");
+    await writeFile(tokenizer, "{}");
+    const again = await rwkv(["convert", own, out]);
+    expect(again.stderr).toContain(
+      `${tokenizer} is another tokenizer; use ${out} with --tokenizer ${own}tokenizer.json`,
+    );
+    expect(readFileSync(tokenizer, "utf8")).toBe("{}");
   });
 
   test("an unknown ending is refused", async () => {

@@ -171,7 +171,7 @@ test("Ctrl-C saves and stops; the saved run generates and can be resumed", async
   await model.dispose();
 });
 
-test("takes options from a file, shows a sample, and exports a .pth", async () => {
+test("takes options from a file, shows a sample, and exports a .pth that generates at once", async () => {
   const config = join(folder, "config.json");
   const options = { data, layers: 1, width: 16, vocab: 280, context: 16, batch: 2, steps: 4, "save-every": 2 };
   await writeFile(config, JSON.stringify({ ...options, "sample-every": 1 }));
@@ -186,6 +186,27 @@ test("takes options from a file, shows a sample, and exports a .pth", async () =
   await checkpoint.close();
   const recipe = JSON.parse(readFileSync(join(folder, "exported", "training.json"), "utf8"));
   expect(recipe).toMatchObject({ layers: 1, width: 16, steps: 6, batch: 2 });
+  const generate = ["generate", "Once", "--trials", "1", "-n", "10", "--seed", "1"];
+  const fromFile = await rwkv([...generate, "--model", out]);
+  expect(fromFile.code, fromFile.stderr).toBe(0);
+  expect(fromFile.stdout).toBe((await rwkv([...generate, "--model", join(folder, "exported")])).stdout);
+});
+
+test("a name that ends in .safetensors is a file, too", async () => {
+  const out = join(folder, "named.safetensors");
+  const { code, stderr } = await start([
+    "--data",
+    data,
+    ...small,
+    "--steps",
+    "2",
+    "--out",
+    out,
+    "--tokenizer",
+    "bytes",
+  ]);
+  expect(code, stderr).toBe(0);
+  expect(readFileSync(out).equals(readFileSync(join(folder, "named", "model.safetensors")))).toBe(true);
 });
 
 test("a tuned state is what generating begins with", async () => {

@@ -3,6 +3,8 @@
 import type { Command } from "commander";
 import prettyBytes from "pretty-bytes";
 import { defaultThreads } from "#platform/backends";
+import { writeFileAtomically } from "#platform/file-writer";
+import { basename, dirname, fileSize, join, readBytes } from "#platform/files";
 import type { KernelMachine } from "../backends/kernel/kernel-machine.js";
 import { Quantizer } from "../backends/kernel/quantizer.js";
 import { createNativeMachine } from "../backends/native/native.js";
@@ -15,17 +17,20 @@ import { writePth } from "../checkpoints/write-pth.js";
 import { writeSafetensors } from "../checkpoints/write-safetensors.js";
 import type { WritableTensor } from "../checkpoints/writer.js";
 import { type BlockType, isBlockType, isElementType, isFloating, noOverflow, type WeightDType } from "../dtypes.js";
-import { BackendError, CheckpointError, RwkvError } from "../errors.js";
+import { BackendError, CheckpointError, RwkvError, TokenizerError } from "../errors.js";
 import { bindModel, type RecognisedModel } from "../models/versions.js";
 import { clampedBlocks } from "../quantization/quantize.js";
 import type { StorageType } from "../quantization/storage-types.js";
+import { tokenizerFileFor } from "../tokenizers/open-tokenizer.js";
 import { dtypeOption } from "./option-parsers.js";
 import { note, progressBar } from "./terminal.js";
 
 export function addConvert(program: Command): void {
   program
     .command("convert")
-    .description("rewrite a checkpoint as .pth or .safetensors; names and shapes stay as they are")
+    .description(
+      "rewrite a checkpoint as .pth or .safetensors, and put its tokenizer beside it; names and shapes stay as they are",
+    )
     .argument("<in>", "a .pth or .safetensors file, an index of shards, or a folder")
     .argument("<out>", "file to write; its ending (.pth, .safetensors) gives the format")
     .addOption(dtypeOption("type of floating point tensors (default: as stored)"))
@@ -40,18 +45,19 @@ Examples:
     .action((input: string, output: string, options: { dtype?: WeightDType }) => convert(input, output, options));
 }
 
+/** The endings of files that can be written. */
+export const writableEndings: RegExp = /\.(pth|pt|bin|safetensors)$/;
+
 /**
- * Writes all of a checkpoint's tensors to a file, and what its config.json says of the model, since that stays behind.
+ * Writes all of a checkpoint's tensors to a file, with what its config.json says of the model, since that stays behind; and puts a
+ * model's tokenizer beside the file.
  *
  * @throws RwkvError, CheckpointError; also where values are too large for the type that was asked for
  */
 export async function convert(input: string, output: string, options: { dtype?: WeightDType } = {}): Promise<void> {
-  const write = output.endsWith(".safetensors")
-    ? writeSafetensors
-    : /\.(pth|pt|bin)$/.test(output)
-      ? writePth
-      : undefined;
-  if (!write) throw new RwkvError(`${output}: expected a file name that ends in .pth or .safetensors`);
+  const [, ending] = writableEndings.exec(output) ?? [];
+  if (!ending) throw new RwkvError(`${output}: expected a file name that ends in .pth or .safetensors`);
+  const write = ending === "safetensors" ? writeSafetensors : writePth;
   const checkpoint = await openCheckpoint(input);
   const bar = progressBar("writing");
   const quantizing = new QuantizingMachine();
@@ -69,6 +75,7 @@ export async function convert(input: string, output: string, options: { dtype?: 
     const total = tensors.reduce((sum, tensor) => sum + byteLengthOf(tensor), 0);
     await write(output, tensors, { metadata: { ...checkpoint.metadata, ...model?.metadata } });
     note(`${output}: ${tensors.length} tensors, ${prettyBytes(total)}`);
+    if (model) await copyTokenizer(input, output, model.size.vocabulary);
 
     async function* counted(tensor: StoredTensor, dtype: StorageType) {
       const overflow = noOverflow();
@@ -87,6 +94,23 @@ export async function convert(input: string, output: string, options: { dtype?: 
     bar.stop();
     await quantizing.dispose();
     await checkpoint.close();
+  }
+}
+
+/** Copies the tokenizer beside a model to a file written elsewhere, so that it can be used at once; never over another one. */
+async function copyTokenizer(input: string, output: string, vocabulary: number): Promise<void> {
+  const from = await tokenizerFileFor(input, vocabulary).catch((error) => {
+    if (!(error instanceof TokenizerError)) throw error;
+    return undefined; // there are some, but they do not fit
+  });
+  if (from === undefined) return;
+  const to = join(dirname(output), basename(from));
+  const bytes = await readBytes(from);
+  if ((await fileSize(to)) === undefined) {
+    await writeFileAtomically(to, (file) => file.append(bytes));
+    note(`${to}: its tokenizer`);
+  } else if (!Buffer.from(bytes).equals(await readBytes(to))) {
+    note(`${to} is another tokenizer; use ${output} with --tokenizer ${from}`);
   }
 }
 

@@ -1,13 +1,12 @@
 // rwkv train: from text to a checkpoint.
 
 import { readFile } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
 import { type Command, Option } from "commander";
 import { RwkvError } from "../errors.js";
 import { load } from "../load.js";
 import type { StepProgress, TrainOptions, TrainResult } from "../training/options.js";
 import { train } from "../training/train.js";
-import { convert } from "./convert.js";
+import { convert, writableEndings } from "./convert.js";
 import { number, wholeNumber } from "./option-parsers.js";
 import { bar, StatusLine } from "./status-line.js";
 import { note } from "./terminal.js";
@@ -41,7 +40,10 @@ export function addTrain(program: Command): void {
       "--data <path>",
       "a text file, records in JSON (text, messages, or instruction and output), or a folder of such files",
     )
-    .option("--out <folder>", "folder of the run; x.pth makes the folder x and exports the model to x.pth at the end")
+    .option(
+      "--out <folder>",
+      "folder of the run; x.pth or x.safetensors makes the folder x, and exports the model to that file at the end",
+    )
     .option("--config <file>", 'JSON with options by their long names, such as {"layers": 4}; those given here win')
     .option("--resume", "resume the run in --out; --steps or --epochs then set its new end")
     .option("--from <checkpoint>", "fine-tune this model")
@@ -112,8 +114,8 @@ async function run(given: TrainCommandOptions, command: Command): Promise<void> 
   const { data, out } = options;
   if (data === undefined || out === undefined)
     throw new RwkvError("expected --data and --out, or a --config with them");
-  const exported = out.endsWith(".pth") ? out : undefined;
-  const folder = exported ? join(dirname(exported), basename(exported, ".pth")) : out;
+  const exported = writableEndings.test(out) ? out : undefined;
+  const folder = out.replace(writableEndings, "");
   const interrupt = new AbortController();
   const onInterrupt = () => {
     if (interrupt.signal.aborted) process.exit(130); // at a second Ctrl-C, at once
