@@ -87,7 +87,7 @@ it("ends a pass in flight when the machine is disposed of, and says so", async (
   // It may have come to its end first.
   await pass.catch((error) => expect(error.message).toBe("the model was disposed while a pass was running"));
   await expect(runtime.run([segment])).rejects.toThrow("the pool has ended");
-  await model.forward([{ state, tokens: [1] }]); // other models are not concerned
+  await model.forward([{ state, tokens: [1] }]); // other models do not notice
   await model.dispose();
 });
 
@@ -259,19 +259,67 @@ it.runIf(process.platform === "linux")("takes a library that was built of these 
   expect((await runScript(report, { env })).output).toBe("loaded\n");
 
   await writeFile(path, "no library");
-  const missing = "native kernels cannot be compiled with no-such-compiler: no such compiler on this machine\n";
-  expect((await runScript(report, { env })).output).toBe(missing);
+  const missing = "native kernels cannot be compiled with no-such-compiler: no such compiler on this machine";
+  const said = (await runScript(report, { env })).output;
+  expect(said).toContain(`${missing}; those that came with the package: ${path} cannot be loaded (`);
+  expect(said.length).toBeLessThan(500);
 
   await rename(path, join(folder, prebuiltName("linux", process.arch, "0123456789abcdef")));
-  expect((await runScript(report, { env })).output).toBe(missing);
+  expect((await runScript(report, { env })).output).toBe(`${missing}\n`);
+});
+
+it.runIf(process.platform === "linux")("compiles again what was damaged in the cache", async () => {
+  const folder = await temporaryFolder();
+  const cache = join(folder, "rwkv");
+  // It makes an addon that does nothing, whatever it is asked to compile, and notes when it links.
+  const [compiler, source] = [join(folder, "compiler"), join(folder, "addon.c")];
+  await writeFile(source, "void* napi_register_module_v1(void* env, void* exports) { return exports; }");
+  await writeFile(
+    compiler,
+    `#!/bin/sh
+for last; do [ "$before" = -o ] && out="$last"; before="$last"; done
+case "$*" in *-shared*) echo link >> ${join(folder, "links")}; exec cc -shared -fPIC -o "$out" ${source};; *) : > "$out";; esac
+`,
+  );
+  await chmod(compiler, 0o755);
+  const env = { CC: compiler, XDG_CACHE_HOME: folder, RWKV_PREBUILT: "" };
+  const run = async () => {
+    const { output, code, signal } = await runScript(report, { env });
+    const links = (await readFile(join(folder, "links"), "utf8")).trim().split("\n").length;
+    return { output, code, signal, links, files: await readdir(cache) };
+  };
+  const first = await run();
+  expect(first).toMatchObject({ output: "loaded\n", code: 0, links: 1 });
+  expect(first.files.length).toBe(1);
+  expect(await run()).toEqual(first);
+  const path = join(cache, first.files[0]!);
+  const whole = await readFile(path);
+  // Cut off, it would end the process by a signal; of another program, it would be loaded.
+  for (const [i, damaged] of [
+    whole.subarray(0, whole.length / 2),
+    new Uint8Array(),
+    await readFile("/bin/true"),
+  ].entries()) {
+    await writeFile(path, damaged);
+    expect(await run()).toEqual({ ...first, links: 2 + i });
+    expect(await readFile(path)).toEqual(whole);
+  }
+});
+
+it.runIf(process.platform === "linux")("says in a short line how a compiler failed that says nothing", async () => {
+  const folder = await temporaryFolder();
+  const env = { XDG_CACHE_HOME: folder, RWKV_PREBUILT: "" };
+  const said = async (CC: string) => (await runScript(report, { env: { ...env, CC } })).output;
+  const failed = "native kernels cannot be compiled with /bin/false: it ended with exit code 1 and no message";
+  expect(await said("/bin/false")).toBe(`${failed}\n`);
+  expect(await said("/bin/false")).toContain(`${failed} (remembered for a day in `);
+  expect((await said(`${await fakeCompiler(folder, `error: ${"long ".repeat(300)}`)}`)).length).toBeLessThan(400);
 });
 
 it.runIf(process.platform !== "win32")("sweeps what compiles have left that were ended an hour ago", async () => {
   const folder = await temporaryFolder();
   const cache = join(folder, "rwkv");
-  const parts = ["kernels-1.node.part-old", "kernels-2.node.part-new", "others.part-old"].map((name) =>
-    join(cache, name),
-  );
+  const parts = ["kernels.part-old", "kernels.part-new", "others.part-old"].map((name) => join(cache, name));
   for (const part of parts) {
     await mkdir(part, { recursive: true });
     await writeFile(join(part, "native.o"), "");
@@ -281,5 +329,5 @@ it.runIf(process.platform !== "win32")("sweeps what compiles have left that were
   const compiler = await fakeCompiler(folder, "error: any");
   await runScript(report, { env: { CC: compiler, XDG_CACHE_HOME: folder, RWKV_PREBUILT: "" } });
   const left = await readdir(cache);
-  expect(left.filter((name) => name.includes(".part-")).sort()).toEqual(["kernels-2.node.part-new", "others.part-old"]);
+  expect(left.filter((name) => name.includes(".part-")).sort()).toEqual(["kernels.part-new", "others.part-old"]);
 });

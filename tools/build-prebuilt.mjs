@@ -1,6 +1,6 @@
 // Builds the native library for the platforms that the package ships it for, into prebuilt/, and checks that it will load on
-// old systems. Runs when the package is packed (prepack); what cannot be built for want of a compiler is left out, with a line that
-// says so. With --all, as before publishing, that is an error. Further arguments name the platforms to build for.
+// old systems. Runs when the package is packed (prepack); what cannot be built for want of a compiler is left out, with a line
+// that says so. With --all, as before publishing, that is an error. Further arguments name the platforms to build for.
 //
 // Needs a GCC for each, and its binutils; Debian has them for all.
 
@@ -52,9 +52,9 @@ async function build(name, { tools, debian }) {
     }
     const temporary = await mkdtemp(join(tmpdir(), "rwkv-prebuilt-"));
     try {
-      const unchecked = join(temporary, file);
       if (system === "win32") await makeImportLibrary(join(temporary, "libnode.a"), tools);
-      await buildLibrary(unchecked, { ...compiler, arguments: [`-L${temporary}`] }, recipe);
+      const linking = { ...compiler, arguments: [`-L${temporary}`] };
+      const unchecked = await buildLibrary(temporary, () => file, linking, recipe);
       if (system === "linux") {
         const args = ["--wide", "--dyn-syms", "--dynamic", unchecked];
         checkLibrary(execFileSync(`${tools}readelf`, args, { encoding: "utf8" }), name);

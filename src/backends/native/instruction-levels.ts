@@ -22,7 +22,9 @@ const arm: readonly InstructionLevel[] = [
   { name: "dotprod", flags: ["-march=armv8.2-a+dotprod"] },
 ];
 
-/** The levels of an architecture, by Node's name for it, lowest first; one that asks nothing of the processor where it is another. */
+/**
+ * The levels of an architecture, by Node's name for it, lowest first; one that asks nothing of the processor where it is another.
+ */
 export function levelsOf(architecture: string): readonly InstructionLevel[] {
   return architecture === "x64" ? x86 : architecture === "arm64" ? arm : [{ name: "plain", flags: [] }];
 }

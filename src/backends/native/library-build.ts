@@ -2,7 +2,7 @@
 // and a stamp that changes with the sources and with that.
 
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -94,7 +94,10 @@ function linuxRecipe(architecture: keyof typeof linuxFlags): LibraryRecipe {
   };
 }
 
-/** For Windows, by mingw-w64, with its threads inside; what it calls of Node is in node.exe, for which the builder makes libnode.a. */
+/**
+ * For Windows, by mingw-w64, with its threads inside; what it calls of Node is in node.exe, for which the builder makes
+ * libnode.a.
+ */
 function windowsRecipe(): LibraryRecipe {
   const local = localRecipe("win32", "x64");
   return {
@@ -122,12 +125,22 @@ export function prebuiltName(platform: string, architecture: string, stamp: stri
   return `${platform}-${architecture}-${stamp}.node`;
 }
 
-/** Compiles a library. Several processes may do so at once; each renames its own complete file into place. */
-export async function buildLibrary(library: string, compiler: Compiler, recipe: LibraryRecipe): Promise<void> {
+/**
+ * Compiles a library into a folder. Several processes may do so at once; each renames its own complete file into place.
+ *
+ * @param nameOf the name of the file, by its content
+ * @returns the path of the library
+ */
+export async function buildLibrary(
+  folder: string,
+  nameOf: (content: Uint8Array) => string,
+  compiler: Compiler,
+  recipe: LibraryRecipe,
+): Promise<string> {
   const { execFile } = await import("node:child_process");
   const run = (args: string[]) =>
     promisify(execFile)(compiler.path, [...compiler.arguments, ...args], { timeout: 240_000 });
-  const temporary = await mkdtemp(`${library}.part-`);
+  const temporary = await mkdtemp(join(folder, temporaryName));
   const path = (name: string) => join(temporary, name);
   const objects = recipe.objects.map(({ name }) => path(`${name}.o`));
   try {
@@ -140,22 +153,13 @@ export async function buildLibrary(library: string, compiler: Compiler, recipe: 
       ),
     );
     await run([...recipe.linkFlags, "-o", path("kernels.node"), ...objects, ...recipe.libraries]);
+    const library = join(folder, nameOf(await readFile(path("kernels.node"))));
     await rename(path("kernels.node"), library);
+    return library;
   } finally {
     await rm(temporary, { recursive: true, force: true }).catch(() => {});
   }
 }
 
-/** How long a folder of `buildLibrary` may be in use, in milliseconds: far longer than compilers are given. */
-const partsLiveFor = 60 * 60 * 1000;
-
-/** Removes what builds have left in a folder that were ended before they could; what cannot be removed stays. */
-export async function sweepParts(folder: string): Promise<void> {
-  for (const name of await readdir(folder).catch(() => [])) {
-    if (!/^kernels-.*\.part-/.test(name)) continue;
-    const path = join(folder, name);
-    const status = await stat(path).catch(() => undefined); // another process may sweep, too
-    if (!status || Date.now() - status.mtimeMs < partsLiveFor) continue;
-    await rm(path, { recursive: true, force: true }).catch(() => {});
-  }
-}
+/** What the names of folders begin with that builds work in. */
+export const temporaryName = "kernels.part-";

@@ -2,12 +2,12 @@
 // systems; elsewhere it is compiled on first use by the machine's C compiler and kept in the user's cache folder.
 
 import { mkdir, stat } from "node:fs/promises";
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { BackendError } from "../../errors.js";
 import { findCompiler, recalledFailure, rememberFailure } from "./compiler.js";
-import { buildLibrary, libraryStamp, localRecipe, prebuiltName, prebuiltRecipe, sweepParts } from "./library-build.js";
+import { buildLibrary, libraryStamp, localRecipe, prebuiltName, prebuiltRecipe } from "./library-build.js";
+import { cachedLibraries, cachedName, cacheFolder, sweepParts } from "./library-cache.js";
 
 /** A pool of threads. */
 export type PoolHandle = { readonly pool: unique symbol };
@@ -68,48 +68,53 @@ export function loadNativeLibrary(onNotice?: (message: string) => void): Promise
 }
 
 async function findLibrary(): Promise<NativeLibrary> {
-  return (await loadPrebuilt()) ?? bind(await compileLibrary());
-}
-
-/**
- * The library that came with the package, if it is one of these sources and this system takes it. The variable RWKV_PREBUILT
- * names another folder to look in; empty, none.
- */
-async function loadPrebuilt(): Promise<NativeLibrary | undefined> {
-  const folder = process.env["RWKV_PREBUILT"] ?? fileURLToPath(new URL("../../../prebuilt/", import.meta.url));
-  const recipe = prebuiltRecipe(process.platform, process.arch);
-  // Most clones have none, and need not read the sources for it.
-  if (!recipe || !folder || !(await isThere(folder))) return undefined;
-  const stamp = await libraryStamp(recipe);
-  const path = join(folder, prebuiltName(process.platform, process.arch, stamp));
-  if (!(await isThere(path))) return undefined;
+  const { library, failure } = await loadPrebuilt();
+  if (library) return library;
   try {
-    return bind(path);
-  } catch {
-    return undefined; // compiling says why, if it fails as well
+    return await loadCompiled();
+  } catch (error) {
+    if (!failure || !(error instanceof BackendError)) throw error;
+    throw new BackendError(`${error.message}; those that came with the package: ${failure}`, { cause: error });
   }
 }
 
-async function compileLibrary(): Promise<string> {
+/**
+ * The library that came with the package, if it is one of these sources, or why this system does not take it. The variable
+ * RWKV_PREBUILT names another folder to look in; empty, none.
+ */
+async function loadPrebuilt(): Promise<Partial<Bound>> {
+  const folder = process.env["RWKV_PREBUILT"] ?? fileURLToPath(new URL("../../../prebuilt/", import.meta.url));
+  const recipe = prebuiltRecipe(process.platform, process.arch);
+  // Most clones have none, and need not read the sources for it.
+  if (!recipe || !folder || !(await isThere(folder))) return {};
+  const stamp = await libraryStamp(recipe);
+  const path = join(folder, prebuiltName(process.platform, process.arch, stamp));
+  return (await isThere(path)) ? bind(path) : {};
+}
+
+/** The library from the cache, compiled if it is not there. */
+async function loadCompiled(): Promise<NativeLibrary> {
   const command = process.env["CC"] || "cc";
   const recipe = localRecipe(process.platform, process.arch);
-  const folder = join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "rwkv");
+  const folder = cacheFolder();
   const stamp = await libraryStamp(recipe, command, process.platform, process.arch);
-  const library = join(folder, `kernels-${stamp}.node`);
-  if (await isThere(library)) return library;
-
+  for (const path of await cachedLibraries(folder, stamp)) {
+    const { library } = bind(path);
+    if (library) return library;
+  }
   const compiler = await findCompiler(command);
   if (!compiler) throw compileError(command, "no such compiler on this machine");
-  const failureFile = library.replace(/\.node$/, ".failed.json");
+  const failureFile = join(folder, `kernels-${stamp}.failed.json`);
   const earlier = await recalledFailure(failureFile, compiler);
   if (earlier) throw compileError(command, `${earlier} (remembered for a day in ${failureFile})`);
   const notice = setTimeout(() => {
     for (const tell of listeners) tell("compiling the kernels for this machine, once");
   }, noticeAfter);
+  let path: string;
   try {
     await mkdir(folder, { recursive: true });
     await sweepParts(folder);
-    await buildLibrary(library, compiler, recipe);
+    path = await buildLibrary(folder, (content) => cachedName(stamp, content), compiler, recipe);
   } catch (cause) {
     const reason = compileFailure(cause);
     if (isCompilersOwn(cause)) await rememberFailure(failureFile, compiler, reason);
@@ -117,7 +122,11 @@ async function compileLibrary(): Promise<string> {
   } finally {
     clearTimeout(notice);
   }
-  return library;
+  const { library, failure } = bind(path);
+  if (library) return library;
+  const reason = `of what it made, ${failure}`;
+  await rememberFailure(failureFile, compiler, reason);
+  throw compileError(command, reason);
 }
 
 async function isThere(path: string): Promise<boolean> {
@@ -134,19 +143,47 @@ function isCompilersOwn(cause: unknown): boolean {
   return typeof code === "number" || killed === true;
 }
 
+/** The longest reason that is reported, in characters. */
+const longestReason = 200;
+
+/** Why compiling failed, in a line. */
 function compileFailure(cause: unknown): string {
-  const { stderr, message, killed } = cause as { stderr?: string; message: string; killed?: boolean };
+  const { stderr, message, code, signal, killed } = cause as {
+    stderr?: string;
+    message: string;
+    code?: unknown;
+    signal?: string;
+    killed?: boolean;
+  };
   if (killed) return "the compiler did not end in time";
-  const lines = (stderr || message).trim().split("\n");
-  return lines.find((line) => /error/i.test(line)) ?? lines[0] ?? "unknown reason";
+  const lines = (stderr ?? "").trim().split("\n");
+  const line = lines.find((line) => /error/i.test(line)) ?? lines[0];
+  if (line) return shortened(line);
+  // The message of a compiler that ran is its whole command line.
+  if (typeof code === "number") return `it ended with exit code ${code} and no message`;
+  return signal ? `it was ended by ${signal}` : shortened(message);
 }
 
-function bind(path: string): NativeLibrary {
+function shortened(line: string): string {
+  return line.length > longestReason ? `${line.slice(0, longestReason)}...` : line;
+}
+
+/** A library that was loaded, or why it cannot be. */
+type Bound =
+  | { readonly library: NativeLibrary; readonly failure?: never }
+  | { readonly library?: never; readonly failure: string };
+
+/** @throws BackendError where Node may load none */
+function bind(path: string): Bound {
   const module = { exports: {} };
   try {
     process.dlopen(module, path);
+    return { library: module.exports as NativeLibrary };
   } catch (cause) {
-    throw new BackendError(`native kernels cannot be loaded from ${path}: ${(cause as Error).message}`, { cause });
+    const { message, code } = cause as NodeJS.ErrnoException;
+    if (code === "ERR_DLOPEN_DISABLED")
+      throw new BackendError(`native kernels cannot be loaded: ${message}`, { cause });
+    const [line = ""] = message.split("\n");
+    return { failure: shortened(`${path} cannot be loaded (${line.replace(`${path}: `, "")})`) };
   }
-  return module.exports as NativeLibrary;
 }

@@ -1,0 +1,49 @@
+// The libraries that were compiled on this machine, in the user's cache folder. The name of each has a stamp of what it was made
+// of and a checksum of its content, so that a file that was cut off is not loaded: touching what it lacks would end the process
+// by SIGBUS.
+
+import { readdir, readFile, rm, stat } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { crc32 } from "../../checksum.js";
+import { temporaryName } from "./library-build.js";
+
+/** The folder; it need not be there yet. */
+export function cacheFolder(): string {
+  return join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "rwkv");
+}
+
+/** The name of a library with this content. */
+export function cachedName(stamp: string, content: Uint8Array): string {
+  return `kernels-${stamp}-${crc32(content).toString(16).padStart(8, "0")}.node`;
+}
+
+/**
+ * The paths of the whole libraries with a stamp; damaged ones are removed. There may be several: systems that cannot load each
+ * other's, such as containers with another C library, may share the folder.
+ */
+export async function cachedLibraries(folder: string, stamp: string): Promise<string[]> {
+  const whole: string[] = [];
+  for (const name of await readdir(folder).catch(() => [])) {
+    if (!name.startsWith(`kernels-${stamp}-`) || !name.endsWith(".node")) continue;
+    const path = join(folder, name);
+    const content = await readFile(path).catch(() => new Uint8Array());
+    if (cachedName(stamp, content) === name) whole.push(path);
+    else await rm(path, { force: true }).catch(() => {});
+  }
+  return whole;
+}
+
+/** How long a folder of `buildLibrary` may be in use, in milliseconds: far longer than compilers are given. */
+const partsLiveFor = 60 * 60 * 1000;
+
+/** Removes what builds have left in a folder that were ended before they could; what cannot be removed stays. */
+export async function sweepParts(folder: string): Promise<void> {
+  for (const name of await readdir(folder).catch(() => [])) {
+    if (!name.startsWith(temporaryName)) continue;
+    const path = join(folder, name);
+    const status = await stat(path).catch(() => undefined); // another process may sweep, too
+    if (!status || Date.now() - status.mtimeMs < partsLiveFor) continue;
+    await rm(path, { recursive: true, force: true }).catch(() => {});
+  }
+}
