@@ -1,4 +1,4 @@
-// rwkv train, run as a program: killed and gone on with, interrupted, configured by a file, exported for PyTorch.
+// rwkv train, run as a program: killed and resumed, interrupted, configured by a file, exported for PyTorch.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
@@ -10,6 +10,7 @@ import { beforeEach, expect, test } from "vitest";
 import { temporaryFolder } from "./fixture-files.js";
 
 const program = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+const embedded = fileURLToPath(new URL("../embedded/", import.meta.url));
 const small = ["--layers", "2", "--width", "16", "--vocab", "280", "--context", "16", "--batch", "4", "--lr", "0.01"];
 
 let folder = "";
@@ -249,6 +250,20 @@ test("reports errors in one line", async () => {
     [
       ["--data", data, "--out", join(folder, "x"), "--lora-rank", "4"],
       /--lora-rank, --lora-alpha and --lora-matrices need --lora/,
+    ],
+    [
+      [
+        "--data",
+        data,
+        "--out",
+        join(folder, "x"),
+        "--from",
+        embedded,
+        "--lora",
+        "--lora-matrices",
+        "att.key,attention.key",
+      ],
+      /option lora.matrices: expected some of att.key, .*ffn.value.*, found "attention.key"/,
     ],
     [["--data", data, "--out", join(folder, "x"), "--resume"], /expected the training.json of a run to resume/],
   ] as const) {

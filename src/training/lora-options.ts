@@ -8,8 +8,7 @@ import type { LoraRecipe } from "./recipe.js";
 /** @throws OptionError for a name that no matrix of the version has */
 export function loraOf({ matrices, ...lora }: LoraRecipe, { training }: ModelDefinition): Required<LoraOptions> {
   const { adapted } = training;
-  if (matrices?.some((name) => !adapted.includes(name))) {
-    throw new OptionError("lora.matrices", matrices, `some of ${adapted.join(", ")}`);
-  }
+  const unknown = matrices?.find((name) => !adapted.includes(name));
+  if (unknown !== undefined) throw new OptionError("lora.matrices", unknown, `some of ${adapted.join(", ")}`);
   return { ...lora, matrices: matrices ?? adapted };
 }
