@@ -1,5 +1,5 @@
-// Reductions over heads: each row is parts of equal width. Between barriers on both sides threads share the heads of all rows; else those
-// of each row, as heads_of has it, so that a thread finds the channels of its heads done and goes on with them.
+// Reductions over heads: each row is parts of equal width. Between barriers on both sides threads share the heads of all rows;
+// otherwise those of each row, as heads_of divides them, so that a thread continues with the channels of its own heads.
 
 #include "kernels.h"
 #include "simd.h"
@@ -24,6 +24,23 @@ static inline uint32_t head_of_share(const struct head_share* share, uint32_t n)
   return n / share->own * share->all + share->begin + n % share->own;
 }
 
+// A function of one head: of x, and of the gradient for its result, where it is one's gradient.
+typedef void head_function(const float* x, const float* dout, float* out, uint32_t size, float epsilon);
+
+// Applies a function to each head of a thread.
+//   address: x, dout (of gradients), out [rows, width]; attribute: heads, epsilon
+static inline __attribute__((always_inline)) void apply_to_heads(const struct pass* pass, const struct record* record,
+                                                                 uint32_t thread, int is_gradient, head_function* apply) {
+  uint32_t size = record->width / record->attribute[0].count;
+  struct head_share share = head_share_of(pass, record, size, thread);
+  for (uint32_t n = 0; n < share.count; n++) {
+    uint64_t at = (uint64_t)head_of_share(&share, n) * size;
+    const float* dout = is_gradient ? floats(record->address[1]) + at : 0;
+    float* out = floats(record->address[is_gradient ? 2 : 1]) + at;
+    apply(floats(record->address[0]) + at, dout, out, size, record->attribute[1].number);
+  }
+}
+
 // out[t][h] = sum over the channels c of head h of x[t][c]
 //   address: x [rows, inputs], out [rows, heads]; attribute: heads
 static void head_sum_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
@@ -38,21 +55,18 @@ static void head_sum_forward(const struct pass* pass, const struct record* recor
   }
 }
 
-// out = (x - mean) / sqrt(variance + epsilon) over each head (group normalization, arXiv 1803.08494, equation 1, without its affine
-// part), with the biased variance.
-//   address: x, out [rows, width]; attribute: heads, epsilon
-static void head_norm_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
-  uint32_t size = record->width / record->attribute[0].count;
-  struct head_share share = head_share_of(pass, record, size, thread);
-  for (uint32_t n = 0; n < share.count; n++) {
-    uint32_t h = head_of_share(&share, n);
-    const float* x = floats(record->address[0]) + (uint64_t)h * size;
-    float* out = floats(record->address[1]) + (uint64_t)h * size;
-    struct moments moments = moments_of(x, size, record->attribute[1].number);
-    for (uint32_t c = 0; c < size; c += lanes) {
-      store_up_to(out + c, (load_up_to(x + c, size - c) - moments.mean) * moments.scale, size - c);
-    }
+// out = (x - mean) / sqrt(variance + epsilon) over each head (group normalization, arXiv 1803.08494, equation 1, without its
+// affine part), with the biased variance.
+static void norm_of_head(const float* x, const float* dout, float* out, uint32_t size, float epsilon) {
+  (void)dout;
+  struct moments moments = moments_of(x, size, epsilon);
+  for (uint32_t c = 0; c < size; c += lanes) {
+    store_up_to(out + c, (load_up_to(x + c, size - c) - moments.mean) * moments.scale, size - c);
   }
+}
+
+static void head_norm_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
+  apply_to_heads(pass, record, thread, 0, norm_of_head);
 }
 
 // 1 / max(|x|, epsilon)
@@ -67,15 +81,12 @@ static float inverse_length_of(const float* x, uint32_t size, float epsilon) {
 }
 
 // out = x / max(|x|, epsilon) over each head
-//   address: x, out [rows, width]; attribute: heads, epsilon
+static void normalize_head(const float* x, const float* dout, float* out, uint32_t size, float epsilon) {
+  (void)dout;
+  float scale = inverse_length_of(x, size, epsilon);
+  for (uint32_t c = 0; c < size; c += lanes) store_up_to(out + c, load_up_to(x + c, size - c) * scale, size - c);
+}
+
 static void head_normalize_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
-  uint32_t size = record->width / record->attribute[0].count;
-  struct head_share share = head_share_of(pass, record, size, thread);
-  for (uint32_t n = 0; n < share.count; n++) {
-    uint32_t h = head_of_share(&share, n);
-    const float* x = floats(record->address[0]) + (uint64_t)h * size;
-    float* out = floats(record->address[1]) + (uint64_t)h * size;
-    float scale = inverse_length_of(x, size, record->attribute[1].number);
-    for (uint32_t c = 0; c < size; c += lanes) store_up_to(out + c, load_up_to(x + c, size - c) * scale, size - c);
-  }
+  apply_to_heads(pass, record, thread, 0, normalize_head);
 }

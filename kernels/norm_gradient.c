@@ -8,7 +8,8 @@
 static void row_moments_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   struct range rows = share_of(row_count(pass, record), 16, thread, pass->thread_count);
   for (uint32_t t = rows.begin; t < rows.end; t++) {
-    struct moments moments = moments_of(floats(record->address[0]) + (uint64_t)t * record->inputs, record->inputs, record->attribute[0].number);
+    const float* x = floats(record->address[0]) + (uint64_t)t * record->inputs;
+    struct moments moments = moments_of(x, record->inputs, record->attribute[0].number);
     float* out = floats(record->address[1]) + 2 * (uint64_t)t;
     out[0] = moments.mean;
     out[1] = moments.scale;
@@ -63,48 +64,37 @@ static void layer_norm_weight_gradient(const struct pass* pass, const struct rec
 }
 
 // The gradient of head_norm_forward for x: mean and scale both depend on every channel of the head.
-//   address: x, dout, dx [rows, width]; attribute: heads, epsilon
-static void head_norm_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
-  uint32_t size = record->width / record->attribute[0].count;
-  struct head_share share = head_share_of(pass, record, size, thread);
-  for (uint32_t n = 0; n < share.count; n++) {
-    uint32_t h = head_of_share(&share, n);
-    const float* x = floats(record->address[0]) + (uint64_t)h * size;
-    const float* dout = floats(record->address[1]) + (uint64_t)h * size;
-    float* dx = floats(record->address[2]) + (uint64_t)h * size;
-    struct moments moments = moments_of(x, size, record->attribute[1].number);
-    vfloat totals = {0}, products = {0};
-    for (uint32_t c = 0; c < size; c += lanes) {
-      vfloat gradient = load_up_to(dout + c, size - c);
-      totals += gradient;
-      products += gradient * ((load_up_to(x + c, size - c) - moments.mean) * moments.scale);
-    }
-    float total = sum(totals) / (float)size, product = sum(products) / (float)size;
-    for (uint32_t c = 0; c < size; c += lanes) {
-      vfloat normal = (load_up_to(x + c, size - c) - moments.mean) * moments.scale;
-      store_up_to(dx + c, moments.scale * (load_up_to(dout + c, size - c) - total - normal * product), size - c);
-    }
+static void norm_of_head_gradient(const float* x, const float* dout, float* dx, uint32_t size, float epsilon) {
+  struct moments moments = moments_of(x, size, epsilon);
+  vfloat totals = {0}, products = {0};
+  for (uint32_t c = 0; c < size; c += lanes) {
+    vfloat gradient = load_up_to(dout + c, size - c);
+    totals += gradient;
+    products += gradient * ((load_up_to(x + c, size - c) - moments.mean) * moments.scale);
+  }
+  float total = sum(totals) / (float)size, product = sum(products) / (float)size;
+  for (uint32_t c = 0; c < size; c += lanes) {
+    vfloat normal = (load_up_to(x + c, size - c) - moments.mean) * moments.scale;
+    store_up_to(dx + c, moments.scale * (load_up_to(dout + c, size - c) - total - normal * product), size - c);
   }
 }
 
-// The gradient of head_normalize_forward for x: dx = scale * (dout - x * (x . dout) * scale^2), the second term only where the length
-// counts.
-//   address: x, dout, dx [rows, width]; attribute: heads, epsilon
-static void head_normalize_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
-  uint32_t size = record->width / record->attribute[0].count;
-  float epsilon = record->attribute[1].number;
-  struct head_share share = head_share_of(pass, record, size, thread);
-  for (uint32_t n = 0; n < share.count; n++) {
-    uint32_t h = head_of_share(&share, n);
-    const float* x = floats(record->address[0]) + (uint64_t)h * size;
-    const float* dout = floats(record->address[1]) + (uint64_t)h * size;
-    float* dx = floats(record->address[2]) + (uint64_t)h * size;
-    float scale = inverse_length_of(x, size, epsilon);
-    vfloat products = {0};
-    for (uint32_t c = 0; c < size; c += lanes) products += load_up_to(x + c, size - c) * load_up_to(dout + c, size - c);
-    float along = scale < 1 / epsilon ? sum(products) * scale * scale : 0;
-    for (uint32_t c = 0; c < size; c += lanes) {
-      store_up_to(dx + c, scale * (load_up_to(dout + c, size - c) - along * load_up_to(x + c, size - c)), size - c);
-    }
+static void head_norm_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
+  apply_to_heads(pass, record, thread, 1, norm_of_head_gradient);
+}
+
+// The gradient of head_normalize_forward for x: dx = scale * (dout - x * (x . dout) * scale^2), the second term only where the
+// length counts.
+static void normalize_head_gradient(const float* x, const float* dout, float* dx, uint32_t size, float epsilon) {
+  float scale = inverse_length_of(x, size, epsilon);
+  vfloat products = {0};
+  for (uint32_t c = 0; c < size; c += lanes) products += load_up_to(x + c, size - c) * load_up_to(dout + c, size - c);
+  float along = scale < 1 / epsilon ? sum(products) * scale * scale : 0;
+  for (uint32_t c = 0; c < size; c += lanes) {
+    store_up_to(dx + c, scale * (load_up_to(dout + c, size - c) - along * load_up_to(x + c, size - c)), size - c);
   }
+}
+
+static void head_normalize_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
+  apply_to_heads(pass, record, thread, 1, normalize_head_gradient);
 }

@@ -1,18 +1,17 @@
-// Causal softmax attention (arXiv 1706.03762, equation 1 and section 3.2.2), forward and back. Each head is a part of the width; a
-// sequence's state is a cache of the keys and values of its tokens.
+// Causal softmax attention (arXiv 1706.03762, equation 1 and section 3.2.2), forward and back. Each head is a part of the width;
+// a sequence's state is a cache of the keys and values of its tokens.
 
 import type { RowNode } from "../../graph/graph.js";
 import type { GraphBuilder } from "../../graph/graph-builder.js";
 import { operation } from "../../graph/operation.js";
 import { addAt, type RowRange, type Rows, zeros } from "../../graph/rows.js";
-import { requireHeads } from "./heads.js";
+import { type Attended, attentionInputs, type HeadRows, requireHeads, valuesFor, zeroGradients } from "./heads.js";
 
 const widestHead = 256;
-const names = ["query", "key", "value"] as const;
 
 const attentionOperation = operation({
   name: "attention",
-  inputs: names,
+  inputs: attentionInputs,
   states: ["count", "keys", "values"],
   attributes: { heads: "count", capacity: "count" },
   outputs: ["result"],
@@ -22,12 +21,11 @@ const attentionOperation = operation({
   },
   reference: (operands, { ranges }) => ({ result: attend(operands, ranges, operands) }),
   gradient({ operands, outputs, gradients }, context) {
-    const { query, key, value } = operands;
-    const inputs = { query: context.value(query), key: context.value(key), value: context.value(value) };
+    const inputs = valuesFor(context, operands);
     const result = context.value(outputs.result);
     const d = attentionGradient.apply({ ...operands, ...inputs, result, gradient: gradients.result as RowNode });
     // What is in the cache is taken as it is.
-    for (const name of names) context.add(operands[name], () => d[name]);
+    for (const name of attentionInputs) context.add(operands[name], () => d[name]);
   },
 });
 
@@ -36,31 +34,18 @@ const attentionGradient = operation({
   inputs: ["query", "key", "value", "result", "gradient"],
   states: ["count", "keys", "values"],
   attributes: { heads: "count", capacity: "count" },
-  outputs: names,
-  alwaysWritten: names,
+  outputs: attentionInputs,
+  alwaysWritten: attentionInputs,
   shape: ({ query }) => ({ query, key: query, value: query }),
   reference: (operands, { ranges }) => attendBack(operands, operands.gradient, ranges, operands),
   gradient: { none: "only gradients are built of it" },
 });
 
 /** Attention in `heads` parts, each token over itself and those before it, over at most `capacity` tokens. */
-export function attention(
-  g: GraphBuilder,
-  inputs: { readonly query: RowNode; readonly key: RowNode; readonly value: RowNode },
-  heads: number,
-  capacity: number,
-): RowNode {
+export function attention(g: GraphBuilder, inputs: Attended<RowNode>, heads: number, capacity: number): RowNode {
   const { width } = inputs.query;
   const [count, keys, values] = [g.state(heads, 0), g.state([capacity, width], 0), g.state([capacity, width], 0)];
   return attentionOperation.apply({ ...inputs, count, keys, values, heads, capacity }).result;
-}
-
-/** Queries, keys and values, in `heads` parts of their width. */
-interface HeadRows {
-  readonly query: Rows;
-  readonly key: Rows;
-  readonly value: Rows;
-  readonly heads: number;
 }
 
 /** Offsets of a cache of keys and values in a state block. */
@@ -110,14 +95,10 @@ function attendBack(
   gradient: Rows,
   ranges: readonly RowRange[],
   cache: CacheOffsets,
-): { query: Rows; key: Rows; value: Rows } {
+): Attended<Rows> {
   const { query, key, value, heads } = inputs;
   const { width } = query;
-  const result = {
-    query: zeros(query.rows, width, query.values),
-    key: zeros(query.rows, width, query.values),
-    value: zeros(query.rows, width, query.values),
-  };
+  const result = zeroGradients(query);
   for (const range of ranges) {
     const { start, count, state } = range;
     for (let head = 0; head < heads; head++) {

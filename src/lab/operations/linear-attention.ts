@@ -1,18 +1,17 @@
-// Causal linear attention (arXiv 2006.16236, equations 18 to 20), forward and back. Queries and keys are features, not negative; a
-// sequence's state has the sums over its tokens.
+// Causal linear attention (arXiv 2006.16236, equations 18 to 20), forward and back. Queries and keys are features, not negative;
+// a sequence's state has the sums over its tokens.
 
 import { type RowNode, shapeOf } from "../../graph/graph.js";
 import type { GraphBuilder } from "../../graph/graph-builder.js";
 import { operation } from "../../graph/operation.js";
 import { type Floats, type RowRange, type Rows, zeros } from "../../graph/rows.js";
-import { requireHeads } from "./heads.js";
+import { type Attended, attentionInputs, type HeadRows, requireHeads, valuesFor, zeroGradients } from "./heads.js";
 
 const widestHead = 64;
-const names = ["query", "key", "value"] as const;
 
 const linearAttentionOperation = operation({
   name: "linearAttention",
-  inputs: names,
+  inputs: attentionInputs,
   states: ["sums", "normalizer"],
   attributes: { heads: "count" },
   outputs: ["result"],
@@ -22,12 +21,11 @@ const linearAttentionOperation = operation({
   },
   reference: (operands, { ranges }) => ({ result: attend(operands, ranges, operands) }),
   gradient({ operands, outputs, gradients }, context) {
-    const { query, key, value } = operands;
-    const inputs = { query: context.value(query), key: context.value(key), value: context.value(value) };
+    const inputs = valuesFor(context, operands);
     const result = context.value(outputs.result);
     const d = linearAttentionGradient.apply({ ...operands, ...inputs, result, gradient: gradients.result as RowNode });
     // What is in the state is taken as it is.
-    for (const name of names) context.add(operands[name], () => d[name]);
+    for (const name of attentionInputs) context.add(operands[name], () => d[name]);
   },
 });
 
@@ -37,19 +35,15 @@ const linearAttentionGradient = operation({
   inputs: ["query", "key", "value", "result", "gradient"],
   states: ["sums", "normalizer"],
   attributes: { heads: "count" },
-  outputs: ["query", "key", "value", "shares"],
-  alwaysWritten: ["query", "key", "value", "shares"],
+  outputs: [...attentionInputs, "shares"],
+  alwaysWritten: [...attentionInputs, "shares"],
   shape: ({ query, heads }) => ({ query, key: query, value: query, shares: shapeOf("tokens", heads) }),
   reference: (operands, { ranges }) => attendBack(operands, operands.result, operands.gradient, ranges, operands),
   gradient: { none: "only gradients are built of it" },
 });
 
 /** Linear attention in `heads` parts, each token over itself and those before it. */
-export function linearAttention(
-  g: GraphBuilder,
-  inputs: { readonly query: RowNode; readonly key: RowNode; readonly value: RowNode },
-  heads: number,
-): RowNode {
+export function linearAttention(g: GraphBuilder, inputs: Attended<RowNode>, heads: number): RowNode {
   const { width } = inputs.query;
   const size = width / heads;
   return linearAttentionOperation.apply({
@@ -58,14 +52,6 @@ export function linearAttention(
     normalizer: g.state(width, 0),
     heads,
   }).result;
-}
-
-/** Queries, keys and values, in `heads` parts of their width. */
-interface HeadRows {
-  readonly query: Rows;
-  readonly key: Rows;
-  readonly value: Rows;
-  readonly heads: number;
 }
 
 /** Offsets of the sums of linear attention in a state block. */
@@ -101,18 +87,14 @@ function attendBack(
   gradient: Rows,
   ranges: readonly RowRange[],
   offsets: SumOffsets,
-): { query: Rows; key: Rows; value: Rows } {
+): Attended<Rows> {
   const { query, key, value, heads } = inputs;
   const { width } = query;
   const size = width / heads;
-  const out = {
-    query: zeros(query.rows, width, query.values),
-    key: zeros(query.rows, width, query.values),
-    value: zeros(query.rows, width, query.values),
-  };
+  const out = zeroGradients(query);
   /** For each row and head: 1 / query . z, and the gradient of query . z. */
   const shares = new Float64Array(query.rows * heads);
-  const throughs = new Float64Array(query.rows * heads);
+  const dnormalizers = new Float64Array(query.rows * heads);
   walkSums(inputs, ranges, offsets, ({ row, channels, sums, normalizer, head }) => {
     const share = 1 / dotOf(query, row, channels, normalizer);
     const product = channels.reduce(
@@ -120,7 +102,7 @@ function attendBack(
       0,
     );
     shares[(row / width) * heads + head] = share;
-    throughs[(row / width) * heads + head] = -share * product;
+    dnormalizers[(row / width) * heads + head] = -share * product;
     channels.forEach((c, i) => {
       const sum = dotOf(gradient, row, channels, sums[i] as number[]);
       out.query.values[row + c] = share * sum - share * product * (normalizer[i] as number);
@@ -136,7 +118,7 @@ function attendBack(
         const share = shares[t * heads + head] as number;
         channels.forEach((c, i) => {
           const q = query.values[row + c] as number;
-          dnormalizer[i] = (dnormalizer[i] as number) + (throughs[t * heads + head] as number) * q;
+          dnormalizer[i] = (dnormalizer[i] as number) + (dnormalizers[t * heads + head] as number) * q;
           channels.forEach((d, j) => {
             const list = dsums[i] as number[];
             list[j] = (list[j] as number) + q * share * (gradient.values[row + d] as number);
