@@ -1,5 +1,5 @@
-// Tests that take minutes: whole applications in a browser, sanitizers, ends of processes, and the kernels with AVX-512 emulated where
-// the processor has none. They run by `npm run test:long`, one file at a time, against the build in dist/.
+// Tests that take minutes: whole applications in a browser, sanitizers, ends of processes, and the kernels with AVX-512 emulated
+// where the processor has none. They run by `npm run test:long`, one file at a time, against the build in dist/.
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";

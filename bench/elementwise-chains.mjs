@@ -1,4 +1,5 @@
-// What a chain of elementwise functions costs beside one function alone, and beside as many passes over memory as it has functions:
+// What a chain of elementwise functions costs beside one function alone, and beside as many passes over memory as it has
+// functions:
 //   node bench/elementwise-chains.mjs [threads] [backend]
 // Needs the build in dist/.
 
@@ -78,7 +79,8 @@ for (const [rows, width] of [
   const exponentials = await time(rows, width, chain(20, dear));
   const cells = [one.toFixed(3), many.toFixed(3), (many / one).toFixed(2), exponentials.toFixed(3)];
   console.log(
-    `${`${rows} x ${width}`.padEnd(13)} ${cells[0].padStart(7)} ${cells[1].padStart(10)} ${cells[2].padStart(7)} ${cells[3].padStart(22)}`,
+    `${`${rows} x ${width}`.padEnd(13)} ${cells[0].padStart(7)} ${cells[1].padStart(10)} ${cells[2].padStart(7)} ` +
+      `${cells[3].padStart(22)}`,
   );
 }
 await machine.dispose();

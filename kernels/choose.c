@@ -138,9 +138,10 @@ static uint32_t weights_between(const float* weights, uint32_t count, float low,
   return found;
 }
 
-// The weight from `low` on at which, from the largest down, the count of tokens reaches `count` or the sum of weights exceeds `sum`;
-// `low` where neither comes about. `above` gets how many weights are larger. Weights are from 0 to 1, so their bit patterns are
-// ordered as they are: each step halves the range of patterns that can contain it, and continues with weights that exist.
+// The weight from `low` on at which, from the largest down, the count of tokens reaches `count` or the sum of weights exceeds
+// `sum`; `low` where neither comes about. `above` gets how many weights are larger. Weights are from 0 to 1, so their bit
+// patterns are ordered as they are: each step halves the range of patterns that can contain it, and continues with weights that
+// exist.
 static float weight_at(struct weights all, float low, uint32_t count, double sum, float* scratch, uint32_t* above) {
   const float* weights = all.values;
   uint32_t size = all.count;
@@ -212,7 +213,8 @@ static float inverse_of(double temperature) {
 }
 
 // Takes what is kept to the power of 1 / temperature, from its logits, and sets the rest to 0; the sum.
-static double keep(const struct choice* choice, const float* logits, float most, float floor, uint32_t ties, struct weights weights) {
+static double keep(const struct choice* choice, const float* logits, float most, float floor, uint32_t ties,
+                   struct weights weights) {
   float inverse = inverse_of(choice->temperature);
   double total = 0;
   for (uint32_t block = 0; block < weights.count; block += sum_block) {

@@ -18,7 +18,8 @@ static inline uint32_t hash(uint32_t x) {
 }
 
 // out[i] = 0 for elements left out, x[i] / (1 - rate) for the others (Srivastava et al., JMLR 15, 2014). Which are left out
-// follows from the pass's seed, the index and i alone (modulo 2^32), so that the gradient, which is the same function, leaves out the same.
+// follows from the pass's seed, the index and i alone (modulo 2^32), so that the gradient, which is the same function, leaves out
+// the same.
 //   address: x [rows, width], out [rows, width]; attribute: index, rate
 static void dropout_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const float* x = floats(record->address[0]);

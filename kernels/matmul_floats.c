@@ -107,7 +107,7 @@ struct tile_weights {
 };
 
 // Weights to ask for: a line of each output for every line that is taken, `step` bytes after the one before; from
-// `end` on it goes on at `next`.
+// `end` on it continues at `next`.
 struct ahead {
   const uint8_t *at, *end, *next;
   uint64_t apart;

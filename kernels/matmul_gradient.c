@@ -12,7 +12,10 @@ NOT_INLINED void multiply_share(const struct product* product, uint32_t thread, 
 static void transposed_matmul_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   struct product product = {
       .left = {.floats = floats(record->address[0]), .outer = record->inputs, .inner = 1},
-      .right = {.weights = (const void*)(uintptr_t)record->address[1], .dtype = record->dtype, .outer = 1, .inner = record->width},
+      .right = {.weights = (const void*)(uintptr_t)record->address[1],
+                .dtype = record->dtype,
+                .outer = 1,
+                .inner = record->width},
       .out = floats(record->address[2]),
       .rows = row_count(pass, record),
       .columns = record->width,

@@ -148,16 +148,16 @@ static inline struct range channels_of(uint32_t width, uint32_t thread, uint32_t
   return share_of(width, channel_grain, thread, threads);
 }
 
-// Heads of `size` channels each, of which a thread has as many as it has of channels where the grain of those is whole heads, as with 64,
-// 32 or 16 of them: then it need not wait for others between kernels that share channels and those that share heads. Elsewhere
-// heads are shared by themselves. The same condition is in src/graph/fusion.ts.
+// Heads of `size` channels each, of which a thread has as many as it has of channels where the grain of those is whole heads, as
+// with 64, 32 or 16 of them: then it need not wait for others between kernels that share channels and those that share heads.
+// Elsewhere heads are shared by themselves. The same condition is in src/graph/fusion.ts.
 static inline struct range heads_of(uint32_t heads, uint32_t size, uint32_t thread, uint32_t threads) {
   if (channel_grain % size != 0) return share_of(heads, 1, thread, threads);
   struct range channels = channels_of(heads * size, thread, threads);
   return (struct range){channels.begin / size, channels.end / size};
 }
 
-// A cache line, for kernels before and after which threads meet in any case: more threads find something to do.
+// A cache line, for kernels before and after which there is a barrier in any case: more threads find something to do.
 enum { fine_channel_grain = 16 };
 
 static inline struct range fine_channels_of(uint32_t width, uint32_t thread, uint32_t threads) {

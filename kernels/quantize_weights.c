@@ -11,8 +11,8 @@
 // A block of all outputs of a group, turned: an input's weights lie together.
 typedef float block_of_group[block_inputs][group_outputs];
 
-static inline __attribute__((always_inline)) void load_block_of_group(const struct record* record, uint32_t dtype, uint32_t output,
-                                                                      uint32_t input, block_of_group w) {
+static inline __attribute__((always_inline)) void load_block_of_group(const struct record* record, uint32_t dtype,
+                                                                      uint32_t output, uint32_t input, block_of_group w) {
   const void* weights = (const void*)(uintptr_t)record->address[0];
   if (output + group_outputs > record->width || input + block_inputs > record->inputs) {
     for (uint32_t i = 0; i < block_inputs * group_outputs; i++) {
@@ -70,7 +70,8 @@ static void store_words(void* bytes, vint words) { __builtin_memcpy(bytes, &word
 static const float least_scale_of_q8 = 1e-37f;
 
 // As ggml's quantize_row_q8_0: scale = largest magnitude / 127, integers to nearest.
-static void quantize_q8(const block_of_group w, uint32_t output, uint16_t scales[group_outputs], int8_t quant[8][group_outputs][4]) {
+static void quantize_q8(const block_of_group w, uint32_t output, uint16_t scales[group_outputs],
+                        int8_t quant[8][group_outputs][4]) {
   vfloat scale = magnitude_of(extreme_of(w, output)) / 127;
   vint finite = scale == scale;
   vint some = scale >= least_scale_of_q8;
@@ -98,7 +99,8 @@ static vfloat round_to_q4(vfloat scaled) {
 // block better: of `q4_candidates` the one is taken that leaves the least sum of squared errors when the scale is then chosen
 // by least squares, sum of w q / sum of q². The error is sum of w² - (sum of w q)² / sum of q², so the last term is compared.
 // w stands here as integers of 16 bits, of which the largest magnitude is 32767: float32 holds their sums exactly.
-static void quantize_q4(const block_of_group w, uint32_t output, uint16_t scales[group_outputs], uint8_t quant[4][group_outputs][4]) {
+static void quantize_q4(const block_of_group w, uint32_t output, uint16_t scales[group_outputs],
+                        uint8_t quant[4][group_outputs][4]) {
   vfloat extreme = extreme_of(w, output);
   vint finite = extreme == extreme;
   vint some = magnitude_of(extreme) >= least_extreme;

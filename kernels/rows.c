@@ -1,5 +1,4 @@
-// Rows picked by number: the embedding of each token, and the rows whose logits are wanted; rows by position;
-// and the gradients of these.
+// Rows picked by number: the embedding of each token, and the rows whose logits are wanted.
 
 #include "kernels.h"
 #include "load_weights.h"

@@ -1,5 +1,5 @@
-// Gradients of rows that were looked up, selected, or shared by all: sums over the rows that each was. And each token's row before,
-// which the gradients of recurrent steps take.
+// Gradients of rows that were looked up, selected, or shared by all: sums over the rows that each was. And each token's row
+// before, which the gradients of recurrent steps take.
 
 #include "kernels.h"
 #include "simd.h"
@@ -60,7 +60,8 @@ static void segment_sums(const struct pass* pass, const struct record* record, u
   for (uint32_t c = channels.begin; c < channels.end; c++) {
     float total = 0;
     for (uint32_t s = 0; s < pass->segment_count; s++) {
-      total += floats(record->address[0])[(uint64_t)segments[s].start * record->inputs + (uint64_t)record->attribute[0].count * record->width + c];
+      const float* row = floats(record->address[0]) + (uint64_t)segments[s].start * record->inputs;
+      total += row[(uint64_t)record->attribute[0].count * record->width + c];
     }
     floats(record->address[1])[c] = total;
   }

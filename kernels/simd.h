@@ -291,8 +291,8 @@ static inline vfloat sigmoid_v(vfloat x) { return 1 / (1 + exp_v(-x)); }
 
 static inline vfloat relu_squared(vfloat x) { return choose(x < 0, splat(0), x * x); }
 
-// tanh with a relative error under 3e-7: near 0 by a polynomial (Cephes, tanhf), else by the exponential, which is computed of the
-// magnitude alone so that it saturates where tanh does.
+// tanh with a relative error under 3e-7: near 0 by a polynomial (Cephes, tanhf), else by the exponential, which is computed of
+// the magnitude alone so that it saturates where tanh does.
 static inline vfloat tanh_v(vfloat x) {
   vfloat magnitude = magnitude_of(x), square = x * x;
   vfloat poly = -5.70498872745e-3f * square + 2.06390887954e-2f;

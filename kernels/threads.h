@@ -16,7 +16,9 @@ static inline void wake_all(uint32_t* word) { (void)word; }
 
 static inline void pause_briefly(void) {}
 static inline void yield_processor(void) {}
-static inline void sleep_while(uint32_t* word, uint32_t value) { __builtin_wasm_memory_atomic_wait32((int*)word, (int)value, -1); }
+static inline void sleep_while(uint32_t* word, uint32_t value) {
+  __builtin_wasm_memory_atomic_wait32((int*)word, (int)value, -1);
+}
 static inline void wake_all(uint32_t* word) { __builtin_wasm_memory_atomic_notify((int*)word, 0xffffffff); }
 
 #else
@@ -39,8 +41,8 @@ static inline void pause_briefly(void) {}
 
 #endif
 
-// How often a word is looked at before a thread sleeps. On virtual machines it takes up to 0.3 ms to wake one, so within a pass it
-// is better to wait about that long, and between passes, while the next token is on its way, somewhat longer: a few
+// How often a word is looked at before a thread sleeps. On virtual machines it takes up to 0.3 ms to wake one, so within a pass
+// it is better to wait about that long, and between passes, while the next token is on its way, somewhat longer: a few
 // milliseconds. Then an idle model takes no time of a processor. Meanwhile a waiting thread offers its core now and then: the
 // system may have put the thread that it waits for behind it, for as long as its turn lasts, 3 ms.
 enum { spins_between_yields = 50, spins_in_pass = 20000, spins_between_passes = 100000 };

@@ -3,13 +3,13 @@
 #include "kernels.h"
 #include "simd.h"
 
-// The gradient of wkv_forward. A first pass over time stores the sums before each token in scratch memory; a second one, backward,
-// carries the gradients of the sums after each token, themselves relative to e^(an exponent). With Q[t] the exponent of
-// the denominator at t, which is at least as large as each of its terms, so their exponent is at most max over t' > t of
-// w (t' - 1 - t) - Q[t'], so no product below exceeds 1 before it is multiplied by values and gradients.
-//   address: key, value [tokens, width], decay, first [width], dout [tokens, width], totals [tokens, 5 * width]: room, and in the end
-//     in each sequence's first row the gradients of decay, first, and the initial numerator, denominator and maxExponent; then
-//     dkey, dvalue [tokens, width], each 0 where it is not wanted
+// The gradient of wkv_forward. A first pass over time stores the sums before each token in scratch memory; a second one,
+// backward, carries the gradients of the sums after each token, themselves relative to e^(an exponent). With Q[t] the exponent of
+// the denominator at t, which is at least as large as each of its terms, so their exponent is at most max over t' > t of w (t' -
+// 1 - t) - Q[t'], so no product below exceeds 1 before it is multiplied by values and gradients.
+//   address: key, value [tokens, width], decay, first [width], dout [tokens, width], totals [tokens, 5 * width]: a workspace, and
+//     in the end in each sequence's first row the gradients of decay, first, and the initial numerator, denominator and
+//     maxExponent; then dkey, dvalue [tokens, width], each 0 where it is not wanted
 //   state: numerator, denominator, maxExponent, each [width]
 static void wkv_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
   const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
@@ -28,11 +28,11 @@ static void wkv_gradient(const struct pass* pass, const struct record* record, u
       uint32_t left = unit.channels.end - c;
       vfloat w = load_up_to(floats(record->address[3]) + c, left);
       vfloat u = load_up_to(floats(record->address[4]) + c, left);
-      float* room = floats(record->address[7]) + c;
+      float* workspace = floats(record->address[7]) + c;
       struct wkv_sums initial = wkv_state(record, floats(segment->state), c, left), sums = initial;
       for (uint32_t t = segment->start; t < end; t++) {
         uint64_t at = (uint64_t)t * width + c;
-        float* saved = room + (uint64_t)t * 5 * width;
+        float* saved = workspace + (uint64_t)t * 5 * width;
         store_up_to(saved, sums.numerator, left);
         store_up_to(saved + width, sums.denominator, left);
         store_up_to(saved + 2 * width, sums.max_exponent, left);
@@ -42,7 +42,7 @@ static void wkv_gradient(const struct pass* pass, const struct record* record, u
       vfloat dnumerator = {0}, ddenominator = {0}, exponent = splat(-1e30f), ddecay = {0}, dfirst = {0};
       for (uint32_t t = end; t-- > segment->start;) {
         uint64_t at = (uint64_t)t * width + c;
-        const float* saved = room + (uint64_t)t * 5 * width;
+        const float* saved = workspace + (uint64_t)t * 5 * width;
         sums = (struct wkv_sums){load_up_to(saved, left), load_up_to(saved + width, left), load_up_to(saved + 2 * width, left)};
         vfloat k = load_up_to(key + at, left);
         vfloat v = load_up_to(value + at, left);
@@ -72,7 +72,7 @@ static void wkv_gradient(const struct pass* pass, const struct record* record, u
       vfloat scale = exp_v(initial.max_exponent + exponent);
       vfloat totals[] = {ddecay, dfirst, scale * dnumerator, scale * ddenominator,
                          scale * (dnumerator * initial.numerator + ddenominator * initial.denominator)};
-      for (uint32_t n = 0; n < 5; n++) store_up_to(room + ((uint64_t)segment->start * 5 + n) * width, totals[n], left);
+      for (uint32_t n = 0; n < 5; n++) store_up_to(workspace + ((uint64_t)segment->start * 5 + n) * width, totals[n], left);
     }
   }
 }

@@ -60,7 +60,8 @@ export class LimitError extends RwkvError {
   constructor(limit: "states" | "waiting", maximum: number) {
     super(
       limit === "states"
-        ? `the model has ${maximum} states, which is its limit: dispose of states and sessions that are no longer needed (those that were dropped count until they are collected), or raise limits.states`
+        ? `the model has ${maximum} states, which is its limit: dispose of states and sessions that are no longer needed ` +
+            "(those that were dropped count until they are collected), or raise limits.states"
         : `${maximum} requests wait for the model, which is its limit: try again later, or raise limits.waiting`,
     );
     this.limit = limit;

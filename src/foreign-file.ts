@@ -1,5 +1,5 @@
-// Recognises files that are often mistaken for a model or a tokenizer, by their first bytes, and says what to do about it. Used where a file
-// has no format that can be read.
+// Recognises files that are often mistaken for a model or a tokenizer, by their first bytes, and says what to do about it. Used
+// where a file has no format that can be read.
 
 /** How many of a file's first bytes are enough for `describeForeignFile`. */
 export const describedBytes = 512;

@@ -1,5 +1,5 @@
-// Long synchronous work that yields to the event loop, so that timers, other requests, and the signal that ends it (such as Ctrl-C) are
-// handled. Such work is written as a generator that yields wherever it can pause.
+// Long synchronous work that yields to the event loop, so that timers, other requests, and the signal that ends it (such as
+// Ctrl-C) are handled. Such work is written as a generator that yields wherever it can pause.
 
 /** Thrown where a signal ended the work before there was anything to keep. */
 export class InterruptedError extends Error {

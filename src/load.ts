@@ -237,7 +237,8 @@ async function findTokenizer(
   // more than the model.
   if (tokenizer.vocabularySize > vocabulary) {
     throw new TokenizerError(
-      `the tokenizer has ${tokenizer.vocabularySize} tokens, the model ${hasFolder ? checkpoint.name : ""} only ${vocabulary}: they do not belong together`,
+      `the tokenizer has ${tokenizer.vocabularySize} tokens, the model ${hasFolder ? checkpoint.name : ""} only ` +
+        `${vocabulary}: they do not belong together`,
     );
   }
   return () => tokenizer;

@@ -1,5 +1,5 @@
-// The progress of loading a model. It combines the download, where there is one, and the placement of the weights, so that a bar runs from
-// zero to full once.
+// The progress of loading a model. It combines the download, where there is one, and the placement of the weights, so that a bar
+// runs from zero to full once.
 
 /** Called with the number of bytes done and their total number. */
 export type OnProgress = (done: number, total: number) => void;

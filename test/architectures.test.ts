@@ -1,5 +1,5 @@
-// Architectures of the lab: each gives the same logits for a whole text at once and token by token, and its gradients hold; and the
-// measurements of growth.
+// Architectures of the lab: each gives the same logits for a whole text at once and token by token, and its gradients hold; and
+// the measurements of growth.
 
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";

@@ -205,7 +205,8 @@ describe("where a file is written", () => {
     import { readdirSync } from "node:fs";
     const { writePth } = await import(dist + "index.js");
     const folder = ${JSON.stringify(folder)};
-    const never = { name: "w", dtype: "u8", shape: [2], async *bytes() { yield new Uint8Array(1); await new Promise(() => {}); } };
+    const never = { name: "w", dtype: "u8", shape: [2], bytes };
+    async function* bytes() { yield new Uint8Array(1); await new Promise(() => {}); }
     for (let i = 0; i < 12; i++) writePth(folder + "/" + i + ".pth", [never]).catch(() => {});
     const ready = setInterval(() => {
       if (readdirSync(folder).length < 12) return;
@@ -241,7 +242,7 @@ describe("where a file is written", () => {
   );
 
   test.runIf(process.platform !== "win32")(
-    "an application that handles a signal goes on, and so does the write",
+    "an application that handles a signal continues, and so does the write",
     async () => {
       const folder = await temporaryFolder();
       const handling = `

@@ -1,5 +1,5 @@
-// The kernel of elementwise functions by itself: every function over the whole range of numbers, and random programs, whose results
-// are compared to the bit with the same programs in TypeScript.
+// The kernel of elementwise functions by itself: every function over the whole range of numbers, and random programs, whose
+// results are compared to the bit with the same programs in TypeScript.
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";

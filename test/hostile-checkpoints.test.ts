@@ -12,7 +12,9 @@ import { fixture, temporaryFolder } from "./fixture-files.js";
 import { op, pickle, tensor } from "./pickle-builder.js";
 import { buildZip } from "./zip-builder.js";
 
-/** The error that opening and reading everything ends with; fails if it takes 100 MiB. One that hangs meets the test's time limit. */
+/**
+ * The error that opening and reading everything ends with; fails if it takes 100 MiB. One that hangs meets the test's time limit.
+ */
 async function errorOf(work: () => Promise<unknown>): Promise<RwkvError> {
   const memory = process.memoryUsage();
   const error = await work().then(

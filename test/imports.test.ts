@@ -5,7 +5,9 @@ import { join, posix, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 
-/** The parts of src/ from above to below: files and folders. A part imports from those that are below it, not from its neighbours. */
+/**
+ * The parts of src/ from above to below: files and folders. A part imports from those that are below it, not from its neighbours.
+ */
 const layers: readonly (readonly string[])[] = [
   ["cli", "bundlers", "platform/implementations.ts"],
   ["lab"],

@@ -50,14 +50,14 @@ test("there are eight barriers a layer with quantized weights, seven without", (
   const matrices = new Set(graph.weights.filter((weight) => weight.op === "matrix" && weight.name !== "emb.weight"));
   const quantized = planGraph([graph.output], 16, { quantized: matrices });
   const barriersOf = ({ barriers }: typeof plan) => barriers.filter((barrier) => barrier === "always").length;
-  // The embedding, its norm, and the head's rows and head come on top, whose norm needs no meeting of its own.
+  // The embedding, its norm, and the head's rows and head come on top, whose norm needs no barrier of its own.
   expect(barriersOf(plan)).toBe(7 * size.layers + 5);
   expect(barriersOf(quantized)).toBe(8 * size.layers + 5);
   quantized.steps.forEach((step, i) => {
     const next = quantized.steps[i + 1];
     const barrier = quantized.barriers[i];
     const ops = step.map(({ kernel }) => kernel);
-    // Whoever needs whole rows, or shares something else than channels, meets the others before and after.
+    // Whoever needs whole rows, or shares something else than channels, has barriers before and after.
     if (ops.some((op) => !["layerNorm", "tokenShift", "wkv", "quantizeRows"].includes(op)))
       expect(barrier).toBe("always");
     if (!next || next.some(({ kernel }) => ["layerNorm", "matmul"].includes(kernel))) expect(barrier).toBe("always");

@@ -1,5 +1,5 @@
-// What other architectures mix tokens with, against PyTorch: logits in parts of all sizes, and gradients, over sequences longer than the
-// tiles of the kernels.
+// What other architectures mix tokens with, against PyTorch: logits in parts of all sizes, and gradients, over sequences longer
+// than the tiles of the kernels.
 
 import { type Checkpoint, openCheckpoint, readFloat32, type StoredTensor } from "rwkv";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

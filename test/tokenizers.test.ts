@@ -20,7 +20,15 @@ function worldVocabulary(): string {
         : `b'\\x${byte.toString(16)}'`;
     return `${byte + 1} ${literal} 1`;
   });
-  return `${[...lines, "257 'the' 3", "258 ' the' 4", "259 '\\n\\n' 2", "260 b'\\xf0\\x9f' 2", "261 '世界' 6", '262 "it\'s" 4'].join("\n")}\n`;
+  const further = [
+    "257 'the' 3",
+    "258 ' the' 4",
+    "259 '\\n\\n' 2",
+    "260 b'\\xf0\\x9f' 2",
+    "261 '世界' 6",
+    '262 "it\'s" 4',
+  ];
+  return `${[...lines, ...further].join("\n")}\n`;
 }
 
 /** A byte-level BPE tokenizer.json with a few merges and an added token. */

@@ -1,4 +1,5 @@
-// What training makes of the files that people have: texts, records in JSON under any name, folders with all sorts of things in them.
+// What training makes of the files that people have: texts, records in JSON under any name, folders with all sorts of things in
+// them.
 
 import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -1,4 +1,5 @@
-// Runs that are stopped, moved, told something else, called twice, or fail half way: what is kept, what is refused, what goes on.
+// Runs that are stopped, moved, told something else, called twice, or fail half way: what is kept, what is refused, what
+// continues.
 
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -74,7 +75,7 @@ describe("a run that is resumed with other options", () => {
     const schedule = { steps: 20, warmup: 0, learningRate: 1e-2, finalLearningRate: 1e-3, decay: "cosine" } as const;
     for (const step of [12, 15, 19]) expect(rates[step]).toBeCloseTo(learningRateAt(step, schedule), 12);
     expect(rates.length).toBe(20);
-    // Stopped on the way, it goes on to the same bits, without being told again.
+    // Stopped on the way, it continues to the same bits, without being told again.
     const stopped = await copyOf("base", "extended-stopped");
     expect(await trainTo(15, { data, out: stopped, resume: true, steps: 20 })).toMatchObject({
       step: 15,
@@ -399,7 +400,7 @@ test.each([
   ["onStep, rejected", { onStep: async ({ step }: { step: number }) => void (step === 6 && fail()) }],
   ["onSave, rejected", { onSave: async ({ step }: { step: number }) => void (step === 4 && fail()) }],
   ["onSave, at the first save", { onSave: () => fail() }],
-])("what a callback throws ends the run, which goes on to the same bits: %s", async (name, callbacks) => {
+])("what a callback throws ends the run, which resumes to the same bits: %s", async (name, callbacks) => {
   const out = path(name.replaceAll(/\W+/g, "-"));
   await expect(train({ ...small, data, out, ...callbacks })).rejects.toThrow("from the callback");
   expect((await train({ data, out, resume: true })).finished).toBe(true);

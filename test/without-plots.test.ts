@@ -23,7 +23,7 @@ async function install(folder: string): Promise<string> {
   return join(modules, "rwkv", "dist", "cli", "main.js");
 }
 
-test("without the libraries that draw, the lab says what to install before it measures, and training leaves out the curve", async () => {
+test("without the libraries that draw, the lab says what to install first, and training leaves out the curve", async () => {
   const folder = await temporaryFolder();
   const program = await install(folder);
 

@@ -1,7 +1,7 @@
 // Compiles kernels/level.c to WebAssembly with LLVM from npm (@yowasp/clang), so that building needs nothing but Node: for
-// threads over shared memory and for one thread, with and without the instructions of relaxed SIMD; those of training, which are seldom
-// used in pages, without. Several are compiled at a time, each in a worker. What is there already from the same sources, script and
-// compiler is kept: npm ci and npm test each build.
+// threads over shared memory and for one thread, with and without the instructions of relaxed SIMD; those of training, which are
+// seldom used in pages, without. Several are compiled at a time, each in a worker. What is there already from the same sources,
+// script and compiler is kept: npm ci and npm test each build.
 
 import { createHash } from "node:crypto";
 import { once } from "node:events";

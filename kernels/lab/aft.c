@@ -1,7 +1,8 @@
-// The Attention Free Transformer (Zhai et al., arXiv 2105.14103), causal: a weighted average of values in which each channel's weight of an
-// earlier token is e^(key + bias), with a learned bias for positions near each other and none (0) for those further apart. Tokens within
-// `window` are taken from these rows or from a ring of keys and values in the state; those before it are sums, as in wkv without
-// decay. All exponentials are relative to a largest exponent. Threads share blocks of channels of all segments.
+// The Attention Free Transformer (Zhai et al., arXiv 2105.14103), causal: a weighted average of values in which each channel's
+// weight of an earlier token is e^(key + bias), with a learned bias for positions near each other and none (0) for those further
+// apart. Tokens within `window` are taken from these rows or from a ring of keys and values in the state; those before it are
+// sums, as in wkv without decay. All exponentials are relative to a largest exponent. Threads share blocks of channels of all
+// segments.
 
 #include "lab/aft.h"
 
@@ -32,8 +33,10 @@ static inline struct aft_sums aft_leave(const struct aft* aft, struct aft_sums p
   return (struct aft_sums){kept * past.numerator + added * v, kept * past.denominator + added, most};
 }
 
-// The sums of the tokens from `position` on, whose past is `past` for each vector of channels; `past` goes on behind them.
-static void aft_sum_tile(const struct aft* aft, uint32_t position, uint32_t tokens, struct aft_sums* past, struct aft_tile_sums* sums) {
+// The sums of the tokens from `position` on, whose past is `past` for each vector of channels; `past` then has those of these
+// tokens, too.
+static void aft_sum_tile(const struct aft* aft, uint32_t position, uint32_t tokens, struct aft_sums* past,
+                         struct aft_tile_sums* sums) {
   _Alignas(64) struct aft_keys keys;
   _Alignas(64) struct aft_biases biases;
   _Alignas(64) float numerator[aft_tile * aft_channels], denominator[aft_tile * aft_channels];
@@ -86,7 +89,8 @@ static void aft_forward(const struct pass* pass, const struct record* record, ui
       for (uint32_t t = 0; t < tokens; t++) {
         for (uint32_t c = 0; c < aft.channels; c += lanes) {
           uint32_t i = t * aft_channels + c;
-          store_up_to(out + (uint64_t)(first + t) * aft.width + c, load(sums.numerator + i) / load(sums.denominator + i), aft.channels - c);
+          vfloat average = load(sums.numerator + i) / load(sums.denominator + i);
+          store_up_to(out + (uint64_t)(first + t) * aft.width + c, average, aft.channels - c);
         }
       }
     }

@@ -1,5 +1,5 @@
-// What all kernels of the Attention Free Transformer share: tokens taken in tiles and blocks, so that exponentials of keys and of biases
-// are taken once for each token and once for each pair, and their products summed as tiles.
+// What all kernels of the Attention Free Transformer share: tokens taken in tiles and blocks, so that exponentials of keys and of
+// biases are taken once for each token and once for each pair, and their products summed as tiles.
 #pragma once
 
 #include "kernels.h"
@@ -29,8 +29,8 @@ static uint32_t aft_blocks_of_head(const struct record* record) {
 static uint32_t aft_blocks(const struct record* record) { return aft_heads(record) * aft_blocks_of_head(record); }
 
 //   address: key, value [tokens, width]; bias [matrix_rows, matrix_columns] of dtype
-//   state: count [width], ring of keys, ring of values [slots * width], and the sums before: numerator, denominator, maxExponent, one
-//     after another, each [width]
+//   state: count [width], ring of keys, ring of values [slots * width], and the sums before: numerator, denominator, maxExponent,
+//     one after another, each [width]
 //   attribute: heads where biases are by head, else 0; slots of the ring
 static struct aft aft_at(const struct pass* pass, const struct record* record, uint64_t bias, uint32_t unit) {
   uint32_t block = unit % aft_blocks(record), blocks_of_head = aft_blocks_of_head(record);
@@ -100,8 +100,8 @@ static float aft_take_keys(const struct aft* aft, uint32_t from, uint32_t count,
   return largest;
 }
 
-// Biases of pairs: weights[t][s] is e^(bias - most) of the token at from + s for that at `position` + t, 0 where that one does not see it
-// or has no bias for it. Tokens that see any are those from `begin` to `end`.
+// Biases of pairs: weights[t][s] is e^(bias - most) of the token at from + s for that at `position` + t, 0 where that one does
+// not see it or has no bias for it. Tokens that see any are those from `begin` to `end`.
 struct aft_biases {
   uint32_t begin, end;
   float weights[aft_tile * aft_tile], most[aft_tile];
@@ -127,7 +127,9 @@ static float aft_take_biases(const struct aft* aft, uint32_t position, uint32_t 
     }
     if (most - least > spread) spread = most - least;
     biases->most[t] = most;
-    for (uint32_t s = begin; s < end; s += lanes) store_up_to(weights + s, exp_v(load_up_to(weights + s, end - s) - most), end - s);
+    for (uint32_t s = begin; s < end; s += lanes) {
+      store_up_to(weights + s, exp_v(load_up_to(weights + s, end - s) - most), end - s);
+    }
     for (uint32_t s = 0; s < begin; s++) weights[s] = 0;
     for (uint32_t s = end; s < count; s++) weights[s] = 0;
   }
@@ -139,8 +141,8 @@ static inline uint32_t aft_window_begin(const struct aft* aft, uint32_t position
   return position + 1 > aft->window ? position + 1 - aft->window : 0;
 }
 
-// Takes as many tokens from `from` on, at most to `end`, as one block may have: whose exponents are not too far apart for those from
-// `position` on. Returns how many.
+// Takes as many tokens from `from` on, at most to `end`, as one block may have: whose exponents are not too far apart for those
+// from `position` on. Returns how many.
 static uint32_t aft_take_block(const struct aft* aft, uint32_t position, uint32_t tokens, uint32_t from, uint32_t end,
                                struct aft_keys* keys, struct aft_biases* biases) {
   uint32_t count = aft->window < aft_tile ? aft->window : aft_tile;

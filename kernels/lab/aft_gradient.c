@@ -1,12 +1,12 @@
-// The gradients of the Attention Free Transformer's average (aft.c), block by block like it: with p the weight of a token over the sum of
-// weights, dvalue = p dout, dkey = dbias = p dout (value - out).
+// The gradients of the Attention Free Transformer's average (aft.c), block by block like it: with p the weight of a token over
+// the sum of weights, dvalue = p dout, dkey = dbias = p dout (value - out).
 
 #include "lab/aft.h"
 
-// What the results of a tile of tokens pass on to a block of keys and biases: scaled[t] = dout / sum of weights, and `against`, that times
-// -out, both times e^(exponent of key + exponent of bias - exponent of the sum).
+// What the results of a tile of tokens pass on to a block of keys and biases: scaled[t] = dout / sum of weights, and `negated`,
+// that times -out, both times e^(exponent of key + exponent of bias - exponent of the sum).
 struct aft_results {
-  float scaled[aft_tile * aft_channels], against[aft_tile * aft_channels];
+  float scaled[aft_tile * aft_channels], negated[aft_tile * aft_channels];
 };
 
 // Rows of a kind are `width` apart, those of moments, the exponents and sums of weights, twice as far.
@@ -20,12 +20,13 @@ static void aft_take_results(const struct aft* aft, const struct aft_gradients* 
     for (uint32_t c = 0; c < aft->channels; c += lanes) {
       uint32_t left = aft->channels - c;
       uint64_t row = (uint64_t)(first + t) * aft->width;
-      vfloat exponent = load_up_to(from->moments + 2 * row + c, left), total = load_up_to(from->moments + 2 * row + aft->width + c, left);
+      vfloat exponent = load_up_to(from->moments + 2 * row + c, left);
+      vfloat total = load_up_to(from->moments + 2 * row + aft->width + c, left);
       vfloat scale = exp_v(load(keys->most + c) + biases->most[t] - exponent);
       // Lanes beyond the channels have a sum of 0.
       vfloat scaled = choose(total > 0, scale * load_up_to(from->dout + row + c, left) / total, splat(0));
       store(results->scaled + t * aft_channels + c, scaled);
-      store(results->against + t * aft_channels + c, -scaled * load_up_to(from->out + row + c, left));
+      store(results->negated + t * aft_channels + c, -scaled * load_up_to(from->out + row + c, left));
     }
   }
 }
@@ -65,10 +66,10 @@ struct aft_gradient_block {
   uint32_t from, count;
 };
 
-// The block from `from` on for the tile that begins with token `first`; from the window's beginning, or that of the pass, where that is
-// later. Tokens in the state are taken as they are. Returns whether there is one.
-static int aft_next_block(const struct aft* aft, const struct aft_gradients* gradients, uint32_t first, uint32_t tokens, uint32_t from,
-                          struct aft_gradient_block* block) {
+// The block from `from` on for the tile that begins with token `first`; from the window's beginning, or that of the pass, where
+// that is later. Tokens in the state are taken as they are. Returns whether there is one.
+static int aft_next_block(const struct aft* aft, const struct aft_gradients* gradients, uint32_t first, uint32_t tokens,
+                          uint32_t from, struct aft_gradient_block* block) {
   uint32_t position = aft->cached + first, begin = aft_window_begin(aft, position);
   if (from < begin) from = begin;
   if (from < aft->cached) from = aft->cached;
@@ -80,23 +81,23 @@ static int aft_next_block(const struct aft* aft, const struct aft_gradients* gra
 }
 
 // Tokens less than the window before those of the tile.
-static void aft_gradient_tile(const struct aft* aft, const struct aft_gradients* from, uint32_t first, uint32_t tokens, float* dkey,
-                              float* dvalue) {
+static void aft_gradient_tile(const struct aft* aft, const struct aft_gradients* from, uint32_t first, uint32_t tokens,
+                              float* dkey, float* dvalue) {
   _Alignas(64) struct aft_gradient_block block;
-  _Alignas(64) float scaled[aft_tile * aft_channels], against[aft_tile * aft_channels];
+  _Alignas(64) float scaled[aft_tile * aft_channels], negated[aft_tile * aft_channels];
   for (uint32_t s = 0; aft_next_block(aft, from, first, tokens, s, &block); s = block.from + block.count) {
-    for (uint32_t i = 0; i < block.count * aft_channels; i++) scaled[i] = against[i] = 0;
+    for (uint32_t i = 0; i < block.count * aft_channels; i++) scaled[i] = negated[i] = 0;
     uint32_t begin = block.biases.begin, rows = block.biases.end - begin, at = begin * aft_channels;
     struct tile weights = {block.biases.weights + begin * aft_tile, 1, aft_tile};
     uint32_t columns = (aft->channels + lanes - 1) / lanes * lanes;
     add_tile_product(scaled, aft_channels, weights, block.results.scaled + at, aft_channels, block.count, rows, columns);
-    add_tile_product(against, aft_channels, weights, block.results.against + at, aft_channels, block.count, rows, columns);
+    add_tile_product(negated, aft_channels, weights, block.results.negated + at, aft_channels, block.count, rows, columns);
     for (uint32_t j = 0; j < block.count; j++) {
       for (uint32_t c = 0; c < aft->channels; c += lanes) {
         uint32_t i = j * aft_channels + c, left = aft->channels - c;
         uint64_t row = (uint64_t)(block.from + j - aft->cached) * aft->width + c;
         vfloat weight = load(block.keys.weights + i), dv = weight * load(scaled + i);
-        vfloat dk = load(block.keys.weighted + i) * load(scaled + i) + weight * load(against + i);
+        vfloat dk = load(block.keys.weighted + i) * load(scaled + i) + weight * load(negated + i);
         store_up_to(dkey + row, load_up_to(dkey + row, left) + dk, left);
         store_up_to(dvalue + row, load_up_to(dvalue + row, left) + dv, left);
       }
@@ -147,11 +148,13 @@ static void aft_bias_gradient_tile(const struct aft* aft, const struct aft_gradi
   for (uint32_t s = 0; aft_next_block(aft, from, first, tokens, s, &block); s = block.from + block.count) {
     for (uint32_t i = 0; i < aft_tile * aft_tile; i++) products[i] = 0;
     uint32_t begin = block.biases.begin, rows = block.biases.end - begin, count = block.count;
-    const float *results_of[] = {block.results.scaled, block.results.against};
+    const float *results_of[] = {block.results.scaled, block.results.negated};
     const float *keys_of[] = {block.keys.weighted, block.keys.weights};
     for (int part = 0; part < 2; part++) {
       for (uint32_t c = 0; c < aft->channels; c++) {
-        for (uint32_t j = 0; j < aft_tile; j++) transposed[c * aft_tile + j] = j < count ? keys_of[part][j * aft_channels + c] : 0;
+        for (uint32_t j = 0; j < aft_tile; j++) {
+          transposed[c * aft_tile + j] = j < count ? keys_of[part][j * aft_channels + c] : 0;
+        }
       }
       struct tile left = {results_of[part] + begin * aft_channels, aft_channels, 1};
       add_tile_product(products + begin * aft_tile, aft_tile, left, transposed, aft_tile, rows, aft->channels, aft_tile);
@@ -184,7 +187,8 @@ static void aft_bias_gradient(const struct pass* pass, const struct record* reco
     for (uint32_t first = 0, tokens; first < aft.segment->count; first += tokens) {
       tokens = aft_tile - (aft.cached + first) % aft_tile;
       if (aft.segment->count - first < tokens) tokens = aft.segment->count - first;
-      if (aft_owns_row(pass, record, aft_bias_row(&aft, aft.cached + first), thread)) aft_bias_gradient_tile(&aft, &from, first, tokens, dbias);
+      if (!aft_owns_row(pass, record, aft_bias_row(&aft, aft.cached + first), thread)) continue;
+      aft_bias_gradient_tile(&aft, &from, first, tokens, dbias);
     }
   }
 }

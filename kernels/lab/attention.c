@@ -1,7 +1,7 @@
-// Causal softmax attention (Vaswani et al., arXiv 1706.03762, section 3.2), with the keys and values of earlier tokens in the state.
-// Queries are taken in tiles and keys in blocks; the sums of the softmax are relative to the largest score so far (Milakov and
-// Gimelshein, arXiv 1805.02867), so that no more than a tile of scores is stored. Scores lie with a key's queries side by side: then the
-// softmax goes element by element. Threads share the heads of all segments.
+// Causal softmax attention (Vaswani et al., arXiv 1706.03762, section 3.2), with the keys and values of earlier tokens in the
+// state. Queries are taken in tiles and keys in blocks; the sums of the softmax are relative to the largest score so far (Milakov
+// and Gimelshein, arXiv 1805.02867), so that no more than a tile of scores is stored. Scores lie with a key's queries side by
+// side: then the softmax goes element by element. Threads share the heads of all segments.
 
 #include "kernels.h"
 #include "products.h"
@@ -140,7 +140,8 @@ static void attention_forward(const struct pass* pass, const struct record* reco
         for (uint32_t t = 0; t < queries.count; t++) {
           if (kept[t] != 1) scale_row(out + (uint64_t)t * width, kept[t], size);
         }
-        add_tile_product(out, width, (struct tile){scores, 1, query_tile}, value_of(&head, from), width, queries.count, keys, size);
+        add_tile_product(out, width, (struct tile){scores, 1, query_tile}, value_of(&head, from), width, queries.count, keys,
+                         size);
       }
       for (uint32_t t = 0; t < queries.count; t++) scale_row(out + (uint64_t)t * width, 1 / queries.total[t], size);
     }
@@ -157,15 +158,15 @@ static void attention_forward(const struct pass* pass, const struct record* reco
   }
 }
 
-// The gradient of attention_forward for the query, key and value of these tokens; those in the state are taken as they are. With p
-// the softmax and s the scores: ds = p (dout . value - dout . out), dquery = scale ds keys, dkey = scale ds query,
-// dvalue = p dout.
+// The gradient of attention_forward for the query, key and value of these tokens; those in the state are taken as they are. With
+// p the softmax and s the scores: ds = p (dout . value - dout . out), dquery = scale ds keys, dkey = scale ds query, dvalue = p
+// dout.
 //   address: query, key, value, out, dout [tokens, width]; then dquery, dkey, dvalue [tokens, width]
 //   state and attribute as above
 static void attention_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
   _Alignas(64) struct queries queries;
   _Alignas(64) float gradients[widest_head * query_tile];  // of the tile's results, transposed
-  _Alignas(64) float weights[key_block * query_tile], dscores[key_block * query_tile], through[query_tile];
+  _Alignas(64) float weights[key_block * query_tile], dscores[key_block * query_tile], products[query_tile];
   struct range units = share_of(pass->segment_count * record->attribute[0].count, 1, thread, pass->thread_count);
   for (uint32_t unit = units.begin; unit < units.end; unit++) {
     struct head head = head_at(pass, record, unit);
@@ -183,7 +184,7 @@ static void attention_gradient(const struct pass* pass, const struct record* rec
       transpose_rows(dout, width, queries.count, size, 1, gradients);
       for (uint32_t t = 0; t < query_tile; t++) {
         uint64_t row = (uint64_t)t * width;
-        through[t] = t < queries.count ? dot_product(dout + row, floats(record->address[3]) + at + row, size) : 0;
+        products[t] = t < queries.count ? dot_product(dout + row, floats(record->address[3]) + at + row, size) : 0;
       }
       uint32_t end = cached + first + queries.count;
       for (uint32_t from = 0, keys; from < end; from += keys) {
@@ -202,11 +203,11 @@ static void attention_gradient(const struct pass* pass, const struct record* rec
           for (uint32_t j = 0; j < keys; j++) {
             float *weight = weights + j * query_tile + t, *dscore = dscores + j * query_tile + t;
             store(weight, exp_v(load(weight) - most) * share);
-            store(dscore, head.scale * load(weight) * (load(dscore) - load(through + t)));
+            store(dscore, head.scale * load(weight) * (load(dscore) - load(products + t)));
           }
         }
-        add_tile_product(floats(record->address[5]) + at, width, (struct tile){dscores, 1, query_tile}, key_of(&head, from), width,
-                         queries.count, keys, size);
+        add_tile_product(floats(record->address[5]) + at, width, (struct tile){dscores, 1, query_tile}, key_of(&head, from),
+                         width, queries.count, keys, size);
         if (from < cached) continue;
         uint64_t earlier = head.first + (uint64_t)(from - cached) * width;
         add_tile_product(floats(record->address[6]) + earlier, width, (struct tile){dscores, query_tile, 1},

@@ -1,6 +1,6 @@
-// Linear attention (Katharopoulos et al., "Transformers are RNNs", arXiv 2006.16236, equations 16 to 20) over features that are not
-// negative: instead of keys and values the state holds the sum of their outer products, and of the keys. Threads share
-// the heads of all segments.
+// Linear attention (Katharopoulos et al., "Transformers are RNNs", arXiv 2006.16236, equations 16 to 20) over features that are
+// not negative: instead of keys and values the state holds the sum of their outer products, and of the keys. Threads share the
+// heads of all segments.
 
 #include "kernels.h"
 #include "products.h"
@@ -76,8 +76,8 @@ static void linear_attention_gradient(const struct pass* pass, const struct reco
       add_outer(sums, key, floats(record->address[2]) + at, size);
       add_scaled(keys, key, 1, size);
       float share = shares[t * heads] = 1 / dot_product(query, keys, size);
-      float through = -share * dot_product(dout, floats(record->address[3]) + at, size);
-      for (uint32_t i = 0; i < size; i++) dquery[i] = share * dot_product(sums + i * size, dout, size) + through * keys[i];
+      float dnormalizer = -share * dot_product(dout, floats(record->address[3]) + at, size);
+      for (uint32_t i = 0; i < size; i++) dquery[i] = share * dot_product(sums + i * size, dout, size) + dnormalizer * keys[i];
     }
     // On the way back D takes the place of S.
     for (uint32_t i = 0; i < size * size; i++) sums[i] = 0;
@@ -89,10 +89,10 @@ static void linear_attention_gradient(const struct pass* pass, const struct reco
       const float* value = floats(record->address[2]) + at;
       const float* dout = floats(record->address[4]) + at;
       float share = shares[t * heads];
-      float through = -share * dot_product(dout, floats(record->address[3]) + at, size);
+      float dnormalizer = -share * dot_product(dout, floats(record->address[3]) + at, size);
       for (uint32_t i = 0; i < size; i++) scaled[i] = share * dout[i];
       add_outer(sums, query, scaled, size);
-      add_scaled(later, query, through, size);
+      add_scaled(later, query, dnormalizer, size);
       float* dkey = floats(record->address[6]) + at;
       for (uint32_t i = 0; i < size; i++) dkey[i] = dot_product(sums + i * size, value, size) + later[i];
       multiply_rows(key, sums, size, floats(record->address[7]) + at);

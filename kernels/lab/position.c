@@ -3,7 +3,7 @@
 #include "kernels.h"
 #include "load_weights.h"
 
-// out[t] = x[t] + table[position], where positions go on from those in the state: one for each channel, all the same, so that
+// out[t] = x[t] + table[position], where positions continue those in the state: one for each channel, all the same, so that
 // threads, which share the channels, need not wait for each other.
 //   address: x [tokens, width], table [matrix_rows, width] of dtype, out [tokens, width]
 //   state: position [width]

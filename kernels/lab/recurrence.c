@@ -1,5 +1,5 @@
-// Recurrent networks whose step needs all of the step before: they walk token by token, and only sequences run side by side. Threads
-// share the segments.
+// Recurrent networks whose step needs all of the step before: they walk token by token, and only sequences run side by side.
+// Threads share the segments.
 
 #include "kernels.h"
 #include "products.h"
@@ -56,8 +56,8 @@ static void elman_gradient(const struct pass* pass, const struct record* record,
 
 // The gated recurrent unit (Cho et al., arXiv 1406.1078, equations 5 to 8), with z how much of the state is kept:
 //   z = sigmoid(xz + Uz h'), r = sigmoid(xr + Ur h'), n = tanh(xn + Un (r h')), h = z h' + (1 - z) n, where h' = h[t-1]
-//   address: xz, xr, xn [tokens, width], Uz, Ur, Un [width, width], h [tokens, width]; then z, r, n and r h' [tokens, width], each 0
-//     where it is not wanted
+//   address: xz, xr, xn [tokens, width], Uz, Ur, Un [width, width], h [tokens, width]; then z, r, n and r h' [tokens, width],
+//     each 0 where it is not wanted
 //   state: h [width]
 static void gru_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;

@@ -35,8 +35,8 @@ const folder = fileURLToPath(new URL("../platform/browser", import.meta.url));
 const url = /new URL\("([^"]+)", import\.meta\.url\)/g;
 
 /**
- * The plugin: `esbuild.build({ plugins: [rwkv()], bundle: true, format: "esm", outdir: "out", .. })`. It copies the files into the
- * output folder.
+ * The plugin: `esbuild.build({ plugins: [rwkv()], bundle: true, format: "esm", outdir: "out", .. })`. It copies the files into
+ * the output folder.
  */
 export function rwkv(): { name: string; setup(build: PluginBuild): void } {
   return {

@@ -119,7 +119,8 @@ function storedTensor(source: ByteSource, name: string, entry: HeaderEntry, data
   if (!dtype || !Array.isArray(entry.shape) || !Array.isArray(offsets) || offsets.length !== 2) {
     throw new CheckpointError(
       source.name,
-      `tensor ${name.slice(0, 200)}: expected a dtype of ${Object.keys(safetensorsTypes).join(", ")}, a shape and two data_offsets, found ` +
+      `tensor ${name.slice(0, 200)}: expected a dtype of ${Object.keys(safetensorsTypes).join(", ")}, a shape and two ` +
+        "data_offsets, found " +
         `dtype "${type.slice(0, 20)}", shape ${describeList(entry?.shape)}, data_offsets ${describeList(offsets)}`,
     );
   }

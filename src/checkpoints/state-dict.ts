@@ -36,7 +36,8 @@ export function readStateDict(source: ByteSource, root: PickleValue): Directory 
   if (!dict) {
     throw new CheckpointError(
       source.name,
-      `expected a state dict (tensors by name) at the top level or under ${containers.slice(0, -1).join(", ")} or ${containers.at(-1)}, ` +
+      `expected a state dict (tensors by name) at the top level or under ${containers.slice(0, -1).join(", ")} or ` +
+        `${containers.at(-1)}, ` +
         `found ${describeRoot(root)}`,
     );
   }

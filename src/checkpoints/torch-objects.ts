@@ -45,7 +45,7 @@ export class UnreadableTensor {
 }
 
 /** A value of a class that is known to be harmless and is not needed here. */
-export class SkippedValue {}
+class SkippedValue {}
 
 /** Storage classes of PyTorch and their element types. */
 export const storageClasses: Readonly<Record<string, ElementType>> = {

@@ -206,7 +206,8 @@ class Unpickler {
     const found = this.#vocabulary.globals.get(qualified);
     if (!found) {
       throw this.#error(
-        `the pickle asks for ${qualified.replace(" ", ".")}, which no state dict needs; it was refused and nothing was executed. ` +
+        `the pickle asks for ${qualified.replace(" ", ".")}, which no state dict needs; it was refused and nothing was ` +
+          "executed. " +
           "If you trust the file, save only its weights in Python: torch.save(model.state_dict(), path)",
       );
     }

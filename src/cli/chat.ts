@@ -30,7 +30,7 @@ const help = `/reset           forget everything
 /generate TEXT   a free text that continues this one
 /think MODE      think before answers: on, off, short, long or auto; or show or hide thoughts
 /save FILE       save the conversation's state
-/load FILE       go on from a saved state
+/load FILE       continue from a saved state
 /quit            leave (so does Ctrl-D); Ctrl-C stops an answer
 
 Anything else is a message; //text sends /text. Write a message or TEXT of several lines between """ and """, or with a

@@ -49,8 +49,8 @@ Examples:
 export const writableEndings: RegExp = /\.(pth|pt|bin|safetensors)$/;
 
 /**
- * Writes all of a checkpoint's tensors to a file, with what its config.json says of the model, since that stays behind; and puts a
- * model's tokenizer beside the file.
+ * Writes all of a checkpoint's tensors to a file, with what its config.json says of the model, since that stays behind; and puts
+ * a model's tokenizer beside the file.
  *
  * @throws RwkvError, CheckpointError; also where values are too large for the type that was asked for
  */

@@ -162,7 +162,8 @@ async function suspiciousValues(tensors: readonly StoredTensor[], total: number)
   if (zeros.length > 0) {
     const shown = zeros.slice(0, 5).join(", ");
     warnings.push(
-      `${zeros.length} matri${zeros.length === 1 ? "x holds" : "ces hold"} only zeros (${shown}${zeros.length > 5 ? ", ..." : ""}): ` +
+      `${zeros.length} matri${zeros.length === 1 ? "x holds" : "ces hold"} only zeros ` +
+        `(${shown}${zeros.length > 5 ? ", ..." : ""}): ` +
         "an untrained model, or a download that was not finished",
     );
   }

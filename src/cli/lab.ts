@@ -10,6 +10,7 @@ import { type CompareResult, compareArchitectures } from "../lab/compare.js";
 import { compareReport } from "../lab/compare-report.js";
 import { type Explanation, explain } from "../lab/explain.js";
 import { explainReport } from "../lab/explain-report.js";
+import { generatedTales } from "../lab/generated-tales.js";
 import { compareParallel, type ParallelResult } from "../lab/parallel.js";
 import { parallelReport } from "../lab/parallel-report.js";
 import { exponentText } from "../lab/report.js";
@@ -17,7 +18,6 @@ import { byName, type ReportFigures, type ReportName } from "../lab/report-figur
 import { writeReport } from "../lab/report-folder.js";
 import { measureScale, type ScaleResult } from "../lab/scale.js";
 import { scaleReport } from "../lab/scale-report.js";
-import { toldTales } from "../lab/told-tales.js";
 import type { ModelSize } from "../models/model-definition.js";
 import { plotLibraries } from "../plots/svg-plot.js";
 import { openTokenizer } from "../tokenizers/open-tokenizer.js";
@@ -127,7 +127,7 @@ async function tales(quick: boolean): Promise<Document[]> {
   const tokens = quick ? toldTokens.quick : toldTokens.whole;
   note(`no --data: the model in the package tells tales, about ${tokens} tokens`);
   const bar = progressBar("telling");
-  const tales = await toldTales(tokens, (done) => bar.update(done, tokens)).finally(() => bar.stop());
+  const tales = await generatedTales(tokens, (done) => bar.update(done, tokens)).finally(() => bar.stop());
   return tales.map((text, i) => documentOf(`tale ${i + 1}`, text));
 }
 
@@ -250,12 +250,14 @@ function addParallel(lab: Command): void {
 function parallelSummary(result: ParallelResult): string {
   const worst = Math.max(...result.directions.map(({ parallel, serial }) => Math.abs(parallel / serial - 1)));
   const line = (what: string, serial: number, parallel: number) =>
-    `  ${what}: token by token ${serial.toFixed(3)} s, all at once ${parallel.toFixed(3)} s, ${(serial / parallel).toFixed(1)} times as fast\n`;
+    `  ${what}: token by token ${serial.toFixed(3)} s, all at once ${parallel.toFixed(3)} s, ` +
+    `${(serial / parallel).toFixed(1)} times as fast\n`;
   return (
     `${result.model}, ${result.batch} x ${result.context} tokens, ${result.threads} threads\n` +
     line("one text", result.one_text.serial_seconds, result.one_text.parallel_seconds) +
     line(`${result.batch} texts`, result.serial_seconds, result.parallel_seconds) +
-    `  losses differ by at most ${result.loss_difference.toExponential(1)} nats, gradients along ${result.directions.length} directions by ` +
+    `  losses differ by at most ${result.loss_difference.toExponential(1)} nats, gradients along ` +
+    `${result.directions.length} directions by ` +
     `${worst.toExponential(1)} of their size\n` +
     `  wkv takes ${(result.wkv_share_of_step * 100).toFixed(1)} % of a training step of ${result.step_seconds.toFixed(3)} s\n`
   );

@@ -9,8 +9,8 @@ import type { FusedOperation } from "./fusion.js";
 export type Barrier = "always" | "never" | "fewRowsApart";
 
 /**
- * Kernels that work channel by channel divide the channels in the same way, so a thread finds its own channels done when it continues with the
- * next kernel. A norm needs whole rows.
+ * Kernels that work channel by channel divide the channels in the same way, so a thread finds its own channels done when it
+ * continues with the next kernel. A norm needs whole rows.
  */
 export function barrierBetween(step: readonly FusedOperation[], next: readonly FusedOperation[] | undefined): Barrier {
   const all = [...step, ...(next ?? [])];

@@ -1,4 +1,5 @@
-// Places every intermediate value of a plan in one block of memory, the arena: values whose lifetimes do not overlap share memory.
+// Places every intermediate value of a plan in one block of memory, the arena: values whose lifetimes do not overlap share
+// memory.
 
 import type { Barrier } from "./barriers.js";
 import type { FusedOperation } from "./fusion.js";

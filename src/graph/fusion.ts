@@ -22,7 +22,10 @@ export type FusedOperation = FusedCall | FusedChain;
 interface Fused {
   /** The name of its kernel. */
   readonly kernel: string;
-  /** All values that it reads from the arena; those of a call are its own inputs in their order, then those of what comes after it. */
+  /**
+   * All values that it reads from the arena; those of a call are its own inputs in their order, then those of what comes after
+   * it.
+   */
   readonly inputs: readonly RowNode[];
   /** The values it makes. */
   readonly outputs: readonly RowNode[];
@@ -242,8 +245,8 @@ function consumersOf(order: readonly RowNode[]): Map<RowNode, RowNode[]> {
 }
 
 /**
- * The length of the longest path to each node, in operations. Functions count only where their shape changes, so those of one depth and
- * shape have no other operation between them.
+ * The length of the longest path to each node, in operations. Functions count only where their shape changes, so those of one
+ * depth and shape have no other operation between them.
  */
 function depthsOf(order: readonly RowNode[]): Map<RowNode, number> {
   const depths = new Map<RowNode, number>();

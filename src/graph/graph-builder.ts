@@ -1,5 +1,5 @@
-// Builds the graph of a model, operation by operation. Shapes are checked as it goes, so that a mistake in a model fails where it is
-// made. What needs no bookkeeping, such as functions of elements, is a function beside it (operations/).
+// Builds the graph of a model, operation by operation. Shapes are checked as it goes, so that a mistake in a model fails where it
+// is made. What needs no bookkeeping, such as functions of elements, is a function beside it (operations/).
 
 import type { Graph, RowNode, StateVector, Vector, WeightNode } from "./graph.js";
 import { dropout } from "./operations/dropout.js";

@@ -54,8 +54,8 @@ export type Vector =
     };
 
 /**
- * What a kernel can do with a matrix: "product" takes any type, blocks of integers included; "table" takes rows of float32, float16
- * or bfloat16; "float32" nothing else.
+ * What a kernel can do with a matrix: "product" takes any type, blocks of integers included; "table" takes rows of float32,
+ * float16 or bfloat16; "float32" nothing else.
  */
 export type MatrixUse = "product" | "table" | "float32";
 
@@ -63,9 +63,10 @@ export type MatrixUse = "product" | "table" | "float32";
 export type AttributeType = "count" | "number";
 
 /**
- * How threads share the work of a kernel. Operations that share channels alike need no barrier between them: "channels" always does;
- * "rows or channels" shares rows, and channels when there are fewer rows than threads, and needs whole rows before it; "heads" shares
- * heads, of which the operation has an attribute, and channels alike where the channels of a thread are whole heads.
+ * How threads share the work of a kernel. Operations that share channels alike need no barrier between them: "channels" always
+ * does; "rows or channels" shares rows, and channels when there are fewer rows than threads, and needs whole rows before it;
+ * "heads" shares heads, of which the operation has an attribute, and channels alike where the channels of a thread are whole
+ * heads.
  */
 export type Sharing = "channels" | "rows or channels" | "heads";
 

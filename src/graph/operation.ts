@@ -1,6 +1,6 @@
 // What an operation is: one descriptor, from which everything that enumerates operations is derived. It says what the operation
-// takes and gives, its shape rule, its plain form, its gradient, and what the planner must know of its kernel. A new operation is a
-// descriptor (operations/) and a kernel (kernels/); nothing else lists it.
+// takes and gives, its shape rule, its plain form, its gradient, and what the planner must know of its kernel. A new operation is
+// a descriptor (operations/) and a kernel (kernels/); nothing else lists it.
 
 import {
   type AttributeType,
@@ -146,7 +146,7 @@ export function operation<
 }
 
 /** A call of an operation, whose operands have been checked. */
-export function makeCall(operation: Operation, operands: Call["operands"], shapes: readonly Shape[]): Call {
+function makeCall(operation: Operation, operands: Call["operands"], shapes: readonly Shape[]): Call {
   const outputs: RowNode[] = [];
   const call: Call = { operation, operands, outputs };
   shapes.forEach(({ rows, width }, output) => void outputs.push({ call, output, rows, width }));

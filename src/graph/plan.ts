@@ -1,6 +1,6 @@
 // Compiles a graph to a plan: fused operations in steps, and a place for every intermediate value. Operations of one step
-// do not depend on each other, so threads need a barrier only between steps, and not even there where each thread continues with the
-// channels that are its own.
+// do not depend on each other, so threads need a barrier only between steps, and not even there where each thread continues with
+// the channels that are its own.
 
 import { type Barrier, barrierBetween } from "./barriers.js";
 import { type PlannedBuffer, placeBuffers } from "./buffers.js";
@@ -24,8 +24,8 @@ export interface PlanOptions {
   /** The weights that are in blocks. */
   readonly quantized?: ReadonlySet<WeightNode>;
   /**
-   * "earliest" schedules every operation as early as possible, so that there are few barriers; "inOrder" keeps the order in which the roots
-   * need the operations, so that few values are live at a time.
+   * "earliest" schedules every operation as early as possible, so that there are few barriers; "inOrder" keeps the order in which
+   * the roots need the operations, so that few values are live at a time.
    */
   readonly schedule?: "earliest" | "inOrder";
 }

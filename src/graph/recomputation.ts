@@ -1,4 +1,5 @@
-// Gradient checkpointing (Chen et al., arXiv 1604.06174): values between checkpoints are recomputed when their gradients are needed.
+// Gradient checkpointing (Chen et al., arXiv 1604.06174): values between checkpoints are recomputed when their gradients are
+// needed.
 
 import { type Call, inputsOf, type RowNode } from "./graph.js";
 import { copyCall } from "./operation.js";

@@ -4,7 +4,7 @@
 import { CheckpointError } from "../errors.js";
 
 /** The time without any bytes after which a request is given up, in milliseconds. */
-export const defaultTimeout = 60_000;
+const defaultTimeout = 60_000;
 
 /** An error that may not occur again when the request is repeated. */
 export class TransientError extends CheckpointError {}

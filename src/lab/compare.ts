@@ -1,5 +1,5 @@
-// Architectures trained side by side: the same embedding, head, tokens, optimizer and seed, and as many weights, within 3 %; how well each
-// predicts held-out text after so many tokens, and after so much time.
+// Architectures trained side by side: the same embedding, head, tokens, optimizer and seed, and as many weights, within 3 %; how
+// well each predicts held-out text after so many tokens, and after so much time.
 
 import type { TrainingSegment } from "../backends/training.js";
 import { elementCount } from "../dtypes.js";
@@ -161,7 +161,7 @@ function weightsOf(graph: Graph): number {
 }
 
 /** The hidden width that brings an architecture to the budget; the number of weights grows with it along a line. */
-export function hiddenFor(architecture: Architecture, size: Omit<ArchitectureSize, "hidden">, budget: number): number {
+function hiddenFor(architecture: Architecture, size: Omit<ArchitectureSize, "hidden">, budget: number): number {
   const at = (hidden: number) => weightsOf(architecture.build({ ...size, hidden }));
   const [one, two] = [at(1), at(2)];
   return Math.max(1, Math.round(1 + (budget - one) / (two - one)));

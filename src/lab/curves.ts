@@ -100,19 +100,19 @@ function powersOfTen([low, high]: readonly [number, number]): number[] {
 export function spread(values: readonly number[], domain: readonly [number, number], logarithmic: boolean): number[] {
   const [to, back] = logarithmic ? [Math.log, Math.exp] : [(y: number) => y, (y: number) => y];
   const [low, high] = [to(domain[0]), to(domain[1])];
-  const room = height - margins.marginTop - margins.marginBottom;
-  const order = values.map((value, i) => ({ i, at: ((to(value) - low) / (high - low)) * room }));
+  const plotHeight = height - margins.marginTop - margins.marginBottom;
+  const order = values.map((value, i) => ({ i, at: ((to(value) - low) / (high - low)) * plotHeight }));
   order.sort((a, b) => a.at - b.at);
   // Upwards from the lowest, then down again from the top where that went too far.
   order.forEach((label, n) => {
     const below = order[n - 1];
     if (below) label.at = Math.max(label.at, below.at + lineHeight);
   });
-  for (let n = order.length - 1, above = room + lineHeight; n >= 0; n--) {
+  for (let n = order.length - 1, above = plotHeight + lineHeight; n >= 0; n--) {
     const label = order[n] as (typeof order)[number];
     above = label.at = Math.min(label.at, above - lineHeight);
   }
   const moved = new Array<number>(values.length);
-  for (const { i, at } of order) moved[i] = back(low + (at / room) * (high - low));
+  for (const { i, at } of order) moved[i] = back(low + (at / plotHeight) * (high - low));
   return moved;
 }

@@ -17,22 +17,26 @@ export async function explainReport(explanation: Explanation): Promise<string> {
     {
       title: "Which earlier tokens wkv looks at",
       body:
-        "<p>Row by row: the weights that <i>wkv</i> puts on each token so far (equation 16 of arXiv 2305.13048), mean over channels. " +
-        "It is laid out as an attention map is; but no query takes part. How much a token weighs is decided by its own key and by how long " +
+        "<p>Row by row: the weights that <i>wkv</i> puts on each token so far (equation 16 of arXiv 2305.13048), mean over " +
+        "channels. " +
+        "It is laid out as an attention map is; but no query takes part. How much a token weighs is decided by its own key " +
+        "and by how long " +
         `ago it was.</p><div class="maps">${maps.join("\n")}</div>`,
     },
     {
       title: "How fast channels forget",
       body: figure(
         await plotForScreens((width) => halfLives(layers, width)),
-        "Half-life of each channel in tokens, -ln 2 / w. Channels on the left see the last token or two, those on the right whole texts.",
+        "Half-life of each channel in tokens, -ln 2 / w. Channels on the left see the last token or two, those on the " +
+          "right whole texts.",
       ),
     },
     {
       title: "Receptance, key, value",
       body: figure(
         await strips(layers, names),
-        "Mean over channels of r (how much of what is remembered comes through) and of k (the exponent that a token weighs with), and the " +
+        "Mean over channels of r (how much of what is remembered comes through) and of k (the exponent that a token weighs " +
+          "with), and the " +
           "root mean square of v (what it says); each from its least to its largest in that layer.",
       ),
     },
@@ -123,7 +127,8 @@ function predictionTable({ tokens, layers }: Explanation): string {
     `<code>${escapeHtml(visible(tokens[t + 1]?.text ?? ""))}</code>`,
   ]);
   return (
-    "<p>The last norm and the head, applied to the residual stream after each layer: the most probable next token, and how probable the one " +
+    "<p>The last norm and the head, applied to the residual stream after each layer: the most probable next token, and how " +
+    "probable the one " +
     `was that did follow.</p>${htmlTable(head, rows)}`
   );
 }

@@ -1,5 +1,5 @@
-// Explains what a model does with a text, token by token: receptance, key and value of each layer, how fast its channels forget, which
-// earlier tokens wkv looks at, and what would be predicted after each layer.
+// Explains what a model does with a text, token by token: receptance, key and value of each layer, how fast its channels forget,
+// which earlier tokens wkv looks at, and what would be predicted after each layer.
 
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { RwkvError, TokenizerError } from "../errors.js";
@@ -104,7 +104,7 @@ interface LayerParts {
   readonly logits: RowNode;
 }
 
-/** Finds the parts of each layer in a graph: its wkv, the receptance that multiplies it, and where its output goes on. */
+/** Finds the parts of each layer in a graph: its wkv, the receptance that multiplies it, and where its output is added. */
 function partsOf(output: RowNode, checkpoints: readonly RowNode[]): { layers: LayerParts[] } {
   const order = topologicalOrder(output);
   const selection = order.map(({ call }) => selectRows.operandsOf(call)).find((operands) => operands);
@@ -131,8 +131,8 @@ function headOver(output: RowNode, x: RowNode): RowNode {
 }
 
 /**
- * The weights of equation 16 of arXiv 2305.13048v2: on token s before t e^((t-1-s) w + k[s]), on t itself e^(u + k[t]), over their
- * sum; for each channel, then the mean over channels.
+ * The weights of equation 16 of arXiv 2305.13048v2: on token s before t e^((t-1-s) w + k[s]), on t itself e^(u + k[t]), over
+ * their sum; for each channel, then the mean over channels.
  */
 export function meanWeights(key: Rows, decay: Float32Array, first: Float32Array): number[][] {
   const result: number[][] = [];

@@ -8,8 +8,8 @@ import type { RandomGenerator } from "../sampling/random.js";
 import { storedTensor } from "../training/initialize.js";
 
 /**
- * Matrices are normally distributed, over the square root of what they sum over. Embeddings are small, before a norm; biases of positions
- * begin as 0, norms as 1 and 0.
+ * Matrices are normally distributed, over the square root of what they sum over. Embeddings are small, before a norm; biases of
+ * positions begin as 0, norms as 1 and 0.
  *
  * @param embeddingRange embeddings are uniform in plus or minus this
  */

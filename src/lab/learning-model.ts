@@ -6,7 +6,10 @@ import type { Graph } from "../graph/graph.js";
 import { checkMemory } from "../training/memory.js";
 import { type LearningOptions, trainableModel } from "../training/trainable-model.js";
 
-/** The model, with no values of weights yet. @throws TrainingError, beginning with `what`, when the machine has too little memory for a step */
+/**
+ * The model, with no values of weights yet. @throws TrainingError, beginning with `what`, when the machine has too little memory
+ * for a step
+ */
 export function checkedModel(
   what: string,
   graph: Graph,

@@ -7,7 +7,8 @@ import type { FiguresByName, ReportFigures, ReportName } from "./report-figures.
 /** @param figures of the commands that have been run */
 export function overviewReport(figures: Partial<ReportFigures>): string {
   const introduction =
-    "A recurrent network, a Transformer, linear attention, the Attention Free Transformer and RWKV: on the same kernels, the same text, the same " +
+    "A recurrent network, a Transformer, linear attention, the Attention Free Transformer and RWKV: on the same kernels, " +
+    "the same text, the same " +
     "machine. Everything here was measured by <code>rwkv lab</code>.";
   return reportPage(
     "RNN, Transformer, AFT, RWKV: side by side",
@@ -45,7 +46,8 @@ const pages: readonly Page[] = [
     title: "Is training RWKV serial?",
     about: ({ parallel }) =>
       parallel &&
-      `No: one text is computed ${parallel.one_text.speed_up.toFixed(0)} times as fast all at once as token by token, with the same losses and ` +
+      `No: one text is computed ${parallel.one_text.speed_up.toFixed(0)} times as fast all at once as token by token, with ` +
+        "the same losses and " +
         `gradients; wkv takes ${(parallel.wkv_share_of_step * 100).toFixed(1)} % of a training step.`,
   },
   {
@@ -90,7 +92,8 @@ function architectureTable(
       ...(scale ? scaleCells(scale.results[name]) : []),
     ]);
   const legend = scale
-    ? "<p>Of the training step, the token and what is carried along: the exponent of T as measured, and in brackets as the papers have it.</p>"
+    ? "<p>Of the training step, the token and what is carried along: the exponent of T as measured, and in brackets as the " +
+      "papers have it.</p>"
     : "";
   return `${legend}${htmlTable(["", ...trainHead, ...scaleHead], rows)}`;
 }

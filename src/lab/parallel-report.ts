@@ -8,8 +8,10 @@ export async function parallelReport(result: ParallelResult): Promise<string> {
   const { model, batch, context, threads, one_text: alone } = result;
   const tokens = batch * context;
   const introduction =
-    `An RWKV-4 of ${model} (layers x width x vocabulary) over the same ${batch} sequences of ${context} tokens, on ${threads} threads: once as ` +
-    "it generates, a token of each sequence after another with its state handed on, and once as it trains, all tokens in one pass. " +
+    `An RWKV-4 of ${model} (layers x width x vocabulary) over the same ${batch} sequences of ${context} tokens, on ` +
+    `${threads} threads: once as ` +
+    "it generates, a token of each sequence after another with its state handed on, and once as it trains, all tokens in " +
+    "one pass. " +
     "Everything on this page was measured by <code>rwkv lab parallel</code>.";
   const bars = [
     { how: "one text, token by token", speed: context / alone.serial_seconds },
@@ -49,18 +51,21 @@ export async function parallelReport(result: ParallelResult): Promise<string> {
       body:
         figure(
           await plotForScreens(chart),
-          "Both run the same kernels. In parallel every matrix product takes all tokens at once; only wkv walks along time, and it does so for " +
+          "Both run the same kernels. In parallel every matrix product takes all tokens at once; only wkv walks along " +
+            "time, and it does so for " +
             `all channels side by side. Token by token, a product takes one token of each text: ${batch} texts are then ` +
             `${result.speed_up.toFixed(1)} times as fast all at once.`,
         ) +
-        `<p>That walk, forward and back, takes ${share} % of a training step of ${result.step_seconds.toFixed(3)} s: found by training the ` +
+        `<p>That walk, forward and back, takes ${share} % of a training step of ${result.step_seconds.toFixed(3)} s: found ` +
+        "by training the " +
         "same model with a sum in the place of wkv.</p>",
     },
     {
       title: "The same losses, the same gradients",
       body:
         `<p>${lossText(result)} The gradient of the parallel form tells how the ` +
-        "loss changes when all weights move along a direction; the serial form, run a little before and a little after, tells the same:</p>" +
+        "loss changes when all weights move along a direction; the serial form, run a little before and a little after, " +
+        "tells the same:</p>" +
         htmlTable(
           ["direction", "parallel, by its gradient", "serial, by differences", "ratio"],
           result.directions.map(({ parallel, serial }, i) => [

@@ -1,5 +1,5 @@
-// Is training serial? Runs the same RWKV-4 over the same batch, token by token as in generation and all tokens at once as in training, and
-// compares times, losses and gradients.
+// Is training serial? Runs the same RWKV-4 over the same batch, token by token as in generation and all tokens at once as in
+// training, and compares times, losses and gradients.
 
 import type { TrainableModel, TrainingRuntime, TrainingSegment } from "../backends/training.js";
 import { median } from "../bench/median.js";
@@ -46,14 +46,17 @@ export interface ParallelResult {
   /** Largest difference between the losses of a token, in nats. */
   readonly loss_difference: number;
   /**
-   * How the loss changes along random directions of all weights: by the gradient of the parallel form, and by the serial form a little
-   * before and after.
+   * How the loss changes along random directions of all weights: by the gradient of the parallel form, and by the serial form a
+   * little before and after.
    */
   readonly directions: readonly { readonly parallel: number; readonly serial: number }[];
 }
 
 const directionCount = 4;
-/** How far weights move along a direction: as far as the loss should change by this, in nats; more bends, less is lost in rounding. */
+/**
+ * How far weights move along a direction: as far as the loss should change by this, in nats; more bends, less is lost in
+ * rounding.
+ */
 const lossChange = 0.01;
 const noLearning = {
   step: 1,

@@ -22,7 +22,8 @@ export async function scaleReport(
 ): Promise<string> {
   const { layers, width, threads } = setup;
   const introduction =
-    `Models of ${layers} layers x ${width}, alike but for how they mix over time, on texts of T tokens; the same kernels, ${threads} threads, ` +
+    `Models of ${layers} layers x ${width}, alike but for how they mix over time, on texts of T tokens; the same kernels, ` +
+    `${threads} threads, ` +
     "one run. Everything on this page was measured by <code>rwkv lab scale</code>.";
   const plots = await Promise.all(
     measures.map(async ({ title, unit, of }) => figure(await curves(results, unit, of), `${title}.`)),
@@ -35,10 +36,13 @@ export async function scaleReport(
 }
 
 const explanation =
-  "<p>Time and space of T tokens of width d, as the papers have them (s is a window), then of costs that grow as T to the power of p: p as measured, fitted for T &ge; 1024 where there are such points, and in brackets as the papers " +
-  "have it. Where a constant part weighs still, as the products of a token's matrices do beside attention, the measured exponent is below the " +
+  "<p>Time and space of T tokens of width d, as the papers have them (s is a window), then of costs that grow as T to the " +
+  "power of p: p as measured, fitted for T &ge; 1024 where there are such points, and in brackets as the papers " +
+  "have it. Where a constant part weighs still, as the products of a token's matrices do beside attention, the measured " +
+  "exponent is below the " +
   "theory and comes nearer with longer texts. Memory of a step is linear for all but AFT-full, which learns a bias for each of " +
-  "T&sup2; pairs of positions: the kernels store no row of attention scores, where a Transformer that stores them takes T&sup2;.</p>";
+  "T&sup2; pairs of positions: the kernels store no row of attention scores, where a Transformer that stores them takes " +
+  "T&sup2;.</p>";
 
 function exponentTable(results: readonly ScaleResult[]): string {
   return htmlTable(

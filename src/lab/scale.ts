@@ -1,5 +1,5 @@
-// How costs grow with the length of a text: training, reading a prompt, generating a token, and what a sequence carries along; for
-// each architecture, measured on the same kernels, beside what its paper says.
+// How costs grow with the length of a text: training, reading a prompt, generating a token, and what a sequence carries along;
+// for each architecture, measured on the same kernels, beside what its paper says.
 
 import type { ResidentState } from "../backends/backend.js";
 import type { TrainingRuntime } from "../backends/training.js";

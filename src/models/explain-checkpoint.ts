@@ -32,7 +32,8 @@ export function describeConverted(checkpoint: Checkpoint, names: Iterable<string
   const integers = [...names].some((name) => /\.weight_[mr][xy]$/.test(name));
   if (strategy === undefined && !integers) return undefined;
   return (
-    `weights that ChatRWKV's convert_model.py made for its strategy ${strategy === undefined ? "of integers" : JSON.stringify(strategy)}, ` +
+    "weights that ChatRWKV's convert_model.py made for its strategy " +
+    `${strategy === undefined ? "of integers" : JSON.stringify(strategy)}, ` +
     "which are folded, scaled and transposed; use the original .pth"
   );
 }
@@ -57,5 +58,8 @@ export function describeShard(checkpoint: Checkpoint): string {
   const files = new Set([...checkpoint.tensors.values()].map(({ source }) => source.name));
   const [, number, count] = /-(\d+)-of-(\d+)\.\w+(?:\?.*)?$/.exec([...files][0] ?? "") ?? [];
   if (files.size !== 1 || Number(count ?? 1) < 2) return "";
-  return ` (judging by its name, the file is shard ${Number(number)} of ${Number(count)}; open the index of all shards, which ends in .index.json)`;
+  return (
+    ` (judging by its name, the file is shard ${Number(number)} of ${Number(count)}; open the index of all shards, ` +
+    "which ends in .index.json)"
+  );
 }

@@ -41,8 +41,8 @@ const maxProblemsShown = 40;
 /**
  * Recognises the model in a checkpoint.
  *
- * @throws CheckpointError when it is not an RWKV model, is of a version that cannot be run, or has tensors missing, superfluous or of
- *   wrong shape or type (all of them listed)
+ * @throws CheckpointError when it is not an RWKV model, is of a version that cannot be run, or has tensors missing, superfluous
+ *   or of wrong shape or type (all of them listed)
  */
 export function bindModel(given: Checkpoint, options: BindOptions = {}): RecognisedModel {
   const { dropout = 0, definitions = allDefinitions } = options;
@@ -117,7 +117,8 @@ function checkTensors(checkpoint: Checkpoint, { version }: ModelDefinition, prob
   if (problems.length > shown.length) shown.push(`\n  and ${problems.length - shown.length} more`);
   throw new CheckpointError(
     checkpoint.name,
-    `this is not a complete RWKV-${version} model; ${problems.length} tensor(s) are wrong${describeShard(checkpoint)}:${shown.join("")}`,
+    `this is not a complete RWKV-${version} model; ${problems.length} tensor(s) are ` +
+      `wrong${describeShard(checkpoint)}:${shown.join("")}`,
   );
 }
 

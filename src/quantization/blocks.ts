@@ -24,7 +24,7 @@ const blockBytes: Readonly<Record<OneScaleType, number>> = {
 };
 
 /** Pairs of blocks that rows of `inputs` take. */
-export function pairsOf(inputs: number): number {
+function pairsOf(inputs: number): number {
   return Math.ceil(inputs / pairInputs);
 }
 

@@ -26,7 +26,7 @@ export interface TokenAdjustments {
 }
 
 /** Whether a mask allows a token. */
-export function isAllowed(mask: Uint32Array, token: number): boolean {
+function isAllowed(mask: Uint32Array, token: number): boolean {
   return (((mask[token >>> 5] ?? 0) >>> (token & 31)) & 1) === 1;
 }
 

@@ -66,7 +66,8 @@ function checkIds(name: string, { model, added_tokens: added }: TokenizerJson): 
   for (const [token, id] of [...vocab, ...more]) {
     if (!(Number.isInteger(id) && (id as number) >= 0 && (id as number) <= maxId)) {
       throw new TokenizerError(
-        `${name}: token ${JSON.stringify(token.slice(0, 60))}: expected an id from 0 to ${maxId}, found ${String(id).slice(0, 60)}`,
+        `${name}: token ${JSON.stringify(token.slice(0, 60))}: expected an id from 0 to ${maxId}, found ` +
+          `${String(id).slice(0, 60)}`,
       );
     }
   }

@@ -106,7 +106,8 @@ export async function tokenizerFileFor(checkpointPath: string, vocabulary: numbe
 export function tokenizerOf(vocabulary: number, name = "the model"): Tokenizer {
   if (vocabulary === 256) return byteTokenizer();
   throw new TokenizerError(
-    `${name}: no tokenizer beside it (tokenizer.json, 20B_tokenizer.json or rwkv_vocab_*.txt); name one with the option tokenizer`,
+    `${name}: no tokenizer beside it (tokenizer.json, 20B_tokenizer.json or rwkv_vocab_*.txt); name one with the option ` +
+      "tokenizer",
   );
 }
 

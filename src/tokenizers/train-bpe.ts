@@ -58,7 +58,8 @@ export function trainBytePairEncoding(texts: Iterable<string>, vocabularySize: n
 export function* bytePairTraining(texts: Iterable<string>, vocabularySize: number): Generator<void, object, void> {
   if (!Number.isInteger(vocabularySize) || vocabularySize < minVocabulary || vocabularySize > maxVocabulary) {
     throw new TokenizerError(
-      `expected a vocabulary of ${minVocabulary} (the end-of-text token and 256 bytes) to ${maxVocabulary} tokens, found ${vocabularySize}`,
+      `expected a vocabulary of ${minVocabulary} (the end-of-text token and 256 bytes) to ${maxVocabulary} tokens, found ` +
+        `${vocabularySize}`,
     );
   }
   const characters = byteLevelCharacters();

@@ -23,8 +23,8 @@ export interface AdaptedGraph {
 }
 
 /**
- * Low-rank adaptation (Hu et al., arXiv 2106.09685, section 4.1): h = W x + (alpha / rank) B A x, where B begins as 0, so that the
- * model begins as it was. A begins uniform in plus or minus 1 / sqrt(inputs), as in the authors' code.
+ * Low-rank adaptation (Hu et al., arXiv 2106.09685, section 4.1): h = W x + (alpha / rank) B A x, where B begins as 0, so that
+ * the model begins as it was. A begins uniform in plus or minus 1 / sqrt(inputs), as in the authors' code.
  */
 export function withLowRankAdditions(
   graph: Graph,

@@ -63,12 +63,15 @@ function samplesOf(tensor: StoredTensor): [offset: number, size: number][] {
 export async function checkBase(path: string, recorded: number | null, folder: string): Promise<BaseModel> {
   const found = await openBase(path).catch((cause) => {
     if (!(cause instanceof CheckpointError)) throw cause;
-    const message = `${cause.message}: this is the base model of the run in ${folder}; if it was moved, name its new path with from (--from)`;
+    const message =
+      `${cause.message}: this is the base model of the run in ${folder}; if it was moved, name its new path ` +
+      "with from (--from)";
     throw new TrainingError(message, { cause });
   });
   if (recorded !== null && found.fingerprint !== recorded) {
     throw new TrainingError(
-      `${path}: expected the base model that the run in ${folder} was started with, found another; name its path with from (--from)`,
+      `${path}: expected the base model that the run in ${folder} was started with, found another; name its path with from ` +
+        "(--from)",
     );
   }
   return found;

@@ -1,5 +1,5 @@
-// Decides which tokens a step is trained on, as a function of only the seed and the number of the step, so that a resumed run sees the same
-// tokens as one that was never stopped.
+// Decides which tokens a step is trained on, as a function of only the seed and the number of the step, so that a resumed run
+// sees the same tokens as one that was never stopped.
 
 import { TrainingError } from "../errors.js";
 import type { RandomGenerator } from "../sampling/random.js";
@@ -63,7 +63,8 @@ export function consecutiveBatches(tokens: Int32Array, batch: number, length: nu
   const stepsPerEpoch = Math.floor(part / length);
   if (stepsPerEpoch === 0) {
     throw new TrainingError(
-      `expected at least ${batch * length + 1} tokens to train on, a sequence for each row of the batch, found ${tokens.length}: ` +
+      `expected at least ${batch * length + 1} tokens to train on, a sequence for each row of the batch, found ` +
+        `${tokens.length}: ` +
         "give more text, or a smaller batch or context",
     );
   }

@@ -1,5 +1,5 @@
-// Reads training data: a file of text or of JSON records, or a folder of such files. The content of a file decides what it holds, so that
-// JSON lines in a file with the name of a text are not learned as text. Any other file is refused before training starts.
+// Reads training data: a file of text or of JSON records, or a folder of such files. The content of a file decides what it holds,
+// so that JSON lines in a file with the name of a text are not learned as text. Any other file is refused before training starts.
 
 import { constants } from "node:buffer";
 import { readdir, stat } from "node:fs/promises";
@@ -39,8 +39,8 @@ const partLength = 2 ** 17;
 const listedNames = 5;
 
 /**
- * @param path a file of text (one document) or of records in JSON, by lines or as an array (a document each; record-text.ts has their
- *   forms); or a folder: all such files in it and in folders below, but hidden ones
+ * @param path a file of text (one document) or of records in JSON, by lines or as an array (a document each; record-text.ts has
+ *   their forms); or a folder: all such files in it and in folders below, but hidden ones
  * @throws TrainingError for what cannot be read, is empty, or is neither UTF-8 text nor such records; InterruptedError
  */
 export async function readDocuments(path: string, options: ReadOptions = {}): Promise<Document[]> {
@@ -90,12 +90,12 @@ export function holdOut(documents: readonly Document[], share: number): SplitDoc
 function cut(parts: readonly string[], at: number): [before: string[], after: string[]] {
   const before: string[] = [];
   const after: string[] = [];
-  let left = at;
+  let rest = at;
   for (const part of parts) {
-    const end = left > 0 && /[\udc00-\udfff]/.test(part[left] ?? "") ? left + 1 : Math.max(0, left);
+    const end = rest > 0 && /[\udc00-\udfff]/.test(part[rest] ?? "") ? rest + 1 : Math.max(0, rest);
     if (end > 0) before.push(part.slice(0, end));
     if (end < part.length) after.push(part.slice(end));
-    left -= part.length;
+    rest -= part.length;
   }
   return [before, after];
 }
@@ -238,8 +238,8 @@ async function inParts(chunks: Chunks): Promise<string[]> {
 }
 
 /**
- * Where a text can be cut: before the last blank that follows something else, which no piece of GPT-2's pattern crosses; at its end where
- * there is none.
+ * Where a text can be cut: before the last blank that follows something else, which no piece of GPT-2's pattern crosses; at its
+ * end where there is none.
  */
 function lastBoundary(text: string): number {
   for (let i = text.length - 1; i > 0; i--) {

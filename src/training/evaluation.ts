@@ -1,4 +1,5 @@
-// Measures a model on held-out text: each token is predicted from all tokens before it, and the state is passed from piece to piece.
+// Measures a model on held-out text: each token is predicted from all tokens before it, and the state is passed from piece to
+// piece.
 
 import type { ResidentState } from "../backends/backend.js";
 import type { TrainingRuntime, TrainingSegment } from "../backends/training.js";

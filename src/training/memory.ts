@@ -10,7 +10,7 @@ import { availableMemory } from "../platform/node/limits.js";
 const usable = 0.9;
 
 /** Bytes of weights, moments, gradients and intermediate values. @param maxTokens of a step */
-export function memoryOf(model: TrainableModel, maxTokens: number): number {
+function memoryOf(model: TrainableModel, maxTokens: number): number {
   const gradients = [...model.learned.values()].map(({ gradient }) => gradient);
   const { arenaSize } = planGraph([model.training.loss, ...gradients], maxTokens, { schedule: "inOrder" });
   return arenaSize + weightsAndMoments(model);

@@ -3,7 +3,10 @@
 import type { BackendName } from "../backends/backend.js";
 import type { FloatType } from "../dtypes.js";
 
-/** Options of low-rank adaptation, which learns the product of two small matrices for each of some matrices (Hu et al., arXiv 2106.09685). */
+/**
+ * Options of low-rank adaptation, which learns the product of two small matrices for each of some matrices (Hu et al., arXiv
+ * 2106.09685).
+ */
 export interface LoraOptions {
   /** The inner size of the product, r in the paper. Default 8. */
   readonly rank?: number;
@@ -23,8 +26,8 @@ export interface TrainOptions {
   /** Folder of the run: model, tokenizer, log, curve, and what resuming needs. */
   readonly out: string;
   /**
-   * Resume the run in `out`, with its own options. Of the options that the result depends on, only `steps` or `epochs` may change, which sets a
-   * new end. `from` says where the base model is now, if it was moved.
+   * Resume the run in `out`, with its own options. Of the options that the result depends on, only `steps` or `epochs` may
+   * change, which sets a new end. `from` says where the base model is now, if it was moved.
    */
   readonly resume?: boolean;
   /** A checkpoint to begin with; by default random weights. */
@@ -58,7 +61,10 @@ export interface TrainOptions {
   readonly decay?: "cosine" | "exponential";
   /** The number of warm-up steps, in which the learning rate rises. Default: a fiftieth of the steps, at most 200. */
   readonly warmup?: number;
-  /** The weight decay of AdamW, applied to matrices: the fraction of a weight that decays in each step at learning rate 1. Default 0.01. */
+  /**
+   * The weight decay of AdamW, applied to matrices: the fraction of a weight that decays in each step at learning rate 1. Default
+   * 0.01.
+   */
   readonly weightDecay?: number;
   /** The decay of AdamW's first moment. Default 0.9. */
   readonly beta1?: number;
@@ -93,7 +99,10 @@ export interface TrainOptions {
 
   readonly backend?: BackendName;
   readonly threads?: number;
-  /** Stops the run after the step in progress and saves it, or as soon as possible before the first step. The promise is then fulfilled. */
+  /**
+   * Stops the run after the step in progress and saves it, or as soon as possible before the first step. The promise is then
+   * fulfilled.
+   */
   readonly signal?: AbortSignal;
   /** Called after each step. If it throws or rejects, the run ends with that error and can be resumed from the last save. */
   readonly onStep?: (progress: StepProgress) => void | Promise<void>;

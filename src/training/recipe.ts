@@ -1,5 +1,5 @@
-// Everything that the result of a run depends on: made from the options when the run starts, kept in its training.json, and checked by the
-// same table in both cases.
+// Everything that the result of a run depends on: made from the options when the run starts, kept in its training.json, and
+// checked by the same table in both cases.
 
 import { resolve } from "node:path";
 import type { FloatType } from "../dtypes.js";

@@ -1,5 +1,5 @@
-// The options that may change when a run is resumed: where it ends, and where its base model is now. Every other option must be the one
-// that the run was started with; a different one is refused rather than ignored.
+// The options that may change when a run is resumed: where it ends, and where its base model is now. Every other option must be
+// the one that the run was started with; a different one is refused rather than ignored.
 
 import { OptionError } from "../errors.js";
 import type { LoraOptions, TrainOptions } from "./options.js";
@@ -38,8 +38,8 @@ function checkLora(given: LoraOptions, recorded: Recipe["lora"], begun: string):
 }
 
 /**
- * The recipe of a run with the length that it is to have from now on. Where that is another than before, the warm-up stays as long as it
- * was, and the learning rate goes on as in a run that had this length from its beginning.
+ * The recipe of a run with the length that it is to have from now on. Where that is another than before, the warm-up stays as
+ * long as it was, and the learning rate continues as in a run that had this length from its beginning.
  *
  * @param done steps that the run has done
  * @throws OptionError for fewer steps than that, or for another warm-up

@@ -1,5 +1,5 @@
-// The files of a run. Each is written under another name and renamed, so that whenever the process is killed the folder holds a whole
-// model and everything that resuming needs. The log is appended to, and truncated when a run resumes from an earlier step.
+// The files of a run. Each is written under another name and renamed, so that whenever the process is killed the folder holds a
+// whole model and everything that resuming needs. The log is appended to, and truncated when a run resumes from an earlier step.
 //
 //   model.safetensors       the model as it was saved last          training.json   the recipe
 //   tokenizer.json          its tokenizer                           log.jsonl       a line for every step

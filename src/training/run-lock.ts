@@ -1,5 +1,6 @@
-// One run at a time in a folder. The lock is a local socket that its holder listens on: the system takes it back when the process ends,
-// however it ends, so that one that was killed never leaves a lock behind, and a thread or another process cannot take it twice.
+// One run at a time in a folder. The lock is a local socket that its holder listens on: the system takes it back when the process
+// ends, however it ends, so that one that was killed never leaves a lock behind, and a thread or another process cannot take it
+// twice.
 
 import { createHash } from "node:crypto";
 import { realpath, rm } from "node:fs/promises";

@@ -1,5 +1,5 @@
-// The tokenizer of a run: an existing one, that of the base model, or one that is trained; and the copy of it in the run's folder, which
-// is all that resuming needs.
+// The tokenizer of a run: an existing one, that of the base model, or one that is trained; and the copy of it in the run's
+// folder, which is all that resuming needs.
 
 import { readFile } from "node:fs/promises";
 import { OptionError, TrainingError } from "../errors.js";

@@ -1,5 +1,5 @@
-// The learning rate over a run: a linear warm-up, then down to the final rate by half a cosine (Loshchilov and Hutter, arXiv 1608.03983,
-// equation 5, without restarts) or exponentially, as RWKV-LM does.
+// The learning rate over a run: a linear warm-up, then down to the final rate by half a cosine (Loshchilov and Hutter, arXiv
+// 1608.03983, equation 5, without restarts) or exponentially, as RWKV-LM does.
 
 /** Longest warm-up where none is said. */
 const longestWarmup = 200;

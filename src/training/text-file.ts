@@ -1,4 +1,5 @@
-// Reads a file of text in parts, so that it may be larger than a string can be. What is not text in UTF-8 is refused, with the place.
+// Reads a file of text in parts, so that it may be larger than a string can be. What is not text in UTF-8 is refused, with the
+// place.
 
 import { type FileHandle, open } from "node:fs/promises";
 import { TrainingError } from "../errors.js";
@@ -69,7 +70,7 @@ function checkNoBinary(path: string, bytes: Uint8Array, offset: number): void {
   throw new TrainingError(`${path}: expected text, found a binary file (a zero byte at offset ${offset + zero})`);
 }
 
-/** How many bytes there are up to the last character that may go on behind them. */
+/** How many bytes there are up to the last character that the next ones may continue. */
 function completeLength(bytes: Uint8Array): number {
   for (let length = 1; length <= 3; length++) {
     const byte = bytes[bytes.length - length] as number;

@@ -1,5 +1,5 @@
-// A training run: turns data into tokens, sets up a model, and runs steps until it is done or stopped. It is saved at intervals, so that a
-// killed run can be resumed and ends with the same bits.
+// A training run: turns data into tokens, sets up a model, and runs steps until it is done or stopped. It is saved at intervals,
+// so that a killed run can be resumed and ends with the same bits.
 
 import { defaultThreads } from "#platform/backends";
 import type { ResidentState } from "../backends/backend.js";
@@ -33,8 +33,8 @@ const quickTokens = 512;
 /**
  * Trains a model on text and leaves it in a folder. The options are copied when the function is called.
  *
- * @throws TrainingError when the data cannot be used, a run cannot be resumed, another call trains in the folder, or the loss is no
- *   longer a number; OptionError, CheckpointError, TokenizerError, BackendError
+ * @throws TrainingError when the data cannot be used, a run cannot be resumed, another call trains in the folder, or the loss is
+ *   no longer a number; OptionError, CheckpointError, TokenizerError, BackendError
  */
 export async function train(options: TrainOptions): Promise<TrainResult> {
   const given = checkedOptions(options);

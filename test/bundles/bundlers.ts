@@ -31,7 +31,8 @@ const useModel = `
 const files: Record<string, string> = {
   "package.json": JSON.stringify({ name: "application", private: true, type: "module", dependencies: { rwkv: "*" } }),
   "index.html":
-    '<!doctype html><html><head><link rel="icon" href="data:,"></head><body><script type="module" src="./main.js"></script></body></html>',
+    '<!doctype html><html><head><link rel="icon" href="data:,"></head>' +
+    '<body><script type="module" src="./main.js"></script></body></html>',
   "use-model.js": useModel,
   "in-worker.js": `
     import { useModel } from "./use-model.js";

@@ -1,5 +1,5 @@
-// The instructions of AVX-512 that the kernels use, in C, for processors without them: included before the kernels by cc.mjs, so that
-// the code for sixteen lanes is tested on any x86. Slow; meant for tests only.
+// The instructions of AVX-512 that the kernels use, in C, for processors without them: included before the kernels by cc.mjs, so
+// that the code for sixteen lanes is tested on any x86. Slow; meant for tests only.
 #pragma once
 
 #include <immintrin.h>

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// A C compiler for tests (CC): the machine's own, for which every processor has AVX2, and AVX-512 is emulated by avx512.h. Only the
-// levels of AVX-512 are meant to be used; the others are compiled in the shortest time.
+// A C compiler for tests (CC): the machine's own, for which every processor has AVX2, and AVX-512 is emulated by avx512.h. Only
+// the levels of AVX-512 are meant to be used; the others are compiled in the shortest time.
 
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";

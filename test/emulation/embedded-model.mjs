@@ -1,5 +1,5 @@
-// Runs the embedded model natively, at each level of instruction sets and with each type of weights, by one thread and by two, which
-// must agree to the bit. Writes the logits to a file: node embedded-model.mjs FILE.
+// Runs the embedded model natively, at each level of instruction sets and with each type of weights, by one thread and by two,
+// which must agree to the bit. Writes the logits to a file: node embedded-model.mjs FILE.
 
 import { writeFileSync } from "node:fs";
 import { supportedLevels } from "../../dist/backends/native/native.js";

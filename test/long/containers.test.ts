@@ -1,5 +1,5 @@
-// Threads and memory in a control group with limits, as a container has. Needs root, and groups that can be made (Linux; version 1
-// or 2).
+// Threads and memory in a control group with limits, as a container has. Needs root, and groups that can be made (Linux; version
+// 1 or 2).
 
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";

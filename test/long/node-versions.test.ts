@@ -7,7 +7,9 @@ import { installNode, root } from "../emulation/other-nodes.js";
 
 const name = process.platform === "linux" && ["x64", "arm64"].includes(process.arch) && `node-linux-${process.arch}`;
 
-/** What depends on the engine: kernels in WebAssembly and the addon, threads, files, ends of processes, streams, the command line. */
+/**
+ * What depends on the engine: kernels in WebAssembly and the addon, threads, files, ends of processes, streams, the command line.
+ */
 const files = ["kernels", "forward", "generation", "scheduling", "native-library", "process-endings", "wasm-threads"];
 const others = ["growing-memory", "checkpoint-input", "unusual-checkpoints", "http", "chat", "limits", "quantization"];
 
@@ -19,8 +21,9 @@ describe.each(["22", "24", "26"])("Node %s", (version) => {
   }
 
   test("takes the build with relaxed SIMD", () => {
+    const compiled = new URL("../../dist/backends/wasm/compiled-kernels.js", import.meta.url).href;
     const script = `
-      const { hasRelaxedSimd } = await import(${JSON.stringify(new URL("../../dist/backends/wasm/compiled-kernels.js", import.meta.url).href)});
+      const { hasRelaxedSimd } = await import(${JSON.stringify(compiled)});
       console.log(hasRelaxedSimd());
     `;
     const { stdout, stderr } = spawnSync(node, ["--input-type=module", "-e", script], { encoding: "utf8" });

@@ -1,5 +1,5 @@
-// The kernels under sanitizers: tests that go through them with those of addresses and undefined behaviour, and the pool of threads by
-// itself with that of threads, which Node cannot run under. Needs GCC.
+// The kernels under sanitizers: tests that go through them with those of addresses and undefined behaviour, and the pool of
+// threads by itself with that of threads, which Node cannot run under. Needs GCC.
 
 import { execFile, spawnSync } from "node:child_process";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";

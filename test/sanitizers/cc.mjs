@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// A C compiler for tests (CC): the machine's own, with the sanitizers of addresses and of undefined behaviour, whose first finding ends
-// the process.
+// A C compiler for tests (CC): the machine's own, with the sanitizers of addresses and of undefined behaviour, whose first
+// finding ends the process.
 
 import { spawnSync } from "node:child_process";
 

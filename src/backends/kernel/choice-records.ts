@@ -11,7 +11,7 @@ export const adjustmentSize = 12;
  * Bytes that a thread needs to choose among a vocabulary: weights, those that a cut is looked for among, logits that a mask was
  * applied to, sums of blocks.
  */
-export const chooserRoom = (vocabulary: number): number => 4 * (3 * vocabulary + Math.ceil(vocabulary / 1024));
+export const chooserWorkspace = (vocabulary: number): number => 4 * (3 * vocabulary + Math.ceil(vocabulary / 1024));
 
 /** Bytes of a mask: a bit for each token. */
 export const maskSize = (vocabulary: number): number => 4 * Math.ceil(vocabulary / 32);

@@ -5,7 +5,7 @@ import {
   adjustmentSize,
   choiceSize,
   chooseRecord,
-  chooserRoom,
+  chooserWorkspace,
   maskSize,
   readChosen,
   writeChoice,
@@ -21,7 +21,7 @@ export class Choices {
   readonly #machine: KernelMachine;
   readonly #vocabulary: number;
   readonly #table: Block;
-  readonly #room: Block;
+  readonly #workspace: Block;
   readonly #choosers: number;
   /** Adjustments of all rows, then their masks; replaced by a larger one when a pass needs it. */
   #operands: Block;
@@ -32,13 +32,13 @@ export class Choices {
     this.#vocabulary = vocabulary;
     this.#choosers = Math.min(maxChoosers, machine.threads);
     this.#table = machine.allocate(rows * choiceSize);
-    this.#room = machine.allocate(this.#choosers * chooserRoom(vocabulary));
+    this.#workspace = machine.allocate(this.#choosers * chooserWorkspace(vocabulary));
     this.#operands = machine.allocate(1024 * adjustmentSize);
   }
 
   /** The record that makes the choices, after all others, from logits at this address. */
   record(logits: number): Uint8Array {
-    const addresses = [logits, this.#table.address, this.#room.address] as const;
+    const addresses = [logits, this.#table.address, this.#workspace.address] as const;
     return encodeRecord(chooseRecord(this.#vocabulary, this.#choosers, addresses), this.#machine);
   }
 

@@ -1,5 +1,5 @@
-// The program of a chain of elementwise functions as a kernel reads it: how each operand is read, constants, instructions. The layout
-// is that of kernels/elementwise.c.
+// The program of a chain of elementwise functions as a kernel reads it: how each operand is read, constants, instructions. The
+// layout is that of kernels/elementwise.c.
 
 import { BackendError } from "../../errors.js";
 import type { Instruction } from "../../graph/chains.js";

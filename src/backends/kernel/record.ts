@@ -30,7 +30,9 @@ export interface RecordMatrix {
   readonly columns: number;
 }
 
-/** The fields of a record; those that a kernel does not read are left out. Lists are in the order of the operation's descriptor. */
+/**
+ * The fields of a record; those that a kernel does not read are left out. Lists are in the order of the operation's descriptor.
+ */
 export interface RecordFields {
   readonly kernel: string;
   /** How the record before ends. */

@@ -1,5 +1,5 @@
-// Writes a plan as the flat records that kernels walk: for each operation its kernel and the addresses that it reads and writes. All records
-// are made in the same way, from the operation's descriptor; kernels/plan.h has the layout.
+// Writes a plan as the flat records that kernels walk: for each operation its kernel and the addresses that it reads and writes.
+// All records are made in the same way, from the operation's descriptor; kernels/plan.h has the layout.
 
 import type { Chain } from "../../graph/chains.js";
 import type { FusedCall, FusedOperation } from "../../graph/fusion.js";

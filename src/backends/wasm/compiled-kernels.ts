@@ -15,7 +15,10 @@ export function hasRelaxedSimd(): boolean {
   return WebAssembly.validate(relaxedSimdProbe);
 }
 
-/** What kernels are for: those of training and of the lab are files of their own, so that a page that generates need not download them. */
+/**
+ * What kernels are for: those of training and of the lab are files of their own, so that a page that generates need not download
+ * them.
+ */
 export type KernelSet = "generation" | "training";
 
 const compiling = new Map<string, Promise<WebAssembly.Module>>();

@@ -1,6 +1,6 @@
 // The stack of a compute thread. WebAssembly's own call stack is guarded by the engine, but arrays and other variables with an
-// address are in a stack that the compiled C keeps in linear memory. It grows downwards, with nothing to stop it. Below it is a guard,
-// filled with a pattern that is checked after each pass.
+// address are in a stack that the compiled C keeps in linear memory. It grows downwards, with nothing to stop it. Below it is a
+// guard, filled with a pattern that is checked after each pass.
 
 import type { Block } from "../kernel/kernel-machine.js";
 

@@ -5,8 +5,8 @@ import { operation } from "../operation.js";
 import { zeros } from "../rows.js";
 
 /**
- * 0 for elements left out, x / (1 - rate) for the others. Which are left out follows from the pass's seed, `index` and the place alone,
- * so the gradient, which is the same function, leaves out the same.
+ * 0 for elements left out, x / (1 - rate) for the others. Which are left out follows from the pass's seed, `index` and the place
+ * alone, so the gradient, which is the same function, leaves out the same.
  */
 export const dropout = operation({
   name: "dropout",

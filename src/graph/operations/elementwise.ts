@@ -1,9 +1,9 @@
 // Functions of one and two elements: a table of plain forms and gradients, from which their operations are made. Chains of them
 // are fused into one record (chains.ts), so models may use as many as a formula has.
 //
-// An operand may have fewer rows or channels than the result: one row stands for all rows, and each of `width` elements of a row for
-// as many consecutive channels as make up the result's width. So a vector is an operand for all rows, a row of as many
-// floats as there are heads one for each head, and a constant one for everything.
+// An operand may have fewer rows or channels than the result: one row stands for all rows, and each of `width` elements of a row
+// for as many consecutive channels as make up the result's width. So a vector is an operand for all rows, a row of as many floats
+// as there are heads one for each head, and a constant one for everything.
 
 import type { Call, NoGradient, RowNode, Shape } from "../graph.js";
 import { operation, type TypedOperation } from "../operation.js";

@@ -1,4 +1,5 @@
-// Token shift (arXiv 2305.13048v2, section 3.1.1, equations 11 to 15): each channel is mixed with the same channel of the token before.
+// Token shift (arXiv 2305.13048v2, section 3.1.1, equations 11 to 15): each channel is mixed with the same channel of the token
+// before.
 
 import type { RowNode, Vector } from "../graph.js";
 import { operation } from "../operation.js";

@@ -80,8 +80,8 @@ export const wkv = operation({
 /**
  * The gradients of wkv. With numerator and denominator before token t as A[t] = e^w A[t-1] + e^k[t-1] v[t-1] and B[t] likewise,
  * wkv[t] = (A[t] + e^(u + k[t]) v[t]) / (B[t] + e^(u + k[t])). Sums are relative to e^(largest exponent), as in `wkv`; so are
- * the gradients of A and B, whose exponents are those of 1 / denominator. `totals` has in the first row of each sequence what it gives
- * for decay, first, and the numerator, denominator and maxExponent that it began with.
+ * the gradients of A and B, whose exponents are those of 1 / denominator. `totals` has in the first row of each sequence what it
+ * gives for decay, first, and the numerator, denominator and maxExponent that it began with.
  */
 const wkvGradient = operation({
   name: "wkvGradient",

@@ -1,9 +1,10 @@
-// The Attention Free Transformer in its four causal forms: attention's matrix of weights gives way to products element by element and a
-// learned bias for positions.
+// The Attention Free Transformer in its four causal forms: attention's matrix of weights gives way to products element by element
+// and a learned bias for positions.
 //
-// Paper: Zhai et al., arXiv 2105.14103. Y[t] = sigmoid(Q[t]) * sum over s <= t of e^(K[s] + w[t][s]) V[s], over the sum of the weights
-// (equation 2); AFT-simple has no bias, AFT-local biases within a window (section 3.3), AFT-conv biases by head and distance within a
-// window (section 3.4). There is no product of queries and keys: a token weighs what its own key says, for every later one.
+// Paper: Zhai et al., arXiv 2105.14103. Y[t] = sigmoid(Q[t]) * sum over s <= t of e^(K[s] + w[t][s]) V[s], over the sum of the
+// weights (equation 2); AFT-simple has no bias, AFT-local biases within a window (section 3.3), AFT-conv biases by head and
+// distance within a window (section 3.4). There is no product of queries and keys: a token weighs what its own key says, for
+// every later one.
 
 import type { Graph, RowNode } from "../../graph/graph.js";
 import { GraphBuilder } from "../../graph/graph-builder.js";
@@ -71,8 +72,8 @@ export const aftConv: Architecture = variant(
 );
 
 /**
- * No bias: two sums for each channel. The token's own bias is here a learned constant of each head, where the paper has 0; it leaves
- * what the form can do as it is, and the sums alone are the state.
+ * No bias: two sums for each channel. The token's own bias is here a learned constant of each head, where the paper has 0; it
+ * leaves what the form can do as it is, and the sums alone are the state.
  */
 export const aftSimple: Architecture = variant("simple", "O(Td)", { training: 1, token: 0, state: 0 }, ({ heads }) => {
   return { rows: heads, window: 1, heads };

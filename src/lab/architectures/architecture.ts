@@ -1,5 +1,5 @@
-// What every architecture of the lab is: a graph over the same embedding, norms and head, that trains in parallel and runs token by
-// token with a state.
+// What every architecture of the lab is: a graph over the same embedding, norms and head, that trains in parallel and runs token
+// by token with a state.
 
 import type { Graph } from "../../graph/graph.js";
 

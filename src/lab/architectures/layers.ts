@@ -1,5 +1,5 @@
-// What the architectures of the lab share, so that they differ in how they mix over time alone: linear maps, norms, the part that works on
-// each token by itself, and residual layers between an embedding and a head.
+// What the architectures of the lab share, so that they differ in how they mix over time alone: linear maps, norms, the part that
+// works on each token by itself, and residual layers between an embedding and a head.
 
 import type { Graph, RowNode } from "../../graph/graph.js";
 import type { GraphBuilder } from "../../graph/graph-builder.js";

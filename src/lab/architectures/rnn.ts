@@ -1,7 +1,7 @@
 // The recurrent network: what a token leaves behind is all that the next one sees.
 //
-// Elman, "Finding Structure in Time", Cognitive Science 14, 1990: h[t] = tanh(W x[t] + U h[t-1]). Each step needs the one before, so
-// training walks token by token; time grows as T, the state not at all.
+// Elman, "Finding Structure in Time", Cognitive Science 14, 1990: h[t] = tanh(W x[t] + U h[t-1]). Each step needs the one before,
+// so training walks token by token; time grows as T, the state not at all.
 
 import type { Graph } from "../../graph/graph.js";
 import { GraphBuilder } from "../../graph/graph-builder.js";

@@ -1,8 +1,9 @@
 // The Transformer: causal multi-head attention, with a cache of keys and values for generation.
 //
-// Paper: Vaswani et al., "Attention Is All You Need", arXiv 1706.03762. Attention(Q, K, V) = softmax(Q K^T / sqrt(d)) V (equation 1), in
-// heads (section 3.2.2), each token over itself and those before it; learned positions (section 3.5). Norms stand before each
-// part, as in GPT-2. Every token looks at every earlier one: time T^2 for a text, T for its last token, and a cache that grows by T.
+// Paper: Vaswani et al., "Attention Is All You Need", arXiv 1706.03762. Attention(Q, K, V) = softmax(Q K^T / sqrt(d)) V (equation
+// 1), in heads (section 3.2.2), each token over itself and those before it; learned positions (section 3.5). Norms stand before
+// each part, as in GPT-2. Every token looks at every earlier one: time T^2 for a text, T for its last token, and a cache that
+// grows by T.
 
 import type { Graph, RowNode } from "../../graph/graph.js";
 import { GraphBuilder } from "../../graph/graph-builder.js";

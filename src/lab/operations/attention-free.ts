@@ -1,6 +1,6 @@
-// The average of the Attention Free Transformer, forward and back. arXiv 2105.14103, equation 1, causal: result[t] = sum over s <= t of
-// e^(key[s] + bias) value[s], over the sum of the weights; the bias of a token `distance` back is bias[row][distance], 0 from the
-// window on. A sequence's state has the last tokens' keys and values in a ring, and sums over those before.
+// The average of the Attention Free Transformer, forward and back. arXiv 2105.14103, equation 1, causal: result[t] = sum over s
+// <= t of e^(key[s] + bias) value[s], over the sum of the weights; the bias of a token `distance` back is bias[row][distance], 0
+// from the window on. A sequence's state has the last tokens' keys and values in a ring, and sums over those before.
 
 import { type RowNode, shapeOf, type WeightNode } from "../../graph/graph.js";
 import type { GraphBuilder } from "../../graph/graph-builder.js";

@@ -9,7 +9,10 @@ import { previousRows } from "../../graph/operations/token-shift.js";
 import { addAt, type Rows, rowBefore, zeros } from "../../graph/rows.js";
 import { product, transposedProduct } from "./products.js";
 
-/** Rows and matrices of both gates and of the candidate; gives the state, what the gates were, and what the reset gate kept of the state. */
+/**
+ * Rows and matrices of both gates and of the candidate; gives the state, what the gates were, and what the reset gate kept of the
+ * state.
+ */
 const gruOperation = operation({
   name: "gru",
   inputs: ["update", "reset", "candidate"],

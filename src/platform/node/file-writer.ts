@@ -16,8 +16,8 @@ const removeUnfinished = () => {
 
 /**
  * Writes a file through a temporary one beside it, which is renamed when `write` has finished and removed when it fails or
- * the process exits, or is ended by a signal that can be caught. Writes to one path at the same time each have their own; the last
- * to finish stays.
+ * the process exits, or is ended by a signal that can be caught. Writes to one path at the same time each have their own; the
+ * last to finish stays.
  *
  * @throws CheckpointError when the file cannot be written (no such folder, no permission, disk full, not a regular file)
  */

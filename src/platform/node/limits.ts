@@ -16,7 +16,8 @@ export function availableProcessors(): number {
 }
 
 /**
- * How many processors' time the control groups of this process (Linux; versions 1 and 2) allow it; infinite where nothing limits it.
+ * How many processors' time the control groups of this process (Linux; versions 1 and 2) allow it; infinite where nothing limits
+ * it.
  *
  * @param root the folder that has proc/ and sys/
  */

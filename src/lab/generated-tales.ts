@@ -3,16 +3,16 @@
 import { load } from "../load.js";
 
 /** The number of tales that are generated together, so that each weight is read once for all of them. */
-const tellers = 32;
+const sequences = 32;
 
-/** @param tokens about how many; @returns one text for each teller */
-export async function toldTales(tokens: number, onProgress?: (done: number) => void): Promise<string[]> {
+/** @param tokens about how many; @returns one text for each sequence */
+export async function generatedTales(tokens: number, onProgress?: (done: number) => void): Promise<string[]> {
   const model = await load();
   try {
-    const length = Math.ceil(tokens / tellers);
+    const length = Math.ceil(tokens / sequences);
     let done = 0;
     return await Promise.all(
-      Array.from({ length: tellers }, async (_, seed) => {
+      Array.from({ length: sequences }, async (_, seed) => {
         const generation = model.generate("\n\n", {
           maxTokens: length,
           seed,
