@@ -6,6 +6,7 @@
 #include "matmul_floats.c"
 #include "matmul_quantized.c"
 #include "matmul_strips.c"
+#include "matmul_super_blocks.c"
 
 // Threads' shares are whole cache lines of outputs, so that none is written by two of them; and whole groups of
 // quantized ones.
@@ -52,7 +53,8 @@ static void matmul_forward(const struct pass* pass, const struct record* record,
   if (rows.end > record->width && record->dtype < DTYPE_Q8) rows = share_of(rows.end, 1, thread, pass->thread_count);
   else outputs = share_of(record->width, output_grain, thread, pass->thread_count);
   if (rows.begin == rows.end || outputs.begin == outputs.end) return;
-  if (record->dtype >= DTYPE_Q8) multiply_quantized(record, outputs, rows.end);
+  if (record->dtype >= DTYPE_Q4K) multiply_super_blocks(record, outputs, rows.end);
+  else if (record->dtype >= DTYPE_Q8) multiply_quantized(record, outputs, rows.end);
   else if (is_many(rows.end - rows.begin, record->dtype)) multiply_many(record, outputs, rows);
   else multiply_few(record, outputs, rows);
   finish_outputs(record, outputs, rows);

@@ -29,3 +29,4 @@ struct product {
 NOT_INLINED void multiply_few(const struct record* record, struct range outputs, struct range rows);
 NOT_INLINED void multiply_many(const struct record* record, struct range outputs, struct range rows);
 NOT_INLINED void multiply_quantized(const struct record* record, struct range outputs, uint32_t rows);
+NOT_INLINED void multiply_super_blocks(const struct record* record, struct range outputs, uint32_t rows);

@@ -144,7 +144,7 @@ static inline __attribute__((always_inline)) void multiply_blocks(const struct r
           vfloat scale = load_f16((const uint16_t*)group[g] + b * group_outputs + v * lanes);
           for (uint32_t r = 0; r < rows; r++) {
             const int8_t* of_row = x + r * stride;
-            vint total = totals[r][g][v] - splat_int(bias * row_sums(of_row, pairs)[2 * pair + b]);
+            vint total = totals[r][g][v] - splat_int(bias * block_sum(of_row, pairs, 2 * pair + b));
             vfloat factor = scale * splat(row_scales(of_row, pairs)[2 * pair + b]);
             sums[r][g][v] = multiply_add(__builtin_convertvector(total, vfloat), factor, sums[r][g][v]);
           }

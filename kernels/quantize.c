@@ -8,7 +8,7 @@ typedef int8_t vtiny __attribute__((vector_size(LANES)));
 
 // A block of x: scale = largest magnitude / 127, integers to nearest, ties to even. A value that is not finite makes the scale
 // NaN, so that it is not lost.
-static void quantize_block(const float* x, int8_t* quant, float* scale, int32_t* sum_of_quants) {
+static void quantize_block(const float* x, int8_t* quant, float* scale, int32_t sums_of_halves[2]) {
   vfloat largest = {0}, poison = {0};
   for (uint32_t i = 0; i < block_inputs; i += lanes) {
     largest = maximum(largest, magnitude_of(load(x + i)));
@@ -18,15 +18,17 @@ static void quantize_block(const float* x, int8_t* quant, float* scale, int32_t*
   store(part, largest);
   for (uint32_t i = 0; i < lanes; i++) most = part[i] > most ? part[i] : most;
   vfloat inverse = splat(most > 0 ? 127 / most : 0);
-  vint total = {0};
-  for (uint32_t i = 0; i < block_inputs; i += lanes) {
-    vint rounded = round_to_int(load(x + i) * inverse);
-    total += rounded;
-    vtiny bytes = __builtin_convertvector(rounded, vtiny);
-    __builtin_memcpy(quant + i, &bytes, sizeof bytes);
+  for (uint32_t half = 0; half < 2; half++) {
+    vint total = {0};
+    for (uint32_t i = half * block_inputs / 2; i < (half + 1) * block_inputs / 2; i += lanes) {
+      vint rounded = round_to_int(load(x + i) * inverse);
+      total += rounded;
+      vtiny bytes = __builtin_convertvector(rounded, vtiny);
+      __builtin_memcpy(quant + i, &bytes, sizeof bytes);
+    }
+    sums_of_halves[half] = 0;
+    for (uint32_t i = 0; i < lanes; i++) sums_of_halves[half] += total[i];
   }
-  *sum_of_quants = 0;
-  for (uint32_t i = 0; i < lanes; i++) *sum_of_quants += total[i];
   *scale = most / 127 + sum(poison);
 }
 
@@ -50,7 +52,7 @@ static void quantize_rows_forward(const struct pass* pass, const struct record* 
     int32_t* sums = (int32_t*)row_sums(row, pairs);
     for (uint32_t b = 0; b < 2; b++) {
       int8_t* quant = row + pair * pair_inputs + b * block_inputs;
-      quantize_block(x + b * block_inputs, quant, scales + 2 * pair + b, sums + 2 * pair + b);
+      quantize_block(x + b * block_inputs, quant, scales + 2 * pair + b, sums + 2 * (2 * pair + b));
     }
   }
 }

@@ -1,11 +1,12 @@
 // Rows picked by number: the embedding of each token, and the rows whose logits are wanted.
 
+#include "block_rows.h"
 #include "kernels.h"
 #include "load_weights.h"
 #include "simd.h"
 
 // out[t] = table[token[t]], to float32.
-//   address: table [matrix_rows, width] of dtype, out [tokens, width]
+//   address: table [matrix_rows, width] of dtype, any, out [tokens, width]
 static void embedding_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const int32_t* tokens = (const int32_t*)(uintptr_t)pass->tokens;
   float* out = floats(record->address[1]);
@@ -14,7 +15,11 @@ static void embedding_forward(const struct pass* pass, const struct record* reco
   for (uint32_t t = rows.begin; t < rows.end; t++) {
     uint64_t start = (uint64_t)tokens[t] * width;
     float* row = out + (uint64_t)t * width;
-    if (record->dtype == DTYPE_F32) {
+    if (record->dtype >= DTYPE_Q8) {
+      const void* table = (const void*)(uintptr_t)record->address[0];
+      if (record->dtype >= DTYPE_Q4K) row_of_supers(table, record->dtype, (uint32_t)tokens[t], width, row);
+      else row_of_pairs(table, record->dtype, (uint32_t)tokens[t], width, row);
+    } else if (record->dtype == DTYPE_F32) {
       const float* table = floats(record->address[0]) + start;
       for (uint32_t c = 0; c < width; c++) row[c] = table[c];
     } else {

@@ -93,9 +93,8 @@ export function describePlacements(counts: readonly PlacementCount[]): string {
 }
 
 /**
- * The type that each matrix is computed with: the wanted one, or as stored where kernels have it. Blocks are for
- * products only, so with a type of blocks embeddings stay as stored; and no matrix gets fewer bits than its model
- * says.
+ * The type that each matrix is computed with: the wanted one, or as stored where kernels have it. With a type of blocks
+ * embeddings, of which a token reads one row, stay as they are stored; and no matrix gets fewer bits than its model says.
  */
 export function matrixTypes(
   graph: Graph,
@@ -108,8 +107,7 @@ export function matrixTypes(
     const nearest = nearestTo(tensorOf(tensors, weight).dtype);
     const type = typeFor(weight, wanted ?? nearest, nearest);
     if (recurrent.has(weight)) types.set(weight, "f32");
-    else if (!tables.has(weight) || !isBlockType(type)) types.set(weight, type);
-    else types.set(weight, isBlockType(nearest) ? "f32" : nearest);
+    else types.set(weight, tables.has(weight) && isBlockType(type) ? nearest : type);
   }
   return types;
 }

@@ -33,9 +33,9 @@ export function groupSize(dtype: OneScaleType, inputs: number): number {
   return pairsOf(inputs) * (scaleBytes + 2 * blockBytes[dtype]);
 }
 
-/** Floats that a row of x takes when it is quantized: integers, scales and sums of its blocks. */
+/** Floats that a row of x takes when it is quantized: integers, scales and sums of its half blocks. */
 export function quantizedRowWidth(inputs: number): number {
-  return pairsOf(inputs) * (pairInputs / 4 + 2 + 2);
+  return pairsOf(inputs) * (pairInputs / 4 + 2 + 4);
 }
 
 /** Where in a group the parts of one weight are. */
