@@ -12,8 +12,8 @@ import { rwkv4 } from "#rwkv/models/rwkv4";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { storedTensor } from "#rwkv/training/initialize";
 import { trainableModel } from "#rwkv/training/trainable-model";
-import { maxDifference, trainers } from "./environment.js";
-import { type Build, elementGraphs, mixingGraphs } from "./operation-graphs.js";
+import { maxDifference, relativeError, trainers } from "./environment.js";
+import { type Build, elementGraphs, mixingGraphs, wkv7OfProducts } from "./operation-graphs.js";
 
 const vocabulary = 7;
 const nothing = {
@@ -282,6 +282,36 @@ describe("a whole model", () => {
       await runtime.dispose();
     }
   });
+});
+
+test("heads of 64, over more tokens than lie between two matrices of wkv7 that are kept", async () => {
+  const g = new GraphBuilder();
+  const x = g.embedding(g.matrix("table", vocabulary, 20));
+  const graph = g.finish(g.selectRows(g.matmul(g.matrix("head", vocabulary, 128), wkv7OfProducts(g, x, 128, 2))));
+  const model = modelOf(graph, 4);
+  const random = randomGenerator(6);
+  const ids = (count: number) => Array.from({ length: count }, () => Math.floor(random.uniform() * vocabulary));
+  const sequences = [50, 17, 16, 1].map((count) => ({ tokens: ids(count), targets: ids(count) }));
+  const initial = Float32Array.from({ length: 2 * 64 * 64 }, () => random.uniform() - 0.5);
+  const gradientsOf = async (runtime: TrainingRuntime) => {
+    const segments = sequences.map((sequence) => {
+      const state = runtime.createState();
+      state.values.set(initial);
+      return { ...sequence, state, nextState: runtime.createState() };
+    });
+    await runtime.step(segments, nothing, 9);
+    const gradients = runtime.parameters.map(({ name, gradient }) => [name, gradient.slice()] as const);
+    await runtime.dispose();
+    return new Map(gradients);
+  };
+  const room = { ...limits, maxTokens: 128 };
+  const expected = await gradientsOf(await openReferenceTraining(model, room));
+  for (const { open, label, threads } of trainers) {
+    const found = await gradientsOf(await open(model, { ...room, threads }));
+    for (const [name, gradient] of expected) {
+      expect(relativeError(found.get(name)!, gradient), `${name}, ${label}`).toBeLessThan(1e-5);
+    }
+  }
 });
 
 test("keys of 80 and more, far apart, give gradients that are finite and those of the plain form", async () => {

@@ -55,7 +55,7 @@ test("other versions and other models are named", async () => {
   const rename = (from: RegExp, to: string) =>
     changed((tensors) => tensors.map((t) => ({ ...t, name: t.name.replace(from, to) })));
   await expect(load(await rename(/time_mix_k/, "time_maa_x"))).rejects.toThrow("an RWKV-6 model");
-  await expect(load(await rename(/time_mix_k/, "x_r"))).rejects.toThrow("an RWKV-7 model");
+  await expect(load(await rename(/time_mix_k/, "x_r"))).rejects.toThrow("RWKV-7: expected matrices emb.weight");
   await expect(load(await rename(/blocks/, "layers"))).rejects.toThrow("not an RWKV model");
 });
 

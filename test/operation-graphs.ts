@@ -33,10 +33,9 @@ const headsOf = (width: number) => (width % 5 === 0 ? 5 : width % 3 === 0 ? 3 : 
 /** Functions of elements, alone and in chains, with operands of every shape, and reductions over heads. */
 export const elementGraphs: Record<string, Build> = {
   ...Object.fromEntries(
-    (["sigmoid", "tanh", "exp", "negate", "reluSquared", "eluPlusOne"] as const).map((name): [string, Build] => [
-      name,
-      (_, x) => applyUnary(name, x),
-    ]),
+    (["sigmoid", "tanh", "exp", "negate", "oneMinus", "reluSquared", "eluPlusOne"] as const).map(
+      (name): [string, Build] => [name, (_, x) => applyUnary(name, x)],
+    ),
   ),
   add: (_, x) => add(x, negate(reluSquared(x))),
   subtract: (_, x) => subtract(exp(x), x),
@@ -74,7 +73,23 @@ export const elementGraphs: Record<string, Build> = {
   },
 };
 
+/** The recurrence of RWKV-7 over `width` channels that are products with x, within the limits that a model keeps it in. */
+export function wkv7OfProducts(g: GraphBuilder, x: RowNode, width: number, heads: number): RowNode {
+  const product = (name: string) => g.matmul(g.matrix(name, width, x.width), x);
+  const removal = g.headNormalize(product("removal"), heads, 1e-12);
+  const rows = {
+    receptance: product("receptance"),
+    decay: sigmoid(product("decay")),
+    key: product("key"),
+    value: product("value"),
+    removal,
+    replacement: multiply(removal, sigmoid(product("rate"))),
+  };
+  return g.wkv7(rows, heads, g.state([heads, width / heads, width / heads], 0));
+}
+
 export const mixingGraphs: Record<string, Build> = {
+  wkv7: (g, x, n) => wkv7OfProducts(g, x, n, n % 5 === 0 ? 5 : 1),
   addPosition: (g, x, n) => addPosition(g, x, g.matrix("places", 5, n)),
   "aft, bias by position": (g, x, n) => {
     const key = g.matmul(g.matrix("key", n, n), x);

@@ -236,9 +236,11 @@ describe("models with parts that are not run are named by them", () => {
           names.map((name) => floats(name, [1], [0])),
         ),
       );
-    expect(await only("module.blocks.0.att.x_r")).toContain("an RWKV-7 model; this version of the package runs RWKV-4");
-    expect(await only("model.layers.0.attn.r_k")).toContain("an RWKV-7 model");
-    expect(await only("rwkv.blocks.0.attention.time_maa_x")).toContain("an RWKV-6 model");
+    expect(await only("module.blocks.0.att.x_r")).toContain("RWKV-7: expected matrices emb.weight");
+    expect(await only("model.layers.0.attn.r_k")).toContain("RWKV-7: expected matrices emb.weight");
+    expect(await only("rwkv.blocks.0.attention.time_maa_x")).toContain(
+      "an RWKV-6 model; this version of the package runs RWKV-4, RWKV-7",
+    );
     expect(await only("rwkv.blocks.0.attention.ln_x.weight")).toContain("an RWKV-5 model");
     expect(await only("blocks.0.att.time_state")).toContain("a tuned state, which belongs to a model");
     expect(await only("weight/emb.weight", "first/emb.weight")).toContain("model.safetensors in the same folder");

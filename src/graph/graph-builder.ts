@@ -11,12 +11,26 @@ import { matmul } from "./operations/matmul.js";
 import { selectRows } from "./operations/selection.js";
 import { tokenShift } from "./operations/token-shift.js";
 import { wkv } from "./operations/wkv.js";
+import { wkv7 } from "./operations/wkv7.js";
 
 /** The state of the wkv recurrence: sums weighted by e^key, divided by e^maxExponent so that they never overflow. */
 export interface WkvState {
   readonly numerator: StateVector;
   readonly denominator: StateVector;
   readonly maxExponent: StateVector;
+}
+
+/** What the recurrence of RWKV-7 takes; each row has the channels of all heads. */
+export interface Wkv7Rows {
+  readonly receptance: RowNode;
+  /** What each key's share of the matrix is multiplied by, in (0, 1). */
+  readonly decay: RowNode;
+  readonly key: RowNode;
+  readonly value: RowNode;
+  /** The direction along which the matrix forgets. */
+  readonly removal: RowNode;
+  /** The direction that what is removed is taken from. */
+  readonly replacement: RowNode;
 }
 
 /** What may be said of a matrix. */
@@ -98,6 +112,11 @@ export class GraphBuilder {
   /** The weighted average of values over time; see docs/model.md. Leaves sums and exponents in the state. */
   wkv(key: RowNode, value: RowNode, decay: Vector, first: Vector, state: WkvState): RowNode {
     return wkv.apply({ key, value, decay, first, ...state }).result;
+  }
+
+  /** What the matrix of each head answers to the receptance, after the token changed it; see docs/model.md. Leaves it in the state. */
+  wkv7(rows: Wkv7Rows, heads: number, matrix: StateVector): RowNode {
+    return wkv7.apply({ ...rows, heads, matrix }).result;
   }
 
   /** x, marked as a value that gradient checkpointing keeps: the input of a layer. */

@@ -2,9 +2,10 @@
 
 import type { ModelDefinition } from "./model-definition.js";
 import { rwkv4 } from "./rwkv4.js";
+import { rwkv7 } from "./rwkv7.js";
 
 /** Every version, the oldest first. */
-export const definitions: readonly ModelDefinition[] = [rwkv4];
+export const definitions: readonly ModelDefinition[] = [rwkv4, rwkv7];
 
 /** The version of new models, unless another is asked for. */
 export const newModels: ModelDefinition = rwkv4;

@@ -5,7 +5,6 @@ import type { Checkpoint } from "../checkpoints/checkpoint.js";
 
 /** Versions that are known by their tensors, but cannot be run yet; the first that fits. */
 const versions: readonly (readonly [version: string, mark: RegExp])[] = [
-  ["7", /(^|\.)(att|attn|attention)\.(x_r|r_k)$/],
   ["6", /(^|\.)(att|attn|attention)\.time_maa_\w+$/],
   ["5", /(^|\.)(att|attn|attention)\.ln_x\.weight$/],
 ];

@@ -36,6 +36,7 @@ export type UnaryName =
   | "tanh"
   | "exp"
   | "negate"
+  | "oneMinus"
   | "reluSquared"
   | "eluPlusOne"
   | "squareRoot"
@@ -53,6 +54,7 @@ const unaryFunctions: Readonly<Record<UnaryName, UnaryFunction>> = {
   },
   exp: { plain: Math.exp, gradient: ({ result, gradient }) => multiply(gradient, result) },
   negate: { plain: (a) => -a, gradient: ({ gradient }) => negate(gradient) },
+  oneMinus: { plain: (a) => 1 - a, gradient: ({ gradient }) => negate(gradient) },
   /** Of max(a, 0)^2 the derivative is 2 max(a, 0), which is twice the root of the result. */
   reluSquared: {
     plain: (a) => Math.max(a, 0) ** 2,
@@ -110,6 +112,8 @@ export const tanh = unary("tanh");
 export const exp = unary("exp");
 /** -a */
 export const negate = unary("negate");
+/** 1 - a */
+export const oneMinus = unary("oneMinus");
 /** max(a, 0)^2, arXiv 2109.08668. */
 export const reluSquared = unary("reluSquared");
 /** The exponential linear unit and 1: e^a below 0, a + 1 above. */
