@@ -96,7 +96,7 @@ describe("the tokens of steps", () => {
       fc.property(shapes, ({ count, batch, length, seed }) => {
         fc.pre(count > length);
         const tokens = Int32Array.from({ length: count }, (_, i) => i);
-        const batches = shuffledBatches(tokens, batch, length, seed);
+        const batches = shuffledBatches({ tokens }, batch, length, seed);
         for (const epoch of [0, 1]) {
           const seen: number[] = [];
           for (let step = 0; step < batches.stepsPerEpoch; step++) {
@@ -117,7 +117,7 @@ describe("the tokens of steps", () => {
 
   test("shuffled: a step's tokens do not depend on which steps were asked for before", () => {
     const tokens = Int32Array.from({ length: 500 }, (_, i) => i);
-    const make = () => shuffledBatches(tokens, 3, 7, 4);
+    const make = () => shuffledBatches({ tokens }, 3, 7, 4);
     const walked = make();
     const all = Array.from({ length: 60 }, (_, step) => walked.at(step));
     for (const step of [59, 3, 30]) expect(make().at(step)).toEqual(all[step]);
@@ -126,7 +126,7 @@ describe("the tokens of steps", () => {
 
   test("in order: each row continues where it ended, and restarts with an epoch", () => {
     const tokens = Int32Array.from({ length: 101 }, (_, i) => i);
-    const batches = consecutiveBatches(tokens, 2, 10);
+    const batches = consecutiveBatches({ tokens }, 2, 10);
     expect(batches.stepsPerEpoch).toBe(5);
     for (let step = 0; step < 12; step++) {
       const index = step % 5;
@@ -139,8 +139,10 @@ describe("the tokens of steps", () => {
 });
 
 test("in order: too little text for a window in each row is refused", () => {
-  expect(consecutiveBatches(new Int32Array(21), 2, 10).stepsPerEpoch).toBe(1);
-  expect(() => consecutiveBatches(new Int32Array(20), 2, 10)).toThrow(/expected at least 21 tokens.*found 20/);
+  expect(consecutiveBatches({ tokens: new Int32Array(21) }, 2, 10).stepsPerEpoch).toBe(1);
+  expect(() => consecutiveBatches({ tokens: new Int32Array(20) }, 2, 10)).toThrow(
+    /expected at least 21 tokens.*found 20/,
+  );
 });
 
 describe("a trained tokenizer", () => {

@@ -38,7 +38,7 @@ export function addTrain(program: Command): void {
     .description("train a model on text, or continue from a checkpoint")
     .option(
       "--data <path>",
-      "a text file, records in JSON (text, messages, or instruction and output), or a folder of such files",
+      "a text file, records in JSON (text, messages, or instruction and output), a folder of such files, or a binidx",
     )
     .option(
       "--out <folder>",

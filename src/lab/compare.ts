@@ -7,7 +7,7 @@ import type { Graph } from "../graph/graph.js";
 import { rwkv4 as definition } from "../models/rwkv4.js";
 import { randomGenerator } from "../sampling/random.js";
 import { shuffledBatches } from "../training/batches.js";
-import { type Dataset, datasetOf, trainTokenizer } from "../training/dataset.js";
+import { type Dataset, datasetOf, type HeldOutText, targetCount, trainTokenizer } from "../training/dataset.js";
 import type { SplitDocuments } from "../training/documents.js";
 import { bitsPerByte } from "../training/evaluation.js";
 import { firstTensors } from "../training/initialize.js";
@@ -100,14 +100,14 @@ async function trainOne(
   const limits = { threads, maxTokens: batch * context, maxSegments: batch, onNotice };
   const runtime = await openTrainingOn(undefined, { ...model, tensors }, limits);
   try {
-    const batches = shuffledBatches(data.tokens, batch, context, seed);
+    const batches = shuffledBatches(data, batch, context, seed);
     const empty = runtime.createState();
     const after = Array.from({ length: batch }, () => runtime.createState());
     const schedule = { steps, warmup: Math.ceil(steps / 50), learningRate, finalLearningRate: learningRate / 10 };
     const points: ComparePoint[] = [];
     // Each piece from the empty state: some architectures take no more than the context.
     const texts = thinned(
-      data.heldOut.flatMap(({ tokens, bytes }) => piecesOf(tokens, bytes, context)),
+      data.heldOut.flatMap((text) => piecesOf(text, context)),
       Math.ceil(heldOutTokens / context),
     );
     let seconds = 0;
@@ -141,11 +141,16 @@ async function trainOne(
 }
 
 /** Pieces of `length` tokens and what follows; bytes in proportion. */
-function piecesOf(tokens: Int32Array, bytes: number, length: number): { tokens: Int32Array; bytes: number }[] {
-  const pieces: { tokens: Int32Array; bytes: number }[] = [];
+function piecesOf(text: HeldOutText, length: number): HeldOutText[] {
+  const { tokens, learned, bytes } = text;
+  const pieces: HeldOutText[] = [];
   for (let at = 0; at + 1 < tokens.length; at += length) {
-    const piece = tokens.subarray(at, at + length + 1);
-    pieces.push({ tokens: piece, bytes: (bytes * (piece.length - 1)) / (tokens.length - 1) });
+    const piece = {
+      tokens: tokens.subarray(at, at + length + 1),
+      ...(learned && { learned: learned.subarray(at, at + length + 1) }),
+    };
+    const count = targetCount(piece);
+    if (count > 0) pieces.push({ ...piece, bytes: (bytes * count) / targetCount(text) });
   }
   return pieces;
 }

@@ -11,22 +11,30 @@ import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { bytePairTraining, pieceEncoder } from "../tokenizers/train-bpe.js";
 import type { Document, SplitDocuments } from "./documents.js";
 
+/** Token ids; of vocabularies up to 65536 they may be in half the memory. */
+export type TokenArray = Int32Array | Uint16Array;
+
 /** Names by which a tokenizer is found beside a model. */
 const jsonFile = "tokenizer.json";
 const worldFile = "rwkv_vocab_v20230424.txt";
 export const tokenizerFiles: readonly string[] = [jsonFile, worldFile];
 
-/** A held-out text. */
-export interface HeldOutText {
-  /** Begins with the end-of-text token, where the vocabulary has one: so its first token is predicted too. */
-  readonly tokens: Int32Array;
-  /** The number of bytes of the text in UTF-8. */
+/** Tokens, and which of them are learned. */
+export interface LearnedTokens {
+  readonly tokens: TokenArray;
+  /** 1 for each token that is to be predicted, 0 for each that is only read; where it is absent, all are predicted. */
+  readonly learned?: Uint8Array;
+}
+
+/** A held-out text. Begins with the end-of-text token, where the vocabulary has one: so its first token is predicted too. */
+export interface HeldOutText extends LearnedTokens {
+  /** The number of bytes in UTF-8 of what is predicted. */
   readonly bytes: number;
 }
 
-export interface Dataset {
-  /** All training documents, each after an end-of-text token. */
-  readonly tokens: Int32Array;
+/** All training documents, each after an end-of-text token. */
+export interface Dataset extends LearnedTokens {
+  /** Of those that are predicted. */
   readonly bytesPerToken: number;
   readonly heldOut: readonly HeldOutText[];
 }
@@ -100,45 +108,72 @@ export async function datasetOf(
 ): Promise<Dataset> {
   const start = tokenizer.endOfText === undefined ? [] : [tokenizer.endOfText];
   const tokensOf = (documents: readonly Document[]) => interruptible(encoded(documents, start, encode), signal);
-  const tokens = await tokensOf(training);
-  if (tokens.length < context + 1) {
-    throw new TrainingError(
-      `expected at least ${context + 1} tokens to train on, one sequence and the token after it, found ${tokens.length}: ` +
-        "give more text, or a shorter context",
-    );
-  }
+  const all = await tokensOf(training);
+  checkTokenCount(all.tokens.length, context);
+  const predicted = predictedCount(all);
+  if (predicted === 0) throw new TrainingError("expected answers of an assistant to learn from, found none");
   const heldOut: HeldOutText[] = [];
-  for (const document of validation) heldOut.push({ tokens: await tokensOf([document]), bytes: bytesOf(document) });
+  for (const document of validation) heldOut.push({ ...(await tokensOf([document])), bytes: bytesOf(document) });
   return {
-    tokens,
-    bytesPerToken: training.reduce((sum, document) => sum + bytesOf(document), 0) / tokens.length,
-    heldOut: heldOut.filter((text) => text.tokens.length > 1),
+    ...all,
+    bytesPerToken: training.reduce((sum, document) => sum + bytesOf(document), 0) / predicted,
+    heldOut: heldOut.filter((text) => text.tokens.length > 1 && targetCount(text) > 0),
   };
 }
 
-/** The tokens of documents one after another, each after `start`. */
+/** @throws TrainingError when there is less to learn from than one sequence */
+export function checkTokenCount(found: number, context: number): void {
+  if (found >= context + 1) return;
+  throw new TrainingError(
+    `expected at least ${context + 1} tokens to train on, one sequence and the token after it, found ${found}: ` +
+      "give more text, or a shorter context",
+  );
+}
+
+function predictedCount({ tokens, learned }: LearnedTokens): number {
+  return learned ? learned.reduce((sum, flag) => sum + flag, 0) : tokens.length;
+}
+
+/** The number of tokens behind the first, up to `end`, that are predicted. */
+export function targetCount({ tokens, learned }: LearnedTokens, end: number = tokens.length - 1): number {
+  return learned ? learned.subarray(1, end + 1).reduce((sum, flag) => sum + flag, 0) : end;
+}
+
+/** What should follow each of `length` tokens from `start`; -1 where nothing is to be learned. */
+export function targetsAt({ tokens, learned }: LearnedTokens, start: number, length: number): TokenArray {
+  const next = tokens.subarray(start + 1, start + 1 + length);
+  if (!learned) return next;
+  return Int32Array.from(next, (token, i) => (learned[start + 1 + i] === 1 ? token : -1));
+}
+
+/** The tokens of documents one after another, each after `start`, which is learned as the end of the document before. */
 function* encoded(
   documents: readonly Document[],
   start: readonly number[],
   encode: (text: string) => number[],
-): Generator<void, Int32Array, void> {
-  const pieces: Int32Array[] = [];
-  for (const { parts } of documents) {
-    pieces.push(Int32Array.from(start));
-    for (const part of parts) {
-      pieces.push(new Int32Array(encode(part)));
+): Generator<void, LearnedTokens, void> {
+  const pieces: { tokens: Int32Array; isLearned: boolean }[] = [];
+  let isLearned = true;
+  for (const { parts, learned } of documents) {
+    pieces.push({ tokens: Int32Array.from(start), isLearned });
+    for (const [i, part] of parts.entries()) {
+      isLearned = learned?.[i] ?? true;
+      pieces.push({ tokens: new Int32Array(encode(part)), isLearned });
       yield;
     }
   }
-  const tokens = new Int32Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
+  const tokens = new Int32Array(pieces.reduce((sum, piece) => sum + piece.tokens.length, 0));
+  const flags = pieces.every((piece) => piece.isLearned) ? undefined : new Uint8Array(tokens.length);
   let at = 0;
   for (const piece of pieces) {
-    tokens.set(piece, at);
-    at += piece.length;
+    tokens.set(piece.tokens, at);
+    if (piece.isLearned) flags?.fill(1, at, at + piece.tokens.length);
+    at += piece.tokens.length;
   }
-  return tokens;
+  return { tokens, ...(flags && { learned: flags }) };
 }
 
-function bytesOf({ parts }: Document): number {
-  return parts.reduce((sum, part) => sum + Buffer.byteLength(part), 0);
+/** The bytes of what is learned. */
+function bytesOf({ parts, learned }: Document): number {
+  return parts.reduce((sum, part, i) => sum + ((learned?.[i] ?? true) ? Buffer.byteLength(part) : 0), 0);
 }

@@ -14,6 +14,8 @@ export interface Document {
   readonly name: string;
   /** The text in order; more than one where it is long. They begin where no token of a byte-level BPE crosses. */
   readonly parts: readonly string[];
+  /** Of a conversation, for each part whether it is learned or only read; where it is absent, all of them are. */
+  readonly learned?: readonly boolean[];
 }
 
 /** Documents to learn from, and what is held out to measure with. */
@@ -32,7 +34,7 @@ const textEndings = /\.(txt|text|md|markdown)$/i;
 const lineEndings = /\.(jsonl|ndjson)$/i;
 const jsonEnding = /\.json$/i;
 /** Documents up to this number give their ends for validation; more, as lines of JSON often are, whole documents. */
-const fewDocuments = 256;
+export const fewDocuments = 256;
 /** Characters of a part, about. */
 const partLength = 2 ** 17;
 /** The most names of ignored files that are listed. */
@@ -55,13 +57,17 @@ export async function readDocuments(path: string, options: ReadOptions = {}): Pr
 
 /** A document of a text in memory. */
 export function documentOf(name: string, text: string): Document {
+  return { name, parts: partsOf(text) };
+}
+
+function partsOf(text: string): string[] {
   const parts: string[] = [];
   for (let at = 0; at < text.length; ) {
     const end = at + partLength < text.length ? at + lastBoundary(text.slice(at, at + partLength)) : text.length;
     parts.push(text.slice(at, end));
     at = end;
   }
-  return { name, parts };
+  return parts;
 }
 
 /**
@@ -77,27 +83,32 @@ export function holdOut(documents: readonly Document[], share: number): SplitDoc
   }
   const training: Document[] = [];
   const validation: Document[] = [];
-  for (const { name, parts } of documents) {
-    const length = parts.reduce((sum, part) => sum + part.length, 0);
-    const [before, after] = cut(parts, Math.floor(length * (1 - share)));
-    training.push({ name, parts: before });
-    if (after.length > 0) validation.push({ name, parts: after });
+  for (const document of documents) {
+    const length = document.parts.reduce((sum, part) => sum + part.length, 0);
+    const [before, after] = cut(document, Math.floor(length * (1 - share)));
+    training.push(before);
+    if (after.parts.length > 0) validation.push(after);
   }
   return { training, validation };
 }
 
-/** The parts before and after a character, or the one behind it, so that none is cut in two. */
-function cut(parts: readonly string[], at: number): [before: string[], after: string[]] {
-  const before: string[] = [];
-  const after: string[] = [];
+/** What lies before and after a character, or the one behind it, so that none is cut in two. */
+function cut({ name, parts, learned }: Document, at: number): [before: Document, after: Document] {
+  const pieces: { part: string; isLearned: boolean; isBefore: boolean }[] = [];
   let rest = at;
-  for (const part of parts) {
+  parts.forEach((part, i) => {
     const end = rest > 0 && /[\udc00-\udfff]/.test(part[rest] ?? "") ? rest + 1 : Math.max(0, rest);
-    if (end > 0) before.push(part.slice(0, end));
-    if (end < part.length) after.push(part.slice(end));
+    const isLearned = learned?.[i] ?? true;
+    if (end > 0) pieces.push({ part: part.slice(0, end), isLearned, isBefore: true });
+    if (end < part.length) pieces.push({ part: part.slice(end), isLearned, isBefore: false });
     rest -= part.length;
-  }
-  return [before, after];
+  });
+  const side = (before: boolean): Document => {
+    const own = pieces.filter(({ isBefore }) => isBefore === before);
+    const flags = learned && { learned: own.map(({ isLearned }) => isLearned) };
+    return { name, parts: own.map(({ part }) => part), ...flags };
+  };
+  return [side(true), side(false)];
 }
 
 async function readFolder(path: string, options: ReadOptions): Promise<Document[]> {
@@ -303,7 +314,9 @@ function joined(path: string, pieces: readonly string[]): string {
 function documentOfRecord(name: string, value: unknown): Document {
   const result = recordText(value);
   if ("expected" in result) throw new TrainingError(`${name}: expected ${result.expected}`);
-  return documentOf(name, result.text);
+  const parts = result.parts.flatMap(({ text, learned }) => partsOf(text).map((part) => ({ part, learned })));
+  const flags = parts.map(({ learned }) => learned);
+  return { name, parts: parts.map(({ part }) => part), ...(flags.includes(false) && { learned: flags }) };
 }
 
 /** Parses JSON; undefined for text that is not JSON. */
@@ -316,7 +329,7 @@ function parsed(text: string): unknown {
 }
 
 function isRecord(value: unknown): boolean {
-  return "text" in recordText(value);
+  return "parts" in recordText(value);
 }
 
 function isObject(value: unknown): value is object {

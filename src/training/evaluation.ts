@@ -3,7 +3,7 @@
 
 import type { ResidentState } from "../backends/backend.js";
 import type { TrainingRuntime, TrainingSegment } from "../backends/training.js";
-import type { HeldOutText } from "./dataset.js";
+import { type HeldOutText, targetCount, targetsAt } from "./dataset.js";
 
 /** A text being read: its state, how far it is read, and how much of it there is to read. */
 interface Reading {
@@ -50,7 +50,7 @@ export async function bitsPerByte(
       begin(state);
       const end = Math.min(text.tokens.length - 1, limit);
       // Of a part of a text we know its tokens, and count its bytes in proportion.
-      bytes += (text.bytes * end) / (text.tokens.length - 1);
+      bytes += (text.bytes * targetCount(text, end)) / targetCount(text);
       reading.push({ text, end, state, next: free.pop() ?? runtime.createState(), at: 0 });
     }
     const segments = reading.map(({ text, state, next, at, end }): TrainingSegment => {
@@ -59,7 +59,7 @@ export async function bitsPerByte(
         state,
         nextState: next,
         tokens: text.tokens.subarray(at, to),
-        targets: text.tokens.subarray(at + 1, to + 1),
+        targets: targetsAt(text, at, to - at),
       };
     });
     for (const loss of await runtime.evaluate(segments)) nats += loss;

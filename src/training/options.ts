@@ -20,7 +20,8 @@ export interface LoraOptions {
 export interface TrainOptions {
   /**
    * A text file; a file of JSON records, by lines or as an array, each with a `text`, with `messages`, or with `instruction` and
-   * `output`; or a folder of such files.
+   * `output`; or a folder of such files. Of `messages` and instructions only the answers are learned. Or a binidx, `x.bin` and
+   * `x.idx`, named as `x` or either of them: tokens that were made by the run's tokenizer.
    */
   readonly data: string;
   /** Folder of the run: model, tokenizer, log, curve, and what resuming needs. */

@@ -1,30 +1,43 @@
-// The text that a model learns of a record of JSON. Records with roles become the form that RWKV's World models know
-// conversations in, which `rwkv chat` writes too:
+// The text of a record of JSON, and which parts of it a model learns. Records with roles become the form that RWKV's World models
+// know conversations in, which `rwkv chat` writes too:
 //
 //   User: ...
 //
 //   Assistant: ...
 //
-// Turns are separated by a blank line, so blank lines within one become line breaks.
+// Turns are separated by a blank line, so blank lines within one become line breaks. What the assistant says is learned, with
+// the blank line that ends it; it is cut from what stands before where a session that reads a prompt would cut it.
+
+import { withoutBlankLines } from "../chat/messages.js";
 
 /** The forms of records that are known, for messages. */
 export const recordForms =
   'an object with a string "text", with "messages" (each with a role and a content), or with "instruction" and "output"';
 
+/** Whose turns are learned. */
+const learnedName = "Assistant";
+
 const namesOfRoles: Readonly<Record<string, string>> = {
   system: "System",
   user: "User",
   human: "User",
-  assistant: "Assistant",
+  assistant: learnedName,
 };
 
-/** The text of a record, or in words what was expected of it. */
-export function recordText(value: unknown): { readonly text: string } | { readonly expected: string } {
+/** A part of a text. */
+export interface TextPart {
+  readonly text: string;
+  /** Whether a model is to learn to write it; else it only reads it. */
+  readonly learned: boolean;
+}
+
+/** The parts of a record's text in order, or in words what was expected of it. */
+export function recordText(value: unknown): { readonly parts: readonly TextPart[] } | { readonly expected: string } {
   if (!isObject(value)) return { expected: recordForms };
   const { text, messages, instruction, input, output } = value;
   if (text !== undefined) {
     return typeof text === "string"
-      ? { text: wellFormed(text) }
+      ? { parts: [{ text: wellFormed(text), learned: true }] }
       : { expected: `a string "text", found ${kindOf(text)}` };
   }
   if (messages !== undefined) return conversation(messages);
@@ -36,9 +49,9 @@ export function recordText(value: unknown): { readonly text: string } | { readon
     return { expected: `a string "input", found ${kindOf(input)}` };
   }
   return {
-    text: turns([
+    parts: turns([
       ["User", input ? `${instruction}\n${input}` : instruction],
-      ["Assistant", output],
+      [learnedName, output],
     ]),
   };
 }
@@ -58,7 +71,7 @@ function conversation(messages: unknown): ReturnType<typeof recordText> {
       return { expected: `message ${i + 1} to have a string "content", found ${kindOf(content)}` };
     list.push([name, text]);
   }
-  return { text: turns(list) };
+  return { parts: turns(list) };
 }
 
 /** The text of a message's content: a string, or parts of text, as in OpenAI's API. */
@@ -69,13 +82,14 @@ function contentText(content: unknown): string | undefined {
   return parts.every((part) => typeof part === "string") ? parts.join("") : undefined;
 }
 
-function turns(list: readonly (readonly [name: string, content: string])[]): string {
-  const flat = (content: string) =>
-    content
-      .replace(/\r\n?/g, "\n")
-      .replace(/\n(?:[^\S\n]*\n)+/g, "\n")
-      .trim();
-  return wellFormed(list.map(([name, content]) => `${name}: ${flat(content)}`).join("\n\n"));
+function turns(list: readonly (readonly [name: string, content: string])[]): TextPart[] {
+  const parts: TextPart[] = [];
+  list.forEach(([name, content], i) => {
+    const text = wellFormed(withoutBlankLines(content)) + (i < list.length - 1 ? "\n\n" : "");
+    if (name === learnedName) parts.push({ text: `${name}:`, learned: false }, { text: ` ${text}`, learned: true });
+    else parts.push({ text: `${name}: ${text}`, learned: false });
+  });
+  return parts;
 }
 
 /** JSON can hold halves of characters, UTF-8 cannot. */

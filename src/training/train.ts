@@ -10,11 +10,13 @@ import { encodeState } from "../generation/state-file.js";
 import { stateLayout } from "../graph/state-layout.js";
 import { InterruptedError } from "../interruptible.js";
 import { PlotLibrariesError } from "../plots/svg-plot.js";
+import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { checkBase, openBase } from "./base-model.js";
 import { type Batches, consecutiveBatches, shuffledBatches } from "./batches.js";
+import { type BinidxFiles, binidxAt, readBinidx, tokenizedDataset } from "./binidx.js";
 import { checkedOptions } from "./checked-options.js";
-import { type Dataset, datasetOf } from "./dataset.js";
-import { holdOut, readDocuments } from "./documents.js";
+import { type Dataset, datasetOf, type LearnedTokens } from "./dataset.js";
+import { holdOut, readDocuments, type SplitDocuments } from "./documents.js";
 import { bitsPerByte } from "./evaluation.js";
 import { loraOf } from "./lora-options.js";
 import { lossCurve } from "./loss-curve.js";
@@ -63,14 +65,18 @@ async function trainIn(
 ): Promise<TrainResult> {
   const { signal, onNotice = () => {} } = given;
   const recipe = await withBase(wanted, folder, given);
-  const split = holdOut(await readDocuments(given.data, { signal, onNotice }), recipe.validation);
+  const source = await openData(given, recipe);
   if (!progress) await folder.begin(recipe);
+  const documents = "split" in source ? source.split.training : [];
   const tokenizer = progress
     ? await tokenizerOfRun(recipe, folder)
-    : await newTokenizer(recipe, folder, split.training, { signal, onNotice });
+    : await newTokenizer(recipe, folder, documents, { signal, onNotice });
   if (given.resume && given.tokenizer !== undefined) await checkTokenizer(given.tokenizer, recipe, folder);
-  const data = await datasetOf(split, tokenizer, recipe.context, signal);
-  const checksum = checksumOf(data.tokens);
+  const data =
+    "split" in source
+      ? await datasetOf(source.split, tokenizer, recipe.context, signal)
+      : await tokensOf(source.files, tokenizer.tokenizer, recipe, signal);
+  const checksum = checksumOf(data);
   if (progress && progress.data !== checksum) {
     throw new TrainingError(
       `${given.data}: expected the data that the run in ${folder.path} was started with, found other text`,
@@ -82,8 +88,8 @@ async function trainIn(
   );
   const { batch, context, seed } = recipe;
   const batches = recipe.carryState
-    ? consecutiveBatches(data.tokens, batch, context)
-    : shuffledBatches(data.tokens, batch, context, seed);
+    ? consecutiveBatches(data, batch, context)
+    : shuffledBatches(data, batch, context, seed);
   const final = given.resume ? extended(recipe, given, batches.stepsPerEpoch, progress?.step ?? 0) : recipe;
   const setup = await setUpModel(final, tokenizer.tokenizer, { signal });
   let runtime: TrainingRuntime | undefined;
@@ -102,6 +108,29 @@ async function trainIn(
   }
 }
 
+/** Documents, or the files of a binidx. @throws TrainingError */
+async function openData(
+  { data, signal, onNotice = () => {} }: TrainOptions,
+  { tokenizer, from, validation }: Recipe,
+): Promise<{ readonly split: SplitDocuments } | { readonly files: BinidxFiles }> {
+  const files = await binidxAt(data);
+  if (!files) return { split: holdOut(await readDocuments(data, { signal, onNotice }), validation) };
+  if (tokenizer !== null || from !== null) return { files };
+  throw new TrainingError(
+    `${data}: holds tokens, not text: name the tokenizer that they were made with (--tokenizer), or a model (--from)`,
+  );
+}
+
+async function tokensOf(
+  files: BinidxFiles,
+  tokenizer: Tokenizer,
+  { validation, context }: Recipe,
+  signal: AbortSignal | undefined,
+): Promise<Dataset> {
+  const tokens = await readBinidx(files, tokenizer.vocabularySize, signal);
+  return tokenizedDataset(tokens, tokenizer, validation, context);
+}
+
 /** The recipe with what the base model tells, where there is one: which it is, and which matrices low-rank adaptation adds to. */
 async function withBase(recipe: Recipe, folder: RunFolder, { resume }: TrainOptions): Promise<Recipe> {
   const { from, baseFingerprint: recorded, lora } = recipe;
@@ -110,8 +139,10 @@ async function withBase(recipe: Recipe, folder: RunFolder, { resume }: TrainOpti
   return { ...recipe, baseFingerprint: base.fingerprint, lora: lora && loraOf(lora, base.definition) };
 }
 
-function checksumOf({ buffer, byteOffset, byteLength }: Int32Array): number {
-  return crc32(new Uint8Array(buffer, byteOffset, byteLength));
+/** Of the tokens, and of which of them are learned where not all are. */
+function checksumOf({ tokens, learned }: LearnedTokens): number {
+  const ofTokens = crc32(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength));
+  return learned ? crc32(learned, ofTokens) : ofTokens;
 }
 
 /** A row of the batch: the state of its sequence, and memory for the next state. */
@@ -135,6 +166,8 @@ class Run {
   readonly #initial: ResidentState;
   readonly #rows: readonly Row[];
   #log: LogEntry[] = [];
+  /** The loss of the last step that had one, in nats per token. */
+  #lastLoss = 0;
   #step = 0;
   #savedStep = 0;
   #saidThatNothingIsDrawn = false;
@@ -177,6 +210,7 @@ class Run {
       this.#savedStep = progress.step;
       this.#seconds = progress.seconds;
       this.#log = await this.#folder.readLog(progress.step);
+      this.#lastLoss = this.#lossInLog() ?? 0;
     } else await this.#save(); // so that there is something to resume from the first moment
     while (this.#step < this.#steps && !signal?.aborted) {
       const [entry, progressOfStep] = await this.#trainStep(validateEvery);
@@ -187,7 +221,7 @@ class Run {
     const finished = this.#step >= this.#steps;
     const final = finished ? await this.#validateAll() : undefined;
     if (progress || this.#step > this.#savedStep) await this.#save();
-    const loss = this.#log.findLast((entry) => typeof entry["loss"] === "number")?.["loss"] as number | undefined;
+    const loss = this.#lossInLog();
     return {
       folder: this.#folder.path,
       finished,
@@ -198,6 +232,10 @@ class Run {
       ...(final !== undefined && { validationBitsPerByte: final }),
       seconds: this.#elapsed(),
     };
+  }
+
+  #lossInLog(): number | undefined {
+    return this.#log.findLast((entry) => typeof entry["loss"] === "number")?.["loss"] as number | undefined;
   }
 
   /** Bits per byte of all held-out text, which a run that was resumed after its end may have in its log. */
@@ -232,10 +270,13 @@ class Run {
     });
     const settings: OptimizerSettings = { ...this.#recipe, step: this.#step + 1, learningRate, epsilon: 1e-8 };
     const dropoutSeed = (Math.imul(seed, 0x9e3779b1) + this.#step) >>> 0;
-    const { losses, gradientNorm } = await this.#runtime.step(segments, settings, dropoutSeed);
-    let sum = 0;
-    for (const loss of losses) sum += loss;
-    const loss = sum / losses.length;
+    const learns = windows.some(({ targets }) => targets.some((target) => target >= 0));
+    // A step in which nobody answers learns nothing; its tokens are read for the steps behind it.
+    const { losses, gradientNorm } = learns
+      ? await this.#runtime.step(segments, settings, dropoutSeed)
+      : { losses: await this.#runtime.evaluate(segments), gradientNorm: 0 };
+    const loss = losses.length > 0 ? losses.reduce((sum, one) => sum + one, 0) / losses.length : this.#lastLoss;
+    this.#lastLoss = loss;
     this.#checkFinite(loss, gradientNorm);
     for (const row of this.#rows) [row.state, row.next] = [row.next, row.state];
     this.#step++;
