@@ -1,5 +1,8 @@
 // Chains of functions of one and two elements, as a short program over tiles that stay in the first cache: one pass over memory however
 // many functions there are. src/backends/kernel/program.ts writes programs; elementwise.def lists the functions.
+//
+// Functions of few instructions that follow each other run in steps (elementwise_steps.def) on a strip of vectors that stays in
+// registers: reading and writing the first cache for each of them takes longer than they do.
 
 #include "kernels.h"
 #include "simd.h"
@@ -7,21 +10,36 @@
 #define FUNCTION(name, value) FUNCTION_##name,
 enum function {
 #include "elementwise.def"
+  function_count
 };
 #undef FUNCTION
+
+#define STEP(name, value) STEP_##name,
+#define UNARY_STEP(name) STEP_##name,
+#define PAIR(first, second) STEP_##first##_##second,
+enum step_function {
+  before_steps = function_count - 1,
+#include "elementwise_steps.def"
+};
+#undef STEP
+#undef UNARY_STEP
+#undef PAIR
 
 // What a program may have; src/graph/chains.ts knows the same limits.
 enum { most_program_inputs = 16, most_program_constants = 16, most_program_outputs = 8, most_program_slots = 12 };
 enum { most_program_values = most_program_inputs + most_program_constants + most_program_outputs + most_program_slots };
 
 // Floats of a tile: few enough that the tiles of a program stay in the first cache, enough to hide what an instruction costs.
-// Instructions are computed in strides; a tile that does not end with one is computed aside, where there is room behind it.
+// Instructions are computed in strides. Steps are computed in strips, of as many vectors as leave registers for operands where
+// there are sixteen, and of no more than 64 floats, so that rows of narrow heads are whole strips; a tile that does not end with
+// one is computed aside, where there is room behind it.
 enum { tile_floats = 256, stride_vectors = 4, stride_floats = stride_vectors * lanes };
+enum { strip_vectors = lanes > 8 ? 4 : 8, strip_floats = strip_vectors * lanes };
 
 // Values are numbered: inputs, then constants, then outputs, then slots for what lies between.
 struct program {
   uint32_t inputs, outputs, constants, slots, instructions;
-  uint32_t words[];  // two for each input, then constants, then instructions
+  uint32_t words[];  // two for each input, then constants, then instructions and steps
 };
 
 struct program_input {
@@ -32,6 +50,17 @@ struct program_input {
 struct instruction {
   uint8_t function, a, b, result;
 };
+
+// In place of an instruction's function: `a` instructions follow that are steps.
+enum { steps_follow = 255 };
+
+// value = function(value, first), of which a pair's second function is computed with `second`; then it is stored, unless it is
+// only needed by the next step.
+struct step {
+  uint8_t function, first, second, stored;
+};
+
+enum { not_stored = 255 };
 
 #define FUNCTION(name, value)                          \
   static inline vfloat name##_of(vfloat a, vfloat b) { \
@@ -54,6 +83,54 @@ NOT_INLINED void run_instruction(uint32_t function, const float* a, const float*
     return;
 #include "elementwise.def"
 #undef FUNCTION
+  }
+}
+
+#define STEP(name, value)                                \
+  static inline vfloat name##_step(vfloat a, vfloat b) { \
+    (void)a;                                             \
+    return value;                                        \
+  }
+#define UNARY_STEP(name)
+#define PAIR(first, second)
+#include "elementwise_steps.def"
+#undef STEP
+#undef UNARY_STEP
+#undef PAIR
+
+// Steps of whole strips.
+NOT_INLINED void run_steps(const struct step* begin, const struct step* end, float* const* values, uint32_t count) {
+  for (uint32_t i = 0; i < count; i += strip_floats) {
+    vfloat x[strip_vectors] = {0};
+    const struct step* step = begin;
+    do {
+      const float* first = values[step->first] + i;
+      switch (step->function) {
+#define STEP(name, value)                                                                            \
+  case STEP_##name:                                                                                  \
+    for (int v = 0; v < strip_vectors; v++) x[v] = name##_step(x[v], load(first + v * lanes)); \
+    break;
+#define UNARY_STEP(name)                                                      \
+  case STEP_##name:                                                           \
+    for (int v = 0; v < strip_vectors; v++) x[v] = name##_of(x[v], x[v]); \
+    break;
+#define PAIR(one, other)                                                                               \
+  case STEP_##one##_##other: {                                                                         \
+    const float* second = values[step->second] + i;                                                    \
+    for (int v = 0; v < strip_vectors; v++) x[v] = one##_step(x[v], load(first + v * lanes));    \
+    for (int v = 0; v < strip_vectors; v++) x[v] = other##_step(x[v], load(second + v * lanes)); \
+    break;                                                                                             \
+  }
+#include "elementwise_steps.def"
+#undef STEP
+#undef UNARY_STEP
+#undef PAIR
+      }
+      if (step->stored != not_stored) {
+        float* to = values[step->stored] + i;
+        for (int v = 0; v < strip_vectors; v++) store(to + v * lanes, x[v]);
+      }
+    } while (++step < end);
   }
 }
 
@@ -80,8 +157,8 @@ struct program_run {
 static void run_tile(struct program_run* run, uint64_t row, uint64_t width, uint64_t channel, uint32_t count) {
   const struct program* program = run->program;
   const uint32_t first_output = program->inputs + program->constants;
-  const uint32_t strides = (count + stride_floats - 1) / stride_floats * stride_floats;
-  const int is_whole = count == strides;
+  const uint32_t whole = (count + strip_floats - 1) / strip_floats * strip_floats;
+  const int is_whole = count == whole;
   for (uint32_t i = 0; i < program->inputs; i++) {
     const float* from = run->inputs[i] + row * run->rows[i];
     const uint32_t repeat = run->repeats[i];
@@ -92,7 +169,7 @@ static void run_tile(struct program_run* run, uint64_t row, uint64_t width, uint
     }
     if (repeat == 1) __builtin_memcpy(tile, from + channel, count * sizeof *tile);
     else spread(from, repeat, (uint32_t)channel, count, tile);
-    for (uint32_t c = count; c < strides; c++) tile[c] = 0;
+    for (uint32_t c = count; c < whole; c++) tile[c] = 0;
     run->values[i] = tile;
   }
   for (uint32_t i = 0; i < program->outputs; i++) {
@@ -100,8 +177,14 @@ static void run_tile(struct program_run* run, uint64_t row, uint64_t width, uint
   }
   for (uint32_t i = 0; i < program->instructions; i++) {
     const struct instruction instruction = run->instructions[i];
+    if (instruction.function == steps_follow) {
+      const struct step* steps = (const struct step*)(run->instructions + i + 1);
+      run_steps(steps, steps + instruction.a, run->values, whole);
+      i += instruction.a;
+      continue;
+    }
     run_instruction(instruction.function, run->values[instruction.a], run->values[instruction.b], run->values[instruction.result],
-                    strides);
+                    whole);
   }
   for (uint32_t i = 0; i < program->outputs && !is_whole; i++) {
     __builtin_memcpy(run->outputs[i] + row * width + channel, run->tiles[first_output + i], count * sizeof(float));

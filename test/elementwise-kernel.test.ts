@@ -118,7 +118,8 @@ const isSame = (a: number, b: number) => a === b || (Number.isNaN(a) && Number.i
 describe.each(machines)("$label", ({ create }) => {
   test("the machine has every function that is tested here, and no other", async () => {
     const machine = await create();
-    expect([...machine.functions.keys()].sort()).toEqual([...Object.keys(exact), ...Object.keys(close)].sort());
+    const functions = [...machine.functions.keys()].filter((name) => !name.includes("step "));
+    expect(functions.sort()).toEqual([...Object.keys(exact), ...Object.keys(close)].sort());
     await machine.dispose();
   });
 

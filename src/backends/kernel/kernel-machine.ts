@@ -13,7 +13,7 @@ export interface Block {
 /** The numbers that records and programs have for names, as a library of kernels tells them. */
 export interface KernelNumbers {
   readonly kernels: ReadonlyMap<string, number>;
-  /** The numbers of elementwise functions. */
+  /** The numbers of elementwise functions, and of the steps that some of them are (kernels/names.h). */
   readonly functions: ReadonlyMap<string, number>;
 }
 
