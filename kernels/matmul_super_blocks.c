@@ -13,7 +13,7 @@ enum { super_rows = 32 };
 enum { super_cached = 64 };
 
 // How far ahead of a single row weights are asked for, in bytes.
-enum { super_distance = 4096 };
+enum { super_distance = 2048 };
 
 typedef int8_t vsmall __attribute__((vector_size(LANES)));
 

@@ -1,14 +1,10 @@
-// ggml's types of blocks: the same numbers as ggml's own loops over a block give, and as gguf-py found in whole files; and nothing is
-// lost where they are laid out for kernels.
+// ggml's types of blocks: the same numbers as ggml's own loops over a block give, and nothing lost where they are laid out for kernels.
 
-import { readdirSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { float16Value } from "#rwkv/dtypes";
 import type { BlockFormat } from "#rwkv/quantization/block-format";
 import { blockFormats, type StorageType, storedSize } from "#rwkv/quantization/storage-types";
-import { hasSharedData, readJson, sharedData } from "./fixture-files.js";
 import { type GgmlName, ggmlBlocks, ggmlNames, randomRows } from "./random-blocks.js";
 
 /** A loop over a block in the order of ggml's dequantize_row_*. */
@@ -204,77 +200,4 @@ test("an integer of -128 in Q8_0, which ggml never writes and kernels cannot tak
   const values = decoded("q8", group, 1, 32);
   row[2] = 129;
   expect(isSame(values, decoded("Q8_0", row, 1, 32))).toBe(true);
-});
-
-const files = hasSharedData ? readdirSync(sharedData("gguf")).filter((file) => file.endsWith(".check.json")) : [];
-if (files.length === 0) console.info("skipped: no data folder beside the checkout, so no whole GGUF files");
-
-interface Check {
-  readonly type: string;
-  readonly shape: readonly number[];
-  readonly first: readonly number[];
-  readonly last: readonly number[];
-  readonly sum: number;
-  readonly squares: number;
-}
-
-/** Where each tensor of a GGUF file begins. */
-function offsetsIn(file: Buffer): Map<string, number> {
-  let at = 8;
-  const skipped = (size: number) => {
-    at += size;
-    return at - size;
-  };
-  const u32 = () => file.readUInt32LE(skipped(4));
-  const u64 = () => Number(file.readBigUInt64LE(skipped(8)));
-  const text = () => {
-    const length = u64();
-    return file.toString("utf8", skipped(length), at);
-  };
-  const sizes: Record<number, number> = { 0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8 };
-  const skip = (type: number) => {
-    if (type === 8) text();
-    else if (type !== 9) at += sizes[type]!;
-    else {
-      const [element, count] = [u32(), u64()];
-      for (let i = 0; i < count; i++) skip(element);
-    }
-  };
-  const [tensors, keys] = [u64(), u64()];
-  for (let i = 0; i < keys; i++) {
-    text();
-    skip(u32());
-  }
-  const offsets = new Map<string, number>();
-  for (let i = 0; i < tensors; i++) {
-    const name = text();
-    const dimensions = u32();
-    at += 8 * dimensions + 4;
-    offsets.set(name, u64());
-  }
-  const start = Math.ceil(at / 32) * 32;
-  return new Map([...offsets].map(([name, offset]) => [name, start + offset]));
-}
-
-test.each(files)("whole matrices are what gguf-py reads: %s", async (name) => {
-  const file = await readFile(sharedData(`gguf/${name.replace(".check.json", ".gguf")}`));
-  const offsets = offsetsIn(file);
-  let checked = 0;
-  for (const [tensor, check] of Object.entries(readJson<Record<string, Check>>(sharedData(`gguf/${name}`)))) {
-    if (!blockFormats.has(check.type)) continue;
-    const [rows, inputs] = check.shape as [number, number];
-    const size = storedSize(check.type as StorageType, check.shape);
-    const values = decoded(check.type, file.subarray(offsets.get(tensor)!, offsets.get(tensor)! + size), rows, inputs);
-    const close = (found: number, expected: number) =>
-      expect(Math.abs(found - expected), tensor).toBeLessThanOrEqual(1e-6 * Math.max(Math.abs(expected), 1e-30));
-    check.first.forEach((value, i) => void close(values[i]!, value));
-    check.last.forEach((value, i) => void close(values.at(i - 8)!, value));
-    close(
-      values.reduce((sum, value) => sum + value * value, 0),
-      check.squares,
-    );
-    expect(Math.abs(values.reduce((sum, value) => sum + value, 0) - check.sum), tensor).toBeLessThan(1e-3);
-    checked++;
-  }
-  expect(checked > 0).toBe(!/f32|F16/i.test(name));
 });
