@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { float16Value } from "#rwkv/dtypes";
 import type { BlockFormat } from "#rwkv/quantization/block-format";
+import { quantizeGroup } from "#rwkv/quantization/quantize";
 import { blockFormats, type StorageType, storedSize } from "#rwkv/quantization/storage-types";
 import { type GgmlName, ggmlBlocks, ggmlNames, randomRows } from "./random-blocks.js";
 
@@ -190,6 +191,21 @@ describe.each(ggmlNames)("%s", (name) => {
     const isOwnSize = ["Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K"].includes(name);
     if (isOwnSize) expect(size).toBe(16 * format.groupSize(inputs));
   });
+});
+
+test.each(["Q4_1", "Q5_1", "Q2_K", "IQ4_XS"] as const)("%s is fitted to q8 better than by rounding", (name) => {
+  const [rows, inputs] = [5, 512];
+  const values = decoded(name, randomRows(name, rows, inputs, 2), rows, inputs);
+  const errorOf = (group: Uint8Array) =>
+    decoded("q8", group, rows, inputs).reduce((sum, value, i) => sum + (value - values[i]!) ** 2, 0);
+  const fitted = errorOf(quantizeGroup(values, inputs, "q8", name));
+  expect(fitted).toBeLessThan(0.75 * errorOf(quantizeGroup(values, inputs, "q8")));
+  expect(fitted).toBeLessThan(0.005 ** 2 * values.reduce((sum, value) => sum + value * value, 0));
+  const damaged = values.slice(0, inputs);
+  damaged[40] = Number.NaN;
+  const found = decoded("q8", quantizeGroup(damaged, inputs, "q8", name), 1, inputs);
+  expect(found.subarray(32, 64).every(Number.isNaN)).toBe(true);
+  expect(found.subarray(0, 32).some(Number.isNaN)).toBe(false);
 });
 
 test("an integer of -128 in Q8_0, which ggml never writes and kernels cannot take, becomes -127", () => {

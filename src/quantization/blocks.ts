@@ -122,6 +122,61 @@ function quantizeQ8(w: Float32Array): Block {
   };
 }
 
+const fitCandidates = 16;
+
+/**
+ * Of several scales from ggml's to twice that, the one that leaves the least sum of squared errors when it is then chosen by least
+ * squares, as in q4. Weights that lie on a grid, as those of other blocks do, are fitted about a third better than by ggml's.
+ *
+ * @param w a block
+ * @param quants receives its integers
+ * @returns the bits of its scale
+ */
+function fitQ8(w: Float32Array, quants: Int8Array): number {
+  quants.fill(0);
+  const extreme = Math.abs(extremeOf(w));
+  if (Number.isNaN(extreme)) return notFinite.scale;
+  if (extreme < leastExtreme) return 0;
+  let [bestInverse, bestScale, bestGain] = [0, 0, -1];
+  for (let candidate = 0; candidate < fitCandidates; candidate++) {
+    const inverse = (127 - 4 * candidate) / extreme;
+    let [product, squares] = [0, 0];
+    for (let i = 0; i < blockInputs; i++) {
+      const value = w[i] as number;
+      const quant = Math.round(value * inverse);
+      product += quant * value;
+      squares += quant * quant;
+    }
+    // The error is the sum of w² less this.
+    const gain = (product * product) / squares;
+    if (gain > bestGain) [bestInverse, bestScale, bestGain] = [inverse, product / squares, gain];
+  }
+  for (let i = 0; i < blockInputs; i++) quants[i] = Math.round((w[i] as number) * bestInverse);
+  return scaleBits(Math.fround(bestScale));
+}
+
+/**
+ * Fits up to `groupOutputs` rows of weights that few different numbers share in each block, as where they come from other blocks.
+ *
+ * @param values [rows, inputs], rows from 1 to 16
+ * @returns a group of q8; missing rows are zeros
+ */
+export function fitGroup(values: Float32Array, inputs: number): Uint8Array {
+  const group = new Uint8Array(groupSize("q8", inputs));
+  const view = new DataView(group.buffer);
+  const block = new Float32Array(blockInputs);
+  const quants = new Int8Array(blockInputs);
+  for (let row = 0; row * inputs < values.length; row++) {
+    for (let from = 0; from < inputs; from += blockInputs) {
+      block.fill(0).set(values.subarray(row * inputs + from, row * inputs + Math.min(inputs, from + blockInputs)));
+      const place = placeOf("q8", row, from);
+      view.setUint16(place.scale, fitQ8(block, quants), true);
+      quants.forEach((quant, i) => view.setInt8(place.quant + (i & ~3) * groupOutputs + (i & 3), quant));
+    }
+  }
+  return group;
+}
+
 const q4Candidates = 8;
 /** Below this a scale is 0 in binary16. */
 const leastExtreme = Math.fround(1e-20);

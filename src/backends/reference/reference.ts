@@ -17,6 +17,7 @@ import type { MatrixRows, RowRange } from "../../graph/rows.js";
 import { stateLayout } from "../../graph/state-layout.js";
 import { groupOutputs } from "../../quantization/blocks.js";
 import { clampedBlocks, layoutOf, quantizeGroup } from "../../quantization/quantize.js";
+import type { StorageType } from "../../quantization/storage-types.js";
 import { chooseToken, type TokenChoice } from "../../sampling/choose-token.js";
 import {
   type Backend,
@@ -127,7 +128,7 @@ async function readMatrices(
     if (overflow.count > 0) options.onNotice?.(describeOverflow(tensor, dtype, overflow));
     // What is stored in blocks of that type already has its values.
     if (isBlockType(type) && treatmentOf(tensor, type, false) === "quantize") {
-      const clamped = roundToBlocks(values, width, type);
+      const clamped = roundToBlocks(values, width, type, tensor.dtype);
       if (clamped > 0) options.onNotice?.(describeClamped(tensor, type, clamped));
     }
     matrices.set(weight, { rows, width, values, isInBlocks: isBlockType(type) });
@@ -138,11 +139,11 @@ async function readMatrices(
 }
 
 /** Tells how many blocks have weights that are too large. */
-function roundToBlocks(values: Float32Array, width: number, dtype: BlockType): number {
+function roundToBlocks(values: Float32Array, width: number, dtype: BlockType, stored: StorageType): number {
   let clamped = 0;
   for (let at = 0; at < values.length; at += groupOutputs * width) {
     const rows = values.subarray(at, at + groupOutputs * width);
-    const group = quantizeGroup(rows, width, dtype);
+    const group = quantizeGroup(rows, width, dtype, stored);
     clamped += clampedBlocks(group, dtype, width);
     layoutOf(dtype).decode(group, width, rows);
   }
