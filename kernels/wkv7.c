@@ -1,89 +1,109 @@
-// The recurrence of RWKV-7 (arXiv 2503.14456, section 3, "weighted key value"): each head has a matrix of values by keys, which decays,
-// forgets what it holds along one direction, and learns one outer product a token. It walks along time; the rows of a head's matrix,
-// heads and sequences are independent. A few rows at a time stay in registers or the first cache for all of a sequence's tokens,
-// so a long sequence costs no more memory traffic than one token, and pieces of any length give the same bits.
+// The recurrence of RWKV-7 (arXiv 2503.14456, section 3): each head has a matrix of values by keys, which decays, forgets what it holds
+// along one direction, and learns one outer product a token. It walks along time; the rows of a head's matrix, heads and
+// sequences are independent. Of some tokens at a time the rows that a head needs are gathered, and a few rows of its matrix walk over
+// these; so both stay in the first cache. Sums have the same order in pieces of any length.
 
 #include "kernels.h"
 #include "simd.h"
 
-// Rows walked together, and the widest head (src/graph/operations/wkv7.ts knows the same limit).
-enum { wkv7_rows = 4, wkv7_most_channels = 256, wkv7_usual_channels = 64 };
+// Rows of a matrix that walk together, tokens that are gathered, and channels of the widest head (src/graph/operations/wkv7.ts).
+enum { wkv7_rows = 4, wkv7_chunk = 16, wkv7_most_channels = 128, wkv7_usual_channels = 64 };
 enum { wkv7_most_vectors = wkv7_most_channels / lanes };
 
-// The rows of one token that the recurrence reads, from the first channel of a head.
-struct wkv7_inputs {
-  const float *receptance, *decay, *key, *value, *removal, *replacement;
-};
+// What is gathered of each token, in this order: all that the rows of a matrix share.
+enum { WKV7_RECEPTANCE, WKV7_DECAY, WKV7_KEY, WKV7_REMOVAL, WKV7_REPLACEMENT, wkv7_gathered };
+enum { wkv7_most_gathered = wkv7_chunk * wkv7_gathered * wkv7_most_channels };
 
-static inline struct wkv7_inputs wkv7_inputs_at(const struct record* record, uint64_t at) {
-  const uint64_t* address = record->address;
-  return (struct wkv7_inputs){floats(address[0]) + at, floats(address[1]) + at, floats(address[2]) + at,
-                              floats(address[3]) + at, floats(address[4]) + at, floats(address[5]) + at};
+// Floats of a head with those that fill its last vector.
+static inline uint32_t wkv7_padded(uint32_t size) { return (size + lanes - 1) / lanes * lanes; }
+
+// Gathers tokens of one head, of which the first begins at float `place` of each input. What fills a vector is 0.
+static void wkv7_gather(const struct record* record, uint64_t place, uint32_t tokens, uint32_t size, float* to) {
+  static const uint8_t address[wkv7_gathered] = {0, 1, 2, 4, 5};
+  const uint32_t padded = wkv7_padded(size);
+  for (uint32_t t = 0; t < tokens; t++, place += record->width) {
+    for (uint32_t n = 0; n < wkv7_gathered; n++, to += padded) {
+      __builtin_memcpy(to, floats(record->address[address[n]]) + place, size * sizeof(float));
+      for (uint32_t c = size; c < padded; c++) to[c] = 0;
+    }
+  }
 }
 
 // `count` rows of a head's matrix; the others are 0.
 static inline __attribute__((always_inline)) void wkv7_load(vfloat s[][wkv7_rows], const float* from, uint32_t count, uint32_t size) {
   for (uint32_t c = 0, j = 0; c < size; c += lanes, j++) {
-    for (uint32_t i = 0; i < wkv7_rows; i++) s[j][i] = i < count ? load_up_to(from + (uint64_t)i * size + c, size - c) : splat(0);
+    for (uint32_t i = 0; i < wkv7_rows; i++) s[j][i] = i < count ? load_up_to(from + i * size + c, size - c) : splat(0);
   }
 }
 
 static inline __attribute__((always_inline)) void wkv7_store(vfloat s[][wkv7_rows], float* to, uint32_t count, uint32_t size) {
   for (uint32_t c = 0, j = 0; c < size; c += lanes, j++) {
-    for (uint32_t i = 0; i < count; i++) store_up_to(to + (uint64_t)i * size + c, s[j][i], size - c);
+    for (uint32_t i = 0; i < count; i++) store_up_to(to + i * size + c, s[j][i], size - c);
   }
 }
 
-// removed[i] = the product of row i and the removal key.
-static inline __attribute__((always_inline)) void wkv7_removed(vfloat s[][wkv7_rows], const float* removal, uint32_t size,
+// removed[i] = the product of row i and the removal key of a gathered token.
+static inline __attribute__((always_inline)) void wkv7_removed(vfloat s[][wkv7_rows], const float* token, uint32_t padded,
                                                                float removed[wkv7_rows]) {
   vfloat sums[wkv7_rows] = {0};
-  for (uint32_t c = 0, j = 0; c < size; c += lanes, j++) {
-    vfloat direction = load_up_to(removal + c, size - c);
-    for (uint32_t i = 0; i < wkv7_rows; i++) sums[i] = multiply_add(s[j][i], direction, sums[i]);
+  for (uint32_t c = 0, j = 0; c < padded; c += lanes, j++) {
+    vfloat removal = load(token + WKV7_REMOVAL * padded + c);
+    for (uint32_t i = 0; i < wkv7_rows; i++) sums[i] = multiply_add(s[j][i], removal, sums[i]);
   }
   sums_of_four(sums, removed);
 }
 
-// The element of a row after a token.
-static inline vfloat wkv7_next(vfloat s, vfloat decay, float value, vfloat key, float removed, vfloat replacement) {
-  return multiply_add(splat(-removed), replacement, multiply_add(splat(value), key, s * decay));
+// Elements of a row after a token, of which `lost` is what was removed with its sign turned.
+static inline vfloat wkv7_next(vfloat s, vfloat decay, vfloat value, vfloat key, vfloat lost, vfloat replacement) {
+  return multiply_add(lost, replacement, multiply_add(value, key, s * decay));
 }
 
-// Rows `first` and those after it of one head, over all tokens of a segment.
-static inline __attribute__((always_inline)) void wkv7_walk(const struct record* record, const struct segment* segment, uint32_t head,
-                                                            uint32_t first, uint32_t size) {
-  uint32_t count = size - first < wkv7_rows ? size - first : wkv7_rows;
-  uint64_t matrix = record->state[0] + ((uint64_t)head * size + first) * size;
+// Rows `first` and those after it of one head, over gathered tokens.
+//   value, out: of the head's first channel at the first token; rows are `width` floats apart
+//   from, to: the head's matrix before and after
+static inline __attribute__((always_inline)) void wkv7_walk(const float* token, uint32_t tokens, const float* value, float* out,
+                                                            uint32_t width, const float* from, float* to, uint32_t first,
+                                                            uint32_t size) {
+  const uint32_t count = size - first < wkv7_rows ? size - first : wkv7_rows, padded = wkv7_padded(size);
   vfloat s[wkv7_most_vectors][wkv7_rows];
-  wkv7_load(s, floats(segment->state) + matrix, count, size);
-  for (uint32_t t = segment->start; t < segment->start + segment->count; t++) {
-    uint64_t at = (uint64_t)t * record->width + (uint64_t)head * size;
-    struct wkv7_inputs in = wkv7_inputs_at(record, at);
-    float removed[wkv7_rows], value[wkv7_rows] = {0}, out[wkv7_rows];
-    wkv7_removed(s, in.removal, size, removed);
-    for (uint32_t i = 0; i < count; i++) value[i] = in.value[first + i];
-    vfloat sums[wkv7_rows] = {0};
-    for (uint32_t c = 0, j = 0; c < size; c += lanes, j++) {
-      uint32_t left = size - c;
-      vfloat decay = load_up_to(in.decay + c, left), key = load_up_to(in.key + c, left);
-      vfloat replacement = load_up_to(in.replacement + c, left), receptance = load_up_to(in.receptance + c, left);
+  wkv7_load(s, from + first * size, count, size);
+  value += first, out += first;
+  for (uint32_t t = 0; t < tokens; t++, token += wkv7_gathered * padded, value += width, out += width) {
+    float removed[wkv7_rows], result[wkv7_rows];
+    vfloat lost[wkv7_rows], learned[wkv7_rows], sums[wkv7_rows] = {0};
+    wkv7_removed(s, token, padded, removed);
+    for (uint32_t i = 0; i < wkv7_rows; i++) lost[i] = splat(-removed[i]), learned[i] = splat(i < count ? value[i] : 0);
+    for (uint32_t c = 0, j = 0; c < padded; c += lanes, j++) {
+      vfloat decay = load(token + WKV7_DECAY * padded + c), key = load(token + WKV7_KEY * padded + c);
+      vfloat replacement = load(token + WKV7_REPLACEMENT * padded + c), receptance = load(token + WKV7_RECEPTANCE * padded + c);
       for (uint32_t i = 0; i < wkv7_rows; i++) {
-        s[j][i] = wkv7_next(s[j][i], decay, value[i], key, removed[i], replacement);
+        s[j][i] = wkv7_next(s[j][i], decay, learned[i], key, lost[i], replacement);
         sums[i] = multiply_add(s[j][i], receptance, sums[i]);
       }
     }
-    sums_of_four(sums, out);
-    for (uint32_t i = 0; i < count; i++) floats(record->address[6])[at + first + i] = out[i];
+    sums_of_four(sums, result);
+    for (uint32_t i = 0; i < count; i++) out[i] = result[i];
   }
-  wkv7_store(s, floats(segment->next_state) + matrix, count, size);
+  wkv7_store(s, to + first * size, count, size);
 }
 
 // One head over one segment. Heads of the usual size have loops of known length.
 static void wkv7_head(const struct record* record, const struct segment* segment, uint32_t head, uint32_t size) {
-  for (uint32_t first = 0; first < size; first += wkv7_rows) {
-    if (size == wkv7_usual_channels) wkv7_walk(record, segment, head, first, wkv7_usual_channels);
-    else wkv7_walk(record, segment, head, first, size);
+  _Alignas(64) float gathered[wkv7_most_gathered];
+  const uint64_t matrix = record->state[0] + (uint64_t)head * size * size;
+  const float* from = floats(segment->state) + matrix;
+  float* to = floats(segment->next_state) + matrix;
+  for (uint32_t done = 0; done < segment->count; done += wkv7_chunk, from = to) {
+    const uint32_t tokens = segment->count - done < wkv7_chunk ? segment->count - done : wkv7_chunk;
+    const uint64_t place = (uint64_t)(segment->start + done) * record->width + head * size;
+    const float* value = floats(record->address[3]) + place;
+    float* out = floats(record->address[6]) + place;
+    wkv7_gather(record, place, tokens, size, gathered);
+    for (uint32_t first = 0; first < size; first += wkv7_rows) {
+      if (size == wkv7_usual_channels) {
+        wkv7_walk(gathered, tokens, value, out, record->width, from, to, first, wkv7_usual_channels);
+      } else wkv7_walk(gathered, tokens, value, out, record->width, from, to, first, size);
+    }
   }
 }
 

@@ -1,151 +1,167 @@
-// The gradient of the recurrence of RWKV-7.
+// The gradient of the recurrence of RWKV-7. A head's matrix is kept before every so many tokens and computed again between (Chen et al.,
+// arXiv 1604.06174): stepping back from a later one would divide by decays, and magnify rounding up to ten thousand times.
 
 #include "kernels.h"
 #include "simd.h"
 
-// A head's matrix is kept before every so many tokens and computed again between (Chen et al., arXiv 1604.06174).
-enum { wkv7_chunk = 16 };
+enum { wkv7_most_states = (wkv7_chunk + 1) * wkv7_most_vectors };
 
-struct wkv7_gradients {
-  float *receptance, *decay, *key, *value, *removal, *replacement;
-};
-
-// What one head has in one segment.
-struct wkv7_sequence {
-  const struct record* record;
-  const struct segment* segment;
-  uint32_t head;
-  const float* initial;  // the matrix before the first token
-  float* kept;           // matrices before token wkv7_chunk, 2 * wkv7_chunk, ..., `stride` floats apart
-  uint64_t stride;
-};
-
-// The matrix before the first token of a chunk.
-static inline const float* wkv7_before(const struct wkv7_sequence* sequence, uint32_t chunk) {
-  return chunk == 0 ? sequence->initial : sequence->kept + (chunk - 1) * sequence->stride;
-}
-
-static inline uint64_t wkv7_place(const struct wkv7_sequence* sequence, uint32_t token, uint32_t size) {
-  return (uint64_t)(sequence->segment->start + token) * sequence->record->width + (uint64_t)sequence->head * size;
-}
-
-// Rows `first` and those after it before each token of a chunk, and after the last; and what was removed from them.
-static inline __attribute__((always_inline)) void wkv7_recompute(const struct wkv7_sequence* sequence, uint32_t token, uint32_t tokens,
-                                                                 uint32_t first, uint32_t count, uint32_t size,
-                                                                 vfloat s[][wkv7_rows], float removed[][wkv7_rows]) {
-  const uint32_t vectors = (size + lanes - 1) / lanes;
-  for (uint32_t t = 0; t < tokens; t++, s += vectors) {
-    struct wkv7_inputs in = wkv7_inputs_at(sequence->record, wkv7_place(sequence, token + t, size));
-    float value[wkv7_rows] = {0};
-    for (uint32_t i = 0; i < count; i++) value[i] = in.value[first + i];
-    wkv7_removed(s, in.removal, size, removed[t]);
-    for (uint32_t c = 0, j = 0; c < size; c += lanes, j++) {
-      uint32_t left = size - c;
-      vfloat decay = load_up_to(in.decay + c, left), key = load_up_to(in.key + c, left);
-      vfloat replacement = load_up_to(in.replacement + c, left);
+// Rows of a head's matrix before each gathered token, and after the last, from the first; and what was removed from them.
+static inline __attribute__((always_inline)) void wkv7_recompute(const float* token, uint32_t tokens, const float* value, uint32_t width,
+                                                                 uint32_t count, uint32_t size, vfloat s[][wkv7_rows],
+                                                                 float removed[][wkv7_rows]) {
+  const uint32_t padded = wkv7_padded(size), vectors = padded / lanes;
+  for (uint32_t t = 0; t < tokens; t++, s += vectors, token += wkv7_gathered * padded, value += width) {
+    vfloat lost[wkv7_rows], learned[wkv7_rows];
+    wkv7_removed(s, token, padded, removed[t]);
+    for (uint32_t i = 0; i < wkv7_rows; i++) lost[i] = splat(-removed[t][i]), learned[i] = splat(i < count ? value[i] : 0);
+    for (uint32_t c = 0, j = 0; c < padded; c += lanes, j++) {
+      vfloat decay = load(token + WKV7_DECAY * padded + c), key = load(token + WKV7_KEY * padded + c);
+      vfloat replacement = load(token + WKV7_REPLACEMENT * padded + c);
       for (uint32_t i = 0; i < wkv7_rows; i++) {
-        s[vectors + j][i] = wkv7_next(s[j][i], decay, value[i], key, removed[t][i], replacement);
+        s[vectors + j][i] = wkv7_next(s[j][i], decay, learned[i], key, lost[i], replacement);
       }
     }
   }
 }
 
-// Adds to the gradients of one token what `count` rows give, and takes the rows' own gradients g back to the token before.
+static inline void wkv7_add(float* to, vfloat more) { store(to, load(to) + more); }
+
+// Adds to the gradients of one token what some rows give, and takes the rows' own gradients g back to the token before.
 //   S' = S diag(w) - u bᵀ + v kᵀ with u = S a; out = S' r. With g the gradient of S', its own and later tokens' share of out included:
 //   dr = S'ᵀ dout, dv = g k, dk = gᵀ v, db = -gᵀ u, du = -g b, da = Sᵀ du, dw = the column sums of g ⊙ S; dS = g diag(w) + du aᵀ
-static inline __attribute__((always_inline)) void wkv7_step_back(struct wkv7_inputs in, const float* dout, struct wkv7_gradients out,
-                                                                 uint32_t first, uint32_t count, uint32_t size,
-                                                                 const vfloat before[][wkv7_rows], const vfloat after[][wkv7_rows],
+static inline __attribute__((always_inline)) void wkv7_step_back(const float* token, const float* value, const float* dout,
+                                                                 float* gradients, float* dvalue, uint32_t count, uint32_t padded,
+                                                                 vfloat before[][wkv7_rows], vfloat after[][wkv7_rows],
                                                                  const float removed[wkv7_rows], vfloat g[][wkv7_rows]) {
-  float value[wkv7_rows] = {0}, given[wkv7_rows] = {0}, dvalue[wkv7_rows], dremoved[wkv7_rows];
-  for (uint32_t i = 0; i < count; i++) value[i] = in.value[first + i], given[i] = dout[first + i];
-  vfloat along_key[wkv7_rows] = {0}, along_replacement[wkv7_rows] = {0};
-  for (uint32_t c = 0, j = 0; c < size; c += lanes, j++) {
-    uint32_t left = size - c;
-    vfloat receptance = load_up_to(in.receptance + c, left), key = load_up_to(in.key + c, left);
-    vfloat replacement = load_up_to(in.replacement + c, left), dreceptance = {0};
+  vfloat given[wkv7_rows], along_key[wkv7_rows] = {0}, along_replacement[wkv7_rows] = {0};
+  for (uint32_t i = 0; i < wkv7_rows; i++) given[i] = splat(i < count ? dout[i] : 0);
+  for (uint32_t c = 0, j = 0; c < padded; c += lanes, j++) {
+    vfloat receptance = load(token + WKV7_RECEPTANCE * padded + c), key = load(token + WKV7_KEY * padded + c);
+    vfloat replacement = load(token + WKV7_REPLACEMENT * padded + c), dreceptance = {0};
     for (uint32_t i = 0; i < wkv7_rows; i++) {
-      g[j][i] = multiply_add(splat(given[i]), receptance, g[j][i]);
-      dreceptance = multiply_add(splat(given[i]), after[j][i], dreceptance);
+      g[j][i] = multiply_add(given[i], receptance, g[j][i]);
+      dreceptance = multiply_add(given[i], after[j][i], dreceptance);
       along_key[i] = multiply_add(g[j][i], key, along_key[i]);
       along_replacement[i] = multiply_add(g[j][i], replacement, along_replacement[i]);
     }
-    store_up_to(out.receptance + c, load_up_to(out.receptance + c, left) + dreceptance, left);
+    wkv7_add(gradients + WKV7_RECEPTANCE * padded + c, dreceptance);
   }
-  sums_of_four(along_key, dvalue);
-  sums_of_four(along_replacement, dremoved);
-  for (uint32_t i = 0; i < count; i++) out.value[first + i] = dvalue[i];
-  for (uint32_t c = 0, j = 0; c < size; c += lanes, j++) {
-    uint32_t left = size - c;
-    vfloat decay = load_up_to(in.decay + c, left), removal = load_up_to(in.removal + c, left);
+  float sums[wkv7_rows], dlost[wkv7_rows];
+  sums_of_four(along_key, sums);
+  sums_of_four(along_replacement, dlost);
+  for (uint32_t i = 0; i < count; i++) dvalue[i] = sums[i];
+  vfloat learned[wkv7_rows], lost[wkv7_rows], dremoved[wkv7_rows];
+  for (uint32_t i = 0; i < wkv7_rows; i++) {
+    learned[i] = splat(i < count ? value[i] : 0), lost[i] = splat(-removed[i]), dremoved[i] = splat(-dlost[i]);
+  }
+  for (uint32_t c = 0, j = 0; c < padded; c += lanes, j++) {
+    vfloat decay = load(token + WKV7_DECAY * padded + c), removal = load(token + WKV7_REMOVAL * padded + c);
     vfloat ddecay = {0}, dkey = {0}, dremoval = {0}, dreplacement = {0};
     for (uint32_t i = 0; i < wkv7_rows; i++) {
-      dkey = multiply_add(splat(value[i]), g[j][i], dkey);
-      dreplacement = multiply_add(splat(-removed[i]), g[j][i], dreplacement);
-      dremoval = multiply_add(splat(-dremoved[i]), before[j][i], dremoval);
+      dkey = multiply_add(learned[i], g[j][i], dkey);
+      dreplacement = multiply_add(lost[i], g[j][i], dreplacement);
+      dremoval = multiply_add(dremoved[i], before[j][i], dremoval);
       ddecay = multiply_add(g[j][i], before[j][i], ddecay);
-      g[j][i] = multiply_add(splat(-dremoved[i]), removal, g[j][i] * decay);
+      g[j][i] = multiply_add(dremoved[i], removal, g[j][i] * decay);
     }
-    store_up_to(out.key + c, load_up_to(out.key + c, left) + dkey, left);
-    store_up_to(out.replacement + c, load_up_to(out.replacement + c, left) + dreplacement, left);
-    store_up_to(out.removal + c, load_up_to(out.removal + c, left) + dremoval, left);
-    store_up_to(out.decay + c, load_up_to(out.decay + c, left) + ddecay, left);
+    wkv7_add(gradients + WKV7_KEY * padded + c, dkey);
+    wkv7_add(gradients + WKV7_REPLACEMENT * padded + c, dreplacement);
+    wkv7_add(gradients + WKV7_REMOVAL * padded + c, dremoval);
+    wkv7_add(gradients + WKV7_DECAY * padded + c, ddecay);
   }
 }
 
-// Some rows of a head's matrix over all of a segment: forward, keeping them before each chunk, then back chunk by chunk.
-static inline __attribute__((always_inline)) void wkv7_rows_back(const struct wkv7_sequence* sequence, float* dstate, uint32_t first,
-                                                                 uint32_t size, vfloat s[][wkv7_rows], vfloat g[][wkv7_rows]) {
-  const struct record* record = sequence->record;
-  const uint32_t count = size - first < wkv7_rows ? size - first : wkv7_rows, tokens = sequence->segment->count;
-  const uint32_t vectors = (size + lanes - 1) / lanes, last = (tokens - 1) / wkv7_chunk;
-  const uint64_t place = (uint64_t)first * size;
+// What one thread computes with at a time.
+struct wkv7_room {
+  _Alignas(64) float gathered[wkv7_most_gathered], gradients[wkv7_most_gathered];
+  vfloat states[wkv7_most_states][wkv7_rows], g[wkv7_most_vectors][wkv7_rows];
   float removed[wkv7_chunk][wkv7_rows];
-  wkv7_load(s, sequence->initial + place, count, size);
-  for (uint32_t chunk = 0; chunk < last; chunk++) {
-    wkv7_recompute(sequence, chunk * wkv7_chunk, wkv7_chunk, first, count, size, s, removed);
+};
+
+// One head in one chunk of a segment; rows are `width` floats apart.
+struct wkv7_part {
+  uint32_t tokens, width, is_first;
+  const float *value, *dout;
+  float* dvalue;
+};
+
+// Rows `first` and those after it of the matrix after a chunk.
+static inline __attribute__((always_inline)) void wkv7_advance(const struct wkv7_part* part, struct wkv7_room* room, const float* from,
+                                                               float* to, uint32_t first, uint32_t size) {
+  const uint32_t count = size - first < wkv7_rows ? size - first : wkv7_rows, vectors = wkv7_padded(size) / lanes;
+  wkv7_load(room->states, from + first * size, count, size);
+  wkv7_recompute(room->gathered, part->tokens, part->value + first, part->width, count, size, room->states, room->removed);
+  wkv7_store(room->states + part->tokens * vectors, to + first * size, count, size);
+}
+
+// The gradients of a chunk's tokens that rows `first` and those after it give.
+//   before: the matrix before the chunk; later: the gradient of the one after it, or 0 where there is none; earlier: where the
+//     gradient of `before` goes, which may be its own place; a segment's first chunk adds it to what other segments gave
+static inline __attribute__((always_inline)) void wkv7_back(const struct wkv7_part* part, struct wkv7_room* room, const float* before,
+                                                            const float* later, float* earlier, uint32_t first, uint32_t size) {
+  const uint32_t count = size - first < wkv7_rows ? size - first : wkv7_rows;
+  const uint32_t padded = wkv7_padded(size), vectors = padded / lanes, stride = wkv7_gathered * padded;
+  wkv7_load(room->states, before + first * size, count, size);
+  wkv7_recompute(room->gathered, part->tokens, part->value + first, part->width, count, size, room->states, room->removed);
+  wkv7_load(room->g, later ? later + first * size : 0, later ? count : 0, size);
+  for (uint32_t t = part->tokens; t-- > 0;) {
+    const uint64_t at = (uint64_t)t * part->width + first;
+    wkv7_step_back(room->gathered + t * stride, part->value + at, part->dout + at, room->gradients + t * stride, part->dvalue + at,
+                   count, padded, room->states + t * vectors, room->states + (t + 1) * vectors, room->removed[t], room->g);
+  }
+  if (!earlier) return;
+  if (part->is_first) {
+    wkv7_load(room->states, earlier + first * size, count, size);
     for (uint32_t j = 0; j < vectors; j++) {
-      for (uint32_t i = 0; i < wkv7_rows; i++) s[j][i] = s[wkv7_chunk * vectors + j][i];
-    }
-    wkv7_store(s, sequence->kept + chunk * sequence->stride + place, count, size);
-  }
-  for (uint32_t j = 0; j < vectors; j++) {
-    for (uint32_t i = 0; i < wkv7_rows; i++) g[j][i] = splat(0);
-  }
-  for (uint32_t chunk = last + 1; chunk-- > 0;) {
-    const uint32_t token = chunk * wkv7_chunk, length = tokens - token < wkv7_chunk ? tokens - token : wkv7_chunk;
-    wkv7_load(s, wkv7_before(sequence, chunk) + place, count, size);
-    wkv7_recompute(sequence, token, length, first, count, size, s, removed);
-    for (uint32_t t = length; t-- > 0;) {
-      uint64_t at = wkv7_place(sequence, token + t, size);
-      const uint64_t* outputs = record->address + 7;
-      struct wkv7_gradients out = {floats(outputs[0]) + at, floats(outputs[1]) + at, floats(outputs[2]) + at,
-                                   floats(outputs[3]) + at, floats(outputs[4]) + at, floats(outputs[5]) + at};
-      wkv7_step_back(wkv7_inputs_at(record, at), floats(record->address[6]) + at, out, first, count, size, s + t * vectors,
-                     s + (t + 1) * vectors, removed[t], g);
+      for (uint32_t i = 0; i < wkv7_rows; i++) room->g[j][i] += room->states[j][i];
     }
   }
-  if (!dstate) return;
-  for (uint32_t c = 0, j = 0; c < size; c += lanes, j++) {
-    for (uint32_t i = 0; i < count; i++) {
-      float* to = dstate + place + (uint64_t)i * size + c;
-      store_up_to(to, load_up_to(to, size - c) + g[j][i], size - c);
+  wkv7_store(room->g, earlier + first * size, count, size);
+}
+
+static void wkv7_scatter(const float* gradients, const struct record* record, uint64_t place, uint32_t tokens, uint32_t size) {
+  static const uint8_t address[wkv7_gathered] = {7, 8, 9, 11, 12};
+  for (uint32_t t = 0; t < tokens; t++, place += record->width) {
+    for (uint32_t n = 0; n < wkv7_gathered; n++, gradients += wkv7_padded(size)) {
+      __builtin_memcpy(floats(record->address[address[n]]) + place, gradients, size * sizeof(float));
     }
   }
 }
 
-// One head over one segment; its rows add to the same gradients, one after another.
-static void wkv7_head_back(const struct wkv7_sequence* sequence, float* dstate, uint32_t size) {
-  const uint64_t* outputs = sequence->record->address + 7;
-  for (uint32_t t = 0; t < sequence->segment->count; t++) {
-    for (uint32_t n = 0; n < 6; n++) {
-      __builtin_memset(floats(outputs[n]) + wkv7_place(sequence, t, size), 0, size * sizeof(float));
+// One head over one segment: forward, keeping its matrix before each chunk but the first, then back, chunk by chunk. A kept matrix is
+// not needed once its chunk's states are computed again; its gradient takes its place.
+//   kept: the first, others `stride` floats apart; dfirst: the gradient of the matrix before the first token, or 0
+static void wkv7_head_back(const struct record* record, const struct segment* segment, uint32_t head, uint32_t size, float* kept,
+                           uint64_t stride, float* dfirst) {
+  struct wkv7_room room;
+  const float* initial = floats(segment->state) + record->state[0] + (uint64_t)head * size * size;
+  const uint32_t last = (segment->count - 1) / wkv7_chunk;
+  for (uint32_t step = 0; step <= 2 * last; step++) {
+    const uint32_t is_forward = step < last, chunk = is_forward ? step : 2 * last - step, done = chunk * wkv7_chunk;
+    const uint32_t tokens = segment->count - done < wkv7_chunk ? segment->count - done : wkv7_chunk;
+    const uint64_t place = (uint64_t)(segment->start + done) * record->width + head * size;
+    const struct wkv7_part part = {
+        .tokens = tokens,
+        .width = record->width,
+        .is_first = chunk == 0,
+        .value = floats(record->address[3]) + place,
+        .dout = floats(record->address[6]) + place,
+        .dvalue = floats(record->address[10]) + place,
+    };
+    float* own = chunk == 0 ? 0 : kept + (chunk - 1) * stride;
+    float* next = kept + chunk * stride;
+    wkv7_gather(record, place, tokens, size, room.gathered);
+    if (!is_forward) __builtin_memset(room.gradients, 0, tokens * wkv7_gathered * wkv7_padded(size) * sizeof(float));
+    for (uint32_t first = 0; first < size; first += wkv7_rows) {
+      const float *before = own ? own : initial, *later = chunk == last ? 0 : next;
+      float* earlier = own ? own : dfirst;
+      if (is_forward && size == wkv7_usual_channels) wkv7_advance(&part, &room, before, next, first, wkv7_usual_channels);
+      else if (is_forward) wkv7_advance(&part, &room, before, next, first, size);
+      else if (size == wkv7_usual_channels) wkv7_back(&part, &room, before, later, earlier, first, wkv7_usual_channels);
+      else wkv7_back(&part, &room, before, later, earlier, first, size);
     }
-  }
-  vfloat s[(wkv7_chunk + 1) * wkv7_most_vectors][wkv7_rows], g[wkv7_most_vectors][wkv7_rows];
-  for (uint32_t first = 0; first < size; first += wkv7_rows) {
-    if (size == wkv7_usual_channels) wkv7_rows_back(sequence, dstate, first, wkv7_usual_channels, s, g);
-    else wkv7_rows_back(sequence, dstate, first, size, s, g);
+    if (!is_forward) wkv7_scatter(room.gradients, record, place, tokens, size);
   }
 }
 
@@ -154,31 +170,23 @@ static void wkv7_head_back(const struct wkv7_sequence* sequence, float* dstate, 
 //     order, kept [tokens, width * size / wkv7_chunk] with size = width / heads: room for matrices; and that of the matrix that
 //     sequences begin with [width * size], summed over them, or 0 where it is not wanted
 //   attribute: heads; state: matrix
-// A sequence of n tokens keeps (n - 1) / wkv7_chunk matrices, which its rows of `kept` have room for.
+// A sequence of n tokens keeps (n - 1) / wkv7_chunk matrices of each head, which its rows of `kept` have room for.
 static void wkv7_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
   const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
   const uint32_t heads = record->attribute[0].count, size = record->width / heads;
   const uint64_t stride = (uint64_t)record->width * size, kept_width = (stride + wkv7_chunk - 1) / wkv7_chunk;
-  float* dstate = floats(record->address[14]);
-  // Sequences add to one gradient of the first matrix; where it is wanted, one thread has all of a head.
-  const uint32_t together = dstate ? pass->segment_count : 1;
+  float* dfirst = floats(record->address[14]);
+  // Sequences add to one gradient of the first matrix; where that is wanted, one thread has all sequences of a head.
+  const uint32_t together = dfirst ? pass->segment_count : 1;
   struct range units = share_of(pass->segment_count / together * heads, 1, thread, pass->thread_count);
   for (uint32_t n = units.begin; n < units.end; n++) {
-    const uint32_t head = n % heads;
+    const uint32_t head = n % heads, begin = n / heads * together;
     const uint64_t matrix = (uint64_t)head * size * size;
-    if (dstate) __builtin_memset(dstate + matrix, 0, (uint64_t)size * size * sizeof(float));
-    for (uint32_t s = n / heads * together; s < (n / heads + 1) * together; s++) {
-      const struct segment* segment = &segments[s];
+    if (dfirst) __builtin_memset(dfirst + matrix, 0, size * size * sizeof(float));
+    for (const struct segment* segment = segments + begin; segment < segments + begin + together; segment++) {
       if (segment->count == 0) continue;
-      struct wkv7_sequence sequence = {
-          .record = record,
-          .segment = segment,
-          .head = head,
-          .initial = floats(segment->state) + record->state[0] + matrix,
-          .kept = floats(record->address[13]) + segment->start * kept_width + matrix,
-          .stride = stride,
-      };
-      wkv7_head_back(&sequence, dstate ? dstate + matrix : 0, size);
+      float* kept = floats(record->address[13]) + segment->start * kept_width + matrix;
+      wkv7_head_back(record, segment, head, size, kept, stride, dfirst ? dfirst + matrix : 0);
     }
   }
 }

@@ -7,7 +7,7 @@ import { addAt, type Rows, zeros } from "../rows.js";
 import { requireState, requireTokens, requireWidth } from "./checks.js";
 
 /** The widest head that kernels have room for (wkv7_most_channels in kernels/wkv7.c). */
-export const mostChannels = 256;
+export const mostChannels = 128;
 
 /** Tokens between two matrices that the kernel of the gradient keeps (wkv7_chunk in kernels/wkv7_gradient.c). */
 const keptEvery = 16;
