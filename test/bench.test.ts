@@ -86,8 +86,21 @@ test("training on two backends, as JSON and as a table", async () => {
   expect(await bench(...shape)).toMatch(/training 2x24x60, 3 x 20 tokens, native[\s\S]*tokens\/s[\s\S]*wasm/);
 });
 
+test("another version, by the shape and by an option", async () => {
+  const [run] = JSON.parse(await bench("--shape", "7:1x64x300", "--dtype", "f32", "--json"));
+  expect(run.model).toBe("7:1x64x300");
+  // Four square matrices, two of the hidden width, three pairs of small ones of rank 32, the head.
+  expect(run.weight_bytes_per_token).toBe(4 * (4 * 64 * 64 + 2 * 64 * 256 + 3 * 2 * 64 * 32 + 64 * 300));
+  const training = ["--train", "--version", "7", "--shape", "1x64x300", "--batch", "2", "--context", "20", "--json"];
+  const [trained] = JSON.parse(await bench(...training));
+  expect(trained.model).toBe("7:1x64x300");
+  expect(trained.train_tok_s).toBeGreaterThan(0);
+});
+
 test("shapes and names that cannot be are refused", async () => {
   await expect(bench("--shape", "2x33")).rejects.toThrow("expected layers x width x vocabulary");
+  await expect(bench("--shape", "3:2x33x101")).rejects.toThrow("perhaps after a version (4, 7) and a colon");
+  await expect(bench("--shape", "7:2x33x101")).rejects.toThrow("a multiple of 8");
   await expect(bench("--dtype", "q9")).rejects.toThrow("expected f32, f16, bf16, q8, q4, found q9");
   await expect(bench("--model", fixture("odd.pth"), "--shape", "1x8x8")).rejects.toThrow("cannot be used with");
 });

@@ -8,10 +8,10 @@ import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { openReferenceTraining } from "#rwkv/backends/reference/reference-training";
 import type { TrainingRuntime } from "#rwkv/backends/training";
 import { createWasmMachine } from "#rwkv/backends/wasm/wasm";
-import { syntheticCheckpoint } from "#rwkv/bench/synthetic-checkpoint";
 import { bindModel } from "#rwkv/models/versions";
 import { trainableModel } from "#rwkv/training/trainable-model";
 import { maxDifference } from "./environment.js";
+import { syntheticRwkv4 } from "./synthetic-rwkv4.js";
 
 const sizes = [
   { layers: 24, width: 64, hidden: 256, vocabulary: 100 },
@@ -20,7 +20,7 @@ const sizes = [
 const tokens = [1, 99, 3, 3, 42];
 
 async function openSingleThread(size: (typeof sizes)[number]) {
-  const model = bindModel(syntheticCheckpoint(size, "bf16"));
+  const model = bindModel(syntheticRwkv4(size, "bf16"));
   return { model, runtime: await openKernelRuntime(await createWasmMachine(1, false), model, { threads: 1 }) };
 }
 
@@ -70,7 +70,7 @@ test("a choice with more adjustments than there was memory for", async () => {
 });
 
 test("a model of 24 layers is trained while states are created in between", async () => {
-  const { graph, tensors } = bindModel(syntheticCheckpoint(sizes[0]!, "f32"));
+  const { graph, tensors } = bindModel(syntheticRwkv4(sizes[0]!, "f32"));
   const model = trainableModel(graph, tensors, { weights: graph.weights, logitPenalty: 0 });
   const options = { threads: 1, maxTokens: 16, maxSegments: 2 };
   const betas = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8 };

@@ -105,6 +105,7 @@ export const madeUp: ModelDefinition<MadeUpSize> = {
       if (op === "matrix") return yield* orthogonal(shape[0] as number, shape[1] as number, 0.5, random);
       return values.fill(/ln\w*\.weight$/.test(name) ? 1 : name.endsWith(".mix_k") ? 0.25 : 0);
     },
+    adamEpsilon: 1e-8,
     learning: ({ name, op }) => ({
       rateFactor: name.endsWith(".decay") ? 2 : 1,
       decays: op === "matrix" && !/gate/.test(name),

@@ -3,9 +3,9 @@
 
 import { load, type Session } from "rwkv";
 import { expect, test } from "vitest";
-import { syntheticCheckpoint } from "#rwkv/bench/synthetic-checkpoint";
 import { loadCheckpoint } from "#rwkv/load";
 import { fixture, maxDifference, readFloats, readJson } from "./environment.js";
+import { syntheticRwkv4 } from "./synthetic-rwkv4.js";
 
 test("the page is not isolated", () => {
   expect(globalThis.crossOriginIsolated).toBe(false);
@@ -29,7 +29,7 @@ test("a checkpoint gives the logits of PyTorch", async () => {
 
 test("a model of 12 layers of 512 loads and computes", async () => {
   const size = { layers: 12, width: 512, hidden: 2048, vocabulary: 500 };
-  const model = await loadCheckpoint(syntheticCheckpoint(size, "bf16"), {}, undefined, false);
+  const model = await loadCheckpoint(syntheticRwkv4(size, "bf16"), {}, undefined, false);
   const [logits] = await model.forward([{ state: model.createState(), tokens: [1, 2, 3], logits: "all" }]);
   expect(logits).toHaveLength(3 * 500);
   expect(logits!.every(Number.isFinite)).toBe(true);

@@ -17,9 +17,9 @@ import { SingleThreadMachine } from "#rwkv/backends/wasm/single-thread-machine";
 import { createWasmMachine } from "#rwkv/backends/wasm/wasm";
 import { control, type WorkerMessage } from "#rwkv/backends/wasm/worker-protocol";
 import { WorkersMachine } from "#rwkv/backends/wasm/workers-machine";
-import { syntheticCheckpoint } from "#rwkv/bench/synthetic-checkpoint";
 import { bindModel } from "#rwkv/models/versions";
 import { startWorker } from "#rwkv/platform/node/compute-workers";
+import { syntheticRwkv4 } from "./synthetic-rwkv4.js";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
 /** Where the number of times that all threads met is in a pass, in bytes (kernels/plan.h). */
@@ -131,7 +131,7 @@ test("a thread that is woken without a pass to run sleeps on", async () => {
 });
 
 test("a machine that is disposed during a pass fails it", async () => {
-  const runtime = await openKernelRuntime(await createWasmMachine(2), bindModel(syntheticCheckpoint(size, "f32")), {
+  const runtime = await openKernelRuntime(await createWasmMachine(2), bindModel(syntheticRwkv4(size, "f32")), {
     threads: 2,
   });
   const tokens = Array.from({ length: runtime.maxTokens }, (_, i) => i % 100);
@@ -147,7 +147,7 @@ test.each([
 ] satisfies [string, (stack: number) => Promise<KernelMachine>][])(
   "kernels that need more than their stack are an error: %s",
   async (_, create) => {
-    const model = bindModel(syntheticCheckpoint(size, "f32"));
+    const model = bindModel(syntheticRwkv4(size, "f32"));
     const segment = { tokens: Array.from({ length: 128 }, (_, i) => i % 100), logits: "all" as const };
     const enough = await openKernelRuntime(await create(256 * 1024), model, { threads: 1 });
     await enough.run([{ ...segment, state: enough.createState() }]);

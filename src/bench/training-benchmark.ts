@@ -4,17 +4,16 @@ import type { BackendName } from "../backends/backend.js";
 import { matrixUses } from "../backends/matrix-uses.js";
 import type { TrainingSegment } from "../backends/training.js";
 import { elementCount } from "../dtypes.js";
-import { newModels } from "../models/definitions.js";
-import type { ModelSize } from "../models/model-definition.js";
 import { randomGenerator } from "../sampling/random.js";
 import { firstTensors } from "../training/initialize.js";
 import { openTrainingOn } from "../training/open-training.js";
 import { trainableModel } from "../training/trainable-model.js";
 import type { MachineProbes } from "./machine-probes.js";
 import { median } from "./median.js";
+import type { SyntheticModel } from "./synthetic-checkpoint.js";
 
 export interface TrainingSetup {
-  readonly size: ModelSize;
+  readonly model: SyntheticModel;
   /** Sequences of a step, and tokens of each. */
   readonly batch: number;
   readonly context: number;
@@ -43,17 +42,18 @@ export interface TrainingMeasurement {
   readonly rss_mb: number;
 }
 
-const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.01, maxGradientNorm: 1 };
+const optimizer = { beta1: 0.9, beta2: 0.99, weightDecay: 0.01, maxGradientNorm: 1 };
 
 export async function benchmarkTraining(
   setup: TrainingSetup,
   probes: MachineProbes | undefined,
 ): Promise<TrainingMeasurement> {
-  const { size, batch, context, backend, threads, rounds, onNotice } = setup;
-  const graph = newModels.build(size, { layerNormEpsilon: 1e-5 });
-  const { learning } = newModels.training;
+  const { name, definition, size } = setup.model;
+  const { batch, context, backend, threads, rounds, onNotice } = setup;
+  const graph = definition.build(size, { layerNormEpsilon: 1e-5 });
+  const { learning, adamEpsilon } = definition.training;
   const random = randomGenerator(1);
-  const tensors = firstTensors(newModels, graph, { size, embeddingRange: 1e-4, random });
+  const tensors = firstTensors(definition, graph, { size, embeddingRange: 1e-4, random });
   const model = trainableModel(graph, tensors, { weights: graph.weights, learning, logitPenalty: 1e-4 });
   const limits = { threads, maxTokens: batch * context, maxSegments: batch, onNotice };
   const runtime = await openTrainingOn(backend, model, limits);
@@ -68,7 +68,7 @@ export async function benchmarkTraining(
     for (let step = 0; step <= rounds; step++) {
       if (probes) peaks.push(await probes.arithmeticRate());
       const started = performance.now();
-      await runtime.step(segments, { ...optimizer, step: step + 1, learningRate: 1e-4 }, step);
+      await runtime.step(segments, { ...optimizer, epsilon: adamEpsilon, step: step + 1, learningRate: 1e-4 }, step);
       if (step > 0) seconds.push((performance.now() - started) / 1000); // the first one touches the memory
     }
     const speed = (batch * context) / median(seconds);
@@ -77,7 +77,7 @@ export async function benchmarkTraining(
     const operations = 6 * multiplied.reduce((sum, weight) => sum + elementCount(weight.shape), 0);
     const peak = probes ? median(peaks) : null;
     return {
-      model: `${size.layers}x${size.width}x${size.vocabulary}`,
+      model: name,
       backend,
       threads: runtime.threads,
       batch,

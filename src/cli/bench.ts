@@ -8,13 +8,12 @@ import { createNativeMachine } from "../backends/native/native.js";
 import { createWasmMachine } from "../backends/wasm/wasm.js";
 import { MachineProbes } from "../bench/machine-probes.js";
 import { benchmarkModel, letterTokenizer, type Measurement, workPerToken } from "../bench/model-benchmark.js";
-import { syntheticCheckpoint } from "../bench/synthetic-checkpoint.js";
+import { type SyntheticModel, syntheticCheckpoint } from "../bench/synthetic-checkpoint.js";
 import { benchmarkTraining, type TrainingMeasurement } from "../bench/training-benchmark.js";
 import type { Checkpoint } from "../checkpoints/checkpoint.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { isFloatType, type WeightDType, weightDTypes } from "../dtypes.js";
 import { loadCheckpoint } from "../load.js";
-import type { ModelSize } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
 import { shape, wholeNumber } from "./option-parsers.js";
 import { note } from "./terminal.js";
@@ -22,7 +21,8 @@ import { textTable } from "./text-table.js";
 
 interface BenchOptions {
   model?: string;
-  shape?: ModelSize;
+  shape?: SyntheticModel;
+  version?: string;
   train?: boolean;
   batch: number;
   context: number;
@@ -40,8 +40,13 @@ export function addBench(program: Command): void {
     .addOption(new Option("-m, --model <path>", "a checkpoint").conflicts("shape"))
     .option(
       "--shape <LxDxV>",
-      "a synthetic model: layers x width x vocabulary (12x768x50277; 6x256x4096 with --train)",
+      "a synthetic model: layers x width x vocabulary, of another version with that and a colon before it (12x768x50277; 6x256x4096 with --train)",
       shape,
+    )
+    .addOption(
+      new Option("--version <v>", "its version, where the shape does not say it")
+        .argParser((text) => shape(`${text}:1x64x64`) && text)
+        .conflicts("model"),
     )
     .addOption(new Option("--train", "measure training instead, in float32").conflicts(["model", "dtype"]))
     .option("--batch <n>", "sequences of a training step", wholeNumber(1), 16)
@@ -65,6 +70,7 @@ export function addBench(program: Command): void {
       `
 Examples:
   $ rwkv bench --shape 24x1024x50277 --dtype f32,bf16
+  $ rwkv bench --shape 7:24x1024x65536 --dtype f16,q8,q4
   $ rwkv bench --train --shape 6x256x4096 --backend native,wasm
   $ rwkv bench --model RWKV-4-Pile-430M-20220808-8066.pth --backend native,wasm --json`,
     )
@@ -83,11 +89,12 @@ async function bench(options: BenchOptions): Promise<void> {
 }
 
 async function benchTraining(options: BenchOptions): Promise<void> {
-  const { shape: size = shape("6x256x4096"), batch, context, rounds, threads = defaultThreads() } = options;
+  const model = syntheticModel(options, "6x256x4096");
+  const { batch, context, rounds, threads = defaultThreads() } = options;
   const measurements: TrainingMeasurement[] = [];
   for (const backend of options.backend) {
     const probes = await probesOf(backend, threads);
-    const setup = { size, batch, context, backend, threads, rounds, onNotice: note };
+    const setup = { model, batch, context, backend, threads, rounds, onNotice: note };
     measurements.push(await benchmarkTraining(setup, probes).finally(() => probes?.dispose()));
   }
   process.stdout.write(
@@ -122,7 +129,13 @@ async function measure(
 
 async function checkpointOf(options: BenchOptions, dtype: WeightDType = "bf16"): Promise<Checkpoint> {
   if (options.model !== undefined) return openCheckpoint(options.model);
-  return syntheticCheckpoint(options.shape ?? shape("12x768x50277"), isFloatType(dtype) ? dtype : "bf16");
+  return syntheticCheckpoint(syntheticModel(options, "12x768x50277"), isFloatType(dtype) ? dtype : "bf16");
+}
+
+/** The model of --shape, or the usual one, and of --version. */
+function syntheticModel({ shape: given, version }: BenchOptions, usual: string): SyntheticModel {
+  const { name } = given ?? shape(usual);
+  return version === undefined || name.includes(":") ? shape(name) : shape(`${version}:${name}`);
 }
 
 async function probesOf(backend: BackendName, threads: number): Promise<MachineProbes | undefined> {

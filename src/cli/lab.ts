@@ -3,6 +3,7 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { defaultThreads } from "#platform/backends";
 import { embeddedModel } from "#platform/files";
+import type { SyntheticModel } from "../bench/synthetic-checkpoint.js";
 import { RwkvError } from "../errors.js";
 import type { Architecture } from "../lab/architectures/architecture.js";
 import { architectures } from "../lab/architectures/index.js";
@@ -18,7 +19,6 @@ import { byName, type ReportFigures, type ReportName } from "../lab/report-figur
 import { writeReport } from "../lab/report-folder.js";
 import { measureScale, type ScaleResult } from "../lab/scale.js";
 import { scaleReport } from "../lab/scale-report.js";
-import type { ModelSize } from "../models/model-definition.js";
 import { plotLibraries } from "../plots/svg-plot.js";
 import { openTokenizer } from "../tokenizers/open-tokenizer.js";
 import { type Document, documentOf, holdOut, readDocuments } from "../training/documents.js";
@@ -36,7 +36,7 @@ interface ExplainOptions {
 }
 
 interface ParallelOptions {
-  shape?: ModelSize;
+  shape?: SyntheticModel;
   batch?: number;
   context?: number;
   threads?: number;
@@ -239,7 +239,7 @@ function addParallel(lab: Command): void {
     .option("--out <folder>", "folder for parallel.json and parallel.html", "lab")
     .action(async (options: ParallelOptions) => {
       const { quick = false, threads = defaultThreads(), rounds, out } = options;
-      const size = options.shape ?? shape(quick ? "2x64x500" : "6x256x4096");
+      const { size } = options.shape ?? shape(quick ? "2x64x500" : "6x256x4096");
       const { batch = quick ? 8 : 16, context = quick ? 64 : 256 } = options;
       const result = await compareParallel({ size, batch, context, threads, rounds, onNotice: note });
       await report(out, "parallel", result, await parallelReport(result));

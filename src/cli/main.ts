@@ -23,6 +23,7 @@ const { version } = JSON.parse(readFileSync(new URL("../../package.json", import
 const program = new Command("rwkv")
   .description("The RWKV language model: run PyTorch and safetensors checkpoints as they are.")
   .version(version)
+  .enablePositionalOptions() // a command may have a --version of its own: that of RWKV
   .showHelpAfterError("(add --help for more)");
 for (const add of [
   addGenerate,

@@ -1,10 +1,10 @@
 // Parsers of option values that several commands take; what they refuse, commander reports with the option's name.
 
 import { type Command, InvalidArgumentError, Option } from "commander";
+import type { SyntheticModel } from "../bench/synthetic-checkpoint.js";
 import { weightDTypes } from "../dtypes.js";
 import type { LoraSource } from "../load.js";
-import { newModels } from "../models/definitions.js";
-import type { ModelSize } from "../models/model-definition.js";
+import { definitions, newModels } from "../models/definitions.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
 import { type SamplingPreset, type SamplingPresetName, samplingPresets } from "../sampling/sampling-presets.js";
 
@@ -28,12 +28,22 @@ export function wholeNumber(low: number, high: number = Number.MAX_SAFE_INTEGER)
   };
 }
 
-/** Layers x width x vocabulary. */
-export function shape(text: string): ModelSize {
-  const [, layers, width, vocabulary] = /^(\d{1,4})x(\d{1,6})x(\d{1,7})$/.exec(text)?.map(Number) ?? [];
-  if (!layers || !width || !vocabulary)
-    throw new InvalidArgumentError("expected layers x width x vocabulary, as 24x1024x50277");
-  return newModels.newSize({ layers, width, vocabulary });
+/** Layers x width x vocabulary, and before them the version, if it is not that of new models. */
+export function shape(text: string): SyntheticModel {
+  const [, version = newModels.version, ...numbers] = /^(?:([\d.]+):)?(\d{1,4})x(\d{1,6})x(\d{1,7})$/.exec(text) ?? [];
+  const [layers, width, vocabulary] = numbers.map(Number);
+  const definition = definitions.find((each) => each.version === version);
+  if (!layers || !width || !vocabulary || !definition) {
+    const versions = definitions.map((each) => each.version).join(", ");
+    throw new InvalidArgumentError(
+      `expected layers x width x vocabulary, as 24x1024x50277, perhaps after a version (${versions}) and a colon`,
+    );
+  }
+  try {
+    return { name: text, definition, size: definition.newSize({ layers, width, vocabulary }) };
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
 }
 
 /** Token ids separated by commas. */

@@ -20,7 +20,7 @@ export interface WkvState {
   readonly maxExponent: StateVector;
 }
 
-/** What the recurrence of RWKV-7 takes; each row has the channels of all heads. */
+/** What wkv7 takes; each row has the channels of all heads. */
 export interface Wkv7Rows {
   readonly receptance: RowNode;
   /** What each key's share of the matrix is multiplied by, in (0, 1). */

@@ -82,6 +82,8 @@ export interface BuildOptions {
 export interface TrainingDefinition<Size extends ModelSize = ModelSize> {
   /** The first values of a weight of a new model, row-major; in steps, since those of a large matrix take a while. */
   firstValues(weight: WeightNode, options: FirstValuesOptions<Size>): Generator<void, Float32Array, void>;
+  /** What AdamW adds to the root of the second moment. */
+  readonly adamEpsilon: number;
   /** How a weight is learned. */
   learning(weight: WeightNode): WeightLearning;
   /** The matrices that low-rank adaptation can add to, and adds to if nobody says, as endings of their names: "att.key". */

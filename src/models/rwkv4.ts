@@ -189,6 +189,7 @@ export const rwkv4: ModelDefinition = {
 
   training: {
     firstValues,
+    adamEpsilon: 1e-8,
     learning({ name, op }) {
       const rateFactor = rateFactors.find(([ending]) => name.endsWith(ending))?.[1] ?? 1;
       return { rateFactor, decays: op === "matrix" };

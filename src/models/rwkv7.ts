@@ -152,8 +152,11 @@ function rankOf(tensors: NamedShapes, name: string): number | undefined {
   return tensors.get(name)?.shape[1] ?? tensors.get(untransposedName(name))?.shape[0];
 }
 
-/** As RWKV-LM rounds ranks: to a multiple of 32, at least that. */
-const roundedRank = (rank: number) => Math.max(32, Math.round(rank / 32) * 32);
+/** As RWKV-LM rounds ranks: to a multiple of 32, at least that; from the middle between two, as Python does, to the even one. */
+function roundedRank(rank: number): number {
+  const multiple = rank / 32;
+  return 32 * Math.max(1, multiple % 1 === 0.5 ? 2 * Math.round(multiple / 2) : Math.round(multiple));
+}
 
 /** Heads of 64 channels as published models have, or of the most that divide a width that is smaller or odd. */
 function headSizeOf(width: number): number {
@@ -293,6 +296,7 @@ export const rwkv7: ModelDefinition<Rwkv7Size> = {
 
   training: {
     firstValues,
+    adamEpsilon: 1e-18, // train_temp/train.py
     // RWKV-LM, RWKV-v7/train_temp/src/model.py, configure_optimizers.
     learning: ({ name, op }) => ({
       rateFactor: name.endsWith(".att.w0") ? 2 : 1,

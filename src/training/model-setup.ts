@@ -31,6 +31,8 @@ import { trainableModel } from "./trainable-model.js";
 export interface ModelSetup {
   readonly size: ModelSize;
   readonly model: TrainableModel;
+  /** What AdamW adds to the root of the second moment. */
+  readonly adamEpsilon: number;
   /** What its files say beside the tensors. */
   readonly metadata: Metadata;
   /** For runs that learn the first state. */
@@ -80,7 +82,7 @@ async function newModel(
   const { layers, width, hidden, dropout, learningRate, seed } = recipe;
   const size = definition.newSize({ layers, width, hidden, vocabulary });
   const graph = definition.build(size, { layerNormEpsilon: 1e-5, dropout });
-  const { learning } = definition.training;
+  const { learning, adamEpsilon } = definition.training;
   const model = trainableModel(graph, new Map(), { ...recipe, weights: graph.weights, learning });
   checkMemory(model, recipe.batch * recipe.context);
   const random = randomGenerator(seed);
@@ -89,6 +91,7 @@ async function newModel(
   const layout = newLayout(definition, graph, size);
   return {
     size,
+    adamEpsilon,
     metadata: {},
     model: { ...model, tensors },
     weights: (parameters, dtype, onNotice) => learnedTensors({ layout, tensors }, parameters, [], dtype, onNotice),
@@ -105,7 +108,7 @@ async function checkpointModel(
   const { dropout, lora, tuneState, seed } = recipe;
   const bound = bindModel(checkpoint, { dropout, definitions });
   const { graph, size, tensors, metadata, definition } = bound;
-  const { learning } = definition.training;
+  const { learning, adamEpsilon } = definition.training;
   const mismatch = sizeMismatch(tokenizer, size.vocabulary);
   if (mismatch) throw new TrainingError(`${checkpoint.name}: ${mismatch}`);
   const close = () => checkpoint.close();
@@ -114,6 +117,7 @@ async function checkpointModel(
     const all = new Map([...tensors, ...state.tensors]);
     return {
       size,
+      adamEpsilon,
       metadata,
       model: trainableModel(graph, all, { ...recipe, weights: [], states: state.weights, learning }),
       state: { ...state, fingerprint: await fingerprintOf(bound) },
@@ -128,6 +132,7 @@ async function checkpointModel(
     const weights = adapted.additions.flatMap(({ down, up }) => [down, up]);
     return {
       size,
+      adamEpsilon,
       metadata,
       model: trainableModel(adapted.graph, all, { ...recipe, weights, learning }),
       weights: (parameters, dtype, onNotice) => learnedTensors(bound, parameters, adapted.additions, dtype, onNotice),
@@ -140,6 +145,7 @@ async function checkpointModel(
   }
   return {
     size,
+    adamEpsilon,
     metadata,
     model: trainableModel(graph, tensors, { ...recipe, weights: graph.weights, learning }),
     weights: (parameters, dtype, onNotice) => learnedTensors(bound, parameters, [], dtype, onNotice),

@@ -36,6 +36,8 @@ export interface TrainOptions {
   /** A tokenizer's file, a folder with one, or "bytes"; by default the one beside `from`, or one that is trained on the data. */
   readonly tokenizer?: string;
 
+  /** The RWKV version of a new model, such as "4". Default: the newest that can be trained. */
+  readonly version?: string;
   /** The number of layers of a new model. Default 6. */
   readonly layers?: number;
   /** The width of a new model's residual stream. Default 256. */

@@ -4,7 +4,7 @@
 import { resolve } from "node:path";
 import type { FloatType } from "../dtypes.js";
 import { OptionError, TrainingError } from "../errors.js";
-import { definitions, firstVersion, newModels } from "../models/definitions.js";
+import { definitionOf, definitions, firstVersion, newModels } from "../models/definitions.js";
 import { between, type Check, flag, oneOf, orNull, path, smallest, whole } from "./checks.js";
 import type { LoraOptions, TrainOptions } from "./options.js";
 
@@ -110,16 +110,19 @@ export function recipeOf(options: TrainOptions): Recipe {
   ] as const) {
     if (needed && from === undefined) throw new OptionError(name, true, "a checkpoint to start from (from)");
   }
+  const { version = newModels.version } = options;
+  const notRun = checks.version(version);
+  if (notRun !== undefined) throw new OptionError("version", version, notRun);
   const learningRate = options.learningRate ?? (tuneState ? 1e-2 : from === undefined ? 8e-4 : 1e-4);
   const rank = lora?.rank ?? 8;
   const recipe: Recipe = {
     from: absolute(from),
     baseFingerprint: null,
     tokenizer: options.tokenizer === "bytes" ? "bytes" : absolute(options.tokenizer),
-    version: newModels.version,
+    version,
     layers,
     width,
-    hidden: options.hidden ?? newModels.newSize({ layers, width, vocabulary }).hidden,
+    hidden: options.hidden ?? definitionOf(version).newSize({ layers, width, vocabulary }).hidden,
     vocabulary,
     context: options.context ?? 256,
     batch: options.batch ?? 16,

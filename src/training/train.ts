@@ -268,7 +268,12 @@ class Run {
         targets: window.targets,
       };
     });
-    const settings: OptimizerSettings = { ...this.#recipe, step: this.#step + 1, learningRate, epsilon: 1e-8 };
+    const settings: OptimizerSettings = {
+      ...this.#recipe,
+      step: this.#step + 1,
+      learningRate,
+      epsilon: this.#setup.adamEpsilon,
+    };
     const dropoutSeed = (Math.imul(seed, 0x9e3779b1) + this.#step) >>> 0;
     const learns = windows.some(({ targets }) => targets.some((target) => target >= 0));
     // A step in which nobody answers learns nothing; its tokens are read for the steps behind it.

@@ -1,4 +1,4 @@
-// The recurrence of RWKV-7 (arXiv 2503.14456, section 3): each head keeps a matrix of values by keys. A token makes it decay, removes
+// The generalized delta rule (arXiv 2503.14456, section 3): each head keeps a matrix of values by keys. A token makes it decay, removes
 // what it holds along one direction, and adds the outer product of a value and a key.
 
 import type { RowNode } from "../graph.js";
