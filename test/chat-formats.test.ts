@@ -30,6 +30,8 @@ test("the model's own name and its vocabulary determine the format", () => {
     expect(format(name), name).toBe("g1");
   }
   expect(format("model.gguf", "world", { "general.name": "rwkv7-g1d-0.1b" })).toBe("g1");
+  expect(format("model.gguf", "world", { "tokenizer.chat_template": "{{ 'Assistant: <think' }}" })).toBe("g1");
+  expect(format("model.gguf", "world", { "tokenizer.chat_template": "{{ 'Assistant:' }}" })).toBe("world");
 });
 
 const conversation: ChatMessage[] = [

@@ -233,6 +233,28 @@ describe("the command", () => {
     expect(stdout.trim()).not.toBe("");
   });
 
+  test("a system's text stands before the conversation, and before single questions", async () => {
+    const folder = await temporaryFolder();
+    const [path, saved] = [join(folder, "model.safetensors"), join(folder, "state")];
+    await writeBigramModel(path, { ":": " ", " ": "y", y: "\n" });
+    const options = [
+      "chat",
+      "--model",
+      path,
+      "--format",
+      "world",
+      "--system",
+      "Be\n\nbrief.",
+      "--preset",
+      "deterministic",
+    ];
+    const { stdout } = await rwkv(options, `/save ${saved}\n/ask Hi\nHi\n`);
+    expect(stdout).toBe("y\ny\n");
+    const model = await load(path);
+    expect(model.session(await readFile(saved)).position).toBe("System: Be\nbrief.\n\n".length);
+    await model.dispose();
+  });
+
   test("a free text continues what is given, and is sampled by a preset", async () => {
     const input = "/generate Once upon a time\n";
     const chat = (...options: string[]) => rwkv(["chat", "-n", "20", ...options], input);

@@ -1,6 +1,7 @@
 // What the command line draws: the status line and tables.
 
 import { expect, test } from "vitest";
+import { AnswerPrinter, type Output } from "#rwkv/cli/answer-printer";
 import { bar, StatusLine, type Terminal } from "#rwkv/cli/status-line";
 import { textTable } from "#rwkv/cli/text-table";
 
@@ -48,6 +49,26 @@ test("nothing is drawn where there is no terminal", () => {
 
 test("bars are full at 1, empty at 0, and stay in their width", () => {
   expect([0, 0.5, 1, 2, -1].map((share) => bar(share, 4))).toEqual(["----", "==--", "====", "====", "----"]);
+});
+
+test("thoughts are dimmed in a terminal, and the answer begins on a line of its own", () => {
+  const printed = (isTTY: boolean, shows: boolean) => {
+    let text = "";
+    const write = (piece: string) => {
+      text += piece;
+      return true;
+    };
+    const printer = new AnswerPrinter(shows, { stdout: { write }, stderr: { write, isTTY } } as unknown as Output);
+    printer.print({ thought: "Hm", text: "" });
+    printer.print({ thought: ".", text: "" });
+    expect(printer.isEmpty).toBe(true);
+    printer.print({ thought: "", text: "Yes" });
+    expect(printer.isEmpty).toBe(false);
+    return text;
+  };
+  expect(printed(false, true)).toBe("Hm.\nYes");
+  expect(printed(true, true)).toBe("\x1b[2mHm\x1b[22m\x1b[2m.\x1b[22m\nYes");
+  expect(printed(false, false)).toBe("(thinking)\nYes");
 });
 
 test("columns of a table are as wide as their widest cells", () => {
