@@ -182,6 +182,52 @@ test("a folder of Hugging Face's PEFT tells alpha; several adapters at once, som
   expect(maxDifference(await logits(base, { lora: folder }), await logits(stabilized))).toBeLessThan(1e-4);
 });
 
+test("PiSSA: what it began with is taken away, and what it learned is put on", async () => {
+  const folder = await temporaryFolder();
+  const [initial, learned] = [join(folder, "init_pissa.pth"), join(folder, "rwkv-3.pth")];
+  const first = products.map((each) => ({ ...each, salt: "initial" }));
+  await writePth(
+    initial,
+    adapter(first, (module, half) => `model.${module}.init_lora_${half}`),
+  );
+  await writePth(learned, adapter(products, oldName));
+  const expected = await merged([
+    ...first.map((each) => ({ ...each, factor: -1 })),
+    ...products.map((each) => ({ ...each, factor: 1 })),
+  ]);
+  expect(maxDifference(await logits(base, { lora: [initial, learned] }), await logits(expected))).toBeLessThan(1e-4);
+});
+
+test.each(["bone", "disha"])(
+  "Bone: every block of inputs is added to, the last as far as it goes (.%s)",
+  async (kind) => {
+    const path = join(await temporaryFolder(), "bone.pth");
+    const rank = 4; // of 31 inputs
+    const modules = ["blocks.0.att.key", "blocks.1.ffn.key"];
+    const shapeOf = (module: string) => shapes.get(`${module}.weight`) as [number, number];
+    const tensors = modules.map((module) => tensor(`${module}.${kind}`, [rank, shapeOf(module)[0]]));
+    await writePth(path, tensors);
+    const changed = modules.map((module) => {
+      const [outputs, inputs] = shapeOf(module);
+      const added = numbers(`${module}.${kind}`, rank * outputs);
+      const weight = values.get(`${module}.weight`)!;
+      const sum = weight.map(
+        (value, at) => value + 0.5 * added[((at % inputs) % rank) * outputs + Math.floor(at / inputs)]!,
+      );
+      return [`${module}.weight`, sum] as const;
+    });
+    const expected = await merged([], Object.fromEntries(changed));
+    const warnings: string[] = [];
+    const found = await logits(base, {
+      lora: { source: path, strength: 0.5 },
+      onWarning: (line) => warnings.push(line),
+    });
+    expect(maxDifference(found, await logits(expected))).toBeLessThan(2e-5);
+    await logits(base, { lora: path, onWarning: (line) => warnings.push(line) });
+    expect(warnings).toEqual([]);
+  },
+);
+
 test("norms and decays that were trained beside them take the place of the model's", async () => {
   const path = join(await temporaryFolder(), "lora.pth");
   const decay = numbers("decay", shapes.get("blocks.0.att.time_decay")![0]!);
@@ -295,8 +341,28 @@ describe("what cannot be put on is an error that says why", () => {
       () => [...adapter([ffn], oldName), half("blocks.0.ln1.bias", [w + 1])],
       /expected a vector of shape \[31\], found \[32\]/,
     ],
-    ["PiSSA", () => [half("blocks.0.att.key.init_lora_A", [2, w])], /PiSSA/],
-    ["Bone", () => [half("blocks.0.att.key.bone", [2, w])], /a Bone, DiSHA or MiSS adapter, which cannot be applied/],
+    [
+      "MiSS",
+      () => [half("blocks.0.att.key.miss_block", [2, w])],
+      /a MiSS adapter of Hugging Face's PEFT, which cannot be applied/,
+    ],
+    [
+      "Bat",
+      () => [half("blocks.0.att.key.bone", [2, 3, 3])],
+      /expected shape \[rank, outputs\], found \[2, 3, 3\]; Bat cannot be/,
+    ],
+    [
+      "Bone of another width",
+      () => [half("blocks.0.att.key.bone", [2, 30])],
+      /expected shape \[rank up to 31, 31\] .*, found \[2, 30\]/,
+    ],
+    ["Bone of no rank", () => [half("blocks.0.att.key.disha", [0, w])], /expected shape \[rank up to 31, 31\]/],
+    ["Bone of too many ranks", () => [half("blocks.0.att.key.disha", [32, w])], /expected shape \[rank up to 31, 31\]/],
+    [
+      "several kinds",
+      () => [...adapter([ffn], oldName), half("blocks.0.att.key.bone", [2, w])],
+      /expected products of one kind, found several/,
+    ],
     ["DoRA", () => [half("blocks.0.att.key.lora_magnitude_vector", [w])], /DoRA/],
   ])("%s", async (_, tensors, message) => {
     const path = join(await temporaryFolder(), "lora.safetensors");

@@ -6,19 +6,23 @@
 // - Hugging Face's PEFT, and RWKV-PEFT since, a folder: adapter_model.safetensors with base_model.model.<module>.lora_A.weight, and
 //   adapter_config.json, which tells alpha and rank.
 // - `rwkv train --lora`: adapter.safetensors, whose metadata tell alpha.
+// - PiSSA of RWKV-PEFT: a file as the first, and init_pissa.pth with .init_lora_A and .init_lora_B, which are taken away.
+// - Bone, later DiSHA, of RWKV-PEFT: blocks.0.att.key.bone [rank, outputs], added to every block of `rank` inputs; that is a product
+//   whose A is the identity again and again.
 
 import { basename, dirname, fileSize, join, listFolder, readText } from "#platform/files";
 import type { Checkpoint, StoredTensor } from "../checkpoints/checkpoint.js";
 import { type CheckpointInput, isPath, resolveInput } from "../checkpoints/checkpoint-input.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
+import { transposed } from "../checkpoints/views.js";
 import { isFloating } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { nameInModel } from "./tensor-names.js";
 
 /** A product B A for a module of the model. */
 export interface StoredProduct {
-  /** A: [rank, inputs] */
-  readonly down: StoredTensor;
+  /** A: [rank, inputs]; where it is absent, 1 at [i % rank, i] for each input i. */
+  readonly down?: StoredTensor;
   /** B: [outputs, rank] */
   readonly up: StoredTensor;
 }
@@ -44,11 +48,7 @@ const maxConfigSize = 2 ** 20;
 
 /** Other kinds of adapters, by the names of their tensors. */
 const otherKinds: readonly (readonly [mark: RegExp, description: string])[] = [
-  [
-    /\.init_lora_[AB]\b/,
-    "the initial values of a PiSSA adapter, which is added to what is left of the model without them",
-  ],
-  [/\.(bone|disha|miss_block)\b/, "a Bone, DiSHA or MiSS adapter"],
+  [/\.miss_block\b/, "a MiSS adapter of Hugging Face's PEFT"],
   [/\.lora_magnitude_vector\b/, "a DoRA adapter"],
   [/\.lora_embedding_[AB]\b/, "low-rank products for an embedding"],
   [/\.lora\.[01]$/, "an adapter in the layout of web-rwkv"],
@@ -67,12 +67,12 @@ export async function openAdapter(input: CheckpointInput): Promise<AdapterFile> 
   try {
     const config = place && (await configOf(place.config));
     if (config) checkConfig(place.config, config);
-    const { products, replaced } = partsOf(checkpoint);
+    const { kind, products, replaced } = partsOf(checkpoint);
     return {
       name: checkpoint.name,
       products,
       replaced,
-      scaleOf: scaling(checkpoint, place?.config, config),
+      scaleOf: kind === "lora" ? scaling(checkpoint, place?.config, config) : () => (kind === "initial" ? -1 : 1),
       close: () => checkpoint.close(),
     };
   } catch (error) {
@@ -139,29 +139,45 @@ function scaling(
   return (rank) => told / (isStabilized ? Math.sqrt(rank) : rank);
 }
 
-function partsOf(checkpoint: Checkpoint): Pick<AdapterFile, "products" | "replaced"> {
+/** The kinds of products, by the names of their tensors: LoRA, the initial values of PiSSA, and Bone. */
+type Kind = "lora" | "initial" | "bone";
+
+function partsOf(checkpoint: Checkpoint): Pick<AdapterFile, "products" | "replaced"> & { readonly kind: Kind } {
   const halves = new Map<string, { A?: StoredTensor; B?: StoredTensor }>();
+  const products = new Map<string, StoredProduct>();
   const replaced = new Map<string, StoredTensor>();
+  const kinds = new Set<Kind>();
   const refuse = (problem: string) => new CheckpointError(checkpoint.name, problem);
   for (const [stored, tensor] of checkpoint.tensors) {
     const other = otherKinds.find(([mark]) => mark.test(stored));
     if (other) throw refuse(`this holds ${other[1]}, which cannot be applied (tensor ${stored.slice(0, 200)})`);
     if (!isFloating(tensor.dtype)) throw refuse(`tensor ${stored}: expected floating point, found ${tensor.dtype}`);
-    const [, module, half] = /^(.+)\.lora_([AB])(?:\.default)?(?:\.weight)?$/.exec(nameInModel(stored)) ?? [];
-    if (module === undefined) {
-      replaced.set(nameInModel(stored), tensor);
-      continue;
-    }
-    const pair = halves.get(module) ?? {};
-    if (pair[half as "A" | "B"]) throw refuse(`two tensors stand for ${module}.lora_${half}`);
-    pair[half as "A" | "B"] = tensor;
-    halves.set(module, pair);
+    const name = nameInModel(stored);
+    const [, module, initial, half] = /^(.+)\.(init_)?lora_([AB])(?:\.default)?(?:\.weight)?$/.exec(name) ?? [];
+    const [, block] = /^(.+)\.(?:bone|disha)$/.exec(name) ?? [];
+    if (module !== undefined) {
+      kinds.add(initial ? "initial" : "lora");
+      const pair = halves.get(module) ?? {};
+      if (pair[half as "A" | "B"]) throw refuse(`two tensors stand for ${module}.lora_${half}`);
+      pair[half as "A" | "B"] = tensor;
+      halves.set(module, pair);
+    } else if (block !== undefined) {
+      kinds.add("bone");
+      if (tensor.shape.length !== 2) {
+        throw refuse(
+          `${stored}: expected shape [rank, outputs], found [${tensor.shape.join(", ")}]; Bat cannot be applied`,
+        );
+      }
+      if (products.has(block)) throw refuse(`two tensors stand for ${block}.bone`);
+      products.set(block, { up: transposed(tensor) });
+    } else replaced.set(name, tensor);
   }
-  if (halves.size === 0) throw refuse("expected an adapter with tensors named .lora_A and .lora_B, found none");
-  const products = new Map<string, StoredProduct>();
   for (const [module, { A: down, B: up }] of halves) {
     if (!down || !up) throw refuse(`${module}: expected lora_A and lora_B, found only lora_${down ? "A" : "B"}`);
     products.set(module, { down, up });
   }
-  return { products, replaced };
+  const [kind, another] = kinds;
+  if (!kind) throw refuse("expected an adapter with tensors named .lora_A and .lora_B, or .bone, found none");
+  if (another) throw refuse("expected products of one kind, found several (LoRA, initial values of PiSSA, Bone)");
+  return { kind, products, replaced };
 }

@@ -119,7 +119,7 @@ class Targets {
 /** The rank of a product. @throws CheckpointError where its shapes are not those of its matrix */
 function checkedRank({ name }: AdapterFile, module: string, { down, up }: StoredProduct, weight: WeightNode): number {
   const [outputs, inputs] = weight.shape as [number, number];
-  const rank = down.shape[0] ?? 0;
+  const rank = (down ? down.shape[0] : up.shape[1]) ?? 0;
   const check = ({ name: stored, shape }: StoredTensor, expected: readonly unknown[]) => {
     if (shape.join() === expected.join()) return;
     throw new CheckpointError(
@@ -127,9 +127,25 @@ function checkedRank({ name }: AdapterFile, module: string, { down, up }: Stored
       `${stored}: expected shape [${expected.join(", ")}] for ${module} [${weight.shape.join(", ")}], found [${shape.join(", ")}]`,
     );
   };
-  check(down, [rank > 0 ? rank : "rank", inputs]);
+  if (down) check(down, [rank > 0 ? rank : "rank", inputs]);
+  // That of Bone is stored transposed, and its rank is no more than what it repeats over.
+  else if (!(rank > 0 && rank <= inputs && up.shape[0] === outputs)) {
+    const stored = `[${up.shape.toReversed().join(", ")}]`;
+    throw new CheckpointError(
+      name,
+      `${up.name}: expected shape [rank up to ${inputs}, ${outputs}] for ${module} [${weight.shape.join(", ")}], found ${stored}`,
+    );
+  }
   check(up, [outputs, rank]);
   return rank;
+}
+
+/** A, for Bone the identity as often as it fits, so that each input is taken to the sum with its place in a block. */
+async function downValuesOf({ down, rank }: Part, inputs: number): Promise<Float32Array> {
+  if (down) return readFloat32(down);
+  const values = new Float32Array(rank * inputs);
+  for (let i = 0; i < inputs; i++) values[(i % rank) * inputs + i] = 1;
+  return values;
 }
 
 /** One product of all those for a weight; the factors are in B. */
@@ -143,15 +159,16 @@ async function joinedProduct(
   const downValues = new Float32Array(rank * inputs);
   const upValues = new Float32Array(outputs * rank);
   let first = 0;
-  for (const { down, up, rank: own, factor } of parts) {
-    downValues.set(await readFloat32(down), first * inputs);
+  for (const part of parts) {
+    const { up, rank: own, factor } = part;
+    downValues.set(await downValuesOf(part, inputs), first * inputs);
     const values = await readFloat32(up);
     for (let o = 0; o < outputs; o++) {
       for (let r = 0; r < own; r++) upValues[o * rank + first + r] = factor * (values[o * own + r] as number);
     }
     first += own;
   }
-  const types = new Set(parts.flatMap(({ down, up }) => [down.dtype, up.dtype]));
+  const types = new Set(parts.flatMap(({ down, up }) => [(down ?? up).dtype, up.dtype]));
   const [type] = types;
   const dtype: FloatType = types.size === 1 && type !== undefined && isFloatType(type) ? type : "f32";
   const module = weight.name.replace(/\.weight$/, "");
