@@ -14,6 +14,7 @@
 #include "quantize_weights.c"
 #include "rows.c"
 #include "wkv.c"
+#include "wkv6.c"
 #include "wkv7.c"
 
 #if !defined(ONLY_GENERATION)
@@ -25,6 +26,7 @@
 #include "optimizer.c"
 #include "rows_gradient.c"
 #include "wkv_gradient.c"
+#include "wkv6_gradient.c"
 #include "wkv7_gradient.c"
 
 #include "lab/aft.c"

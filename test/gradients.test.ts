@@ -65,7 +65,7 @@ function batchOf(runtime: TrainingRuntime, graph: Graph): TrainingSegment[] {
     if (hasLearnedStates(graph))
       for (const { width, initial } of graph.stateVectors) {
         for (let i = 0; i < width; i++)
-          state.values[at++] = initial < -1 ? random.uniform() - 0.5 : 1 + random.uniform();
+          state.values[at++] = Number(initial) < -1 ? random.uniform() - 0.5 : 1 + random.uniform();
       }
     return { ...sequence, state, nextState: runtime.createState() };
   });

@@ -31,23 +31,27 @@ describe.skipIf(!hasSharedData)("reference data", () => {
     await model.dispose();
   });
 
-  test.each(setups)("synthetic-rwkv7 on $backend, $threads thread(s)", async ({ backend, threads }) => {
-    const tokens = readJson<number[]>(sharedData("golden/synthetic.tokens.json"));
-    const expectedState = readFloats(sharedData("golden/synthetic-rwkv7.state.f32"));
-    const model = await load(sharedData("models/synthetic-rwkv7.pth"), { backend, threads });
-    for (const chunk of [1, 5, 31, 64, 130]) {
-      const state = model.createState();
-      const logits: number[] = [];
-      for (let at = 0; at < tokens.length; at += chunk) {
-        const [rows] = await model.forward([{ state, tokens: tokens.slice(at, at + chunk), logits: "all" }]);
-        logits.push(...(rows as Float32Array));
+  test.each(["5.0", "5.1", "5.2", "7"].flatMap((version) => setups.map((setup) => ({ version, ...setup }))))(
+    "synthetic-rwkv$version on $backend, $threads thread(s)",
+    async ({ version, backend, threads }) => {
+      const tokens = readJson<number[]>(sharedData("golden/synthetic.tokens.json"));
+      const expectedLogits = readFloats(sharedData(`golden/synthetic-rwkv${version}.logits.f32`));
+      const expectedState = readFloats(sharedData(`golden/synthetic-rwkv${version}.state.f32`));
+      const model = await load(sharedData(`models/synthetic-rwkv${version}.pth`), { backend, threads });
+      for (const chunk of [1, 5, 31, 64, 130]) {
+        const state = model.createState();
+        const logits: number[] = [];
+        for (let at = 0; at < tokens.length; at += chunk) {
+          const [rows] = await model.forward([{ state, tokens: tokens.slice(at, at + chunk), logits: "all" }]);
+          logits.push(...(rows as Float32Array));
+        }
+        expect(maxDifference(logits, expectedLogits)).toBeLessThan(2e-4);
+        const largest = Math.max(...expectedState.map(Math.abs));
+        expect(maxDifference(await state.values(), expectedState) / largest).toBeLessThan(1e-3);
       }
-      expect(maxDifference(logits, readFloats(sharedData("golden/synthetic-rwkv7.logits.f32")))).toBeLessThan(2e-4);
-      const largest = Math.max(...expectedState.map(Math.abs));
-      expect(maxDifference(await state.values(), expectedState) / largest).toBeLessThan(1e-3);
-    }
-    await model.dispose();
-  });
+      await model.dispose();
+    },
+  );
 
   test.each(setups)("tiny-rwkv4-660k on $backend, $threads thread(s)", async ({ backend, threads }) => {
     const model = await load(sharedData("models/tiny-rwkv4-660k.pth"), { backend, threads });

@@ -11,6 +11,7 @@ import { matmul } from "./operations/matmul.js";
 import { selectRows } from "./operations/selection.js";
 import { tokenShift } from "./operations/token-shift.js";
 import { wkv } from "./operations/wkv.js";
+import { wkv6 } from "./operations/wkv6.js";
 import { wkv7 } from "./operations/wkv7.js";
 
 /** The state of the wkv recurrence: sums weighted by e^key, divided by e^maxExponent so that they never overflow. */
@@ -18,6 +19,15 @@ export interface WkvState {
   readonly numerator: StateVector;
   readonly denominator: StateVector;
   readonly maxExponent: StateVector;
+}
+
+/** What wkv6 computes with; see docs/model.md. */
+export interface Wkv6Rows {
+  readonly decay: RowNode;
+  readonly receptance: RowNode;
+  readonly key: RowNode;
+  readonly value: RowNode;
+  readonly bonus: RowNode;
 }
 
 /** What wkv7 takes; each row has the channels of all heads. */
@@ -58,11 +68,20 @@ export class GraphBuilder {
     return { op: "vectorFunction", function: fn, x, shape: x.shape };
   }
 
-  /** A state of these dimensions, or of this many floats; the order of calls is the order in saved states. */
-  state(shape: number | readonly number[], initial: number): StateVector {
+  /**
+   * A state of these dimensions, or of this many floats; the order of calls is the order in saved states.
+   *
+   * @param initial the value of every element before the first token, or the name of a weight that holds all of them
+   */
+  state(shape: number | readonly number[], initial: number | string): StateVector {
     const dimensions = typeof shape === "number" ? [shape] : shape;
     const width = dimensions.reduce((product, dimension) => product * dimension, 1);
-    const vector = { index: this.#stateVectors.length, shape: dimensions, width, initial };
+    const vector = {
+      index: this.#stateVectors.length,
+      shape: dimensions,
+      width,
+      initial: typeof initial === "number" ? initial : this.#weight({ op: "vector", name: initial, shape: dimensions }),
+    };
     this.#stateVectors.push(vector);
     return vector;
   }
@@ -112,6 +131,15 @@ export class GraphBuilder {
   /** The weighted average of values over time; see docs/model.md. Leaves sums and exponents in the state. */
   wkv(key: RowNode, value: RowNode, decay: Vector, first: Vector, state: WkvState): RowNode {
     return wkv.apply({ key, value, decay, first, ...state }).result;
+  }
+
+  /**
+   * The recurrence of RWKV-5 and 6, over a matrix for each head. Leaves it in the state [heads, size, size].
+   *
+   * @param rows decays are a row for each token or one for all, the bonus is one for all
+   */
+  wkv6(rows: Wkv6Rows, matrix: StateVector): RowNode {
+    return wkv6.apply({ ...rows, matrix, heads: matrix.shape[0] as number }).result;
   }
 
   /** What the matrix of each head answers to the receptance, after the token changed it; see docs/model.md. Leaves it in the state. */

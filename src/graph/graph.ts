@@ -21,7 +21,7 @@ export interface Shape {
 export interface WeightNode {
   readonly op: "matrix" | "vector";
   readonly name: string;
-  /** Matrices: [outputs, inputs], row-major. Vectors: [length]. */
+  /** Matrices: [outputs, inputs], row-major. Vectors: [length]; those that a state begins with have its dimensions. */
   readonly shape: readonly number[];
   /**
    * The fewest bits a weight that the matrix may be quantized to; 16: it is not quantized, as suits small matrices,
@@ -38,8 +38,8 @@ export interface StateVector {
   readonly shape: readonly number[];
   /** Floats in all: the product of the dimensions. */
   readonly width: number;
-  /** The value of every element before the first token. */
-  readonly initial: number;
+  /** What it is before the first token: the value of every element, or a weight that holds all of them. */
+  readonly initial: number | WeightNode;
 }
 
 /** A vector weight, or a function of one, which is computed when the model is loaded. */

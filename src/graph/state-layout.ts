@@ -1,27 +1,32 @@
-// Where each state vector lies in the block of floats that a sequence carries.
+// Where each state vector lies in the block of floats that a sequence carries, and what the block holds before the first token.
 
-import type { Graph } from "./graph.js";
+import type { Graph, WeightNode } from "./graph.js";
 
-/** Offsets in floats, by the state vector's index, and the initial block. */
+/** Offsets in floats, by the state vector's index. */
 export interface StateLayout {
   readonly offsets: readonly number[];
   /** Floats in the block. */
   readonly length: number;
-  /** The block before the first token. */
-  readonly initial: Float32Array;
 }
 
-export function stateLayout(graph: Graph): StateLayout {
+export function stateLayout({ stateVectors }: Graph): StateLayout {
   const offsets: number[] = [];
   let length = 0;
-  for (const { width } of graph.stateVectors) {
+  for (const { width } of stateVectors) {
     offsets.push(length);
     length += width;
   }
-  const initial = new Float32Array(length);
-  for (const { index, width, initial: value } of graph.stateVectors) {
+  return { offsets, length };
+}
+
+/** The block before the first token. @param valuesOf the elements of a vector weight */
+export function initialState(graph: Graph, valuesOf: (weight: WeightNode) => ArrayLike<number>): Float32Array {
+  const { offsets, length } = stateLayout(graph);
+  const block = new Float32Array(length);
+  for (const { index, width, initial } of graph.stateVectors) {
     const start = offsets[index] as number;
-    initial.fill(value, start, start + width);
+    if (typeof initial === "number") block.fill(initial, start, start + width);
+    else block.set(valuesOf(initial), start);
   }
-  return { offsets, length, initial };
+  return block;
 }

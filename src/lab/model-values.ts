@@ -6,7 +6,7 @@ import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { readFloat32 } from "../checkpoints/read-tensor.js";
 import { type RowNode, topologicalOrder, type Vector, type WeightNode } from "../graph/graph.js";
 import type { Rows } from "../graph/rows.js";
-import { stateLayout } from "../graph/state-layout.js";
+import { initialState, stateLayout } from "../graph/state-layout.js";
 import type { BoundModel } from "../models/versions.js";
 
 /** The values of some nodes, and the weights they were computed with. */
@@ -26,7 +26,7 @@ export async function modelValues(
     weights.set(weight, await readFloat32(tensors.get(weight.name) as StoredTensor));
   }
   const layout = stateLayout(graph);
-  const state = layout.initial.slice();
+  const state = initialState(graph, (weight) => weights.get(weight) as Float32Array);
   const context = {
     matrix: (weight: WeightNode) => {
       const [rows, width] = weight.shape as [number, number];

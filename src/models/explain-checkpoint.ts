@@ -6,7 +6,6 @@ import type { Checkpoint } from "../checkpoints/checkpoint.js";
 /** Versions that are known by their tensors, but cannot be run yet; the first that fits. */
 const versions: readonly (readonly [version: string, mark: RegExp])[] = [
   ["6", /(^|\.)(att|attn|attention)\.time_maa_\w+$/],
-  ["5", /(^|\.)(att|attn|attention)\.ln_x\.weight$/],
 ];
 
 /** Other things that are named like tensors of a model. */

@@ -43,8 +43,12 @@ export type NamedShapes = ReadonlyMap<string, NamedShape>;
 export interface ModelDefinition<Size extends ModelSize = ModelSize> {
   /** "4", "5.2", ... */
   readonly version: string;
-  /** Whether tensors of these canonical names are a model of this version. */
-  matches(names: ReadonlySet<string>): boolean;
+  /**
+   * Whether tensors of these canonical names are a model of this version.
+   *
+   * @param tensors the same with their shapes, for versions whose names are alike
+   */
+  matches(names: ReadonlySet<string>, tensors: NamedShapes): boolean;
   /** The canonical name of a tensor that another library stores under `name`, once the names of wrappers are taken off. */
   canonicalName(name: string): string;
   /** Parts that models of this version may have and that are not built here, by their tensors' canonical names. */

@@ -6,8 +6,8 @@
 
 import { elementCount } from "../dtypes.js";
 import type { Graph, RowNode, WeightNode } from "../graph/graph.js";
-import { GraphBuilder, type MatrixOptions } from "../graph/graph-builder.js";
-import { add, multiply, reluSquared, sigmoid } from "../graph/operations/elementwise.js";
+import { GraphBuilder } from "../graph/graph-builder.js";
+import { add, multiply, sigmoid } from "../graph/operations/elementwise.js";
 import { orthogonal } from "./initial-values.js";
 import { stored } from "./location.js";
 import {
@@ -17,6 +17,8 @@ import {
   type ModelDefinition,
   type ModelSize,
 } from "./model-definition.js";
+import { gatedChannelMixing, layerNorm, linear } from "./parts.js";
+import { fromHuggingFace } from "./tensor-names.js";
 
 /** The maximum exponent before the first token: low enough that any key replaces it. */
 const noExponent = -1e30;
@@ -25,10 +27,7 @@ function build(size: ModelSize, { layerNormEpsilon, dropout = 0 }: BuildOptions)
   const { layers, width, hidden, vocabulary } = size;
   const g = new GraphBuilder();
 
-  const linear = (name: string, outputs: number, x: RowNode, options?: MatrixOptions) =>
-    g.matmul(g.matrix(`${name}.weight`, outputs, x.width, options), x);
-  const layerNorm = (name: string, x: RowNode) =>
-    g.layerNorm(x, g.vector(`${name}.weight`, width), g.vector(`${name}.bias`, width), layerNormEpsilon);
+  const norm = (name: string, x: RowNode) => layerNorm(g, name, x, layerNormEpsilon);
 
   function timeMixing(name: string, x: RowNode): RowNode {
     const previous = g.state(width, 0);
@@ -42,12 +41,12 @@ function build(size: ModelSize, { layerNormEpsilon, dropout = 0 }: BuildOptions)
       g.vector(`${name}.time_mix_v`, width),
       g.vector(`${name}.time_mix_r`, width),
     ]);
-    const r = sigmoid(linear(`${name}.receptance`, width, xr));
-    const k = linear(`${name}.key`, width, xk);
-    const v = linear(`${name}.value`, width, xv);
+    const r = sigmoid(linear(g, `${name}.receptance`, width, xr));
+    const k = linear(g, `${name}.key`, width, xk);
+    const v = linear(g, `${name}.value`, width, xv);
     const w = g.vectorFunction("negate", g.vectorFunction("exp", g.vector(`${name}.time_decay`, width)));
     const u = g.vector(`${name}.time_first`, width);
-    return linear(`${name}.output`, width, multiply(r, g.wkv(k, v, w, u, state)));
+    return linear(g, `${name}.output`, width, multiply(r, g.wkv(k, v, w, u, state)));
   }
 
   function channelMixing(name: string, x: RowNode, previous: ReturnType<GraphBuilder["state"]>): RowNode {
@@ -55,20 +54,18 @@ function build(size: ModelSize, { layerNormEpsilon, dropout = 0 }: BuildOptions)
       g.vector(`${name}.time_mix_k`, width),
       g.vector(`${name}.time_mix_r`, width),
     ]);
-    const r = sigmoid(linear(`${name}.receptance`, width, xr));
-    const k = reluSquared(linear(`${name}.key`, hidden, xk));
-    return multiply(r, linear(`${name}.value`, width, k));
+    return gatedChannelMixing(g, name, hidden, xk, xr);
   }
 
-  let x = layerNorm("blocks.0.ln0", g.embedding(g.matrix("emb.weight", vocabulary, width)));
+  let x = norm("blocks.0.ln0", g.embedding(g.matrix("emb.weight", vocabulary, width)));
   for (let i = 0; i < layers; i++) {
     x = g.checkpoint(x);
     const channelPrevious = g.state(width, 0); // first of the layer's five vectors, as in ChatRWKV's states
-    x = add(x, g.dropout(timeMixing(`blocks.${i}.att`, layerNorm(`blocks.${i}.ln1`, x)), dropout));
-    x = add(x, g.dropout(channelMixing(`blocks.${i}.ffn`, layerNorm(`blocks.${i}.ln2`, x), channelPrevious), dropout));
+    x = add(x, g.dropout(timeMixing(`blocks.${i}.att`, norm(`blocks.${i}.ln1`, x)), dropout));
+    x = add(x, g.dropout(channelMixing(`blocks.${i}.ffn`, norm(`blocks.${i}.ln2`, x), channelPrevious), dropout));
   }
   // Every logit depends on the head, so it is not quantized to fewer than 8 bits.
-  return g.finish(linear("head", vocabulary, layerNorm("ln_out", g.selectRows(x)), { fewestBits: 8 }));
+  return g.finish(linear(g, "head", vocabulary, norm("ln_out", g.selectRows(x)), { fewestBits: 8 }));
 }
 
 /**
@@ -126,17 +123,6 @@ const rateFactors: readonly (readonly [ending: string, factor: number])[] = [
   [".time_first", 3],
 ];
 
-/** Hugging Face's RwkvModel and the names of RWKV-LM, part by part. */
-const huggingFaceParts: readonly (readonly [RegExp, string])[] = [
-  [/^embeddings\./, "emb."],
-  [/\.pre_ln\./, ".ln0."],
-  [/\.attention\./, ".att."],
-  [/\.feed_forward\./, ".ffn."],
-  [/\.time_mix_key$/, ".time_mix_k"],
-  [/\.time_mix_value$/, ".time_mix_v"],
-  [/\.time_mix_receptance$/, ".time_mix_r"],
-];
-
 export const rwkv4: ModelDefinition = {
   version: "4",
 
@@ -158,9 +144,7 @@ export const rwkv4: ModelDefinition = {
     ["low-rank additions (LoRA) that are not merged into its weights", /\.(lora_[AB]|base_layer)\b/],
   ],
 
-  canonicalName(name) {
-    return huggingFaceParts.reduce((result, [pattern, replacement]) => result.replace(pattern, replacement), name);
-  },
+  canonicalName: fromHuggingFace,
 
   sizeSource: "emb.weight and blocks.0.ffn.key.weight",
 

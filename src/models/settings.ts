@@ -17,6 +17,12 @@ export interface Setting {
 /** Added to variances before their square root is taken. */
 export const layerNormEpsilon: Setting = { name: "layer_norm_epsilon", usual: 1e-5, above: 0, below: 1 };
 
+/**
+ * The same of the norm of each head's channels (ln_x). RWKV-LM trains RWKV-5 with 1e-5 on an eighth of them, which is 64e-5 on all; from
+ * RWKV-6 on it says 64e-5.
+ */
+export const groupNormEpsilon: Setting = { name: "ln_x_epsilon", usual: 64e-5, above: 0, below: 1 };
+
 /** Values of settings by name. */
 export type Settings = Readonly<Record<string, number>>;
 

@@ -50,7 +50,12 @@ export function bindModel(given: Checkpoint, options: BindOptions = {}): Recogni
   const names = [...checkpoint.tensors.keys()].map(nameInModel);
   const converted = describeConverted(checkpoint, names);
   if (converted) throw new CheckpointError(checkpoint.name, `this holds ${converted}`);
-  const definition = definitions.find((d) => d.matches(new Set(names.map((name) => d.canonicalName(name)))));
+  const definition = definitions.find((d) => {
+    const tensors = [...checkpoint.tensors].map(
+      ([name, tensor]) => [d.canonicalName(nameInModel(name)), tensor] as const,
+    );
+    return d.matches(new Set(tensors.map(([name]) => name)), new Map(tensors));
+  });
   if (!definition) {
     const runnable = definitions.map(({ version }) => version);
     throw new CheckpointError(checkpoint.name, describeUnknown(names, runnable) + describeShard(checkpoint));

@@ -1,10 +1,12 @@
 // Trains fewer than all weights: low-rank additions to matrices, or only the state that sequences begin with.
 
+import { tensorOf } from "../backends/weights.js";
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { callsOf, type Graph, type StateVector, topologicalOrder, type WeightNode } from "../graph/graph.js";
 import { type LowRankProduct, withLowRankProducts } from "../graph/low-rank.js";
 import { tokenShift } from "../graph/operations/token-shift.js";
 import { wkv } from "../graph/operations/wkv.js";
+import { wkv6 } from "../graph/operations/wkv6.js";
 import { stateLayout } from "../graph/state-layout.js";
 import type { RandomGenerator } from "../sampling/random.js";
 import { storedTensor } from "./initialize.js";
@@ -86,9 +88,11 @@ const firstKey = -4;
 /**
  * State tuning. The sums of wkv begin as if one token had been read before, with a key and a value for each channel, which are
  * learned: numerator = value, denominator = 1, relative to e^key. So the denominator stays positive whatever is learned. What
- * token shifts mix the first token with is learned as it is.
+ * token shifts mix the first token with is learned as it is, and so are the matrices of later versions.
+ *
+ * @param stored the model's tensors, some of which may be what states begin with already
  */
-export function tunedState(graph: Graph): TunedState {
+export function tunedState(graph: Graph, stored: ReadonlyMap<string, StoredTensor>): TunedState {
   const weights = new Map<StateVector, WeightNode>();
   const tensors = new Map<string, StoredTensor>();
   const ones = new Set<StateVector>();
@@ -96,11 +100,18 @@ export function tunedState(graph: Graph): TunedState {
     if (weights.has(state)) return;
     const weight: WeightNode = { op: "vector", name: `state.${state.index}`, shape: [state.width] };
     weights.set(state, weight);
-    tensors.set(weight.name, storedTensor(weight.name, weight.shape, new Float32Array(state.width).fill(first)));
+    const { initial } = state;
+    const tensor =
+      typeof initial === "number"
+        ? storedTensor(weight.name, weight.shape, new Float32Array(state.width).fill(first))
+        : tensorOf(stored, initial);
+    tensors.set(weight.name, tensor);
   };
   for (const call of callsOf(topologicalOrder(graph.output))) {
     const shift = tokenShift.operandsOf(call);
     if (shift) learn(shift.previous, 0);
+    const matrix = wkv6.operandsOf(call)?.matrix;
+    if (matrix) learn(matrix, 0);
     const recurrence = wkv.operandsOf(call);
     if (!recurrence) continue;
     learn(recurrence.numerator, 0);

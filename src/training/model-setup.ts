@@ -113,7 +113,7 @@ async function checkpointModel(
   if (mismatch) throw new TrainingError(`${checkpoint.name}: ${mismatch}`);
   const close = () => checkpoint.close();
   if (tuneState) {
-    const state = tunedState(graph);
+    const state = tunedState(graph, tensors);
     const all = new Map([...tensors, ...state.tensors]);
     return {
       size,

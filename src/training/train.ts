@@ -7,7 +7,6 @@ import type { OptimizerSettings, Parameter, TrainingRuntime, TrainingSegment } f
 import { crc32 } from "../checksum.js";
 import { CheckpointError, TrainingError } from "../errors.js";
 import { encodeState } from "../generation/state-file.js";
-import { stateLayout } from "../graph/state-layout.js";
 import { InterruptedError } from "../interruptible.js";
 import { PlotLibrariesError } from "../plots/svg-plot.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
@@ -194,8 +193,8 @@ class Run {
     const { steps, warmup } = lengthOf(recipe, batches.stepsPerEpoch);
     this.#steps = steps;
     this.#warmup = warmup;
-    this.#emptyState = stateLayout(setup.model.graph).initial;
     this.#initial = runtime.createState();
+    this.#emptyState = this.#initial.values.slice();
     this.#rows = Array.from({ length: recipe.batch }, () => {
       return { state: runtime.createState(), next: runtime.createState() };
     });

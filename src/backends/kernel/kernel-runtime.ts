@@ -4,7 +4,7 @@
 import { isBlockType, type WeightDType } from "../../dtypes.js";
 import type { Graph, Vector } from "../../graph/graph.js";
 import { planGraph } from "../../graph/plan.js";
-import { stateLayout } from "../../graph/state-layout.js";
+import { initialState, stateLayout } from "../../graph/state-layout.js";
 import type { BackendModel, OpenOptions, PassResult, PassSegment, Runtime, RuntimeState } from "../backend.js";
 import { matrixTypes } from "../placement.js";
 import { readVectors, vectorValues } from "../weights.js";
@@ -43,6 +43,7 @@ async function open(machine: KernelMachine, model: BackendModel, options: OpenOp
   const plan = planGraph([graph.output], maxTokens, { quantized });
   const vectors = await reading;
   const layout = stateLayout(graph);
+  const initial = initialState(graph, (weight) => vectorValues(weight, vectors));
   const arena = machine.allocate(plan.arenaSize);
   const offsetOf = (node: Graph["output"]) => plan.buffers.get(node)?.offset as number;
   const addresses = {
@@ -54,7 +55,7 @@ async function open(machine: KernelMachine, model: BackendModel, options: OpenOp
   const choices = new Choices(machine, graph.output.width, maxTokens);
   const records = [...recordsOf(plan, addresses, machine), choices.record(addresses.buffer(graph.output))];
   const list = placeRecords(machine, records);
-  return new KernelRuntime(machine, list, new StatePool(machine, layout), choices, {
+  return new KernelRuntime(machine, list, new StatePool(machine, initial), choices, {
     arena,
     offset: offsetOf(graph.output),
     width: graph.output.width,

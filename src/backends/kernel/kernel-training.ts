@@ -14,7 +14,7 @@ import {
   type WeightNode,
 } from "../../graph/graph.js";
 import { type Plan, planGraph } from "../../graph/plan.js";
-import { stateLayout } from "../../graph/state-layout.js";
+import { initialState, stateLayout } from "../../graph/state-layout.js";
 import { matrixTypes } from "../placement.js";
 import {
   type LearnedWeight,
@@ -66,6 +66,7 @@ async function open(machine: KernelMachine, model: TrainableModel, options: Trai
   const vectors = await placeVectors(memory, model, functions);
   const arena = memory.allocate(Math.max(evaluation.arenaSize, step.arenaSize));
   const layout = stateLayout(graph);
+  const initial = initialState(graph, (weight) => floatsIn(vectors.get(weight) as Block));
   const vectorAddress = (vector: Vector) => (vectors.get(vector) as Block).address;
   const addressesOf = (plan: Plan): Addresses => ({
     buffer: (node) => arena.address + offsetIn(plan, node),
@@ -90,7 +91,7 @@ async function open(machine: KernelMachine, model: TrainableModel, options: Trai
   const listOf = (plan: Plan, after: readonly Uint8Array[]) =>
     placeRecords(machine, [...functionRecords, ...recordsOf(plan, addressesOf(plan), machine), ...after]);
   const steps = optimizer.records.map((fields) => encodeRecord(fields, machine));
-  return new KernelTraining(machine, memory, parameters, optimizer, new StatePool(machine, layout), {
+  return new KernelTraining(machine, memory, parameters, optimizer, new StatePool(machine, initial), {
     evaluation: listOf(evaluation, []),
     step: listOf(step, steps),
     evaluationLosses: (rows) => valuesIn(arena, offsetIn(evaluation, evaluationLoss), rows),

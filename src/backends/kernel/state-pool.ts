@@ -1,30 +1,30 @@
 // State blocks in a kernel machine's memory. Released blocks are reused.
 
 import { BackendError } from "../../errors.js";
-import type { StateLayout } from "../../graph/state-layout.js";
 import type { ResidentState, RuntimeState } from "../backend.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 
 export class StatePool {
   readonly #machine: KernelMachine;
-  readonly #layout: StateLayout;
+  readonly #initial: Float32Array;
   readonly #free: Block[] = [];
   readonly #blocks = new WeakMap<RuntimeState, Block>();
 
   /** Floats in a state. */
   get length(): number {
-    return this.#layout.length;
+    return this.#initial.length;
   }
 
-  constructor(machine: KernelMachine, layout: StateLayout) {
+  /** @param initial a state before the first token */
+  constructor(machine: KernelMachine, initial: Float32Array) {
     this.#machine = machine;
-    this.#layout = layout;
+    this.#initial = initial;
   }
 
   /** @param values by default those before the first token */
-  create(values: Float32Array = this.#layout.initial): ResidentState {
-    const block = this.#free.pop() ?? this.#machine.allocate(this.#layout.length * 4);
-    const { length } = this.#layout;
+  create(values: Float32Array = this.#initial): ResidentState {
+    const block = this.#free.pop() ?? this.#machine.allocate(this.length * 4);
+    const { length } = this;
     const state: ResidentState = {
       // A new view each time, since a machine's memory may move.
       get values() {
@@ -47,7 +47,7 @@ export class StatePool {
   /** The values of a state, where they lie. @throws as `addressOf` */
   valuesOf(state: RuntimeState): Float32Array {
     const { bytes } = this.#blockOf(state);
-    return new Float32Array(bytes.buffer, bytes.byteOffset, this.#layout.length);
+    return new Float32Array(bytes.buffer, bytes.byteOffset, this.length);
   }
 
   #blockOf(state: RuntimeState): Block {

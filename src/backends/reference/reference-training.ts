@@ -6,7 +6,7 @@ import { lossOf } from "../../graph/differentiate.js";
 import { type RowNode, topologicalOrder, type Vector, type WeightNode } from "../../graph/graph.js";
 import { plainUnary } from "../../graph/operations/elementwise.js";
 import type { Floats, PassInputs, RowRange } from "../../graph/rows.js";
-import { stateLayout } from "../../graph/state-layout.js";
+import { initialState, stateLayout } from "../../graph/state-layout.js";
 import {
   biasCorrections,
   type OptimizerSettings,
@@ -83,7 +83,7 @@ export async function openReferenceTraining(
       firstMoment: parameter.firstMoment as Float32Array,
       secondMoment: parameter.secondMoment as Float32Array,
     })),
-    createState: () => ({ values: layout.initial.slice(), release() {} }),
+    createState: () => ({ values: initialState(graph, valuesOf), release() {} }),
     meanLoss(segments, seed) {
       const { values } = run(topologicalOrder(training.loss), segments, seed)(training.loss);
       let sum = 0;

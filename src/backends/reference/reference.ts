@@ -14,7 +14,7 @@ import {
 import { BackendError } from "../../errors.js";
 import { topologicalOrder, type WeightNode } from "../../graph/graph.js";
 import type { MatrixRows, RowRange } from "../../graph/rows.js";
-import { stateLayout } from "../../graph/state-layout.js";
+import { initialState, stateLayout } from "../../graph/state-layout.js";
 import { groupOutputs } from "../../quantization/blocks.js";
 import { clampedBlocks, layoutOf, quantizeGroup } from "../../quantization/quantize.js";
 import type { StorageType } from "../../quantization/storage-types.js";
@@ -44,6 +44,7 @@ async function open(model: BackendModel, options: OpenOptions): Promise<Runtime>
   const matrices = await readMatrices(model, types, options);
   const vectors = await readVectors(graph, model.tensors);
   const layout = stateLayout(graph);
+  const initial = initialState(graph, (weight) => vectorValues(weight, vectors));
   const order = topologicalOrder(graph.output);
   const context: Context = {
     matrix: (weight) => matrices.get(weight) as MatrixRows,
@@ -82,7 +83,7 @@ async function open(model: BackendModel, options: OpenOptions): Promise<Runtime>
     threads: 1,
     maxTokens,
     stateLength: layout.length,
-    createState(values = layout.initial) {
+    createState(values = initial) {
       const state: RuntimeState = { release: () => void states.delete(state) };
       states.set(state, values.slice());
       return state;
