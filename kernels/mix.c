@@ -42,3 +42,26 @@ static void token_shift_forward(const struct pass* pass, const struct record* re
     }
   }
 }
+
+// out[t] = previous - x[t], with previous as above. The state becomes the segment's last row.
+//   address: x [tokens, width], out [tokens, width]; state: previous [width]
+static void shift_difference_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
+  const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
+  uint32_t width = record->width;
+  struct range channels = channels_of(width, thread, pass->thread_count);
+  for (uint32_t s = 0; s < pass->segment_count; s++) {
+    const float* state = floats(segments[s].state) + record->state[0];
+    float* next_state = floats(segments[s].next_state) + record->state[0];
+    for (uint32_t c = channels.begin; c < channels.end; c += lanes) {
+      uint32_t left = channels.end - c;
+      vfloat previous = load_up_to(state + c, left);
+      for (uint32_t t = segments[s].start; t < segments[s].start + segments[s].count; t++) {
+        uint64_t at = (uint64_t)t * width + c;
+        vfloat now = load_up_to(floats(record->address[0]) + at, left);
+        store_up_to(floats(record->address[1]) + at, previous - now, left);
+        previous = now;
+      }
+      store_up_to(next_state + c, previous, left);
+    }
+  }
+}

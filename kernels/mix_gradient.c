@@ -50,3 +50,28 @@ static void token_shift_gradient(const struct pass* pass, const struct record* r
     if (dstate) store_up_to(dstate + c, first_rows, left);
   }
 }
+
+// The gradient of shift_difference_forward: dx[t] = dout[t + 1] - dout[t], and for the state the sum over segments of their first rows.
+//   address: dout [tokens, width]; then dx [tokens, width] and dstate [width], each 0 where it is not wanted
+static void shift_difference_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
+  const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
+  uint32_t width = record->width;
+  const float* dout = floats(record->address[0]);
+  float *dx = floats(record->address[1]), *dstate = floats(record->address[2]);
+  struct range channels = fine_channels_of(width, thread, pass->thread_count);
+  for (uint32_t c = channels.begin; c < channels.end; c += lanes) {
+    uint32_t left = channels.end - c;
+    vfloat first_rows = {0};
+    for (uint32_t s = 0; s < pass->segment_count; s++) {
+      vfloat later = {0};
+      for (uint32_t n = segments[s].count; n-- > 0;) {
+        uint64_t at = (uint64_t)(segments[s].start + n) * width + c;
+        vfloat now = load_up_to(dout + at, left);
+        if (dx) store_up_to(dx + at, later - now, left);
+        later = now;
+      }
+      first_rows += later;
+    }
+    if (dstate) store_up_to(dstate + c, first_rows, left);
+  }
+}

@@ -3,6 +3,8 @@
 import { readdirSync } from "node:fs";
 import { load, openCheckpoint, openTokenizer, readFloat32 } from "rwkv";
 import { describe, expect, test } from "vitest";
+import type { Metadata } from "#rwkv/checkpoints/checkpoint";
+import { loadCheckpoint } from "#rwkv/load";
 import { withOfficialTensors } from "#rwkv/models/official-tensors";
 import { tokenizerIn } from "#rwkv/tokenizers/open-tokenizer";
 import { worldVocabularyText } from "#rwkv/tokenizers/stored-tokenizer";
@@ -72,7 +74,38 @@ describe.skipIf(!hasSharedData)("GGUF files of llama.cpp", () => {
   });
 });
 
+/** Logits after every token, from the empty state. @param metadata what is said beside what the file says */
+async function logitsOf(path: string, tokens: readonly number[], metadata: Metadata = {}): Promise<Float32Array> {
+  const checkpoint = await openCheckpoint(path);
+  const told = { ...checkpoint, metadata: { ...checkpoint.metadata, ...metadata } };
+  const model = await loadCheckpoint(told, { dtype: "f32", threads: 1 });
+  const [logits] = await model.forward([{ state: model.createState(), tokens, logits: "all" }]);
+  await model.dispose();
+  return logits as Float32Array;
+}
+
+test.each(filesIn("gguf", /^rwkv6-.*\.gguf$/))("%s: the official logits of its dequantized weights", async (name) => {
+  const expected = readFloats(sharedData(`gguf/${name.replace(".gguf", ".logits.f32")}`));
+  const tokens = readJson<number[]>(sharedData("golden/synthetic.tokens.json"));
+  expect(maxDifference(await logitsOf(sharedData(`gguf/${name}`), tokens), expected)).toBeLessThan(2e-4);
+});
+
 describe.skipIf(!hasSharedData)("files of rwkv.cpp", () => {
+  const prompt = [...'"in'].map((letter) => letter.charCodeAt(0));
+
+  test.each(["5v1-730K-FP32", "5v2-730K-FP32", "6v0-3m-Q5_0", "6v0-3m-Q5_1"])("%s: official logits", async (name) => {
+    const logits = await logitsOf(sharedData(`ggml/tiny-rwkv-${name}.bin`), prompt);
+    expect(maxDifference(logits, readFloats(sharedData(`ggml/official-logits-${name}.f32`)))).toBeLessThan(2e-4);
+  });
+
+  // rwkv.cpp has 1e-5 in the norm of heads of version 5, and so its own logits; no model was trained with that.
+  test.each(["5v1-730K", "5v2-730K"])("%s with the epsilon of rwkv.cpp: its logits", async (name) => {
+    const path = sharedData(`ggml/tiny-rwkv-${name}-FP32.bin`);
+    const logits = await logitsOf(path, prompt, { "rwkv.ln_x_epsilon": "1e-5" });
+    const expected = readFloats(sharedData(`ggml/expected-logits-${name}.bin`));
+    expect(maxDifference(logits.subarray(-expected.length), expected)).toBeLessThan(2e-4);
+  });
+
   test.each(filesIn("ggml", /^tiny-.*\.bin$/))("%s has RWKV-LM's tensors", async (name) => {
     const checkpoint = await openCheckpoint(sharedData(`ggml/${name}`));
     const { tensors } = withOfficialTensors(checkpoint);

@@ -9,7 +9,7 @@ import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { bindModel } from "#rwkv/models/versions";
 import { fastest, fixture, kernels, maxDifference, readFloats, readJson } from "./environment.js";
 
-const versions = ["5.0", "5.1", "5.2"] as const;
+const versions = ["5.0", "5.1", "5.2", "6"] as const;
 const [layers, width, heads] = [2, 21, 3];
 const everyone = [{ label: "reference", backend: referenceBackend, threads: 1 }, ...kernels];
 

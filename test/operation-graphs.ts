@@ -99,6 +99,7 @@ export function wkv7OfProducts(g: GraphBuilder, x: RowNode, width: number, heads
 }
 
 export const mixingGraphs: Record<string, Build> = {
+  shiftDifference: (g, x, n) => multiply(x, g.shiftDifference(x, g.state(n, 0))),
   wkv6: (g, x, n) => wkv6OfProducts(g, x, n, n % 5 === 0 ? 5 : 1, "many"),
   "wkv6, one decay for all tokens": (g, x, n) => wkv6OfProducts(g, x, n, n % 5 === 0 ? 5 : 1, "one"),
   "wkv6, heads of 64": (g, x) => wkv6OfProducts(g, x, 128, 2, "many"),

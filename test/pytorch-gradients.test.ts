@@ -69,7 +69,7 @@ test("rwkv7, over more tokens than lie between two matrices that are kept", asyn
   await compare(fixture("rwkv7.pth"), fixture("rwkv7.gradients.pth"), expected);
 });
 
-test.each(["odd", "extreme-keys", "rwkv5.0", "rwkv5.1", "rwkv5.2"])("%s", async (name) => {
+test.each(["odd", "extreme-keys", "rwkv5.0", "rwkv5.1", "rwkv5.2", "rwkv6"])("%s", async (name) => {
   const expected = readJson<Expected>(fixture(`${name}.gradients.json`));
   await compare(fixture(`${name}.pth`), fixture(`${name}.gradients.pth`), expected);
 });

@@ -31,7 +31,7 @@ describe.skipIf(!hasSharedData)("reference data", () => {
     await model.dispose();
   });
 
-  test.each(["5.0", "5.1", "5.2", "7"].flatMap((version) => setups.map((setup) => ({ version, ...setup }))))(
+  test.each(["5.0", "5.1", "5.2", "6", "7"].flatMap((version) => setups.map((setup) => ({ version, ...setup }))))(
     "synthetic-rwkv$version on $backend, $threads thread(s)",
     async ({ version, backend, threads }) => {
       const tokens = readJson<number[]>(sharedData("golden/synthetic.tokens.json"));

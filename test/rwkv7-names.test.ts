@@ -1,12 +1,10 @@
 // RWKV-7 as other libraries store it: flash-linear-attention's names and shapes, old and new, and transformers' prefix; and its
 // relatives, which are told by name.
 
-import { join } from "node:path";
-import { load, openCheckpoint, readFloat32, type WritableTensor } from "rwkv";
+import { load, type WritableTensor } from "rwkv";
 import { describe, expect, test } from "vitest";
-import { type BoundModel, bindModel } from "#rwkv/models/versions";
-import { fixture, temporaryFolder } from "./fixture-files.js";
-import { floats, renamed, rewrite } from "./rewritten-checkpoints.js";
+import { fixture } from "./fixture-files.js";
+import { changed, floats, renamed, transposed, valuesOf, weightsOf } from "./rewritten-checkpoints.js";
 
 const official = fixture("rwkv7.pth");
 const width = 36;
@@ -27,23 +25,6 @@ function fla(name: string): string {
     .replace(/\.att\.([wavg])2$/, ".attn.$1_lora.lora.2.weight")
     .replace(/\.att\.([wav])0$/, ".attn.$1_lora.lora.2.bias")
     .replace(".att.", ".attn.");
-}
-
-async function valuesOf(tensor: WritableTensor): Promise<Float32Array> {
-  const pieces: Uint8Array[] = [];
-  for await (const piece of tensor.bytes()) pieces.push(piece.slice());
-  return new Float32Array(await new Blob(pieces as BlobPart[]).arrayBuffer());
-}
-
-/** The tensor with rows and columns exchanged. */
-async function transposed(tensor: WritableTensor): Promise<WritableTensor> {
-  const [rows, columns] = tensor.shape as [number, number];
-  const values = await valuesOf(tensor);
-  return floats(
-    tensor.name,
-    [columns, rows],
-    Array.from(values, (_, i) => values[(i % rows) * columns + Math.floor(i / rows)]!),
-  );
 }
 
 /** As FLA writes it: small matrices transposed, vectors flat, nothing in the first layer that is not used. */
@@ -76,30 +57,8 @@ async function withStackedMixes(tensors: WritableTensor[]): Promise<WritableTens
   return [...tensors.filter(({ name }) => !/attn\.x_[rwkvag]$/.test(name)), ...stacks];
 }
 
-async function written(change: (tensors: WritableTensor[]) => WritableTensor[] | Promise<WritableTensor[]>) {
-  const path = join(await temporaryFolder(), "model.safetensors");
-  const checkpoint = await openCheckpoint(official);
-  const tensors = [...checkpoint.tensors.values()].map((tensor) => ({
-    ...tensor,
-    bytes: async function* () {
-      const values = await readFloat32(tensor);
-      yield new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-    },
-  }));
-  const result = await change(tensors);
-  await rewrite(official, path, () => result);
-  await checkpoint.close();
-  return path;
-}
-
-async function weightsOf(path: string): Promise<Map<string, Float32Array>> {
-  const checkpoint = await openCheckpoint(path);
-  const { graph, tensors }: BoundModel = bindModel(checkpoint);
-  const weights = new Map<string, Float32Array>();
-  for (const { name } of graph.weights) weights.set(name, await readFloat32(tensors.get(name)!));
-  await checkpoint.close();
-  return weights;
-}
+const written = (change: (tensors: WritableTensor[]) => WritableTensor[] | Promise<WritableTensor[]>) =>
+  changed(official, change);
 
 test.each([
   ["flash-linear-attention's names", asFla],

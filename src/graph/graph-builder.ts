@@ -9,7 +9,7 @@ import { headNorm, headNormalize, headSum } from "./operations/heads.js";
 import { layerNorm } from "./operations/layer-norm.js";
 import { matmul } from "./operations/matmul.js";
 import { selectRows } from "./operations/selection.js";
-import { tokenShift } from "./operations/token-shift.js";
+import { shiftDifference, tokenShift } from "./operations/token-shift.js";
 import { wkv } from "./operations/wkv.js";
 import { wkv6 } from "./operations/wkv6.js";
 import { wkv7 } from "./operations/wkv7.js";
@@ -121,6 +121,11 @@ export class GraphBuilder {
     factors: Factors,
   ): { [K in keyof Factors]: RowNode } {
     return tokenShift.apply({ x, previous, factors }).results as { [K in keyof Factors]: RowNode };
+  }
+
+  /** What the row of the token before is more than each row, as in `tokenShift`. Leaves the last row in the state. */
+  shiftDifference(x: RowNode, previous: StateVector): RowNode {
+    return shiftDifference.apply({ x, previous }).result;
   }
 
   /** weight · x for each row: [inputs] to [outputs]. */

@@ -3,10 +3,11 @@
 import type { ModelDefinition } from "./model-definition.js";
 import { rwkv4 } from "./rwkv4.js";
 import { rwkv50, rwkv51, rwkv52 } from "./rwkv5.js";
+import { rwkv6 } from "./rwkv6.js";
 import { rwkv7 } from "./rwkv7.js";
 
 /** Every version, the oldest first. */
-export const definitions: readonly ModelDefinition[] = [rwkv4, rwkv50, rwkv51, rwkv52, rwkv7];
+export const definitions: readonly ModelDefinition[] = [rwkv4, rwkv50, rwkv51, rwkv52, rwkv6, rwkv7];
 
 /** The version of new models, unless another is asked for. */
 export const newModels: ModelDefinition = rwkv4;

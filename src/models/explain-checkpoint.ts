@@ -1,12 +1,7 @@
-// Says what a checkpoint is that cannot be run as a model: another RWKV version, one that was converted for another program,
-// a part of a model, or something else altogether.
+// Says what a checkpoint is that cannot be run as a model: one that was converted for another program, a part of a model, or something
+// else altogether.
 
 import type { Checkpoint } from "../checkpoints/checkpoint.js";
-
-/** Versions that are known by their tensors, but cannot be run yet; the first that fits. */
-const versions: readonly (readonly [version: string, mark: RegExp])[] = [
-  ["6", /(^|\.)(att|attn|attention)\.time_maa_\w+$/],
-];
 
 /** Other things that are named like tensors of a model. */
 const others: readonly (readonly [description: string, mark: RegExp])[] = [
@@ -37,11 +32,7 @@ export function describeConverted(checkpoint: Checkpoint, names: Iterable<string
 }
 
 /** What a checkpoint is, of which no version that can be run has such tensors. */
-export function describeUnknown(names: readonly string[], runnable: readonly string[]): string {
-  const version = versions.find(([, mark]) => names.some((name) => mark.test(name)))?.[0];
-  if (version) {
-    return `an RWKV-${version} model; this version of the package runs ${runnable.map((v) => `RWKV-${v}`).join(", ")}`;
-  }
+export function describeUnknown(names: readonly string[]): string {
   const other = others.find(([, mark]) => names.some((name) => mark.test(name)));
   if (other) return `this is ${other[0]}`;
   const sample = names

@@ -1,6 +1,6 @@
 // RWKV-5 in its three forms, as graphs. Most checkpoints are of the last, which is called Eagle.
 //
-// Paper: "Eagle and Finch: RWKV with Matrix-Valued States and Dynamic Recurrence", arXiv 2404.05892, section 4.1 (equations 3 to 9). The
+// Paper: "Eagle and Finch: RWKV with Matrix-Valued States and Dynamic Recurrence", arXiv 2404.05892, section 4.1. The
 // forms before are in no paper; https://github.com/BlinkDL/ChatRWKV runs them (rwkv_pip_package/src/rwkv/model.py).
 // Names are those of RWKV-LM's checkpoints. Try it: npx rwkv generate --model RWKV-5-World-0.4B-v2-20231113-ctx4096.pth
 //
@@ -31,10 +31,12 @@ import { decayOf, gatedChannelMixing, groupNorm, layerNorm, linear, silu } from 
 import { groupNormEpsilon, settingIn } from "./settings.js";
 import { fromHuggingFace } from "./tensor-names.js";
 
-export interface HeadsSize extends ModelSize {
+/**
+ * The sizes of a model with a matrix for each head. Where its checkpoint says what the matrices are before the first token, it has an
+ * `initialState` of 1; and where a bonus of 5.1 is stored as it is, a `rawBonus`.
+ */
+export interface MatrixStateSize extends ModelSize {
   readonly heads: number;
-  /** 1 where the checkpoint says what the matrices of the state are before the first token; else there is no such number. */
-  readonly [dimension: string]: number;
 }
 
 /** What distinguishes the forms. */
@@ -48,7 +50,7 @@ interface Form {
 /** Channels of a head in new models. */
 export const newHeadSize = 64;
 
-function build(form: Form, size: HeadsSize, { layerNormEpsilon, settings, dropout = 0 }: BuildOptions): Graph {
+function build(form: Form, size: MatrixStateSize, { layerNormEpsilon, settings, dropout = 0 }: BuildOptions): Graph {
   const { layers, width, hidden, vocabulary, heads } = size;
   const g = new GraphBuilder();
   const norm = (name: string, x: RowNode) => layerNorm(g, name, x, layerNormEpsilon);
@@ -105,13 +107,13 @@ function build(form: Form, size: HeadsSize, { layerNormEpsilon, settings, dropou
 }
 
 /** The matrices of a layer's state; where the checkpoint says what they are before the first token, they begin so. */
-export function matrixState(g: GraphBuilder, name: string, { width, heads, initialState }: HeadsSize) {
+export function matrixState(g: GraphBuilder, name: string, { width, heads, initialState }: MatrixStateSize) {
   const shape = [heads, width / heads, width / heads];
   return g.state(shape, initialState === 1 ? `${name}.time_state` : 0);
 }
 
 /** Where weights lie that all versions with keys as the rows of their states have. */
-export function locateShared({ name, shape }: WeightNode, { width, heads }: HeadsSize): Location | undefined {
+export function locateShared({ name, shape }: WeightNode, { width, heads }: MatrixStateSize): Location | undefined {
   if (/\.time_(mix|maa)_[a-z]$/.test(name)) return stored(name).reshaped([1, 1, width], [width]);
   // Training has rows of values (RWKV-LM, RWKV-v5/cuda/wkv6state_cuda.cu).
   if (name.endsWith(".att.time_state")) return stored(name).transposed();
@@ -120,7 +122,7 @@ export function locateShared({ name, shape }: WeightNode, { width, heads }: Head
 }
 
 /** Layers, widths and vocabulary by the matrices; heads as given. Undefined where tensors are missing, or heads do not divide the width. */
-export function sizeWithHeads(tensors: NamedShapes, heads: number | undefined): HeadsSize | undefined {
+export function sizeWithHeads(tensors: NamedShapes, heads: number | undefined): MatrixStateSize | undefined {
   const embedding = tensors.get("emb.weight")?.shape;
   const key = tensors.get("blocks.0.ffn.key.weight")?.shape;
   const layers = countLayers(tensors);
@@ -132,7 +134,7 @@ export function sizeWithHeads(tensors: NamedShapes, heads: number | undefined): 
 }
 
 /** The sizes of a new model, with heads of 64 channels. */
-export function newSizeWithHeads(size: NewModelSize, usualHidden: number): HeadsSize {
+export function newSizeWithHeads(size: NewModelSize, usualHidden: number): MatrixStateSize {
   const { layers, width, vocabulary, hidden = usualHidden } = size;
   if (width % newHeadSize !== 0)
     throw new OptionError("width", width, `a multiple of ${newHeadSize}, the width of a head`);
@@ -151,7 +153,7 @@ export function usualHidden(width: number): number {
  */
 export function* firstValues(
   { name, shape }: WeightNode,
-  { size, random }: Pick<FirstValuesOptions<HeadsSize>, "size" | "random">,
+  { size, random }: Pick<FirstValuesOptions<MatrixStateSize>, "size" | "random">,
 ): Generator<void, Float32Array, void> {
   const values = new Float32Array(elementCount(shape));
   const [, layerText, part = name] = /^blocks\.(\d+)\.(.*)$/.exec(name) ?? [];
@@ -218,7 +220,7 @@ export const unsupportedParts = [
   ["low-rank additions (LoRA) that are not merged into its weights", /\.(lora_[AB]|base_layer)\b/],
 ] as const;
 
-function definitionOf(form: Form): ModelDefinition<HeadsSize> {
+function definitionOf(form: Form): ModelDefinition<MatrixStateSize> {
   const { version, gate, byChannel } = form;
   return {
     version,
@@ -259,6 +261,6 @@ function definitionOf(form: Form): ModelDefinition<HeadsSize> {
   };
 }
 
-export const rwkv50: ModelDefinition<HeadsSize> = definitionOf({ version: "5.0", gate: false, byChannel: false });
-export const rwkv51: ModelDefinition<HeadsSize> = definitionOf({ version: "5.1", gate: true, byChannel: false });
-export const rwkv52: ModelDefinition<HeadsSize> = definitionOf({ version: "5.2", gate: true, byChannel: true });
+export const rwkv50: ModelDefinition<MatrixStateSize> = definitionOf({ version: "5.0", gate: false, byChannel: false });
+export const rwkv51: ModelDefinition<MatrixStateSize> = definitionOf({ version: "5.1", gate: true, byChannel: false });
+export const rwkv52: ModelDefinition<MatrixStateSize> = definitionOf({ version: "5.2", gate: true, byChannel: true });

@@ -57,8 +57,7 @@ export function bindModel(given: Checkpoint, options: BindOptions = {}): Recogni
     return d.matches(new Set(tensors.map(([name]) => name)), new Map(tensors));
   });
   if (!definition) {
-    const runnable = definitions.map(({ version }) => version);
-    throw new CheckpointError(checkpoint.name, describeUnknown(names, runnable) + describeShard(checkpoint));
+    throw new CheckpointError(checkpoint.name, describeUnknown(names) + describeShard(checkpoint));
   }
   const tensors = canonicalTensors(checkpoint, definition);
   checkParts(checkpoint, definition, tensors);

@@ -95,6 +95,65 @@ const tokenShiftGradient = operation({
   gradient: { none: "only gradients are built of it" },
 });
 
+/**
+ * What the row of the token before is more than each token's own: previous - x, of which later versions add a share that depends on the
+ * token (arXiv 2404.05892, section 4.2.1). Leaves the last row in the state.
+ */
+export const shiftDifference = operation({
+  name: "shiftDifference",
+  inputs: ["x"],
+  states: ["previous"],
+  outputs: ["result"],
+  sharedBy: "channels",
+  shape({ x, previous }) {
+    requireTokens("shiftDifference", x);
+    requireState("shiftDifference", x.width, previous);
+    return { result: x };
+  },
+  reference({ x, previous }, { ranges }) {
+    const out = zeros(x.rows, x.width, x.values);
+    for (const range of ranges) {
+      for (let t = range.start; t < range.start + range.count; t++) {
+        const before = rowBefore(x, range, previous, t);
+        for (let c = 0; c < x.width; c++) {
+          out.values[t * x.width + c] = (before[c] as number) - (x.values[t * x.width + c] as number);
+        }
+      }
+      range.nextState.set(rowBefore(x, range, previous, range.start + range.count), previous);
+    }
+    return { result: out };
+  },
+  gradient({ operands: { x, previous }, gradients }, context) {
+    const d = shiftDifferenceGradient.apply({ gradient: gradients.result as RowNode });
+    context.addState(previous, () => d.state);
+    context.add(x, () => d.x);
+  },
+});
+
+/** The gradients of shiftDifference for x, and for the state before it. */
+const shiftDifferenceGradient = operation({
+  name: "shiftDifferenceGradient",
+  inputs: ["gradient"],
+  outputs: ["x", "state"],
+  shape: ({ gradient }) => ({ x: gradient, state: { rows: 1, width: gradient.width } }),
+  reference({ gradient }, { ranges }) {
+    const { rows, width, values } = gradient;
+    const [dx, dstate] = [zeros(rows, width, values), zeros(1, width, values)];
+    for (const { start, count } of ranges) {
+      for (let t = start; t < start + count; t++) {
+        for (let c = 0; c < width; c++) {
+          const g = values[t * width + c] as number;
+          addAt(dx.values, t * width + c, -g);
+          if (t > start) addAt(dx.values, (t - 1) * width + c, g);
+          else addAt(dstate.values, c, g);
+        }
+      }
+    }
+    return { x: dx, state: dstate };
+  },
+  gradient: { none: "only gradients are built of it" },
+});
+
 /** Each token's row before; at the start of a segment that of the state, which it leaves alone. */
 export const previousRows = operation({
   name: "previousRows",
