@@ -62,7 +62,10 @@ function stateDictPickle(path: string, tensors: readonly WritableTensor[]): Uint
     for (const [index, tensor] of tensors.entries()) {
       const { name, dtype, shape } = tensor;
       if (!isElementType(dtype))
-        throw new CheckpointError(path, `tensor ${name}: a .pth file cannot hold ${dtype}; write .safetensors`);
+        throw new CheckpointError(
+          path,
+          `tensor ${name}: a .pth file cannot hold ${dtype}; write .safetensors or .gguf`,
+        );
       pickle.text(name);
       pickle.tensor(String(index), dtype, shape);
     }

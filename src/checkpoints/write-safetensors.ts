@@ -3,7 +3,7 @@
 // is mapped. The other tensors are in the given order.
 
 import { writeFileAtomically } from "#platform/file-writer";
-import { type ElementType, isBlockType } from "../dtypes.js";
+import { isBlockType, isElementType } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { byteLengthOf } from "./checkpoint.js";
 import { blockMetadata, blockStorageShape, isOfFormat, maxHeaderSize, safetensorsTypes } from "./safetensors.js";
@@ -34,11 +34,14 @@ export async function writeSafetensors(
     const { name, dtype, shape } = tensor;
     if (name === "__metadata__")
       throw new CheckpointError(path, `tensor ${name}: this name is reserved in safetensors`);
+    if (!isElementType(dtype) && !isBlockType(dtype)) {
+      throw new CheckpointError(path, `tensor ${name}: a .safetensors file cannot hold ${dtype}; write .gguf`);
+    }
     const begin = end;
     end += byteLengthOf(tensor);
     const stored = isBlockType(dtype)
       ? { dtype: "U8", shape: blockStorageShape(dtype, shape) }
-      : { dtype: typeNames.get(dtype as ElementType), shape };
+      : { dtype: typeNames.get(dtype), shape };
     if (isBlockType(dtype)) Object.assign(metadata, blockMetadata(name, dtype, shape));
     header.push([name, { ...stored, data_offsets: [begin, end] }]);
   }

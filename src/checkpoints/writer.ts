@@ -1,9 +1,9 @@
 // The part that checkpoint writers share: tensors that yield their bytes in pieces, and checks that the bytes match
 // type and shape, so that a caller's mistake is an error rather than a damaged file.
 
-import { bytesPerElement, isBlockType } from "../dtypes.js";
+import { bytesPerElement, isElementType } from "../dtypes.js";
 import { CheckpointError, OptionError } from "../errors.js";
-import type { StorageType } from "../quantization/storage-types.js";
+import { blockFormats, type StorageType } from "../quantization/storage-types.js";
 import { byteLengthOf, checkShape, type Metadata } from "./checkpoint.js";
 
 /** A tensor to be written. */
@@ -39,7 +39,7 @@ export function checkWritable(path: string, tensors: readonly WritableTensor[]):
     }
     if (names.has(name)) throw new CheckpointError(path, `two tensors have the same name, ${name}`);
     names.add(name);
-    if (!isBlockType(dtype) && !Object.hasOwn(bytesPerElement, dtype)) {
+    if (!isElementType(dtype) && !blockFormats.has(dtype)) {
       throw new CheckpointError(
         path,
         `tensor ${name}: expected an element type of ${Object.keys(bytesPerElement).join(", ")}, found ${String(dtype)}`,
@@ -52,7 +52,7 @@ export function checkWritable(path: string, tensors: readonly WritableTensor[]):
     if (typeof bytes !== "function") {
       throw new CheckpointError(path, `tensor ${name}: expected a function bytes, found ${typeof bytes}`);
     }
-    if (isBlockType(dtype) && shape.length !== 2) {
+    if (!isElementType(dtype) && shape.length !== 2) {
       throw new CheckpointError(
         path,
         `tensor ${name}: expected a matrix for ${dtype}, found ${shape.length} dimensions`,

@@ -73,6 +73,11 @@ function rangeText(low: number, high: number): string {
   return high >= Number.MAX_SAFE_INTEGER ? `>= ${low}` : `from ${low} to ${high}`;
 }
 
+/** The option --dtype of files to be written, by names of types. */
+export function convertedTypeOption(types: readonly string[]): Option {
+  return new Option("--dtype <type>", "type of floating point tensors (default: as stored)").choices(types);
+}
+
 /** The option --dtype. */
 export function dtypeOption(description: string): Option {
   return new Option("--dtype <type>", description).choices(weightDTypes);

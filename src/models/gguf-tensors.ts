@@ -1,11 +1,13 @@
 // How llama.cpp's GGUF files name and lay out the tensors of RWKV models, against RWKV-LM's own names and layout.
 // Sources: llama.cpp, conversion/rwkv.py (what is done to each tensor) and src/models/rwkv6.cpp, rwkv7.cpp.
+// One table is walked in both directions: to read files, and to write them.
 //
 // Shapes here are rows first, as everywhere in this package: the reverse of what GGUF writes.
 
 import type { Checkpoint, Metadata, StoredTensor } from "../checkpoints/checkpoint.js";
-import { inElements, scaledByPowerOfTwo } from "../checkpoints/computed-views.js";
-import { reshaped, sliced, transposed } from "../checkpoints/views.js";
+import { computed, inElements, scaledByPowerOfTwo } from "../checkpoints/computed-views.js";
+import { readFloat32 } from "../checkpoints/read-tensor.js";
+import { joined, reshaped, sliced, transposed } from "../checkpoints/views.js";
 import { elementCount } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 
@@ -24,6 +26,8 @@ interface Part {
   readonly stored: string;
   /** What was done to it. By default nothing. */
   readonly layout?: Layout;
+  /** Whether it is a large matrix, which gets the type of a file; all others are float32. */
+  readonly isMatrix?: true;
 }
 
 /**
@@ -35,10 +39,10 @@ interface Part {
 type Layout = "transposed" | "heads" | "rescaled" | { readonly index: number; readonly count: number };
 
 const outside: readonly Part[] = [
-  { official: "emb.weight", stored: "token_embd.weight" },
+  matrix("emb", "token_embd"),
   ...normed("blocks.0.ln0", "token_embd_norm"),
   ...normed("ln_out", "output_norm"),
-  { official: "head.weight", stored: "output.weight" },
+  matrix("head", "output"),
 ];
 
 const inEveryLayer: readonly Part[] = [
@@ -50,14 +54,27 @@ const inEveryLayer: readonly Part[] = [
 ];
 
 interface Architecture {
+  /** The version as its definition names it. */
+  readonly version: string;
   readonly layer: readonly Part[];
-  /** Tensors of the first layer that nothing is computed from: they fill places that llama.cpp expects. */
-  readonly fillers: readonly string[];
+  /**
+   * Tensors of the first layer that nothing is computed from, by what llama.cpp's converter fills their places with. They
+   * end in ".weight".
+   */
+  readonly fillers: Readonly<Record<string, string>>;
+  /** Metadata that follow from shapes of official tensors of a layer: the key, the tensor, and its dimension. */
+  readonly dimensions: readonly (readonly [key: string, tensor: string, dimension: number])[];
 }
 
 const architectures: Readonly<Record<string, Architecture>> = {
   rwkv6: {
-    fillers: [],
+    version: "6",
+    fillers: {},
+    dimensions: [
+      ["wkv.head_size", "att.time_faaaa", 1],
+      ["time_mix_extra_dim", "att.time_maa_w2", 1],
+      ["time_decay_extra_dim", "att.time_decay_w1", 1],
+    ],
     layer: [
       ...inEveryLayer,
       { ...matrix("att.output", "time_mix_output"), layout: "rescaled" },
@@ -82,7 +99,15 @@ const architectures: Readonly<Record<string, Architecture>> = {
     ],
   },
   rwkv7: {
-    fillers: ["time_mix_v0.weight", "time_mix_v1.weight", "time_mix_v2.weight"],
+    version: "7",
+    fillers: { time_mix_v0: "att.a0", time_mix_v1: "att.a1", time_mix_v2: "att.a2" },
+    dimensions: [
+      ["wkv.head_size", "att.r_k", 1],
+      ["attention.decay_lora_rank", "att.w1", 1],
+      ["attention.iclr_lora_rank", "att.a1", 1],
+      ["attention.value_residual_mix_lora_rank", "att.v1", 1],
+      ["attention.gate_lora_rank", "att.g1", 1],
+    ],
     layer: [
       ...inEveryLayer,
       matrix("att.output", "time_mix_output"),
@@ -113,7 +138,7 @@ const related: Readonly<Record<string, string>> = {
 };
 
 function matrix(official: string, stored: string): Part {
-  return { official: `${official}.weight`, stored: `${stored}.weight` };
+  return { official: `${official}.weight`, stored: `${stored}.weight`, isMatrix: true };
 }
 
 function normed(official: string, stored: string): Part[] {
@@ -158,14 +183,19 @@ export function officialTensorsOfGguf(checkpoint: Checkpoint): Checkpoint {
     tensors.set(official, { ...officialView(file, tensor, layout, layer, dimensions), name: official });
   };
   for (const part of outside) take(part.official, part.stored, undefined, 0);
-  for (let layer = 0; layer < layersIn(stored.keys()); layer++) {
+  const layers = layersIn(stored.keys(), /^blk\.(\d{1,4})\./);
+  for (let layer = 0; layer < layers; layer++) {
     for (const part of architecture.layer) {
-      if (layer === 0 && architecture.fillers.includes(part.stored)) used.add(`blk.0.${part.stored}`);
+      if (layer === 0 && isFiller(architecture, part)) used.add(`blk.0.${part.stored}`);
       else take(`blocks.${layer}.${part.official}`, `blk.${layer}.${part.stored}`, part.layout, layer);
     }
   }
   for (const [storedName, tensor] of stored) if (!used.has(storedName)) tensors.set(storedName, tensor);
   return { ...checkpoint, tensors, metadata: officialMetadata(metadata, name) };
+}
+
+function isFiller({ fillers }: Architecture, { stored }: Part): boolean {
+  return Object.hasOwn(fillers, stored.replace(".weight", ""));
 }
 
 function describeArchitecture(name: string): string {
@@ -175,9 +205,9 @@ function describeArchitecture(name: string): string {
 
 const maxLayers = 1024;
 
-function layersIn(names: Iterable<string>): number {
+function layersIn(names: Iterable<string>, mark: RegExp): number {
   let layers = 0;
-  for (const name of names) layers = Math.max(layers, Number(/^blk\.(\d{1,4})\./.exec(name)?.[1] ?? -1) + 1);
+  for (const name of names) layers = Math.max(layers, Number(mark.exec(name)?.[1] ?? -1) + 1);
   return Math.min(layers, maxLayers);
 }
 
@@ -187,7 +217,7 @@ function officialView(
   tensor: StoredTensor,
   layout: Layout | undefined,
   layer: number,
-  { headSize, rescaleEvery }: Dimensions,
+  { headSize, rescaleEvery: every }: Dimensions,
 ): StoredTensor {
   const { shape } = tensor;
   const wrong = (expected: string) =>
@@ -198,7 +228,7 @@ function officialView(
     return transposed(inElements(tensor));
   }
   if (layout === "rescaled") {
-    return scaledByPowerOfTwo(tensor, rescaleEvery === 0 ? 0 : Math.floor(layer / rescaleEvery));
+    return scaledByPowerOfTwo(tensor, every === 0 ? 0 : Math.floor(layer / every));
   }
   if (layout === "heads") {
     const width = elementCount(shape);
@@ -221,4 +251,98 @@ function officialMetadata(metadata: Metadata, architecture: string): Metadata {
   );
   const epsilon = metadata[`${architecture}.attention.layer_norm_epsilon`];
   return { ...Object.fromEntries(kept), ...(epsilon !== undefined && { "rwkv.layer_norm_epsilon": epsilon }) };
+}
+
+/** A tensor to be written. */
+export interface GgufTensor {
+  readonly name: string;
+  /** In float32 or as it is stored. */
+  readonly tensor: StoredTensor;
+  /** Whether it gets the type of the file; others are float32. */
+  readonly isMatrix: boolean;
+}
+
+/** A model as a GGUF file has it. */
+export interface GgufModel {
+  readonly architecture: string;
+  /** Whole numbers of its metadata, by keys that come behind the architecture and a dot. */
+  readonly numbers: Readonly<Record<string, number>>;
+  readonly tensors: readonly GgufTensor[];
+}
+
+/** What llama.cpp's converter says where the model does not: as many tokens as anyone wants. */
+const contextLength = 2 ** 20;
+/** RWKV-6 is written with its hidden state halved after as many layers, as its authors' configuration says. */
+const rescaleEvery = 6;
+
+/**
+ * A model as llama.cpp's converter writes it.
+ *
+ * @param version of its definition
+ * @param official its tensors by RWKV-LM's names
+ * @returns undefined for a version that llama.cpp does not have
+ */
+export function ggufModelOf(version: string, official: ReadonlyMap<string, StoredTensor>): GgufModel | undefined {
+  const [name, architecture] = Object.entries(architectures).find(([, each]) => each.version === version) ?? [];
+  if (name === undefined || !architecture) return undefined;
+  const layers = layersIn(official.keys(), /^blocks\.(\d{1,4})\./);
+  const tensors: GgufTensor[] = [];
+  const put = (stored: string, tensor: StoredTensor, part?: Part) =>
+    void tensors.push({ name: stored, tensor, isMatrix: part?.isMatrix === true });
+  for (const part of outside) {
+    const tensor = official.get(part.official);
+    if (tensor) put(part.stored, tensor, part);
+  }
+  for (let layer = 0; layer < layers; layer++) {
+    const inLayer = (part: string) => official.get(`blocks.${layer}.${part}`);
+    const done = new Set<string>();
+    for (const part of architecture.layer) {
+      const tensor = inLayer(part.official);
+      if (!tensor || done.has(part.official) || (layer === 0 && isFiller(architecture, part))) continue;
+      const { layout } = part;
+      const together =
+        typeof layout === "object" ? architecture.layer.filter(({ stored }) => stored === part.stored) : [part];
+      for (const each of together) done.add(each.official);
+      const vectors = together.map((each) => inLayer(each.official) as StoredTensor);
+      put(`blk.${layer}.${part.stored}`, storedForm(vectors, layout, layer), part);
+    }
+    for (const [stored, source] of layer === 0 ? Object.entries(architecture.fillers) : []) {
+      const tensor = inLayer(source);
+      if (tensor)
+        put(`blk.0.${stored}.weight`, tensor.shape.length === 2 ? transposed(inElements(tensor)) : squeezed(tensor));
+    }
+  }
+  const sizeOf = (tensor: string, dimension: number) => official.get(tensor)?.shape.at(dimension) ?? 0;
+  const numbers: Record<string, number> = {
+    context_length: contextLength,
+    embedding_length: sizeOf("emb.weight", 1),
+    block_count: layers,
+    feed_forward_length: sizeOf("blocks.0.ffn.key.weight", 0),
+    "attention.head_count": 0, // there are no heads of the kind that llama.cpp means
+  };
+  for (const [key, source, dimension] of architecture.dimensions) {
+    // Of the last layer, since the first has no part of the residual of values.
+    numbers[key] = sizeOf(`blocks.${layers - 1}.${source}`, dimension);
+  }
+  if (architecture.layer.some(({ layout }) => layout === "rescaled")) numbers["rescale_every_n_layers"] = rescaleEvery;
+  return { architecture: name, numbers, tensors };
+}
+
+/** What `officialView` undoes. */
+function storedForm(tensors: readonly StoredTensor[], layout: Layout | undefined, layer: number): StoredTensor {
+  const [tensor] = tensors as [StoredTensor];
+  if (layout === undefined) return tensor.shape.length === 2 ? tensor : squeezed(tensor);
+  if (layout === "transposed") return transposed(inElements(tensor));
+  if (layout === "rescaled") return scaledByPowerOfTwo(tensor, -Math.floor(layer / rescaleEvery));
+  if (layout === "heads") return reshaped(inElements(tensor), [elementCount(tensor.shape)]);
+  const vectors = tensors.map((each) => {
+    const values = computed(each, () => readFloat32(each));
+    return reshaped(values, [1, 1, 1, elementCount(each.shape)]);
+  });
+  return joined(vectors);
+}
+
+/** A vector without dimensions of 1. */
+function squeezed(tensor: StoredTensor): StoredTensor {
+  return reshaped(inElements(tensor), [elementCount(tensor.shape)]);
 }

@@ -42,7 +42,8 @@ export function tokenizerOfTokens(name: string, tokens: readonly Uint8Array[]): 
     kind: "world",
     tokens,
     vocabularySize: tokens.length,
-    endOfText, // used in training data; it has no text, so it is not in the file
+    // Used in training data; it has no text, so it is not in the file.
+    ...(!tokens[endOfText] && { endOfText }),
     unusedIds: Array.from(tokens.keys()).filter((id) => id !== endOfText && !tokens[id]),
     encode(text) {
       const bytes = encoder.encode(checkText(text));

@@ -1,0 +1,82 @@
+// The bytes of a tensor in the type that it is written in: as they are, converted, laid out anew, or quantized.
+
+import type { StoredTensor } from "../checkpoints/checkpoint.js";
+import { blockPieces, describeOverflow, tensorPieces } from "../checkpoints/read-tensor.js";
+import { isBlockType, isElementType, noOverflow } from "../dtypes.js";
+import { CheckpointError } from "../errors.js";
+import { groupOutputs, type OneScaleType } from "../quantization/blocks.js";
+import { layoutOf } from "../quantization/quantize.js";
+import { ggmlTypeWithNumbersOf, rowsOfGroup } from "../quantization/rows-of-groups.js";
+import { blockFormatOf, type StorageType } from "../quantization/storage-types.js";
+import type { QuantizingMachine } from "./quantizing-machine.js";
+
+/** A tensor to be written, under a name that need not be the one it was read under. */
+export interface Output {
+  readonly name: string;
+  readonly tensor: StoredTensor;
+  readonly dtype: StorageType;
+}
+
+/**
+ * Yields the bytes of a tensor in pieces. A file outlives the warning that was printed when it was made, so values that
+ * the type cannot hold are an error, not a warning as they are for `load`.
+ *
+ * @throws CheckpointError for such values, and where the tensor cannot be read
+ */
+export async function* convertedPieces(
+  tensor: StoredTensor,
+  dtype: StorageType,
+  quantizing: QuantizingMachine,
+): AsyncGenerator<Uint8Array, void, void> {
+  const format = blockFormatOf(tensor.dtype);
+  if (isElementType(dtype)) {
+    const overflow = noOverflow();
+    yield* tensorPieces(tensor, dtype, overflow);
+    if (overflow.count === 0) return;
+    throw new CheckpointError(tensor.source.name, describeOverflow(tensor, dtype, overflow));
+  }
+  if (tensor.dtype === dtype) yield* tensorPieces(tensor, dtype);
+  else if (format?.repack?.to === dtype) yield* repackedPieces(tensor, dtype);
+  else if (isBlockType(dtype)) yield await quantizing.blocksOf(tensor, dtype);
+  else yield* rowPieces(tensor, dtype, quantizing);
+}
+
+/** Groups as kernels read them, of rows with the same numbers. */
+async function* repackedPieces(tensor: StoredTensor, dtype: StorageType): AsyncGenerator<Uint8Array, void, void> {
+  const inputs = tensor.shape[1] as number;
+  const { groupSize, repack } = blockFormatOf(tensor.dtype) ?? {};
+  const step = (groupSize?.(inputs) ?? 0) * groupOutputs;
+  for await (const { groups } of blockPieces(tensor, groupOutputs)) {
+    for (let at = 0; at < groups.length; at += step) {
+      const group = new Uint8Array(blockFormatOf(dtype)?.groupSize(inputs) ?? 0);
+      repack?.group(groups.subarray(at, at + step), inputs, group);
+      yield group;
+    }
+  }
+}
+
+/** Rows of one of ggml's types, which are quantized as groups first. */
+async function* rowPieces(
+  tensor: StoredTensor,
+  dtype: StorageType,
+  quantizing: QuantizingMachine,
+): AsyncGenerator<Uint8Array, void, void> {
+  const [outputs, inputs] = tensor.shape as [number, number];
+  const own = Object.entries(ggmlTypeWithNumbersOf).find(([, ggml]) => ggml === dtype)?.[0] as OneScaleType | undefined;
+  if (own === undefined) throw new RangeError(`nothing is quantized to ${dtype}`);
+  const size = layoutOf(own).groupSize(inputs);
+  let row = 0;
+  const rowsOf = (group: Uint8Array) => {
+    const rows = Math.min(groupOutputs, outputs - row);
+    row += rows;
+    return rowsOfGroup(group, inputs, own, rows);
+  };
+  if (tensor.dtype === own) {
+    for await (const { groups } of blockPieces(tensor, 1)) {
+      for (let at = 0; at < groups.length; at += size) yield rowsOf(groups.subarray(at, at + size));
+    }
+    return;
+  }
+  const groups = await quantizing.blocksOf(tensor, own);
+  for (let at = 0; at < groups.length; at += size) yield rowsOf(groups.subarray(at, at + size));
+}

@@ -1,0 +1,150 @@
+// What rwkv convert writes into a GGUF file: a model's tensors as llama.cpp has them, their types, metadata, and the
+// tokenizer. Sources: llama.cpp, conversion/base.py (metadata, tokenizer), src/llama-quant.cpp (which matrix gets which type).
+
+import { basename } from "node:path";
+import type { Checkpoint, StoredTensor } from "../checkpoints/checkpoint.js";
+import type { GgufValue } from "../checkpoints/write-gguf.js";
+import { isElementType, isFloatType, type WeightDType } from "../dtypes.js";
+import { CheckpointError, TokenizerError } from "../errors.js";
+import { ggufModelOf } from "../models/gguf-tensors.js";
+import { officialTensorsOf } from "../models/official-layout.js";
+import type { RecognisedModel } from "../models/versions.js";
+import { ggmlTypeWithNumbersOf } from "../quantization/rows-of-groups.js";
+import { blockFormatOf, type StorageType } from "../quantization/storage-types.js";
+import { byteTokenizer } from "../tokenizers/bytes.js";
+import { tokenizerFor } from "../tokenizers/open-tokenizer.js";
+import { vocabularyOf } from "../tokenizers/stored-tokenizer.js";
+import { tokenizerOfTokens, type WorldTokenizer } from "../tokenizers/world.js";
+import type { Output } from "./converted-pieces.js";
+import { note } from "./terminal.js";
+
+/** Types of blocks that a GGUF file is written with. */
+export const ggufMatrixTypes = ["Q8_0", "Q4_0"] as const;
+
+/** Types that can be asked for: any that models are loaded with, and for GGUF ggml's own. */
+export type ConvertedType = WeightDType | (typeof ggufMatrixTypes)[number];
+
+/** What general.file_type says of a file whose matrices have mostly this type (llama.h, enum llama_ftype). */
+const fileTypes: Partial<Record<StorageType, number>> = {
+  f32: 0,
+  f16: 1,
+  Q4_0: 2,
+  Q4_1: 3,
+  Q8_0: 7,
+  Q5_0: 8,
+  Q5_1: 9,
+  Q2_K: 10,
+  Q3_K: 12,
+  Q4_K: 15,
+  Q5_K: 17,
+  Q6_K: 18,
+  IQ4_NL: 25,
+  IQ4_XS: 30,
+  bf16: 32,
+};
+
+/** The contents of a GGUF file. */
+export interface GgufFile {
+  readonly outputs: readonly Output[];
+  readonly metadata: ReadonlyMap<string, GgufValue>;
+}
+
+/**
+ * @param wanted the type of matrices; by default each as it is stored
+ * @throws CheckpointError for a version that llama.cpp does not have
+ */
+export async function ggufFile(
+  checkpoint: Checkpoint,
+  model: RecognisedModel,
+  wanted: ConvertedType | undefined,
+): Promise<GgufFile> {
+  const { version, size } = model;
+  const gguf = ggufModelOf(version, officialTensorsOf(model));
+  if (!gguf) throw new CheckpointError(checkpoint.name, `an RWKV-${version} model, for which GGUF has no architecture`);
+  const outputs = gguf.tensors.map(({ name, tensor, isMatrix }): Output => {
+    return { name, tensor: { ...tensor, name }, dtype: isMatrix ? matrixType(tensor, wanted) : "f32" };
+  });
+
+  const { architecture } = gguf;
+  const metadata = new Map<string, GgufValue>();
+  const number = (key: string, value: number) => void metadata.set(key, { type: "uint32", value });
+  const text = (key: string, value: string) => void metadata.set(key, { type: "string", value });
+  text("general.architecture", architecture);
+  text("general.type", "model");
+  text("general.name", basename(checkpoint.name).replace(/\.\w+$/, ""));
+  for (const [key, value] of Object.entries(checkpoint.metadata)) if (isKept(key)) text(key, value);
+  for (const [key, value] of Object.entries(gguf.numbers)) number(`${architecture}.${key}`, value);
+  const epsilon = Number(model.metadata["rwkv.layer_norm_epsilon"] ?? 1e-5);
+  metadata.set(`${architecture}.attention.layer_norm_epsilon`, { type: "float32", value: epsilon });
+  const main = mainType(outputs);
+  const fileType = fileTypes[main];
+  if (fileType !== undefined) number("general.file_type", fileType);
+  if (!isElementType(main)) number("general.quantization_version", 2);
+  for (const [key, value] of await tokenizerMetadata(checkpoint, size.vocabulary)) metadata.set(key, value);
+  return { outputs, metadata };
+}
+
+/** What a GGUF file or another says of where the model comes from, as texts that stay true. */
+function isKept(key: string): boolean {
+  return /^general\.(name|author|version|organization|basename|finetune|description|license|url|repo_url|source\.[\w.]+|tags)/.test(
+    key,
+  );
+}
+
+/** As it is stored, or as it is wanted, or the nearest that its rows can be: blocks take a multiple of their inputs. */
+function matrixType(tensor: StoredTensor, wanted: ConvertedType | undefined): StorageType {
+  const inputs = tensor.shape[1] as number;
+  const type = inGguf(wanted ?? tensor.dtype);
+  const format = blockFormatOf(type);
+  return format && inputs % format.inputsMultiple !== 0 ? "f16" : type;
+}
+
+function inGguf(type: StorageType): StorageType {
+  if (type === "q8" || type === "q4") return ggmlTypeWithNumbersOf[type];
+  return isElementType(type) && !isFloatType(type) ? "f32" : type;
+}
+
+/** The type that most weights of matrices have. */
+function mainType(outputs: readonly Output[]): StorageType {
+  const counts = new Map<StorageType, number>();
+  for (const { tensor, dtype } of outputs) {
+    if (tensor.shape.length !== 2) continue;
+    counts.set(dtype, (counts.get(dtype) ?? 0) + (tensor.shape[0] as number) * (tensor.shape[1] as number));
+  }
+  return [...counts].reduce((most, next) => (next[1] > most[1] ? next : most))[0];
+}
+
+async function tokenizerMetadata(checkpoint: Checkpoint, size: number): Promise<Map<string, GgufValue>> {
+  const metadata = new Map<string, GgufValue>();
+  const tokenizer = await worldTokenizerFor(checkpoint, size);
+  if (!tokenizer) {
+    note(`${checkpoint.name}: no World vocabulary beside it, so the file is written without a tokenizer`);
+    return metadata.set("tokenizer.ggml.model", { type: "string", value: "none" });
+  }
+  const { kind, tokens, types } = vocabularyOf(tokenizer, size);
+  metadata.set("tokenizer.ggml.model", { type: "string", value: kind });
+  metadata.set("tokenizer.ggml.tokens", { type: "strings", value: tokens });
+  metadata.set("tokenizer.ggml.token_type", { type: "int32s", value: types });
+  metadata.set("tokenizer.ggml.bos_token_id", { type: "uint32", value: 0 });
+  metadata.set("tokenizer.ggml.eos_token_id", { type: "uint32", value: 0 });
+  // A turn of a conversation ends with an empty line.
+  const turnEnd = tokens.indexOf("\\n\\n");
+  if (turnEnd >= 0) metadata.set("tokenizer.ggml.eot_token_id", { type: "uint32", value: turnEnd });
+  const template = checkpoint.metadata[templateKey] ?? (turnEnd >= 0 ? "rwkv-world" : undefined);
+  if (template !== undefined) metadata.set(templateKey, { type: "string", value: template });
+  return metadata;
+}
+
+const templateKey = "tokenizer.chat_template";
+
+/** The World tokenizer in or beside a checkpoint, or bytes; undefined where there is none or another. */
+async function worldTokenizerFor(checkpoint: Checkpoint, size: number): Promise<WorldTokenizer | undefined> {
+  const tokenizer = await tokenizerFor(checkpoint, size).catch((error) => {
+    if (!(error instanceof TokenizerError)) throw error;
+    return undefined;
+  });
+  if (tokenizer?.kind === "world") return tokenizer as WorldTokenizer;
+  if (tokenizer?.kind !== "bytes") return undefined;
+  const bytes = Array.from({ length: byteTokenizer().vocabularySize }, (_, byte) => Uint8Array.of(byte));
+  return tokenizerOfTokens(checkpoint.name, bytes);
+}

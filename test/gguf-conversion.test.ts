@@ -1,0 +1,181 @@
+// Models as llama.cpp's converter writes them, and back: names, layouts, and the blocks of their matrices.
+
+import { join } from "node:path";
+import { openCheckpoint, readFloat32, type StoredTensor } from "rwkv";
+import { describe, expect, test } from "vitest";
+import { tensorPieces } from "#rwkv/checkpoints/read-tensor";
+import { type GgufValue, writeGguf } from "#rwkv/checkpoints/write-gguf";
+import { ggufModelOf } from "#rwkv/models/gguf-tensors";
+import { withOfficialTensors } from "#rwkv/models/official-tensors";
+import { dequantizeGroup, quantizeGroup } from "#rwkv/quantization/blocks";
+import { rowsOfGroup } from "#rwkv/quantization/rows-of-groups";
+import { blockFormats } from "#rwkv/quantization/storage-types";
+import { storedTensor } from "#rwkv/training/initialize";
+import { temporaryFolder } from "./fixture-files.js";
+
+const [width, headSize, rank] = [64, 16, 8];
+
+/** RWKV-LM's tensors of a layer, as shapes. */
+const layers: Readonly<Record<string, Readonly<Record<string, readonly number[]>>>> = {
+  6: {
+    ...Object.fromEntries(["x", "w", "k", "v", "r", "g"].map((name) => [`att.time_maa_${name}`, [1, 1, width]])),
+    "att.time_maa_w1": [width, 5 * rank],
+    "att.time_maa_w2": [5, rank, width],
+    "att.time_decay": [1, 1, width],
+    "att.time_decay_w1": [width, 2 * rank],
+    "att.time_decay_w2": [2 * rank, width],
+    "att.time_faaaa": [width / headSize, headSize],
+    "att.gate.weight": [width, width],
+    "ffn.time_maa_k": [1, 1, width],
+    "ffn.time_maa_r": [1, 1, width],
+    "ffn.receptance.weight": [width, width],
+  },
+  7: {
+    ...Object.fromEntries(["r", "w", "k", "v", "a", "g"].map((name) => [`att.x_${name}`, [1, 1, width]])),
+    ...Object.fromEntries(["w", "a", "v"].map((name) => [`att.${name}0`, [1, 1, width]])),
+    ...Object.fromEntries(["w", "a", "v", "g"].map((name, i) => [`att.${name}1`, [width, rank + i]])),
+    ...Object.fromEntries(["w", "a", "v", "g"].map((name, i) => [`att.${name}2`, [rank + i, width]])),
+    "att.k_k": [1, 1, width],
+    "att.k_a": [1, 1, width],
+    "att.r_k": [width / headSize, headSize],
+    "ffn.x_k": [1, 1, width],
+  },
+};
+const inBoth: Readonly<Record<string, readonly number[]>> = {
+  ...Object.fromEntries(
+    ["ln1", "ln2", "att.ln_x"].flatMap((n) => [
+      [`${n}.weight`, [width]],
+      [`${n}.bias`, [width]],
+    ]),
+  ),
+  ...Object.fromEntries(["receptance", "key", "value", "output"].map((n) => [`att.${n}.weight`, [width, width]])),
+  "ffn.key.weight": [3 * width, width],
+  "ffn.value.weight": [width, 3 * width],
+};
+
+/** All tensors of a made-up model, each with values of its own. */
+function official(version: string, count: number): Map<string, StoredTensor> {
+  const shapes: [string, readonly number[]][] = [
+    ["emb.weight", [40, width]],
+    ["blocks.0.ln0.weight", [width]],
+    ["blocks.0.ln0.bias", [width]],
+    ["ln_out.weight", [width]],
+    ["ln_out.bias", [width]],
+    ["head.weight", [40, width]],
+  ];
+  for (let layer = 0; layer < count; layer++) {
+    for (const [name, shape] of Object.entries({ ...inBoth, ...layers[version] })) {
+      // RWKV-LM's first layer has no part of the residual of values.
+      if (layer > 0 || !/^att\.v[012]$/.test(name)) shapes.push([`blocks.${layer}.${name}`, shape]);
+    }
+  }
+  let seed = 1;
+  return new Map(
+    shapes.map(([name, shape]) => {
+      const values = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => Math.sin(seed++ * 1.7));
+      return [name, storedTensor(name, [...shape], values)];
+    }),
+  );
+}
+
+async function writtenGguf(version: string, tensors: ReadonlyMap<string, StoredTensor>): Promise<string> {
+  const path = join(await temporaryFolder(), "model.gguf");
+  const model = ggufModelOf(version, tensors)!;
+  const metadata = new Map<string, GgufValue>([
+    ["general.architecture", { type: "string", value: model.architecture }],
+  ]);
+  for (const [key, value] of Object.entries(model.numbers)) {
+    metadata.set(`${model.architecture}.${key}`, { type: "uint32", value });
+  }
+  const writable = model.tensors.map(({ name, tensor }) => ({
+    name,
+    dtype: "f32" as const,
+    shape: tensor.shape,
+    bytes: () => tensorPieces(tensor, "f32"),
+  }));
+  await writeGguf(path, writable, metadata);
+  return path;
+}
+
+describe.each([
+  ["6", 14],
+  ["7", 3],
+])("RWKV-%s in GGUF", (version, count) => {
+  test("is what it was when it is read again, to the bit", async () => {
+    const before = official(version, count);
+    const checkpoint = await openCheckpoint(await writtenGguf(version, before));
+    const { tensors } = withOfficialTensors(checkpoint);
+    expect([...tensors.keys()].sort()).toEqual([...before.keys()].sort());
+    for (const [name, tensor] of before) {
+      const found = tensors.get(name)!;
+      const squeezed = ({ shape }: StoredTensor) => shape.filter((dimension) => dimension !== 1);
+      expect(squeezed(found), name).toEqual(squeezed(tensor));
+      expect(await readFloat32(found), name).toEqual(await readFloat32(tensor));
+    }
+    await checkpoint.close();
+  });
+});
+
+test("a GGUF file has llama.cpp's names and layouts", async () => {
+  const before = official("7", 2);
+  const checkpoint = await openCheckpoint(await writtenGguf("7", before));
+  const values = async (name: string) => [...(await readFloat32(checkpoint.tensors.get(name)!))];
+  const officialValues = async (name: string) => [...(await readFloat32(before.get(name)!))];
+  expect(checkpoint.metadata).toMatchObject({
+    "rwkv7.block_count": "2",
+    "rwkv7.embedding_length": String(width),
+    "rwkv7.feed_forward_length": String(3 * width),
+    "rwkv7.wkv.head_size": String(headSize),
+    "rwkv7.attention.head_count": "0",
+    "rwkv7.attention.decay_lora_rank": "8",
+    "rwkv7.attention.iclr_lora_rank": "9",
+    "rwkv7.attention.value_residual_mix_lora_rank": "10",
+    "rwkv7.attention.gate_lora_rank": "11",
+  });
+  const fused = checkpoint.tensors.get("blk.1.time_mix_lerp_fused.weight")!;
+  expect(fused.shape).toEqual([6, 1, 1, width]);
+  expect((await values(fused.name)).slice(2 * width, 3 * width)).toEqual(await officialValues("blocks.1.att.x_k"));
+  expect(checkpoint.tensors.get("blk.1.time_mix_w1.weight")!.shape).toEqual([rank, width]);
+  expect(checkpoint.tensors.get("blk.1.time_mix_r_k.weight")!.shape).toEqual([width]);
+  // What llama.cpp expects in the first layer.
+  expect(await values("blk.0.time_mix_v0.weight")).toEqual(await values("blk.0.time_mix_a0.weight"));
+  expect(await values("blk.0.time_mix_v1.weight")).toEqual(await values("blk.0.time_mix_a1.weight"));
+  expect(await values("blk.0.time_mix_v2.weight")).toEqual(await values("blk.0.time_mix_a2.weight"));
+  await checkpoint.close();
+});
+
+test("RWKV-6 in GGUF is divided as its hidden state is halved", async () => {
+  const before = official("6", 14);
+  const checkpoint = await openCheckpoint(await writtenGguf("6", before));
+  expect(checkpoint.metadata["rwkv6.rescale_every_n_layers"]).toBe("6");
+  for (const layer of [0, 5, 6, 13]) {
+    const [stored] = await readFloat32(checkpoint.tensors.get(`blk.${layer}.time_mix_output.weight`)!);
+    const [value] = await readFloat32(before.get(`blocks.${layer}.att.output.weight`)!);
+    expect(stored! * 2 ** Math.floor(layer / 6)).toBe(value);
+  }
+  await checkpoint.close();
+});
+
+test.each([
+  ["q8", "Q8_0"],
+  ["q4", "Q4_0"],
+] as const)("groups of %s become rows of %s with the same numbers", (own, ggml) => {
+  const [rows, inputs] = [11, 96];
+  const values = Float32Array.from({ length: rows * inputs }, (_, i) => Math.sin(i * i));
+  const group = quantizeGroup(values, inputs, own);
+  const expected = new Float32Array(rows * inputs);
+  dequantizeGroup(group, inputs, own, expected);
+  const format = blockFormats.get(ggml)!;
+  const blocks = rowsOfGroup(group, inputs, own, rows);
+  expect(blocks.length).toBe(rows * format.groupSize(inputs));
+  const found = new Float32Array(rows * inputs);
+  for (let row = 0; row < rows; row++) {
+    const size = format.groupSize(inputs);
+    format.decode(
+      blocks.subarray(row * size, (row + 1) * size),
+      inputs,
+      found.subarray(row * inputs, (row + 1) * inputs),
+    );
+  }
+  expect(found).toEqual(expected);
+});
