@@ -1,6 +1,7 @@
 // Models as llama.cpp's converter writes them, and back: names, layouts, and the blocks of their matrices.
 
 import { join } from "node:path";
+import { gguf } from "@huggingface/gguf";
 import { openCheckpoint, readFloat32, type StoredTensor } from "rwkv";
 import { describe, expect, test } from "vitest";
 import { tensorPieces } from "#rwkv/checkpoints/read-tensor";
@@ -10,6 +11,9 @@ import { withOfficialTensors } from "#rwkv/models/official-tensors";
 import { dequantizeGroup, quantizeGroup } from "#rwkv/quantization/blocks";
 import { rowsOfGroup } from "#rwkv/quantization/rows-of-groups";
 import { blockFormats } from "#rwkv/quantization/storage-types";
+import { tokenizerIn } from "#rwkv/tokenizers/open-tokenizer";
+import { vocabularyOf } from "#rwkv/tokenizers/stored-tokenizer";
+import { tokenizerOfTokens } from "#rwkv/tokenizers/world";
 import { storedTensor } from "#rwkv/training/initialize";
 import { temporaryFolder } from "./fixture-files.js";
 
@@ -78,12 +82,25 @@ function official(version: string, count: number): Map<string, StoredTensor> {
   );
 }
 
+/** Tokens of whatever needs escaping; none has the id 0. */
+const texts = ["\n\n", "\t", "\r\n", "\\", "\\x41", "'", '"', "'\"", "it's", "é", "\u0000", "<s>", "a", "x"];
+const vocabulary: Uint8Array[] = [];
+texts.forEach((text, i) => {
+  vocabulary[i + 1] = new TextEncoder().encode(text);
+});
+vocabulary[20] = Uint8Array.of(0xff, 0x80, 0x7f);
+
 async function writtenGguf(version: string, tensors: ReadonlyMap<string, StoredTensor>): Promise<string> {
   const path = join(await temporaryFolder(), "model.gguf");
   const model = ggufModelOf(version, tensors)!;
   const metadata = new Map<string, GgufValue>([
     ["general.architecture", { type: "string", value: model.architecture }],
   ]);
+  const tokenizer = tokenizerOfTokens("made up", vocabulary);
+  const { kind, tokens, types } = vocabularyOf(tokenizer, 40);
+  metadata.set("tokenizer.ggml.model", { type: "string", value: kind });
+  metadata.set("tokenizer.ggml.tokens", { type: "strings", value: tokens });
+  metadata.set("tokenizer.ggml.token_type", { type: "int32s", value: types });
   for (const [key, value] of Object.entries(model.numbers)) {
     metadata.set(`${model.architecture}.${key}`, { type: "uint32", value });
   }
@@ -144,6 +161,27 @@ test("a GGUF file has llama.cpp's names and layouts", async () => {
   await checkpoint.close();
 });
 
+test("a GGUF file is what @huggingface/gguf reads", async () => {
+  const path = await writtenGguf("7", official("7", 2));
+  const [found, checkpoint] = [await gguf(path, { allowLocalFile: true }), await openCheckpoint(path)];
+  const { version, tensor_count, kv_count, ...entries } = found.metadata as Record<string, unknown>;
+  expect([version, Number(tensor_count), Number(kv_count)]).toEqual([3, checkpoint.tensors.size, 14]);
+  for (const [key, value] of Object.entries(checkpoint.metadata)) expect(String(entries[key])).toBe(value);
+  expect(entries["tokenizer.ggml.tokens"]).toEqual(checkpoint.vocabulary?.tokens);
+  expect(entries["tokenizer.ggml.token_type"]).toEqual(checkpoint.vocabulary?.types);
+  const start = Math.min(...[...checkpoint.tensors.values()].map(({ offset }) => offset));
+  expect(
+    found.tensorInfos.map(({ name, shape, dtype, offset }) => ({
+      name,
+      shape: shape.map(Number).reverse(),
+      dtype,
+      offset: Number(offset) + start,
+    })),
+  ).toEqual([...checkpoint.tensors.values()].map(({ name, shape, offset }) => ({ name, shape, dtype: 0, offset })));
+  expect(Number(found.tensorDataOffset)).toBe(start);
+  await checkpoint.close();
+});
+
 test("RWKV-6 in GGUF is divided as its hidden state is halved", async () => {
   const before = official("6", 14);
   const checkpoint = await openCheckpoint(await writtenGguf("6", before));
@@ -153,6 +191,46 @@ test("RWKV-6 in GGUF is divided as its hidden state is halved", async () => {
     const [value] = await readFloat32(before.get(`blocks.${layer}.att.output.weight`)!);
     expect(stored! * 2 ** Math.floor(layer / 6)).toBe(value);
   }
+  await checkpoint.close();
+});
+
+test("a vocabulary is written as Python's repr, and read again", async () => {
+  const checkpoint = await openCheckpoint(await writtenGguf("7", official("7", 1)));
+  const { tokens, types } = checkpoint.vocabulary!;
+  expect(tokens.slice(0, 15)).toEqual([
+    "<s>",
+    "\\n\\n",
+    "\\t",
+    "\\r\\n",
+    "\\\\",
+    "\\\\x41",
+    "'",
+    '"',
+    "\\'\"",
+    "it's",
+    "\\xc3\\xa9",
+    "\\x00",
+    "<s>",
+    "a",
+    "x",
+  ]);
+  expect(tokens[20]).toBe("\\xff\\x80\\x7f");
+  expect(tokens[15]).toBe("[PAD15]");
+  expect([types![0], types![1], types![15], types![20]]).toEqual([3, 1, 5, 1]);
+  const tokenizer = tokenizerIn(checkpoint)!;
+  expect(tokenizer.tokens).toEqual(vocabulary);
+  expect(tokenizer.encode("<s>it's\n\n")).toEqual([12, 9, 1]);
+  const texts = { kind: "rwkv", tokens: ["<s>", "a\\", "b"] };
+  expect(() => tokenizerIn({ name: "file", vocabulary: texts })).toThrow(
+    "file: token 1: expected at most 4096 escaped",
+  );
+  expect(tokenizerIn({ name: "file", vocabulary: { kind: "gpt2", tokens: ["a"] } })).toBe(undefined);
+  // Without types the text of token 0, and padding at its place, are known.
+  const untyped = tokenizerIn({
+    name: "file",
+    vocabulary: { kind: "rwkv", tokens: ["<s>", "<s>", "[PAD2]", "[PAD2]"] },
+  })!;
+  expect([untyped.encode("<s>"), untyped.encode("[PAD2]"), untyped.endOfText]).toEqual([[1], [3], 0]);
   await checkpoint.close();
 });
 
