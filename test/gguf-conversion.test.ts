@@ -9,6 +9,7 @@ import { type GgufValue, writeGguf } from "#rwkv/checkpoints/write-gguf";
 import { ggufModelOf } from "#rwkv/models/gguf-tensors";
 import { withOfficialTensors } from "#rwkv/models/official-tensors";
 import { dequantizeGroup, quantizeGroup } from "#rwkv/quantization/blocks";
+import { quantizeSuperBlocks } from "#rwkv/quantization/quantize-super-blocks";
 import { rowsOfGroup } from "#rwkv/quantization/rows-of-groups";
 import { blockFormats } from "#rwkv/quantization/storage-types";
 import { tokenizerIn } from "#rwkv/tokenizers/open-tokenizer";
@@ -256,4 +257,46 @@ test.each([
     );
   }
   expect(found).toEqual(expected);
+});
+
+describe("blocks of 256 are quantized", () => {
+  const inputs = 512;
+  const values = Float32Array.from(
+    { length: 4 * inputs },
+    (_, i) => Math.sin(i * i) * Math.exp(Math.sin(i / 40)) + 0.1,
+  );
+  const decoded = (blocks: Uint8Array, dtype: string) => {
+    const format = blockFormats.get(dtype)!;
+    const size = format.groupSize(inputs);
+    const found = new Float32Array(values.length);
+    for (let row = 0; row < 4; row++) {
+      const target = found.subarray(row * inputs, (row + 1) * inputs);
+      format.decode(blocks.subarray(row * size, (row + 1) * size), inputs, target);
+    }
+    return found;
+  };
+
+  test.each([
+    ["Q4_K", 0.07],
+    ["Q5_K", 0.035],
+    ["Q6_K", 0.02],
+  ] as const)("to %s with a relative error of at most %s", (dtype, most) => {
+    const found = decoded(quantizeSuperBlocks(values, dtype), dtype);
+    const squares = values.reduce((sum, value) => sum + value * value, 0);
+    const errors = values.reduce((sum, value, i) => sum + (value - found[i]!) ** 2, 0);
+    expect(Math.sqrt(errors / squares)).toBeLessThan(most);
+    // A value that is one of a block's multiples stays what it is; so do zeros.
+    expect(decoded(quantizeSuperBlocks(new Float32Array(4 * inputs), dtype), dtype).every((value) => value === 0)).toBe(
+      true,
+    );
+    const broken = decoded(
+      quantizeSuperBlocks(
+        values.map((value, i) => (i === 300 ? Number.NaN : value)),
+        dtype,
+      ),
+      dtype,
+    );
+    expect(broken.slice(256, 512).every(Number.isNaN)).toBe(true);
+    expect(broken.filter(Number.isNaN).length).toBe(256);
+  });
 });

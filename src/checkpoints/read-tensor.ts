@@ -2,7 +2,6 @@
 // memory than the weights themselves.
 
 import {
-  type BlockType,
   bytesPerElement,
   convertElements,
   type ElementType,
@@ -181,7 +180,7 @@ export function describeOverflow(
 }
 
 /** A line about blocks whose weights are larger than the largest scale allows. */
-export function describeClamped({ name }: Pick<StoredTensor, "name">, dtype: BlockType, count: number): string {
+export function describeClamped({ name }: Pick<StoredTensor, "name">, dtype: StorageType, count: number): string {
   return (
     `tensor ${name}: ${count} block${count === 1 ? " has a weight" : "s have weights"} too large for the scale of ${dtype}, ` +
     "which is at most 65504; bf16 or f32 hold them"

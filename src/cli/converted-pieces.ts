@@ -1,11 +1,16 @@
 // The bytes of a tensor in the type that it is written in: as they are, converted, laid out anew, or quantized.
 
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
-import { blockPieces, describeOverflow, tensorPieces } from "../checkpoints/read-tensor.js";
+import { blockPieces, describeClamped, describeOverflow, tensorPieces } from "../checkpoints/read-tensor.js";
 import { isBlockType, isElementType, noOverflow } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
 import { groupOutputs, type OneScaleType } from "../quantization/blocks.js";
 import { layoutOf } from "../quantization/quantize.js";
+import {
+  isQuantizedSuperBlock,
+  type QuantizedSuperBlock,
+  quantizeSuperBlocks,
+} from "../quantization/quantize-super-blocks.js";
 import { ggmlTypeWithNumbersOf, rowsOfGroup } from "../quantization/rows-of-groups.js";
 import { blockFormatOf, type StorageType } from "../quantization/storage-types.js";
 import type { QuantizingMachine } from "./quantizing-machine.js";
@@ -38,7 +43,12 @@ export async function* convertedPieces(
   if (tensor.dtype === dtype) yield* tensorPieces(tensor, dtype);
   else if (format?.repack?.to === dtype) yield* repackedPieces(tensor, dtype);
   else if (isBlockType(dtype)) yield await quantizing.blocksOf(tensor, dtype);
-  else yield* rowPieces(tensor, dtype, quantizing);
+  else if (isQuantizedSuperBlock(dtype)) yield* superBlockPieces(tensor, dtype);
+  else {
+    const own = Object.entries(ggmlTypeWithNumbersOf).find(([, ggml]) => ggml === dtype)?.[0];
+    if (own === undefined) throw new RangeError(`nothing is quantized to ${dtype}`);
+    yield* rowPieces(tensor, own as OneScaleType, quantizing);
+  }
 }
 
 /** Groups as kernels read them, of rows with the same numbers. */
@@ -55,15 +65,13 @@ async function* repackedPieces(tensor: StoredTensor, dtype: StorageType): AsyncG
   }
 }
 
-/** Rows of one of ggml's types, which are quantized as groups first. */
+/** Rows of Q8_0 and Q4_0, which are quantized as groups first. */
 async function* rowPieces(
   tensor: StoredTensor,
-  dtype: StorageType,
+  own: OneScaleType,
   quantizing: QuantizingMachine,
 ): AsyncGenerator<Uint8Array, void, void> {
   const [outputs, inputs] = tensor.shape as [number, number];
-  const own = Object.entries(ggmlTypeWithNumbersOf).find(([, ggml]) => ggml === dtype)?.[0] as OneScaleType | undefined;
-  if (own === undefined) throw new RangeError(`nothing is quantized to ${dtype}`);
   const size = layoutOf(own).groupSize(inputs);
   let row = 0;
   const rowsOf = (group: Uint8Array) => {
@@ -79,4 +87,32 @@ async function* rowPieces(
   }
   const groups = await quantizing.blocksOf(tensor, own);
   for (let at = 0; at < groups.length; at += size) yield rowsOf(groups.subarray(at, at + size));
+}
+
+/** Rows of Q4_K, Q5_K and Q6_K, a row at a time. */
+async function* superBlockPieces(
+  tensor: StoredTensor,
+  dtype: QuantizedSuperBlock,
+): AsyncGenerator<Uint8Array, void, void> {
+  const inputs = tensor.shape[1] as number;
+  const row = new Float32Array(inputs);
+  const bytes = new Uint8Array(row.buffer);
+  let filled = 0;
+  let clamped = 0;
+  for await (const piece of tensorPieces(tensor, "f32")) {
+    for (let at = 0; at < piece.length; ) {
+      const part = piece.subarray(at, at + bytes.length - filled);
+      bytes.set(part, filled);
+      filled += part.length;
+      at += part.length;
+      if (filled < bytes.length) continue;
+      filled = 0;
+      const blocks = quantizeSuperBlocks(row, dtype);
+      blockFormatOf(dtype)?.visitScales(blocks, inputs, (bits) => {
+        if ((bits & 0x7fff) === 0x7bff) clamped++;
+      });
+      yield blocks;
+    }
+  }
+  if (clamped > 0) throw new CheckpointError(tensor.source.name, describeClamped(tensor, dtype, clamped));
 }

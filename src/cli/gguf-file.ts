@@ -19,7 +19,7 @@ import type { Output } from "./converted-pieces.js";
 import { note } from "./terminal.js";
 
 /** Types of blocks that a GGUF file is written with. */
-export const ggufMatrixTypes = ["Q8_0", "Q4_0"] as const;
+export const ggufMatrixTypes = ["Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K"] as const;
 
 /** Types that can be asked for: any that models are loaded with, and for GGUF ggml's own. */
 export type ConvertedType = WeightDType | (typeof ggufMatrixTypes)[number];
@@ -62,7 +62,7 @@ export async function ggufFile(
   const gguf = ggufModelOf(version, officialTensorsOf(model));
   if (!gguf) throw new CheckpointError(checkpoint.name, `an RWKV-${version} model, for which GGUF has no architecture`);
   const outputs = gguf.tensors.map(({ name, tensor, isMatrix }): Output => {
-    return { name, tensor: { ...tensor, name }, dtype: isMatrix ? matrixType(tensor, wanted) : "f32" };
+    return { name, tensor: { ...tensor, name }, dtype: isMatrix ? matrixType(name, tensor, wanted) : "f32" };
   });
 
   const { architecture } = gguf;
@@ -91,12 +91,16 @@ function isKept(key: string): boolean {
   );
 }
 
-/** As it is stored, or as it is wanted, or the nearest that its rows can be: blocks take a multiple of their inputs. */
-function matrixType(tensor: StoredTensor, wanted: ConvertedType | undefined): StorageType {
-  const inputs = tensor.shape[1] as number;
+/**
+ * As a matrix is stored, or as it is wanted, or the nearest that its rows can be, since blocks take a multiple of their
+ * inputs. Every logit depends on the head, so that it gets no fewer bits than Q6_K has, as llama.cpp does it.
+ */
+function matrixType(name: string, tensor: StoredTensor, wanted: ConvertedType | undefined): StorageType {
   const type = inGguf(wanted ?? tensor.dtype);
-  const format = blockFormatOf(type);
-  return format && inputs % format.inputsMultiple !== 0 ? "f16" : type;
+  const isFewer = wanted !== undefined && ["Q4_0", "Q4_K", "Q5_K"].includes(type);
+  const candidates: StorageType[] = [name === "output.weight" && isFewer ? "Q6_K" : type, "Q8_0"];
+  const inputs = tensor.shape[1] as number;
+  return candidates.find((each) => inputs % (blockFormatOf(each)?.inputsMultiple ?? 1) === 0) ?? "f16";
 }
 
 function inGguf(type: StorageType): StorageType {
