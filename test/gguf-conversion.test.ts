@@ -6,8 +6,11 @@ import { openCheckpoint, readFloat32, type StoredTensor } from "rwkv";
 import { describe, expect, test } from "vitest";
 import { tensorPieces } from "#rwkv/checkpoints/read-tensor";
 import { type GgufValue, writeGguf } from "#rwkv/checkpoints/write-gguf";
+import { writePth } from "#rwkv/checkpoints/write-pth";
+import { convert } from "#rwkv/cli/convert";
 import { ggufModelOf } from "#rwkv/models/gguf-tensors";
 import { withOfficialTensors } from "#rwkv/models/official-tensors";
+import { bindModel } from "#rwkv/models/versions";
 import { dequantizeGroup, quantizeGroup } from "#rwkv/quantization/blocks";
 import { quantizeSuperBlocks } from "#rwkv/quantization/quantize-super-blocks";
 import { rowsOfGroup } from "#rwkv/quantization/rows-of-groups";
@@ -16,12 +19,12 @@ import { tokenizerIn } from "#rwkv/tokenizers/open-tokenizer";
 import { vocabularyOf } from "#rwkv/tokenizers/stored-tokenizer";
 import { tokenizerOfTokens } from "#rwkv/tokenizers/world";
 import { storedTensor } from "#rwkv/training/initialize";
-import { temporaryFolder } from "./fixture-files.js";
+import { fixture, temporaryFolder } from "./fixture-files.js";
 
-const [width, headSize, rank] = [64, 16, 8];
+const [usualWidth, headSize, rank] = [64, 16, 8];
 
 /** RWKV-LM's tensors of a layer, as shapes. */
-const layers: Readonly<Record<string, Readonly<Record<string, readonly number[]>>>> = {
+const layersOf = (width: number): Readonly<Record<string, Readonly<Record<string, readonly number[]>>>> => ({
   6: {
     ...Object.fromEntries(["x", "w", "k", "v", "r", "g"].map((name) => [`att.time_maa_${name}`, [1, 1, width]])),
     "att.time_maa_w1": [width, 5 * rank],
@@ -45,8 +48,8 @@ const layers: Readonly<Record<string, Readonly<Record<string, readonly number[]>
     "att.r_k": [width / headSize, headSize],
     "ffn.x_k": [1, 1, width],
   },
-};
-const inBoth: Readonly<Record<string, readonly number[]>> = {
+});
+const inBoth = (width: number): Readonly<Record<string, readonly number[]>> => ({
   ...Object.fromEntries(
     ["ln1", "ln2", "att.ln_x"].flatMap((n) => [
       [`${n}.weight`, [width]],
@@ -56,10 +59,10 @@ const inBoth: Readonly<Record<string, readonly number[]>> = {
   ...Object.fromEntries(["receptance", "key", "value", "output"].map((n) => [`att.${n}.weight`, [width, width]])),
   "ffn.key.weight": [3 * width, width],
   "ffn.value.weight": [width, 3 * width],
-};
+});
 
 /** All tensors of a made-up model, each with values of its own. */
-function official(version: string, count: number): Map<string, StoredTensor> {
+function official(version: string, count: number, width: number = usualWidth): Map<string, StoredTensor> {
   const shapes: [string, readonly number[]][] = [
     ["emb.weight", [40, width]],
     ["blocks.0.ln0.weight", [width]],
@@ -69,7 +72,7 @@ function official(version: string, count: number): Map<string, StoredTensor> {
     ["head.weight", [40, width]],
   ];
   for (let layer = 0; layer < count; layer++) {
-    for (const [name, shape] of Object.entries({ ...inBoth, ...layers[version] })) {
+    for (const [name, shape] of Object.entries({ ...inBoth(width), ...layersOf(width)[version] })) {
       // RWKV-LM's first layer has no part of the residual of values.
       if (layer > 0 || !/^att\.v[012]$/.test(name)) shapes.push([`blocks.${layer}.${name}`, shape]);
     }
@@ -141,8 +144,8 @@ test("a GGUF file has llama.cpp's names and layouts", async () => {
   const officialValues = async (name: string) => [...(await readFloat32(before.get(name)!))];
   expect(checkpoint.metadata).toMatchObject({
     "rwkv7.block_count": "2",
-    "rwkv7.embedding_length": String(width),
-    "rwkv7.feed_forward_length": String(3 * width),
+    "rwkv7.embedding_length": String(usualWidth),
+    "rwkv7.feed_forward_length": String(3 * usualWidth),
     "rwkv7.wkv.head_size": String(headSize),
     "rwkv7.attention.head_count": "0",
     "rwkv7.attention.decay_lora_rank": "8",
@@ -151,10 +154,12 @@ test("a GGUF file has llama.cpp's names and layouts", async () => {
     "rwkv7.attention.gate_lora_rank": "11",
   });
   const fused = checkpoint.tensors.get("blk.1.time_mix_lerp_fused.weight")!;
-  expect(fused.shape).toEqual([6, 1, 1, width]);
-  expect((await values(fused.name)).slice(2 * width, 3 * width)).toEqual(await officialValues("blocks.1.att.x_k"));
-  expect(checkpoint.tensors.get("blk.1.time_mix_w1.weight")!.shape).toEqual([rank, width]);
-  expect(checkpoint.tensors.get("blk.1.time_mix_r_k.weight")!.shape).toEqual([width]);
+  expect(fused.shape).toEqual([6, 1, 1, usualWidth]);
+  expect((await values(fused.name)).slice(2 * usualWidth, 3 * usualWidth)).toEqual(
+    await officialValues("blocks.1.att.x_k"),
+  );
+  expect(checkpoint.tensors.get("blk.1.time_mix_w1.weight")!.shape).toEqual([rank, usualWidth]);
+  expect(checkpoint.tensors.get("blk.1.time_mix_r_k.weight")!.shape).toEqual([usualWidth]);
   // What llama.cpp expects in the first layer.
   expect(await values("blk.0.time_mix_v0.weight")).toEqual(await values("blk.0.time_mix_a0.weight"));
   expect(await values("blk.0.time_mix_v1.weight")).toEqual(await values("blk.0.time_mix_a1.weight"));
@@ -298,5 +303,85 @@ describe("blocks of 256 are quantized", () => {
     );
     expect(broken.slice(256, 512).every(Number.isNaN)).toBe(true);
     expect(broken.filter(Number.isNaN).length).toBe(256);
+  });
+});
+
+describe("rwkv convert", () => {
+  const rwkv7 = fixture("rwkv7.pth");
+
+  async function allValues(path: string): Promise<Map<string, Float32Array>> {
+    const checkpoint = await openCheckpoint(path);
+    const { tensors } = bindModel(checkpoint);
+    const values = new Map<string, Float32Array>();
+    for (const [name, tensor] of tensors) values.set(name, await readFloat32(tensor));
+    await checkpoint.close();
+    return values;
+  }
+
+  test("writes .gguf and back to RWKV-LM's names and shapes", async () => {
+    const folder = await temporaryFolder();
+    const [through, back] = [join(folder, "model.gguf"), join(folder, "back.pth")];
+    await convert(rwkv7, through);
+    await convert(through, back);
+    expect(await allValues(through)).toEqual(await allValues(rwkv7));
+    const [before, after] = [await openCheckpoint(rwkv7), await openCheckpoint(back)];
+    for (const [name, { shape }] of after.tensors) expect(shape, name).toEqual(before.tensors.get(name)?.shape);
+    for (const name of before.tensors.keys()) {
+      if (!/^blocks\.0\.att\.v[012]$/.test(name)) expect(after.tensors.has(name), name).toBe(true);
+    }
+    for (const checkpoint of [before, after]) await checkpoint.close();
+  });
+
+  test("gives matrices the type that was asked for, and everything else float32", async () => {
+    const folder = await temporaryFolder();
+    const bf16 = join(folder, "bf16.gguf");
+    await convert(rwkv7, bf16, { dtype: "bf16" });
+    const checkpoint = await openCheckpoint(bf16);
+    const typesOf = (mark: RegExp) =>
+      new Set([...checkpoint.tensors.values()].filter(({ name }) => mark.test(name)).map(({ dtype }) => dtype));
+    expect(checkpoint.metadata["general.file_type"]).toBe("32");
+    expect(typesOf(/^(token_embd|output)\.weight|(key|value|receptance|output)\.weight$/)).toEqual(new Set(["bf16"]));
+    expect(typesOf(/norm|_ln\.|lerp|time_mix_[wavgkr]_?[\dkar]\.weight/)).toEqual(new Set(["f32"]));
+    await checkpoint.close();
+    await expect(convert(rwkv7, join(folder, "q.safetensors"), { dtype: "Q8_0" })).rejects.toThrow("option dtype");
+    await expect(convert(fixture("odd.pth"), join(folder, "odd.gguf"))).rejects.toThrow(
+      "an RWKV-4 model, for which GGUF has no architecture",
+    );
+  });
+
+  test.each(["Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K"] as const)("quantizes to %s where rows allow it", async (dtype) => {
+    const folder = await temporaryFolder();
+    const from = join(folder, "wide.pth");
+    const tensors = [...official("7", 2, 256)].map(([name, tensor]) => ({
+      name,
+      dtype: "f32" as const,
+      shape: tensor.shape,
+      bytes: () => tensorPieces(tensor, "f32"),
+    }));
+    await writePth(from, tensors);
+    const to = join(folder, "wide.gguf");
+    await convert(from, to, { dtype });
+    const checkpoint = await openCheckpoint(to);
+    const types = new Map([...checkpoint.tensors.values()].map((tensor) => [tensor.name, tensor.dtype]));
+    expect(types.get("blk.1.channel_mix_value.weight")).toBe(dtype);
+    expect(types.get("token_embd.weight")).toBe(dtype);
+    expect(types.get("output.weight")).toBe(dtype === "Q8_0" ? "Q8_0" : "Q6_K");
+    expect(types.get("blk.1.time_mix_w1.weight")).toBe("f32");
+    const [found, exact] = [
+      await readFloat32(checkpoint.tensors.get("blk.1.channel_mix_key.weight")!),
+      await allValues(from).then((values) => values.get("blocks.1.ffn.key.weight")!),
+    ];
+    const squares = exact.reduce((sum, value) => sum + value * value, 0);
+    const errors = exact.reduce((sum, value, i) => sum + (value - found[i]!) ** 2, 0);
+    const most = { Q8_0: 0.006, Q4_0: 0.1, Q4_K: 0.08, Q5_K: 0.04, Q6_K: 0.02 }[dtype];
+    expect(Math.sqrt(errors / squares)).toBeLessThan(most);
+    await checkpoint.close();
+    if (dtype !== "Q8_0" && dtype !== "Q4_0") return;
+    // As kernels read them, and back: the same numbers.
+    const own = join(folder, "own.safetensors");
+    const again = join(folder, "again.gguf");
+    await convert(to, own);
+    await convert(own, again);
+    expect(await allValues(again)).toEqual(await allValues(to));
   });
 });

@@ -1,10 +1,14 @@
 // GGUF files and those of rwkv.cpp as other programs wrote them, where the data folder is there.
 
+import { execFile } from "node:child_process";
 import { readdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { load, openCheckpoint, openTokenizer, readFloat32 } from "rwkv";
 import { describe, expect, test } from "vitest";
 import type { Metadata } from "#rwkv/checkpoints/checkpoint";
 import { loadCheckpoint } from "#rwkv/load";
+import { definitions } from "#rwkv/models/definitions";
 import { withOfficialTensors } from "#rwkv/models/official-tensors";
 import { tokenizerIn } from "#rwkv/tokenizers/open-tokenizer";
 import { worldVocabularyText } from "#rwkv/tokenizers/stored-tokenizer";
@@ -15,6 +19,14 @@ if (!hasSharedData) console.info("skipped: no data folder beside the checkout, s
 
 const filesIn = (folder: string, ending: RegExp) =>
   hasSharedData ? readdirSync(sharedData(folder)).filter((name) => ending.test(name)) : [];
+
+const isRunnable = (version: string | undefined) => definitions.some((definition) => definition.version === version);
+
+/** The first of the tokens whose logits are known. */
+const readTokens = () => {
+  const all = readJson<number[] | { tokens: number[] }>(sharedData("golden/synthetic.tokens.json"));
+  return { tokens: (Array.isArray(all) ? all : all.tokens).slice(0, 48) };
+};
 
 /** What gguf-py says of a tensor. */
 interface Check {
@@ -46,6 +58,37 @@ describe.skipIf(!hasSharedData)("GGUF files of llama.cpp", () => {
       expect(Math.abs(sum - check.sum)).toBeLessThan(1e-6 * Math.sqrt(squares * values.length));
     }
     await checkpoint.close();
+  });
+
+  const logits = filesIn("gguf", /\.logits\.f32$/).filter((name) => isRunnable(/^rwkv(\d)/.exec(name)?.[1]));
+  test.each(logits)("%s", async (name) => {
+    const { tokens } = readTokens();
+    const path = sharedData(`gguf/${name.replace(".logits.f32", ".gguf")}`);
+    const expected = readFloats(sharedData(`gguf/${name}`)).subarray(0, tokens.length * 320);
+    // Blocks are compared as what they stand for; what products of them with 8 bits lose is placement's matter.
+    const isFloat = /-(f32|F16|BF16)\./.test(name);
+    const model = await load(path, { threads: 1, ...(!isFloat && { dtype: "f32" }) });
+    const [found] = await model.forward([{ state: model.createState(), tokens, logits: "all" }]);
+    expect(maxDifference(found!, expected)).toBeLessThan(2e-4);
+    expect(model.tokenizer.kind).toBe("world");
+    await model.dispose();
+  });
+
+  test("inspect shows what is in one", async () => {
+    const main = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+    const run = promisify(execFile)(process.execPath, [main, "inspect", "--json", sharedData("gguf/rwkv7-Q4_0.gguf")]);
+    const inspection = JSON.parse((await run).stdout);
+    expect(inspection).toMatchObject({
+      format: "gguf",
+      version: "7",
+      layers: 2,
+      width: 256,
+      intact: null,
+      dtypes: { f32: 48, Q4_0: 13, Q6_K: 1 },
+      metadata: { "general.architecture": "rwkv7", "rwkv7.block_count": "2" },
+      vocabulary: { kind: "rwkv", tokens: 320 },
+      warnings: [],
+    });
   });
 
   test("the World vocabulary in one is that of the file", async () => {
@@ -121,10 +164,23 @@ describe.skipIf(!hasSharedData)("files of rwkv.cpp", () => {
     ["FP16", 0.005],
     ["Q5_0", 0.2],
     ["Q5_1", 0.2],
-  ])("version 4, %s: the logits of its authors", async (type, tolerance) => {
+  ])("version 4, %s: the logits of its authors' test", async (type, tolerance) => {
     const model = await load(sharedData(`ggml/tiny-rwkv-4v0-660K-${type}.bin`), { dtype: "f32", threads: 1 });
     const [logits] = await model.forward([{ state: model.createState(), tokens: model.tokenizer.encode('"in') }]);
     expect(maxDifference(logits!, readFloats(sharedData("ggml/expected-logits-4v0-660K.bin")))).toBeLessThan(tolerance);
+    await model.dispose();
+  });
+
+  const versions: Readonly<Record<string, string>> = { "5v1": "5.0", "5v2": "5.2", "6v0": "6", "7v0": "7" };
+  const official = filesIn("ggml", /^official-logits-.*\.f32$/).filter((name) => {
+    return isRunnable(versions[name.split("-")[2]!]);
+  });
+  test.each(official)("%s", async (name) => {
+    const path = sharedData(`ggml/${name.replace("official-logits", "tiny-rwkv").replace(".f32", ".bin")}`);
+    const model = await load(path, { dtype: "f32", threads: 1 });
+    const tokens = model.tokenizer.encode('"in');
+    const [logits] = await model.forward([{ state: model.createState(), tokens, logits: "all" }]);
+    expect(maxDifference(logits!, readFloats(sharedData(`ggml/${name}`)))).toBeLessThan(2e-4);
     await model.dispose();
   });
 });

@@ -5,10 +5,8 @@ import { basename, dirname, fileSize, join, readBytes } from "#platform/files";
 import { TokenizerError } from "../errors.js";
 import { type TokenizedCheckpoint, tokenizerFileFor, tokenizerIn } from "../tokenizers/open-tokenizer.js";
 import { worldVocabularyText } from "../tokenizers/stored-tokenizer.js";
+import { worldFile } from "../tokenizers/world.js";
 import { note } from "./terminal.js";
-
-/** The name by which the World vocabulary is found beside a model. */
-const worldFile = "rwkv_vocab_v20230424.txt";
 
 /** Copies the tokenizer in a checkpoint, or beside it, to a file written elsewhere; never over another one. */
 export async function copyTokenizer(
@@ -27,7 +25,7 @@ export async function copyTokenizer(
     await writeFileAtomically(to, (file) => file.append(bytes));
     note(`${to}: its tokenizer`);
   } else if (!Buffer.from(bytes).equals(await readBytes(to))) {
-    note(`${to} is another tokenizer; use ${output} with --tokenizer ${name}`);
+    note(`${to} is another tokenizer${name === worldFile ? "" : `; use ${output} with --tokenizer ${name}`}`);
   }
 }
 

@@ -47,6 +47,8 @@ interface Inspection {
   intact: boolean | null;
   /** What the file says beside its tensors. */
   metadata: Metadata;
+  /** The vocabulary in the file: for which kind of tokenizer it is, and how many tokens it has. */
+  vocabulary?: { kind: string; tokens: number };
   warnings: string[];
   tensors: { name: string; dtype: StorageType; shape: readonly number[] }[];
 }
@@ -55,7 +57,7 @@ export function addInspect(program: Command): void {
   program
     .command("inspect")
     .description("show the contents of a checkpoint without loading it")
-    .argument("<file>", "a .pth or .safetensors file, an index of shards, or a folder")
+    .argument("<file>", "a .pth, .safetensors, .gguf or rwkv.cpp .bin file, an index of shards, or a folder")
     .option("--json", "print JSON")
     .addHelpText(
       "after",
@@ -98,6 +100,9 @@ async function inspect(checkpoint: Checkpoint): Promise<Inspection> {
     dtypes,
     intact: damaged ? damaged.length === 0 : null,
     metadata: checkpoint.metadata,
+    ...(checkpoint.vocabulary && {
+      vocabulary: { kind: checkpoint.vocabulary.kind, tokens: checkpoint.vocabulary.tokens.length },
+    }),
     warnings: [
       ...(damaged ?? []).map((names) => `${names}: the bytes do not match their checksum; the file is damaged`),
       ...(isFar ? [] : await suspiciousValues(tensors, bytes)),
@@ -189,7 +194,7 @@ function printable(text: string): string {
 }
 
 function report(inspection: Inspection): string {
-  const { version, size, placement, parameters, bytes, dtypes, intact, metadata } = inspection;
+  const { version, size, placement, parameters, bytes, dtypes, intact, metadata, vocabulary } = inspection;
   const types = Object.entries(dtypes).map(([dtype, count]) => `${dtype} (${count} tensors)`);
   const lines = [
     `file        ${inspection.file}`,
@@ -200,6 +205,7 @@ function report(inspection: Inspection): string {
     `weights     ${prettyBytes(bytes)}, ${types.join(", ")}`,
     ...(placement ? [`loading     matrices: ${describePlacements(placement)}`] : []),
     ...(inspection.format === "pth" ? [`checksums   ${describeIntact(intact)}`] : []),
+    ...(vocabulary ? [`tokens      ${vocabulary.tokens} (${printable(vocabulary.kind).slice(0, 100)})`] : []),
     ...Object.entries(metadata).map(([key, text]) => `${printable(key)}  ${printable(text).slice(0, 100)}`),
     "",
   ];

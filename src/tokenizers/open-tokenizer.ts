@@ -8,12 +8,12 @@ import { decodeText } from "../text-files.js";
 import { byteTokenizer } from "./bytes.js";
 import { isWorldVocabulary, storedTokenizer } from "./stored-tokenizer.js";
 import type { Tokenizer } from "./tokenizer.js";
-import { looksLikeWorldVocabulary, type WorldTokenizer, worldTokenizer } from "./world.js";
+import { looksLikeWorldVocabulary, type WorldTokenizer, worldFile, worldTokenizer } from "./world.js";
 
 const maxFileSize = 64 * 2 ** 20;
 
 /** The names that are tried where a folder cannot be listed. */
-const tokenizerFiles = ["tokenizer.json", "20B_tokenizer.json", "rwkv_vocab_v20230424.txt"];
+const tokenizerFiles = ["tokenizer.json", "20B_tokenizer.json", worldFile];
 
 /**
  * RWKV's two vocabularies are often kept in one folder. Pile models have 50277 tokens, World models 65536, nearly all

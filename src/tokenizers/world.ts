@@ -14,6 +14,9 @@ export interface WorldTokenizer extends Tokenizer {
   readonly tokens: readonly Uint8Array[];
 }
 
+/** The name by which a World vocabulary is found beside a model. */
+export const worldFile = "rwkv_vocab_v20230424.txt";
+
 const noBytes = new Uint8Array(0);
 const maxId = 2 ** 20;
 const endOfText = 0;

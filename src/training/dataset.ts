@@ -9,6 +9,7 @@ import { openTokenizer, tokenizerFileFor, tokenizerIn, tokenizerOf } from "../to
 import { worldVocabularyText } from "../tokenizers/stored-tokenizer.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { bytePairTraining, pieceEncoder } from "../tokenizers/train-bpe.js";
+import { worldFile } from "../tokenizers/world.js";
 import type { Document, SplitDocuments } from "./documents.js";
 
 /** Token ids; of vocabularies up to 65536 they may be in half the memory. */
@@ -16,7 +17,6 @@ export type TokenArray = Int32Array | Uint16Array;
 
 /** Names by which a tokenizer is found beside a model. */
 const jsonFile = "tokenizer.json";
-const worldFile = "rwkv_vocab_v20230424.txt";
 export const tokenizerFiles: readonly string[] = [jsonFile, worldFile];
 
 /** Tokens, and which of them are learned. */
