@@ -1,7 +1,7 @@
 // GGUF files and those of rwkv.cpp as other programs wrote them, where the data folder is there.
 
 import { execFile } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { load, openCheckpoint, openTokenizer, readFloat32 } from "rwkv";
@@ -12,7 +12,6 @@ import { definitions } from "#rwkv/models/definitions";
 import { withOfficialTensors } from "#rwkv/models/official-tensors";
 import { tokenizerIn } from "#rwkv/tokenizers/open-tokenizer";
 import { worldVocabularyText } from "#rwkv/tokenizers/stored-tokenizer";
-import { worldTokenizer } from "#rwkv/tokenizers/world";
 import { hasSharedData, maxDifference, readFloats, readJson, sharedData } from "./fixture-files.js";
 
 if (!hasSharedData) console.info("skipped: no data folder beside the checkout, so no GGUF files of other programs");
@@ -112,8 +111,8 @@ describe.skipIf(!hasSharedData)("GGUF files of llama.cpp", () => {
       expect(tokenizer.encode(text)).not.toContain(0);
     }
     expect(tokenizer.endOfText).toBe(0);
-    const written = worldTokenizer("written", worldVocabularyText(tokenizer));
-    expect(written.tokens).toEqual(tokenizer.tokens);
+    const text = readFileSync(sharedData("tokenizers/rwkv_vocab_v20230424.txt"), "utf8");
+    expect(worldVocabularyText(tokenizer) === text).toBe(true); // a difference of a megabyte is not to be shown
   });
 });
 

@@ -72,12 +72,31 @@ export function vocabularyOf(
   };
 }
 
-/** The file of a World vocabulary. */
+/** The file of a World vocabulary, as RWKV-LM has it: tokens that are whole characters as text, others as bytes. */
 export function worldVocabularyText({ tokens }: WorldTokenizer): string {
-  const lines = tokens.map(
-    (bytes, id) => `${id} b${quoteOf(bytes)}${escaped(bytes)}${quoteOf(bytes)} ${bytes.length}\n`,
-  );
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  const literal = (bytes: Uint8Array) => {
+    const quote = quoteOf(bytes);
+    try {
+      return quote + escapedText(decoder.decode(bytes), quote) + quote;
+    } catch {
+      return `b${quote}${escaped(bytes)}${quote}`;
+    }
+  };
+  const lines = tokens.map((bytes, id) => `${id} ${literal(bytes)} ${bytes.length}\n`);
   return lines.join(""); // of ids without a token there is none
+}
+
+/** As Python's repr of str, without quotes: what cannot be seen is escaped by its number. */
+function escapedText(text: string, quote: string): string {
+  return text.replace(/[\\'"]|(?! )[\p{C}\p{Z}]/gu, (character) => {
+    const simple = { "\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\" }[character];
+    if (simple !== undefined) return simple;
+    if (character === "'" || character === '"') return character === quote ? `\\${quote}` : character;
+    const number = (character.codePointAt(0) as number).toString(16);
+    if (number.length <= 2) return `\\x${number.padStart(2, "0")}`;
+    return number.length <= 4 ? `\\u${number.padStart(4, "0")}` : `\\U${number.padStart(8, "0")}`;
+  });
 }
 
 /** Python's repr takes " around a text with ' and without ". */
