@@ -252,6 +252,7 @@ function definitionOf(form: Form): ModelDefinition<MatrixStateSize> {
     training: {
       firstValues,
       learning,
+      adamEpsilon: 1e-8, // RWKV-v5/train.py
       adapted: [
         ...["att.key", "att.value", "att.receptance", "att.output"],
         ...(gate ? ["att.gate"] : []),

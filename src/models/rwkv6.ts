@@ -199,6 +199,7 @@ export const rwkv6: ModelDefinition<Rwkv6Size> = {
   training: {
     firstValues,
     learning,
+    adamEpsilon: 1e-8, // RWKV-v5/train.py
     adapted: [
       ...["att.key", "att.value", "att.receptance", "att.gate", "att.output"],
       ...["ffn.key", "ffn.value", "ffn.receptance"],
