@@ -19,14 +19,27 @@ import { fixture, temporaryFolder } from "./fixture-files.js";
 
 const base = fixture("odd.pth");
 const tokens = [3, 14, 15, 9, 2, 6, 5, 31];
-let shapes: Map<string, readonly number[]>;
-let values: Map<string, Float32Array>;
-beforeAll(async () => {
-  const checkpoint = await openCheckpoint(base);
-  shapes = new Map([...checkpoint.tensors].map(([name, { shape }]) => [name, shape]));
-  values = new Map();
+
+interface Weights {
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
+  readonly values: ReadonlyMap<string, Float32Array>;
+}
+
+async function weightsOf(path: string): Promise<Weights> {
+  const checkpoint = await openCheckpoint(path);
+  const shapes = new Map([...checkpoint.tensors].map(([name, { shape }]) => [name, shape]));
+  const values = new Map<string, Float32Array>();
   for (const [name, tensor] of checkpoint.tensors) values.set(name, await readFloat32(tensor));
   await checkpoint.close();
+  return { shapes, values };
+}
+
+let odd: Weights;
+let shapes: Weights["shapes"];
+let values: Weights["values"];
+beforeAll(async () => {
+  odd = await weightsOf(base);
+  ({ shapes, values } = odd);
 });
 
 /** Numbers that differ by name, so that no product is another's. */
@@ -61,7 +74,7 @@ interface Product {
   readonly salt?: string;
 }
 
-const product = ({ module, rank, salt = "" }: Product) => {
+const product = ({ module, rank, salt = "" }: Product, { shapes } = odd) => {
   const [outputs, inputs] = shapes.get(`${module}.weight`) as [number, number];
   const a = numbers(`${salt}${module}A`, rank * inputs);
   const b = numbers(`${salt}${module}B`, outputs * rank);
@@ -69,9 +82,13 @@ const product = ({ module, rank, salt = "" }: Product) => {
 };
 
 /** The tensors of an adapter; `named` says how a file calls them. */
-function adapter(products: readonly Product[], named: (module: string, half: string) => string): WritableTensor[] {
+function adapter(
+  products: readonly Product[],
+  named: (module: string, half: string) => string,
+  of: Weights = odd,
+): WritableTensor[] {
   return products.flatMap((each) => {
-    const { outputs, inputs, a, b } = product(each);
+    const { outputs, inputs, a, b } = product(each, of);
     return [
       tensor(named(each.module, "A"), [each.rank, inputs], a),
       tensor(named(each.module, "B"), [outputs, each.rank], b),
@@ -86,10 +103,11 @@ const peftName = (module: string, half: string) => `base_model.model.${module}.l
 async function merged(
   products: readonly (Product & { readonly factor: number })[],
   replaced: Record<string, Float32Array> = {},
+  of: Weights = odd,
 ) {
-  const own = new Map(values);
+  const own = new Map(of.values);
   for (const each of products) {
-    const { outputs, inputs, a, b } = product(each);
+    const { outputs, inputs, a, b } = product(each, of);
     const weight = Float64Array.from(own.get(`${each.module}.weight`)!);
     for (let o = 0; o < outputs; o++) {
       for (let r = 0; r < each.rank; r++) {
@@ -103,7 +121,7 @@ async function merged(
   const path = join(await temporaryFolder(), "merged.safetensors");
   await writeSafetensors(
     path,
-    [...own].map(([name, content]) => tensor(name, shapes.get(name)!, content)),
+    [...own].map(([name, content]) => tensor(name, of.shapes.get(name)!, content)),
   );
   return path;
 }
@@ -159,6 +177,26 @@ test.each([
   const found = await change({ dtype });
   expect(maxDifference(found, plain)).toBeLessThan(tolerance);
   expect(maxDifference(found, await change({ dtype, backend: "reference" }))).toBeLessThan(0.05);
+});
+
+test.each(["native", "wasm", "reference"] as const)("on RWKV-7: %s", async (backend) => {
+  const newer = fixture("rwkv7.pth");
+  const weights = await weightsOf(newer);
+  const targets = [...weights.shapes.keys()].flatMap((name) => {
+    const [, module] = /^(blocks\..*\.(?:receptance|key|value|output))\.weight$/.exec(name) ?? [];
+    return module === undefined ? [] : [{ module, rank: 2 }];
+  });
+  expect(targets.length % 6).toBe(0); // four of time mixing, two of channel mixing
+  const path = join(await temporaryFolder(), "lora.pth");
+  await writePth(path, adapter(targets, oldName, weights));
+  const expected = await merged(
+    targets.map((each) => ({ ...each, factor: 0.5 })),
+    {},
+    weights,
+  );
+  const found = await logits(newer, { backend, lora: { source: path, strength: 0.5 } });
+  expect(maxDifference(found, await logits(expected, { backend }))).toBeLessThan(1e-4);
+  expect(maxDifference(found, await logits(newer, { backend }))).toBeGreaterThan(0.01);
 });
 
 test("a folder of Hugging Face's PEFT tells alpha; several adapters at once, some for chosen layers", async () => {
