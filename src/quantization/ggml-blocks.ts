@@ -68,8 +68,7 @@ function asQ8(numberAt: (view: DataView, at: number, i: number) => number): Pick
         group.setUint16(place.scale, view.getUint16(at, true), true);
         for (let i = 0; i < blockInputs; i += 4) {
           let word = 0;
-          // Kernels take no -128, which ggml does not write either.
-          for (let k = 0; k < 4; k++) word |= (Math.max(numberAt(view, at, i + k), -127) & 255) << (8 * k);
+          for (let k = 0; k < 4; k++) word |= (numberAt(view, at, i + k) & 255) << (8 * k);
           group.setUint32(place.quant + i * groupOutputs, word, true);
         }
       },
@@ -78,6 +77,31 @@ function asQ8(numberAt: (view: DataView, at: number, i: number) => number): Pick
 }
 
 const q8At = (view: DataView, at: number, i: number) => view.getInt8(at + 2 + i);
+
+/** q8 has the same bytes, but for -128, which kernels cannot take and ggml does not write. */
+const sameQ8: Pick<GgmlType, "computed" | "repack"> = {
+  computed: "q8",
+  repack: {
+    to: "q8",
+    block(view, at, group, row, block) {
+      const place = placeOf("q8", row, block * blockInputs);
+      group.setUint16(place.scale, view.getUint16(at, true), true);
+      for (let i = 0; i < blockInputs; i += 4) {
+        group.setUint32(place.quant + i * groupOutputs, withoutLeast(view.getUint32(at + 2 + i, true)), true);
+      }
+    },
+  },
+};
+
+/** Four integers in a word, with -127 for -128. */
+function withoutLeast(word: number): number {
+  const flipped = word ^ 0x80808080;
+  const hasLeast = ((flipped - 0x01010101) & ~flipped & 0x80808080) !== 0;
+  if (!hasLeast) return word;
+  let result = word;
+  for (let shift = 0; shift < 32; shift += 8) if (((word >>> shift) & 255) === 128) result |= 1 << shift;
+  return result;
+}
 
 const q4At = (view: DataView, at: number, i: number) => nibbleAt(view, at + 2, i) - 8;
 
@@ -100,7 +124,7 @@ const q50At = (view: DataView, at: number, i: number) => fiveBitsAt(view, at + 2
 
 const iq4At = (view: DataView, at: number, i: number) => iq4Values[nibbleAt(view, at + 2, i)] as number;
 
-export const q8_0 = ggmlFormat(scaledType(34, q8At, asQ8(q8At)));
+export const q8_0 = ggmlFormat(scaledType(34, q8At, sameQ8));
 export const q4_0 = ggmlFormat(scaledType(18, q4At, asQ4));
 export const q4_1 = ggmlFormat(offsetType(20, (view, at, i) => nibbleAt(view, at + 4, i)));
 export const q5_0 = ggmlFormat(scaledType(22, q50At, asQ8(q50At)));

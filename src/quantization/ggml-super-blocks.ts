@@ -4,7 +4,7 @@ import { float16Value } from "../dtypes.js";
 import { groupOutputs } from "./blocks.js";
 import { iq4Values } from "./ggml-blocks.js";
 import { type GgmlType, ggmlFormat } from "./ggml-rows.js";
-import { layouts, type SuperBlockType, superBlockInputs, unpackScale } from "./super-blocks.js";
+import { layouts, superBlockInputs, unpackScale } from "./super-blocks.js";
 
 /** Where in a type's block its parts are, in bytes. */
 const places = {
@@ -15,6 +15,11 @@ const places = {
   q6k: { bytes: 210, quants: 0, upper: 128, scales: 192, scale: 208 },
   iq4xs: { bytes: 136, scale: 0, upperScales: 2, scales: 4, quants: 8 },
 } as const;
+
+/** A bit of each byte of a word, and the lower half of each. */
+const [ones, nibbles] = [0x01010101, 0x0f0f0f0f];
+/** Bytes from a word of an output to the next. */
+const wordRow = 4 * groupOutputs;
 
 function scaleAt(view: DataView, at: number): number {
   return float16Value(view.getUint16(at, true));
@@ -79,42 +84,19 @@ const q3k: GgmlType = {
       for (let j = 0; j < 16; j++) {
         group.setInt8(from + layouts.q6k.smallScales + j * groupOutputs + row, scaleOfQ3K(view, at + scales, j));
       }
-      const numberAt = (i: number) => numberOfQ3K(view, at, i) + 32;
-      for (let t = 0; t < 8; t++) {
-        const words: [number, number, number, number] = [0, 0, 0, 0];
-        const upper: [number, number] = [0, 0];
-        for (let i = 0; i < 32; i++) {
-          const [unit, half, number] = [(i >> 2) & 3, i >> 4, numberAt(32 * t + i)];
-          words[unit] = (words[unit] as number) | ((number & 15) << (8 * (i % 4) + 4 * half));
-          upper[half] = (upper[half] as number) | ((number >> 4) << (8 * (i % 4) + 2 * unit));
-        }
-        putBlock("q6k", group, row, block, t, upper, words);
+      for (let i = 0; i < superBlockInputs; i++) {
+        const [part, unit, half, number] = [i >> 5, (i >> 2) & 3, (i >> 4) & 1, numberOfQ3K(view, at, i) + 32];
+        const to = from + layouts.q6k.blocks + part * layouts.q6k.blockSize + 4 * row;
+        addBits(group, to + half * wordRow, (number >> 4) << (8 * (i % 4) + 2 * unit));
+        addBits(group, to + (2 + unit) * wordRow, (number & 15) << (8 * (i % 4) + 4 * half));
       }
     },
   },
 };
 
-/** Puts a block of 32 weights of one output into a group. */
-function putBlock(
-  dtype: SuperBlockType,
-  group: DataView,
-  row: number,
-  superBlock: number,
-  block: number,
-  upper: readonly number[],
-  nibbles: readonly number[],
-): void {
-  const { size, blocks, blockSize } = layouts[dtype];
-  let at = superBlock * size + blocks + block * blockSize + 4 * row;
-  for (const words of [upper, nibbles]) {
-    for (const word of words) {
-      group.setUint32(at, word, true);
-      at += 4 * groupOutputs;
-    }
-  }
+function addBits(view: DataView, at: number, bits: number): void {
+  view.setUint32(at, view.getUint32(at, true) | bits, true);
 }
-
-const ones = 0x01010101;
 
 /** Q4_K and Q5_K: eight parts of 32 weights, each with a scale and a least value of 6 bits. */
 function typeWithLeast(dtype: "q4k" | "q5k"): GgmlType {
@@ -148,16 +130,19 @@ function typeWithLeast(dtype: "q4k" | "q5k"): GgmlType {
         packedAt(view, at).forEach((word, i) => {
           group.setUint32(from + layouts[dtype].smallScales + 4 * (i * groupOutputs + row), word, true);
         });
+        const { blocks, blockSize, upperWords } = layouts[dtype];
         for (let t = 0; t < 8; t++) {
-          const shift = 4 * (t % 2);
-          const word = (s: number) =>
-            (view.getUint32(at + quants + 32 * (t >> 1) + 4 * s, true) >>> shift) & 0x0f0f0f0f;
-          const nibbles = [0, 1, 2, 3].map((s) => word(s) | (word(s + 4) << 4));
+          const to = from + blocks + t * blockSize + 4 * row;
+          const [bytesOf, shift] = [at + quants + 32 * (t >> 1), 4 * (t % 2)];
           let bits = 0;
-          for (let s = 0; dtype === "q5k" && s < 8; s++) {
+          for (let s = 0; s < 8 * upperWords; s++)
             bits |= ((view.getUint32(at + upper + 4 * s, true) >>> t) & ones) << s;
+          if (upperWords > 0) group.setUint32(to, bits, true);
+          for (let s = 0; s < 4; s++) {
+            const low = (view.getUint32(bytesOf + 4 * s, true) >>> shift) & nibbles;
+            const high = (view.getUint32(bytesOf + 16 + 4 * s, true) >>> shift) & nibbles;
+            group.setUint32(to + (upperWords + s) * wordRow, low | (high << 4), true);
           }
-          putBlock(dtype, group, row, block, t, dtype === "q5k" ? [bits] : [], nibbles);
         }
       },
     },
@@ -189,15 +174,23 @@ const q6k: GgmlType = {
       for (let j = 0; j < 16; j++) {
         group.setInt8(from + layouts.q6k.smallScales + j * groupOutputs + row, view.getInt8(at + scales + j));
       }
+      const { blocks, blockSize } = layouts.q6k;
       for (let t = 0; t < 8; t++) {
+        const to = from + blocks + t * blockSize + 4 * row;
         const [n, run] = [t >> 2, t & 3];
-        const word = (s: number) =>
-          (view.getUint32(at + quants + 64 * n + 32 * (run & 1) + 4 * s, true) >>> (4 * (run >> 1))) & 0x0f0f0f0f;
-        const bits = (s: number) =>
-          ((view.getUint32(at + upper + 32 * n + 4 * s, true) >>> (2 * run)) & (3 * ones)) << (2 * (s % 4));
-        const nibbles = [0, 1, 2, 3].map((s) => word(s) | (word(s + 4) << 4));
-        const upperWords = [0, 4].map((s) => bits(s) | bits(s + 1) | bits(s + 2) | bits(s + 3));
-        putBlock("q6k", group, row, block, t, upperWords, nibbles);
+        const [lower, shift, higher] = [at + quants + 64 * n + 32 * (run & 1), 4 * (run >> 1), at + upper + 32 * n];
+        for (let half = 0; half < 2; half++) {
+          let bits = 0;
+          for (let s = 0; s < 4; s++) {
+            bits |= ((view.getUint32(higher + 16 * half + 4 * s, true) >>> (2 * run)) & (3 * ones)) << (2 * s);
+          }
+          group.setUint32(to + half * wordRow, bits, true);
+        }
+        for (let s = 0; s < 4; s++) {
+          const low = (view.getUint32(lower + 4 * s, true) >>> shift) & nibbles;
+          const high = (view.getUint32(lower + 16 + 4 * s, true) >>> shift) & nibbles;
+          group.setUint32(to + (2 + s) * wordRow, low | (high << 4), true);
+        }
       }
     },
   },
