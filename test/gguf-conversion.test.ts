@@ -19,7 +19,7 @@ import { tokenizerIn } from "#rwkv/tokenizers/open-tokenizer";
 import { vocabularyOf } from "#rwkv/tokenizers/stored-tokenizer";
 import { tokenizerOfTokens } from "#rwkv/tokenizers/world";
 import { storedTensor } from "#rwkv/training/initialize";
-import { fixture, temporaryFolder } from "./fixture-files.js";
+import { fixture, maxDifference, temporaryFolder } from "./fixture-files.js";
 
 const [usualWidth, headSize, rank] = [64, 16, 8];
 
@@ -119,7 +119,7 @@ async function writtenGguf(version: string, tensors: ReadonlyMap<string, StoredT
 }
 
 describe.each([
-  ["6", 14],
+  ["6", 8],
   ["7", 3],
 ])("RWKV-%s in GGUF", (version, count) => {
   test("is what it was when it is read again, to the bit", async () => {
@@ -131,7 +131,7 @@ describe.each([
       const found = tensors.get(name)!;
       const squeezed = ({ shape }: StoredTensor) => shape.filter((dimension) => dimension !== 1);
       expect(squeezed(found), name).toEqual(squeezed(tensor));
-      expect(await readFloat32(found), name).toEqual(await readFloat32(tensor));
+      expect(maxDifference(await readFloat32(found), await readFloat32(tensor)), name).toBe(0);
     }
     await checkpoint.close();
   });
@@ -189,10 +189,10 @@ test("a GGUF file is what @huggingface/gguf reads", async () => {
 });
 
 test("RWKV-6 in GGUF is divided as its hidden state is halved", async () => {
-  const before = official("6", 14);
+  const before = official("6", 8);
   const checkpoint = await openCheckpoint(await writtenGguf("6", before));
   expect(checkpoint.metadata["rwkv6.rescale_every_n_layers"]).toBe("6");
-  for (const layer of [0, 5, 6, 13]) {
+  for (const layer of [0, 5, 6, 7]) {
     const [stored] = await readFloat32(checkpoint.tensors.get(`blk.${layer}.time_mix_output.weight`)!);
     const [value] = await readFloat32(before.get(`blocks.${layer}.att.output.weight`)!);
     expect(stored! * 2 ** Math.floor(layer / 6)).toBe(value);
@@ -323,7 +323,9 @@ describe("rwkv convert", () => {
     const [through, back] = [join(folder, "model.gguf"), join(folder, "back.pth")];
     await convert(rwkv7, through);
     await convert(through, back);
-    expect(await allValues(through)).toEqual(await allValues(rwkv7));
+    const [written, original] = [await allValues(through), await allValues(rwkv7)];
+    expect([...written.keys()]).toEqual([...original.keys()]);
+    for (const [name, values] of written) expect(maxDifference(values, original.get(name)!), name).toBe(0);
     const [before, after] = [await openCheckpoint(rwkv7), await openCheckpoint(back)];
     for (const [name, { shape }] of after.tensors) expect(shape, name).toEqual(before.tensors.get(name)?.shape);
     for (const name of before.tensors.keys()) {
@@ -376,12 +378,18 @@ describe("rwkv convert", () => {
     const most = { Q8_0: 0.006, Q4_0: 0.1, Q4_K: 0.08, Q5_K: 0.04, Q6_K: 0.02 }[dtype];
     expect(Math.sqrt(errors / squares)).toBeLessThan(most);
     await checkpoint.close();
-    if (dtype !== "Q8_0" && dtype !== "Q4_0") return;
     // As kernels read them, and back: the same numbers.
     const own = join(folder, "own.safetensors");
     const again = join(folder, "again.gguf");
     await convert(to, own);
     await convert(own, again);
-    expect(await allValues(again)).toEqual(await allValues(to));
+    const typesIn = async (path: string) => {
+      const { tensors, close } = await openCheckpoint(path);
+      await close();
+      return [...tensors.values()].map(({ name, dtype }) => `${name} ${dtype}`);
+    };
+    expect(await typesIn(again)).toEqual(await typesIn(to));
+    const [one, other] = [await allValues(again), await allValues(to)];
+    for (const [name, values] of one) expect(maxDifference(values, other.get(name)!), name).toBe(0);
   });
 });

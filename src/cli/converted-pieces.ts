@@ -2,16 +2,17 @@
 
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { blockPieces, describeClamped, describeOverflow, tensorPieces } from "../checkpoints/read-tensor.js";
-import { isBlockType, isElementType, noOverflow } from "../dtypes.js";
+import { type BlockType, isBlockType, isElementType, noOverflow } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
-import { groupOutputs, type OneScaleType } from "../quantization/blocks.js";
-import { layoutOf } from "../quantization/quantize.js";
+import { groupOutputs } from "../quantization/blocks.js";
+import { hasOneScale, layoutOf } from "../quantization/quantize.js";
 import {
   isQuantizedSuperBlock,
   type QuantizedSuperBlock,
   quantizeSuperBlocks,
 } from "../quantization/quantize-super-blocks.js";
-import { ggmlTypeWithNumbersOf, rowsOfGroup } from "../quantization/rows-of-groups.js";
+import { ggmlTypesOfGroups, rowsOfGroup } from "../quantization/rows-of-groups.js";
+import { ggmlTypesOfSuperGroups, rowsOfSuperGroup } from "../quantization/rows-of-super-groups.js";
 import { blockFormatOf, type StorageType } from "../quantization/storage-types.js";
 import type { QuantizingMachine } from "./quantizing-machine.js";
 
@@ -43,12 +44,20 @@ export async function* convertedPieces(
   if (tensor.dtype === dtype) yield* tensorPieces(tensor, dtype);
   else if (format?.repack?.to === dtype) yield* repackedPieces(tensor, dtype);
   else if (isBlockType(dtype)) yield await quantizing.blocksOf(tensor, dtype);
+  else if (ggmlTypeWithNumbersOf(tensor.dtype) === dtype) yield* unpackedPieces(tensor);
   else if (isQuantizedSuperBlock(dtype)) yield* superBlockPieces(tensor, dtype);
   else {
-    const own = Object.entries(ggmlTypeWithNumbersOf).find(([, ggml]) => ggml === dtype)?.[0];
-    if (own === undefined) throw new RangeError(`nothing is quantized to ${dtype}`);
-    yield* rowPieces(tensor, own as OneScaleType, quantizing);
+    const own = blockFormatOf(dtype)?.repack?.to;
+    if (own === undefined || ggmlTypeWithNumbersOf(own) !== dtype)
+      throw new RangeError(`nothing is quantized to ${dtype}`);
+    yield* quantizedPieces(tensor, own, quantizing);
   }
+}
+
+/** The type of ggml's with the same numbers as one that kernels read. */
+export function ggmlTypeWithNumbersOf(dtype: StorageType): StorageType | undefined {
+  if (!isBlockType(dtype)) return undefined;
+  return hasOneScale(dtype) ? ggmlTypesOfGroups[dtype] : ggmlTypesOfSuperGroups[dtype];
 }
 
 /** Groups as kernels read them, of rows with the same numbers. */
@@ -65,28 +74,33 @@ async function* repackedPieces(tensor: StoredTensor, dtype: StorageType): AsyncG
   }
 }
 
+/** Rows of ggml's type with the numbers of one that kernels read. */
+async function* unpackedPieces(tensor: StoredTensor): AsyncGenerator<Uint8Array, void, void> {
+  const [own, inputs] = [tensor.dtype as BlockType, tensor.shape[1] as number];
+  const size = layoutOf(own).groupSize(inputs);
+  for await (const { groups, rows } of blockPieces(tensor, 1)) {
+    for (let at = 0, row = 0; at < groups.length; at += size, row += groupOutputs) {
+      yield unpackedRows(groups.subarray(at, at + size), inputs, own, Math.min(groupOutputs, rows - row));
+    }
+  }
+}
+
+function unpackedRows(group: Uint8Array, inputs: number, dtype: BlockType, rows: number): Uint8Array {
+  return hasOneScale(dtype) ? rowsOfGroup(group, inputs, dtype, rows) : rowsOfSuperGroup(group, inputs, dtype, rows);
+}
+
 /** Rows of Q8_0 and Q4_0, which are quantized as groups first. */
-async function* rowPieces(
+async function* quantizedPieces(
   tensor: StoredTensor,
-  own: OneScaleType,
+  own: BlockType,
   quantizing: QuantizingMachine,
 ): AsyncGenerator<Uint8Array, void, void> {
   const [outputs, inputs] = tensor.shape as [number, number];
   const size = layoutOf(own).groupSize(inputs);
-  let row = 0;
-  const rowsOf = (group: Uint8Array) => {
-    const rows = Math.min(groupOutputs, outputs - row);
-    row += rows;
-    return rowsOfGroup(group, inputs, own, rows);
-  };
-  if (tensor.dtype === own) {
-    for await (const { groups } of blockPieces(tensor, 1)) {
-      for (let at = 0; at < groups.length; at += size) yield rowsOf(groups.subarray(at, at + size));
-    }
-    return;
-  }
   const groups = await quantizing.blocksOf(tensor, own);
-  for (let at = 0; at < groups.length; at += size) yield rowsOf(groups.subarray(at, at + size));
+  for (let at = 0, row = 0; at < groups.length; at += size, row += groupOutputs) {
+    yield unpackedRows(groups.subarray(at, at + size), inputs, own, Math.min(groupOutputs, outputs - row));
+  }
 }
 
 /** Rows of Q4_K, Q5_K and Q6_K, a row at a time. */

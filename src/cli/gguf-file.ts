@@ -9,13 +9,12 @@ import { CheckpointError, TokenizerError } from "../errors.js";
 import { ggufModelOf } from "../models/gguf-tensors.js";
 import { officialTensorsOf } from "../models/official-layout.js";
 import type { RecognisedModel } from "../models/versions.js";
-import { ggmlTypeWithNumbersOf } from "../quantization/rows-of-groups.js";
 import { blockFormatOf, type StorageType } from "../quantization/storage-types.js";
 import { byteTokenizer } from "../tokenizers/bytes.js";
 import { tokenizerFor } from "../tokenizers/open-tokenizer.js";
 import { vocabularyOf } from "../tokenizers/stored-tokenizer.js";
 import { tokenizerOfTokens, type WorldTokenizer } from "../tokenizers/world.js";
-import type { Output } from "./converted-pieces.js";
+import { ggmlTypeWithNumbersOf, type Output } from "./converted-pieces.js";
 import { note } from "./terminal.js";
 
 /** Types of blocks that a GGUF file is written with. */
@@ -104,8 +103,8 @@ function matrixType(name: string, tensor: StoredTensor, wanted: ConvertedType | 
 }
 
 function inGguf(type: StorageType): StorageType {
-  if (type === "q8" || type === "q4") return ggmlTypeWithNumbersOf[type];
-  return isElementType(type) && !isFloatType(type) ? "f32" : type;
+  if (isElementType(type) && !isFloatType(type)) return "f32";
+  return ggmlTypeWithNumbersOf(type) ?? type;
 }
 
 /** The type that most weights of matrices have. */

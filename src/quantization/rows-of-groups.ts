@@ -4,7 +4,7 @@
 import { blockInputs, groupOutputs, type OneScaleType, placeOf } from "./blocks.js";
 
 /** The type of ggml's with the same numbers. */
-export const ggmlTypeWithNumbersOf = { q8: "Q8_0", q4: "Q4_0" } as const satisfies Record<OneScaleType, string>;
+export const ggmlTypesOfGroups = { q8: "Q8_0", q4: "Q4_0" } as const satisfies Record<OneScaleType, string>;
 
 const quantBytes: Readonly<Record<OneScaleType, number>> = { q8: blockInputs, q4: blockInputs / 2 };
 
