@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { openReferenceTraining } from "#rwkv/backends/reference/reference-training";
 import type { TrainableModel, TrainingRuntime, TrainingSegment } from "#rwkv/backends/training";
 import { elementCount } from "#rwkv/dtypes";
-import { type Graph, type StateVector, topologicalOrder, type WeightNode } from "#rwkv/graph/graph";
+import { type Graph, type RowNode, type StateVector, topologicalOrder, type WeightNode } from "#rwkv/graph/graph";
 import { GraphBuilder } from "#rwkv/graph/graph-builder";
 import { add, multiply } from "#rwkv/graph/operations/elementwise";
 import { rwkv4 } from "#rwkv/models/rwkv4";
@@ -13,7 +13,7 @@ import { randomGenerator } from "#rwkv/sampling/random";
 import { storedTensor } from "#rwkv/training/initialize";
 import { trainableModel } from "#rwkv/training/trainable-model";
 import { maxDifference, relativeError, trainers } from "./environment.js";
-import { type Build, elementGraphs, mixingGraphs, wkv7OfProducts } from "./operation-graphs.js";
+import { type Build, elementGraphs, mixingGraphs, wkv6OfProducts, wkv7OfProducts } from "./operation-graphs.js";
 
 const vocabulary = 7;
 const nothing = {
@@ -284,10 +284,14 @@ describe("a whole model", () => {
   });
 });
 
-test("heads of 64, over more tokens than lie between two matrices of wkv7 that are kept", async () => {
+test.each<[string, (g: GraphBuilder, x: RowNode) => RowNode]>([
+  ["wkv6", (g, x) => wkv6OfProducts(g, x, 128, 2, "many")],
+  ["wkv6, one decay for all tokens", (g, x) => wkv6OfProducts(g, x, 128, 2, "one")],
+  ["wkv7", (g, x) => wkv7OfProducts(g, x, 128, 2)],
+])("heads of 64, over more tokens than lie between two matrices that are kept: %s", async (_, recurrence) => {
   const g = new GraphBuilder();
   const x = g.embedding(g.matrix("table", vocabulary, 20));
-  const graph = g.finish(g.selectRows(g.matmul(g.matrix("head", vocabulary, 128), wkv7OfProducts(g, x, 128, 2))));
+  const graph = g.finish(g.selectRows(g.matmul(g.matrix("head", vocabulary, 128), recurrence(g, x))));
   const model = modelOf(graph, 4);
   const random = randomGenerator(6);
   const ids = (count: number) => Array.from({ length: count }, () => Math.floor(random.uniform() * vocabulary));

@@ -13,7 +13,7 @@ import { add, applyUnary, multiply, reluSquared, sigmoid } from "#rwkv/graph/ope
 import type { BoundModel } from "#rwkv/models/versions";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { allKernels, kernels, maxDifference } from "./environment.js";
-import { type Build, elementGraphs, mixingGraphs, wkv7OfProducts } from "./operation-graphs.js";
+import { type Build, elementGraphs, mixingGraphs, wkv6OfProducts, wkv7OfProducts } from "./operation-graphs.js";
 
 const widths = [1, 3, 16, 31, 65];
 const vocabulary = 7;
@@ -74,6 +74,7 @@ const graphs: Record<string, Build> = {
     const key = g.matmul(g.matrix("key", n, n), x);
     return multiply(gate, g.wkv(key, x, g.vector("decay", n), g.vector("first", n), state));
   },
+  "wkv6, heads of 64": (g, x) => wkv6OfProducts(g, x, 128, 2, "many"),
   "wkv7, heads of 64": (g, x) => wkv7OfProducts(g, x, 128, 2),
   ...mixingGraphs,
   ...elementGraphs,

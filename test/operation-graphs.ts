@@ -74,7 +74,13 @@ export const elementGraphs: Record<string, Build> = {
 };
 
 /** The recurrence of RWKV-5 and 6 over `width` channels that are products with x, in heads; decays one for all tokens, or of each. */
-function wkv6OfProducts(g: GraphBuilder, x: RowNode, width: number, heads: number, decays: "one" | "many"): RowNode {
+export function wkv6OfProducts(
+  g: GraphBuilder,
+  x: RowNode,
+  width: number,
+  heads: number,
+  decays: "one" | "many",
+): RowNode {
   const product = (name: string) => g.matmul(g.matrix(name, width, x.width), x);
   const decay =
     decays === "many" ? sigmoid(product("decay")) : vectorRow(g.vectorFunction("sigmoid", g.vector("decay", width)));
@@ -102,7 +108,6 @@ export const mixingGraphs: Record<string, Build> = {
   shiftDifference: (g, x, n) => multiply(x, g.shiftDifference(x, g.state(n, 0))),
   wkv6: (g, x, n) => wkv6OfProducts(g, x, n, n % 5 === 0 ? 5 : 1, "many"),
   "wkv6, one decay for all tokens": (g, x, n) => wkv6OfProducts(g, x, n, n % 5 === 0 ? 5 : 1, "one"),
-  "wkv6, heads of 64": (g, x) => wkv6OfProducts(g, x, 128, 2, "many"),
   wkv7: (g, x, n) => wkv7OfProducts(g, x, n, n % 5 === 0 ? 5 : 1),
   addPosition: (g, x, n) => addPosition(g, x, g.matrix("places", 5, n)),
   "aft, bias by position": (g, x, n) => {
