@@ -13,7 +13,16 @@ if (!chromiumPath) {
 }
 
 const testFiles = (...names: string[]) => names.map((name) => `test/${name}.test.ts`);
-const pageTests = testFiles("kernels", "choice-kernels", "indices", "forward", "gradients", "growing-memory", "page");
+const pageTests = testFiles(
+  "kernels",
+  "choice-kernels",
+  "indices",
+  "forward",
+  "matrix-states",
+  "gradients",
+  "growing-memory",
+  "page",
+);
 const plainPageTests = testFiles("growing-memory", "page-not-isolated");
 
 export default defineConfig({
