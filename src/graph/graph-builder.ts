@@ -139,7 +139,7 @@ export class GraphBuilder {
   }
 
   /**
-   * The recurrence of RWKV-5 and 6, over a matrix for each head. Leaves it in the state [heads, size, size].
+   * The recurrence of Eagle and Finch (arXiv 2404.05892), over a matrix for each head. Leaves it in the state [heads, size, size].
    *
    * @param rows decays are a row for each token or one for all, the bonus is one for all
    */

@@ -1,5 +1,5 @@
-// The recurrence of RWKV-5 and 6 with a matrix for each head as its state (arXiv 2404.05892, "Eagle and Finch", section 4): it sums up outer
-// products of keys and values, which fade at a rate of each key channel's own.
+// The recurrence with a matrix for each head as its state ("Eagle and Finch", arXiv 2404.05892, section 4): it sums up outer products of
+// keys and values, which fade at a rate of each key channel's own.
 
 import { type RowNode, shapeOf } from "../graph.js";
 import { operation } from "../operation.js";
@@ -20,7 +20,7 @@ interface Operands {
 
 /**
  * For each head, with S [size, size] its state, whose rows are keys: out = r (S + (u k) vᵀ), then S = diag(w) S + k vᵀ. Leaves S in the
- * state, head after head. The decay w, which is what remains of a row of S, is a row for each token (RWKV-6), or one for all (RWKV-5); the
+ * state, head after head. The decay w, which is what remains of a row of S, is a row for each token (Finch), or one for all (Eagle); the
  * bonus u of the current token is one for all.
  */
 export const wkv6 = operation({
