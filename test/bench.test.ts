@@ -14,11 +14,11 @@ async function bench(...args: string[]): Promise<string> {
 
 test("a synthetic shape on two backends, as JSON", async () => {
   const measurements = JSON.parse(
-    await bench("--shape", "2x33x101", "--backend", "native,wasm", "--dtype", "f32", "--threads", "2", "--json"),
+    await bench("--shape", "4:2x33x101", "--backend", "native,wasm", "--dtype", "f32", "--threads", "2", "--json"),
   );
   expect(measurements.map((m: { backend: string }) => m.backend)).toEqual(["native", "wasm"]);
   for (const m of measurements) {
-    expect(m).toMatchObject({ model: "2x33x101", dtype: "f32", threads: 2 });
+    expect(m).toMatchObject({ model: "4:2x33x101", dtype: "f32", threads: 2 });
     // Five square matrices and two of the hidden width a layer, the head, one row of the embedding.
     expect(m.weight_bytes_per_token).toBe(4 * (2 * (5 * 33 * 33 + 2 * 33 * 132) + 33 * 101));
     const figures = [
@@ -67,23 +67,23 @@ test("a checkpoint, as a table", async () => {
 });
 
 test("weights in blocks count with their scales, the head of q4 with 8 bits", async () => {
-  const [m] = JSON.parse(await bench("--shape", "1x64x96", "--dtype", "q4", "--rounds", "1", "--json"));
+  const [m] = JSON.parse(await bench("--shape", "4:1x64x96", "--dtype", "q4", "--rounds", "1", "--json"));
   expect(m).toMatchObject({ dtype: "q4", backend: "native" });
   expect(m.weight_bytes_per_token).toBe((18 / 32) * (5 * 64 * 64 + 2 * 64 * 256) + (34 / 32) * 64 * 96);
   expect(m.decode_tok_s).toBeGreaterThan(0);
 }, 60_000);
 
 test("training on two backends, as JSON and as a table", async () => {
-  const shape = ["--train", "--shape", "2x24x60", "--batch", "3", "--context", "20", "--backend", "native,wasm"];
+  const shape = ["--train", "--shape", "4:2x24x60", "--batch", "3", "--context", "20", "--backend", "native,wasm"];
   const measurements = JSON.parse(await bench(...shape, "--json"));
   expect(measurements.map((m: { backend: string }) => m.backend)).toEqual(["native", "wasm"]);
   for (const m of measurements) {
-    expect(m).toMatchObject({ model: "2x24x60", batch: 3, context: 20 });
+    expect(m).toMatchObject({ model: "4:2x24x60", batch: 3, context: 20 });
     for (const figure of ["train_tok_s", "train_gflops", "peak_gflops", "train_of_peak", "memory_mb", "rss_mb"])
       expect(m[figure], figure).toBeGreaterThan(0);
     expect(m.train_gflops / m.train_tok_s).toBeCloseTo((6 * (2 * 13 * 24 * 24 + 24 * 60)) / 1e9, 10);
   }
-  expect(await bench(...shape)).toMatch(/training 2x24x60, 3 x 20 tokens, native[\s\S]*tokens\/s[\s\S]*wasm/);
+  expect(await bench(...shape)).toMatch(/training 4:2x24x60, 3 x 20 tokens, native[\s\S]*tokens\/s[\s\S]*wasm/);
 });
 
 test("another version, by the shape and by an option", async () => {
@@ -99,7 +99,9 @@ test("another version, by the shape and by an option", async () => {
 
 test("shapes and names that cannot be are refused", async () => {
   await expect(bench("--shape", "2x33")).rejects.toThrow("expected layers x width x vocabulary");
-  await expect(bench("--shape", "3:2x33x101")).rejects.toThrow("perhaps after a version (4, 7) and a colon");
+  await expect(bench("--shape", "3:2x33x101")).rejects.toThrow(
+    "perhaps after a version (4, 5.0, 5.1, 5.2, 6, 7) and a colon",
+  );
   await expect(bench("--shape", "7:2x33x101")).rejects.toThrow("a multiple of 8");
   await expect(bench("--dtype", "q9")).rejects.toThrow("expected f32, f16, bf16, q8, q4, found q9");
   await expect(bench("--model", fixture("odd.pth"), "--shape", "1x8x8")).rejects.toThrow("cannot be used with");

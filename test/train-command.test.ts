@@ -183,7 +183,7 @@ test("takes options from a file, shows a sample, and exports a .pth that generat
   expect(stderr).toContain("6 of 6 steps");
   const checkpoint = await openCheckpoint(out);
   expect(checkpoint.format).toBe("pth");
-  expect(checkpoint.tensors.get("blocks.0.att.time_mix_k")).toMatchObject({ shape: [1, 1, 16], dtype: "bf16" });
+  expect(checkpoint.tensors.get("blocks.0.att.x_k")).toMatchObject({ shape: [1, 1, 16], dtype: "bf16" });
   await checkpoint.close();
   const recipe = JSON.parse(readFileSync(join(folder, "exported", "training.json"), "utf8"));
   expect(recipe).toMatchObject({ layers: 1, width: 16, steps: 6, batch: 2 });

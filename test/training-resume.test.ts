@@ -25,6 +25,7 @@ function sentences(count: number): string {
 const small = {
   layers: 2,
   width: 16,
+  version: "4",
   vocabulary: 280,
   context: 16,
   batch: 4,

@@ -170,6 +170,9 @@ describe("a checkpoint is fine-tuned", () => {
   });
 
   test("by the state that texts begin with alone", async () => {
+    // An RWKV-7 knows these sentences so well after as many steps that no first state tells it more.
+    await train({ ...small, data, out: path("older"), version: "4", steps: 40 });
+    const base = () => path("older");
     const options = {
       ...small,
       data,
@@ -181,7 +184,7 @@ describe("a checkpoint is fine-tuned", () => {
     };
     await train(options);
     expect((await bytesOf("state", "model.safetensors")).length).toBe(
-      (await bytesOf("plain", "model.safetensors")).length,
+      (await bytesOf("older", "model.safetensors")).length,
     );
     const log = (await logOf("state")).flatMap(({ loss }) => loss ?? []);
     const mean = (part: number[]) => part.reduce((sum, loss) => sum + loss, 0) / part.length;

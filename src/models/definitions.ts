@@ -10,7 +10,7 @@ import { rwkv7 } from "./rwkv7.js";
 export const definitions: readonly ModelDefinition[] = [rwkv4, rwkv50, rwkv51, rwkv52, rwkv6, rwkv7];
 
 /** The version of new models, unless another is asked for. */
-export const newModels: ModelDefinition = rwkv4;
+export const newModels: ModelDefinition = rwkv7;
 
 /** The version of new models before there was a choice. */
 export const firstVersion: string = rwkv4.version;

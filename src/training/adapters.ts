@@ -7,6 +7,7 @@ import { type LowRankProduct, withLowRankProducts } from "../graph/low-rank.js";
 import { tokenShift } from "../graph/operations/token-shift.js";
 import { wkv } from "../graph/operations/wkv.js";
 import { wkv6 } from "../graph/operations/wkv6.js";
+import { wkv7 } from "../graph/operations/wkv7.js";
 import { stateLayout } from "../graph/state-layout.js";
 import type { RandomGenerator } from "../sampling/random.js";
 import { storedTensor } from "./initialize.js";
@@ -110,7 +111,7 @@ export function tunedState(graph: Graph, stored: ReadonlyMap<string, StoredTenso
   for (const call of callsOf(topologicalOrder(graph.output))) {
     const shift = tokenShift.operandsOf(call);
     if (shift) learn(shift.previous, 0);
-    const matrix = wkv6.operandsOf(call)?.matrix;
+    const matrix = (wkv6.operandsOf(call) ?? wkv7.operandsOf(call))?.matrix;
     if (matrix) learn(matrix, 0);
     const recurrence = wkv.operandsOf(call);
     if (!recurrence) continue;
