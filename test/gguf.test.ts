@@ -7,6 +7,7 @@ import { CheckpointError, openCheckpoint, RwkvError, readFloat32 } from "rwkv";
 import { describe, expect, test } from "vitest";
 import { bytesSource } from "#rwkv/byte-source";
 import { readDirectory } from "#rwkv/checkpoints/open-checkpoint";
+import { serveFiles } from "./file-server.js";
 import { temporaryFolder } from "./fixture-files.js";
 import { entry, floatBytes, type GgufParts, ggml, ggmlTensor, gguf, text, u32, u64 } from "./gguf-builder.js";
 
@@ -84,6 +85,22 @@ describe("a GGUF file", () => {
     await shard(2, { tensors: [w] });
     await expect(openCheckpoint(join(folder, "m-00001-of-00002.gguf"))).rejects.toThrow("occurs in another shard");
   });
+});
+
+test("GGUF on a web server is read, shards included", async () => {
+  const split = (number: number) => [
+    Buffer.concat([text("split.no"), u32(2), Buffer.of(number, 0)]),
+    Buffer.concat([text("split.count"), u32(2), Buffer.of(2, 0)]),
+  ];
+  const { url, requests } = await serveFiles({
+    "/m-00001-of-00002.gguf": { bytes: gguf({ entries: split(0), tensors: [b] }) },
+    "/m-00002-of-00002.gguf": { bytes: gguf({ entries: split(1), tensors: [w] }) },
+  });
+  const checkpoint = await openCheckpoint(`${url}m-00001-of-00002.gguf`);
+  expect([...checkpoint.tensors.keys()]).toEqual(["b", "w"]);
+  expect([...(await readFloat32(checkpoint.tensors.get("w")!))]).toEqual([1, 2, 3, 4, 5, 6]);
+  expect(requests.filter((request) => request.startsWith("GET")).length).toBe(2);
+  await checkpoint.close();
 });
 
 /** The message of the error that opening ends with. */

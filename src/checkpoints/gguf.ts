@@ -108,9 +108,13 @@ async function readMetadata(source: ByteSource, reader: SequentialReader, entrie
       throw new CheckpointError(source.name, `metadata ${key}: expected a type of 0 to 12, found ${type}`);
     } else {
       const array = await readArrayStart(source, reader, key);
-      if (key === tokensKey && array.type === stringType) tokens = await readTokens(source, reader, array.length);
-      else if (key === typesKey && array.size === 4) types = await readTokenTypes(source, reader, array.length);
-      else await passOver(reader, array, key);
+      if (key === tokensKey && array.type === stringType) {
+        checkTokenCount(source, key, array.length);
+        tokens = await reader.texts(array.length, maxTextLength, (id) => `token ${id}`);
+      } else if (key === typesKey && array.size === 4) {
+        checkTokenCount(source, key, array.length);
+        types = await reader.uint32s(array.length);
+      } else await passOver(reader, array, key);
     }
   }
   const kind = texts.get("tokenizer.ggml.model");
@@ -147,20 +151,6 @@ async function readArrayStart(source: ByteSource, reader: SequentialReader, key:
     );
   }
   return { type, length, size };
-}
-
-async function readTokens(source: ByteSource, reader: SequentialReader, length: number): Promise<string[]> {
-  checkTokenCount(source, tokensKey, length);
-  const tokens: string[] = [];
-  for (let id = 0; id < length; id++) tokens.push(await readText(reader, maxTextLength, `token ${id}`));
-  return tokens;
-}
-
-async function readTokenTypes(source: ByteSource, reader: SequentialReader, length: number): Promise<number[]> {
-  checkTokenCount(source, typesKey, length);
-  const types: number[] = [];
-  for (let id = 0; id < length; id++) types.push(await reader.uint32());
-  return types;
 }
 
 function checkTokenCount(source: ByteSource, key: string, length: number): void {

@@ -69,17 +69,52 @@ export class SequentialReader {
       throw new CheckpointError(this.#source.name, `${what}: expected at most ${most} bytes, found ${length}`);
     }
     await this.#field(length);
-    try {
-      return this.#decoder.decode(this.#piece.subarray(this.#at - length, this.#at));
-    } catch (cause) {
-      throw new CheckpointError(this.#source.name, `${what} is not UTF-8`, { cause });
+    return this.#decoded(this.#at - length, this.#at, () => what);
+  }
+
+  /** Texts that each have their length before them, which is what tens of thousands of tokens are. @param what one of them is */
+  async texts(count: number, most: number, what: (index: number) => string): Promise<string[]> {
+    const texts: string[] = [];
+    for (let i = 0; i < count; i++) {
+      // A text that was read ahead takes no promise.
+      const isAhead = this.#at + 8 <= this.#piece.length;
+      const length = isAhead ? Number(this.#view.getBigUint64(this.#at, true)) : most + 1;
+      const end = this.#at + 8 + length;
+      if (!isAhead || length > most || end > this.#piece.length) {
+        texts.push(await this.text(await this.uint64(`${what(i)}: its length`), most, what(i)));
+        continue;
+      }
+      texts.push(this.#decoded(this.#at + 8, end, () => what(i)));
+      this.#at = end;
     }
+    return texts;
+  }
+
+  /** Unsigned integers of 32 bits. */
+  async uint32s(count: number): Promise<number[]> {
+    const numbers: number[] = [];
+    for (let i = 0; i < count; i++) {
+      if (this.#at + 4 > this.#piece.length) numbers.push(await this.uint32());
+      else {
+        numbers.push(this.#view.getUint32(this.#at, true));
+        this.#at += 4;
+      }
+    }
+    return numbers;
   }
 
   /** Passes over bytes, which are not read. */
   skip(length: number): void {
     checkRange(this.#source, this.position, length);
     this.#at += length;
+  }
+
+  #decoded(from: number, to: number, what: () => string): string {
+    try {
+      return this.#decoder.decode(this.#piece.subarray(from, to));
+    } catch (cause) {
+      throw new CheckpointError(this.#source.name, `${what()} is not UTF-8`, { cause });
+    }
   }
 
   /** Makes sure that the next `size` bytes are in the piece, and passes over them. */
