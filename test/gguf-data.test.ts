@@ -47,10 +47,10 @@ describe.skipIf(!hasSharedData)("GGUF files of llama.cpp", () => {
       expect(stored.dtype.toUpperCase()).toBe(check.type);
       expect(stored.shape).toEqual(check.shape);
       const values = await readFloat32(stored);
-      const close = (found: ArrayLike<number>, expected: readonly number[]) =>
-        expected.forEach((value, i) => expect(Math.abs(found[i]! - value)).toBeLessThanOrEqual(1e-6 * Math.abs(value)));
-      close(values.subarray(0, 8), check.first);
-      close(values.subarray(-8), check.last);
+      const isClose = (found: ArrayLike<number>, expected: readonly number[]) =>
+        expected.every((value, i) => Math.abs(found[i]! - value) <= 1e-6 * Math.abs(value));
+      expect(isClose(values.subarray(0, 8), check.first), tensor).toBe(true);
+      expect(isClose(values.subarray(-8), check.last), tensor).toBe(true);
       const squares = values.reduce((sum, value) => sum + value * value, 0);
       const sum = values.reduce((total, value) => total + value, 0);
       expect(Math.abs(squares / check.squares - 1)).toBeLessThan(1e-6);
@@ -104,7 +104,10 @@ describe.skipIf(!hasSharedData)("GGUF files of llama.cpp", () => {
       expect(tokenizer.encode(text)).toEqual(ids);
       expect(tokenizer.decode(ids)).toBe(text);
     }
-    for (let id = 0; id < 65536; id++) expect(tokenizer.decode([id])).toBe(file.decode([id]));
+    const others = Array.from({ length: 65536 }, (_, id) => id).filter(
+      (id) => tokenizer.decode([id]) !== file.decode([id]),
+    );
+    expect(others).toEqual([]);
     // What llama.cpp takes for its tokens 0 and 65530 is text.
     for (const text of ["<s>", "a<s>b", "[PAD65530]"]) {
       expect(tokenizer.encode(text)).toEqual(file.encode(text));
