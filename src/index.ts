@@ -39,5 +39,6 @@ export type { TokenLogProbability } from "./sampling/log-probability.js";
 export { Sampler } from "./sampling/sampler.js";
 export type { SamplingOptions } from "./sampling/sampling-options.js";
 export { type SamplingPreset, type SamplingPresetName, samplingPresets } from "./sampling/sampling-presets.js";
+export type { StoredVocabulary } from "./stored-vocabulary.js";
 export { openTokenizer } from "./tokenizers/open-tokenizer.js";
 export type { Tokenizer, TokenStream } from "./tokenizers/tokenizer.js";

@@ -21,7 +21,10 @@ export interface ModelOptions {
 /** Adds --model, --tokenizer, --dtype, --backend, --threads. */
 export function addModelOptions(command: Command): Command {
   return command
-    .option("-m, --model <path>", ".pth or .safetensors file, or a folder with one (default: the model in the package)")
+    .option(
+      "-m, --model <path>",
+      ".pth, .safetensors, .gguf or rwkv.cpp .bin file, or a folder with one (default: the model in the package)",
+    )
     .option(
       "--tokenizer <path>",
       'tokenizer.json, World vocabulary, folder with one, or "bytes" (default: the one beside the model)',
