@@ -235,7 +235,10 @@ describe("convert", () => {
 
   test("an unknown ending is refused", async () => {
     const { code, stderr } = await rwkv(["convert", fixture("odd.pth"), "out.onnx"]);
-    expect([code, stderr]).toEqual([1, "error: out.onnx: expected a file name that ends in .pth or .safetensors\n"]);
+    expect([code, stderr]).toEqual([
+      1,
+      "error: out.onnx: expected a file name that ends in .pth, .safetensors or .gguf\n",
+    ]);
   });
 });
 
