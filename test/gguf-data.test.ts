@@ -73,6 +73,20 @@ describe.skipIf(!hasSharedData)("GGUF files of llama.cpp", () => {
     await model.dispose();
   });
 
+  const inBlocks = logits.filter((name) => !/-(f32|F16|BF16)\./.test(name));
+  test.each(inBlocks)("%s as it is: rounding activations to 8 bits costs little", async (name) => {
+    const { tokens } = readTokens();
+    const path = sharedData(`gguf/${name.replace(".logits.f32", ".gguf")}`);
+    const expected = readFloats(sharedData(`gguf/${name}`)).subarray(0, tokens.length * 320);
+    for (const backend of ["native", "wasm"] as const) {
+      const model = await load(path, { backend, threads: 1 });
+      const [found] = await model.forward([{ state: model.createState(), tokens, logits: "all" }]);
+      const squares = found!.reduce((sum, logit, i) => sum + (logit - expected[i]!) ** 2, 0);
+      expect(Math.sqrt(squares / expected.length), backend).toBeLessThan(0.025);
+      await model.dispose();
+    }
+  });
+
   test("inspect shows what is in one", async () => {
     const main = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
     const run = promisify(execFile)(process.execPath, [main, "inspect", "--json", sharedData("gguf/rwkv7-Q4_0.gguf")]);
