@@ -63,7 +63,8 @@ static inline void row_of_supers(const void* matrix, uint32_t dtype, uint64_t ro
     } else if (dtype == DTYPE_Q5K) {
       const struct q5k_super* super = (const struct q5k_super*)matrix + at;
       const struct q5k_part* of = super->part + part;
-      part_with_least((const struct q4k_super*)super, part, of->quant, of->upper[output], output, out + from);  // they begin alike
+      // Super-blocks of both types begin alike.
+      part_with_least((const struct q4k_super*)super, part, of->quant, of->upper[output], output, out + from);
     } else {
       part_of_q6k((const struct q6k_super*)matrix + at, part, output, out + from);
     }

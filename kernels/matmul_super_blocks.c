@@ -1,6 +1,6 @@
-// Products with weights in super-blocks (quantized.h): Q4_K, Q5_K and Q6_K. As in matmul_quantized.c rows of x are in blocks of 8 bits,
-// and a vector holds neighbouring outputs. The weights of a part, 32 inputs, are put together from their bits into eight vectors of bytes,
-// once for all rows, which pass by. The order of the additions is the same for any number of rows.
+// Products with weights in super-blocks (quantized.h): Q4_K, Q5_K and Q6_K. As in matmul_quantized.c rows of x are in blocks
+// of 8 bits, and a vector holds neighbouring outputs. The weights of a part, 32 inputs, are put together from their bits into
+// eight vectors of bytes, once for all rows, which pass by. The order of the additions is the same for any number of rows.
 
 #include "dot.h"
 #include "matmul.h"
@@ -33,8 +33,8 @@ static inline __attribute__((always_inline)) void lower_bits(const uint8_t* quan
 }
 
 // `output` is one of the group's.
-static inline __attribute__((always_inline)) void unpack_part(const uint8_t* super, uint32_t dtype, uint32_t part, uint32_t output,
-                                                              part_weights w) {
+static inline __attribute__((always_inline)) void unpack_part(const uint8_t* super, uint32_t dtype, uint32_t part,
+                                                              uint32_t output, part_weights w) {
   if (dtype == DTYPE_Q4K) {
     lower_bits(((const struct q4k_super*)super)->part[part].quant[0][output], w);
   } else if (dtype == DTYPE_Q5K) {
@@ -54,8 +54,8 @@ static inline __attribute__((always_inline)) void unpack_part(const uint8_t* sup
   }
 }
 
-// The sum of products of `count` vectors of weights with as many fours of x. Sums of 16 bits, as some instruction sets have them, hold so
-// many products of weights of this type as `together` says.
+// The sum of products of `count` vectors of weights with as many fours of x. Sums of 16 bits, as some instruction sets have
+// them, hold so many products of weights of this type as `together` says.
 static inline __attribute__((always_inline)) vint dot_part(const vint* w, const int8_t* x, uint32_t count, uint32_t together) {
   vint total = {0};
   for (uint32_t k = 0; k < count; k += together) {
@@ -149,8 +149,8 @@ static inline __attribute__((always_inline)) void multiply_super(const uint8_t* 
   }
 }
 
-// `groups` groups that are `apart` groups apart, from output `output` on, by `rows` rows of x from `row` on, over the super-blocks from
-// `begin` to `end`, whose results are added to what is there where begin > 0.
+// `groups` groups that are `apart` groups apart, from output `output` on, by `rows` rows of x from `row` on, over the
+// super-blocks from `begin` to `end`, whose results are added to what is there where begin > 0.
 static inline __attribute__((always_inline)) void multiply_supers(const struct record* record, uint32_t dtype, uint32_t output,
                                                                   uint32_t apart, uint32_t groups, uint32_t row, uint32_t rows,
                                                                   uint32_t begin, uint32_t end, uint64_t distance) {
@@ -223,7 +223,8 @@ static void multiply_super_blocks(const struct record* record, struct range outp
     // Where all inputs are taken, the next weights lie behind these, elsewhere in the next group.
     const uint64_t distance = part >= supers ? super_distance : group;
     for (uint32_t i = 0; rows == 1 && i < tiles; i++) {
-      supers_functions[record->dtype - DTYPE_Q4K].one_row(record, outputs.begin + i * group_outputs, tiles, 0, 1, begin, end, distance);
+      supers_functions[record->dtype - DTYPE_Q4K].one_row(record, outputs.begin + i * group_outputs, tiles, 0, 1, begin, end,
+                                                          distance);
     }
     for (uint32_t g = rows == 1 ? together * tiles : 0; g < all; g++) {
       for (uint32_t row = 0; row < rows; row += super_rows) {

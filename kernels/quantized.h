@@ -21,12 +21,13 @@ struct q4_pair {
   uint8_t quant[2][4][group_outputs][4];
 };
 
-// Q4_K, Q5_K and Q6_K have blocks of 256 inputs, of which eight parts of 32 (sixteen of 16) have a scale of few bits, times one in
-// binary16. Sixteen outputs are a group here, too, and inputs are a multiple of 256. In Q4_K and Q5_K a weight is scale[0] times its
-// part's scale times its integer without sign, less scale[1] times its part's least value; scales and least values of the eight parts
-// have 6 bits each, packed in three words of each output as ggml packs them in twelve bytes. In Q6_K it is the scale times its part's
-// times its integer, 0 to 63, less 32. `quant` has the lower four bits of a part as a block of Q4_0 has them. Of the words with the upper
-// bits, Q5_K's has bit k of byte b for input 4 k + b; those of Q6_K, one for each half of the part, two bits 2 k of byte b.
+// Q4_K, Q5_K and Q6_K have blocks of 256 inputs, of which eight parts of 32 (sixteen of 16) have a scale of few bits, times
+// one in binary16. Sixteen outputs are a group here, too, and inputs are a multiple of 256. In Q4_K and Q5_K a weight is
+// scale[0] times its part's scale times its integer without sign, less scale[1] times its part's least value; scales and least
+// values of the eight parts have 6 bits each, packed in three words of each output as ggml packs them in twelve bytes. In Q6_K
+// it is the scale times its part's times its integer, 0 to 63, less 32. `quant` has the lower four bits of a part as a block
+// of Q4_0 has them. Of the words with the upper bits, Q5_K's has bit k of byte b for input 4 k + b; those of Q6_K, one for
+// each half of the part, two bits 2 k of byte b.
 enum { super_inputs = 256, parts_of_super = super_inputs / block_inputs };
 
 struct q4k_part {
