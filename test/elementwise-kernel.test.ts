@@ -18,6 +18,7 @@ const exact: Readonly<Record<string, (a: number, b: number) => number>> = {
   minimum: (a, b) => Math.min(a, b),
   maximum: (a, b) => Math.max(a, b),
   negate: (a) => -a,
+  oneMinus: (a) => 1 - a,
   reluSquared: (a) => (a < 0 ? 0 : a * a),
   squareRoot: (a) => Math.sqrt(a),
   reciprocal: (a) => 1 / a,
