@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { type Command, Option } from "commander";
 import { RwkvError } from "../errors.js";
 import { load } from "../load.js";
-import { newModels } from "../models/definitions.js";
+import { definitions, newModels } from "../models/definitions.js";
 import type { StepProgress, TrainOptions, TrainResult } from "../training/options.js";
 import { train } from "../training/train.js";
 import { convert, writableEndings } from "./convert.js";
@@ -52,7 +52,10 @@ export function addTrain(program: Command): void {
       "--tokenizer <path>",
       'a tokenizer, a folder with one, or "bytes" (default: that of --from, else one is trained)',
     )
-    .option("--version <v>", `RWKV version of a new model (${newModels.version})`)
+    .option(
+      "--version <v>",
+      `RWKV version of a new model: ${definitions.map(({ version }) => version).join(", ")} (${newModels.version})`,
+    )
     .option("--layers <n>", "layers of a new model (6)", wholeNumber(1))
     .option("--width <n>", "width of its residual stream (256)", wholeNumber(1))
     .option("--hidden <n>", "width of its channel mixing (4 x width)", wholeNumber(1))
