@@ -108,7 +108,8 @@ export async function loadCheckpoint(
   try {
     const base = bindModel(checkpoint);
     const bound = await adapted(base, options);
-    const { layers, width, hidden, vocabulary } = bound.size;
+    const { definition, size } = base;
+    const { layers, width, hidden, vocabulary } = size;
     const opening = openRuntime(bound, options);
     opening.catch(() => {}); // awaited below; it may fail before that
     const [tokenizer, fingerprint] = await Promise.all([
@@ -139,6 +140,7 @@ export async function loadCheckpoint(
       runtime,
       tokenizer,
       fingerprint,
+      tunedState: async (file) => (await import("./models/tuned-state.js")).readTunedState(file, { definition, size }),
       limits: { ...options.limits },
     });
   } finally {

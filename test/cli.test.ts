@@ -70,6 +70,7 @@ describe("inspect", () => {
     const text = await rwkv(["inspect", fixture("odd-bf16.pth")]);
     expect(text.stdout).toContain("RWKV-4");
     expect(text.stdout).toContain("2 layers, width 31, hidden 65, vocabulary 33");
+    expect(text.stdout).toContain("session     1.24 kB for its state\n");
     expect(text.stdout).toContain("loading     matrices: map 16 (bf16)\n");
     const { stdout, code } = await rwkv(["inspect", fixture("odd-hugging-face"), "--json"]);
     expect(code).toBe(0);
@@ -81,6 +82,7 @@ describe("inspect", () => {
       hidden: 65,
       vocabulary: 33,
       format: "safetensors",
+      stateBytes: 2 * 5 * 31 * 4,
       // Its data do not begin at a multiple of four.
       placement: [{ treatment: "copy", stored: "f32", computed: "f32", count: 16 }],
       warnings: [],

@@ -11,7 +11,7 @@ import type { ChatInput } from "./chat-input.js";
 import { chatInputs } from "./chat-terminal.js";
 import { Conversation } from "./conversation.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
-import { addSamplingOptions, type SamplingFlags, samplingOptions, wholeNumber } from "./option-parsers.js";
+import { addSamplingOptions, type SamplingFlags, samplingOptions, stateOption, wholeNumber } from "./option-parsers.js";
 import { note } from "./terminal.js";
 
 interface ChatOptions extends ModelOptions, SamplingFlags {
@@ -19,6 +19,7 @@ interface ChatOptions extends ModelOptions, SamplingFlags {
   thinking?: Thinking;
   hideThinking?: boolean;
   system?: string;
+  state?: string;
   maxTokens?: number;
 }
 
@@ -30,7 +31,7 @@ const help = `/reset           forget everything
 /generate TEXT   a free text that continues this one
 /think MODE      think before answers: on, off, short, long or auto; or show or hide thoughts
 /save FILE       save the conversation's state
-/load FILE       continue from a saved state
+/load FILE       continue from a saved state, or tuned ones
 /quit            leave (so does Ctrl-D); Ctrl-C stops an answer
 
 Anything else is a message; //text sends /text. Write a message or TEXT of several lines between """ and """, or with a
@@ -54,6 +55,7 @@ export function addChat(program: Command): void {
     )
     .option("--hide-thinking", "do not show thoughts")
     .option("--system <text>", "what the model is told before the conversation")
+    .addOption(stateOption())
     .option(
       "-n, --max-tokens <n>",
       `the most tokens of an answer (default: ${usualTokens}; ${thinkingTokens} with thoughts)`,
@@ -89,6 +91,7 @@ async function converse(model: Model, options: ChatOptions, command: Command): P
   const { thinks } = chatFormats[name];
   const conversation = new Conversation(model, chatFormats[name], {
     system: options.system,
+    state: options.state === undefined ? undefined : await model.readState(options.state),
     thinking: resolveThinking(name, options.thinking),
     showsThoughts: !options.hideThinking,
     maxTokens: (thinking) => options.maxTokens ?? (takesThought(thinking) ? thinkingTokens : usualTokens),

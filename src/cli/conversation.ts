@@ -7,7 +7,6 @@ import type { GenerationResult } from "../generation/generation-progress.js";
 import type { Model } from "../generation/model.js";
 import type { Session } from "../generation/session.js";
 import { writeFileAtomically } from "../platform/node/file-writer.js";
-import { readBytes } from "../platform/node/files.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
 import { AnswerPrinter } from "./answer-printer.js";
 import { note } from "./terminal.js";
@@ -16,6 +15,8 @@ import { note } from "./terminal.js";
 export interface ConversationOptions {
   /** What the model is told before the conversation. */
   readonly system: string | undefined;
+  /** The state that the conversation, and every text beside it, begins with; by default none. */
+  readonly state: Uint8Array | undefined;
   readonly thinking: Thinking;
   readonly showsThoughts: boolean;
   maxTokens(thinking: Thinking): number;
@@ -56,6 +57,8 @@ export class Conversation {
   readonly #options: ConversationOptions;
   /** Each turn: where the conversation was before it, and what was said. */
   #history: { place: Place; before: Uint8Array; message: string }[] = [];
+  /** Whether nothing was read into the state that conversations begin with. */
+  readonly #beginsAnew: boolean;
   #session: Session;
   #place: Place = beginning;
   #writing: AbortController | undefined;
@@ -67,13 +70,14 @@ export class Conversation {
     this.#model = model;
     this.#format = format;
     this.#options = options;
-    this.#session = model.session();
+    this.#session = model.session(options.state);
+    this.#beginsAnew = this.#session.position === 0;
     this.thinking = options.thinking;
     this.showsThoughts = options.showsThoughts;
   }
 
   async reset(): Promise<void> {
-    this.#replace(this.#model.session());
+    this.#replace(this.#model.session(this.#options.state));
     this.#history = [];
     this.#again = undefined;
     const opening = this.#opening();
@@ -147,7 +151,7 @@ export class Conversation {
   }
 
   async load(path: string): Promise<void> {
-    this.#replace(this.#model.session(await readBytes(path)));
+    this.#replace(this.#model.session(await this.#model.readState(path)));
     this.#history = [];
     this.#again = undefined;
   }
@@ -155,7 +159,7 @@ export class Conversation {
   #opening(): string {
     const { system } = this.#options;
     const told = system === undefined ? "" : this.#format.message({ role: "system", content: system });
-    return this.#format.opening + told;
+    return (this.#beginsAnew ? this.#format.opening : "") + told;
   }
 
   /** The text of a user's turn, up to where the assistant's begins. */
@@ -200,7 +204,7 @@ export class Conversation {
   ): Promise<void> {
     this.#again = () => this.#beside(prompt, { stop, thinks, ...(mode && { mode }) });
     await this.#write(async (signal) => {
-      const session = this.#model.session();
+      const session = this.#model.session(this.#options.state);
       try {
         await session.read(prompt(), { signal });
         await this.#stream(session, { stop, signal, ...(thinks && { thinking: mode ?? this.thinking }) });

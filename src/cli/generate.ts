@@ -3,11 +3,18 @@
 import type { Command } from "commander";
 import type { GenerationResult } from "../generation/generation-progress.js";
 import type { Model } from "../generation/model.js";
-import { readBytes, readText } from "../platform/node/files.js";
+import { readText } from "../platform/node/files.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
 import { readEscapes } from "./escapes.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
-import { addSamplingOptions, type SamplingFlags, samplingOptions, tokenIds, wholeNumber } from "./option-parsers.js";
+import {
+  addSamplingOptions,
+  type SamplingFlags,
+  samplingOptions,
+  stateOption,
+  tokenIds,
+  wholeNumber,
+} from "./option-parsers.js";
 import { note, progressBar, readStdin, stdinHasText } from "./terminal.js";
 
 /** The prompt of the original RWKV demo. */
@@ -34,7 +41,7 @@ export function addGenerate(program: Command): void {
     .argument("[prompt]", 'the text to continue; "-" reads stdin (default: a demonstration prompt)')
     .option("-f, --file <path>", "read the prompt from a file")
     .option("-e, --escape", "read \\n, \\r, \\t, \\', \\\", \\\\ and \\xHH in the prompt argument and in --stop")
-    .option("--state <path>", "begin with a saved state, such as one that rwkv train --tune-state made")
+    .addOption(stateOption())
     .option("--trials <n>", "how many texts to generate from the prompt", wholeNumber(1), 3)
     .option(
       "-n, --max-tokens <n>",
@@ -86,7 +93,7 @@ async function generateTrials(
   const interrupt = new AbortController();
   process.once("SIGINT", () => interrupt.abort());
 
-  const session = model.session(options.state === undefined ? undefined : await readBytes(options.state));
+  const session = model.session(options.state === undefined ? undefined : await model.readState(options.state));
   const bar = progressBar("reading the prompt");
   const started = performance.now();
   const promptTokens = await session.read(text, { onProgress: bar.update, signal: interrupt.signal }).catch((error) => {

@@ -16,6 +16,7 @@ import { examineTensor } from "../checkpoints/examine-tensor.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { elementCount } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
+import { stateLayout } from "../graph/state-layout.js";
 import { isHttpUrl } from "../http/urls.js";
 import { describeSize, type ModelSize } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
@@ -38,6 +39,8 @@ interface Inspection {
   problem?: string;
   /** The dimensions; --json prints them beside the other keys. */
   size?: ModelSize;
+  /** Bytes that each session takes: its state. */
+  stateBytes?: number;
   /** How matrices come into memory where files can be mapped, if no other type is asked for. */
   placement?: PlacementCount[];
   parameters: number;
@@ -130,12 +133,14 @@ async function damagedTensors(tensors: readonly StoredTensor[]): Promise<string[
   return damaged;
 }
 
-function recognise(checkpoint: Checkpoint): Pick<Inspection, "version" | "problem" | "size" | "placement"> {
+function recognise(
+  checkpoint: Checkpoint,
+): Pick<Inspection, "version" | "problem" | "size" | "stateBytes" | "placement"> {
   try {
     const { version, size, graph, tensors } = bindModel(checkpoint);
     const types = matrixTypes(graph, tensors, undefined);
     const placement = countPlacements(placementsOf(tensors, types, { maps: true }));
-    return { version, size, placement };
+    return { version, size, stateBytes: stateLayout(graph).length * 4, placement };
   } catch (error) {
     if (!(error instanceof CheckpointError)) throw error;
     return { version: null, problem: error.message };
@@ -194,7 +199,7 @@ function printable(text: string): string {
 }
 
 function report(inspection: Inspection): string {
-  const { version, size, placement, parameters, bytes, dtypes, intact, metadata, vocabulary } = inspection;
+  const { version, size, stateBytes, placement, parameters, bytes, dtypes, intact, metadata, vocabulary } = inspection;
   const types = Object.entries(dtypes).map(([dtype, count]) => `${dtype} (${count} tensors)`);
   const lines = [
     `file        ${inspection.file}`,
@@ -203,6 +208,7 @@ function report(inspection: Inspection): string {
     ...(size ? [`size        ${describeSize(size)}`] : []),
     `parameters  ${parameters.toLocaleString("en-US")}`,
     `weights     ${prettyBytes(bytes)}, ${types.join(", ")}`,
+    ...(stateBytes === undefined ? [] : [`session     ${prettyBytes(stateBytes)} for its state`]),
     ...(placement ? [`loading     matrices: ${describePlacements(placement)}`] : []),
     ...(inspection.format === "pth" ? [`checksums   ${describeIntact(intact)}`] : []),
     ...(vocabulary ? [`tokens      ${vocabulary.tokens} (${printable(vocabulary.kind).slice(0, 100)})`] : []),

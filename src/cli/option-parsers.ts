@@ -83,6 +83,11 @@ export function dtypeOption(description: string): Option {
   return new Option("--dtype <type>", description).choices(weightDTypes);
 }
 
+/** The option --state. */
+export function stateOption(): Option {
+  return new Option("--state <path>", "begin with a saved state, a tuned one of rwkv train, or tuned states (.pth)");
+}
+
 /** Values of the options of sampling. */
 export interface SamplingFlags extends SamplingOptions {
   preset?: SamplingPresetName;

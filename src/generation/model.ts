@@ -1,6 +1,8 @@
 // A loaded model: what it is, a forward pass over any number of sequences, sessions, generation.
 
 import type { BackendName, Runtime } from "../backends/backend.js";
+import type { Checkpoint } from "../checkpoints/checkpoint.js";
+import type { CheckpointInput } from "../checkpoints/checkpoint-input.js";
 import type { WeightDType } from "../dtypes.js";
 import { OptionError } from "../errors.js";
 import { type Tokenizer, unusedIdsOf } from "../tokenizers/tokenizer.js";
@@ -68,6 +70,8 @@ export interface ModelParts {
   readonly runtime: Runtime;
   readonly tokenizer: () => Tokenizer;
   readonly fingerprint: number;
+  /** The floats of the state that a file of tuned states says. @throws CheckpointError where it is not one of this model */
+  tunedState(file: Checkpoint): Promise<Float32Array>;
   readonly limits: ModelLimits;
 }
 
@@ -88,16 +92,18 @@ export class Model {
   readonly info: ModelInfo;
   readonly #runtime: Runtime;
   readonly #tokenizer: () => Tokenizer;
+  readonly #tunedState: ModelParts["tunedState"];
   readonly #context: ModelContext;
   #disposing: Promise<void> | undefined;
 
   /** @internal */
-  constructor({ info, runtime, tokenizer, fingerprint, limits }: ModelParts) {
+  constructor({ info, runtime, tokenizer, fingerprint, tunedState, limits }: ModelParts) {
     const { vocabulary } = info;
     const stateBytes = runtime.stateLength * 4;
     this.info = { ...info, stateBytes };
     this.#runtime = runtime;
     this.#tokenizer = tokenizer;
+    this.#tunedState = tunedState;
     const scheduler = new Scheduler(runtime, vocabulary, limits.waiting ?? defaultWaiting);
     let unused: readonly number[] | undefined;
     const states = limits.states ?? Math.max(1, Math.min(maxStates, Math.floor(maxStateBytes / stateBytes)));
@@ -155,9 +161,23 @@ export class Model {
   }
 
   /**
+   * Reads a file with a state: one that was saved, or the tuned states of other programs, a .pth with `blocks.N.att.time_state` for
+   * each layer and nothing else (docs/model.md says which versions have them). Its content says which it is.
+   *
+   * @param input the path or URL of the file, or the file itself
+   * @returns the state as bytes, for `session`, `createState` and `state.restore`
+   * @throws CheckpointError when the file cannot be read, holds something else, or is tuned states of another model; StateError when it is
+   *   a saved state that is damaged or belongs to another model; OptionError for an input that is none; BackendError after dispose()
+   */
+  async readState(input: CheckpointInput): Promise<Uint8Array> {
+    this.#context.scheduler.checkAlive();
+    return this.#context.sequences.read(input, this.#tunedState);
+  }
+
+  /**
    * Makes a conversation, which owns a state, reads text into it and generates from it.
    *
-   * @param saved bytes from `session.save()` or `state.save()`; they are copied
+   * @param saved bytes from `session.save()`, `state.save()` or `readState()`; they are copied
    * @throws StateError when the bytes are damaged or belong to another model; LimitError when there are too many states
    */
   session(saved?: Uint8Array): Session {
@@ -167,7 +187,7 @@ export class Model {
   /**
    * Makes a state, as it is before the first token or as it was saved.
    *
-   * @param saved bytes from `session.save()` or `state.save()`; they are copied
+   * @param saved bytes from `session.save()`, `state.save()` or `readState()`; they are copied
    * @throws StateError when the bytes are damaged or belong to another model; LimitError when there are too many states
    */
   createState(saved?: Uint8Array): State {

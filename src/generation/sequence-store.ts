@@ -2,7 +2,10 @@
 // them.
 
 import type { Runtime, RuntimeState } from "../backends/backend.js";
+import type { Checkpoint } from "../checkpoints/checkpoint.js";
+import type { CheckpointInput } from "../checkpoints/checkpoint-input.js";
 import { LimitError, StateError } from "../errors.js";
+import { withState } from "./open-state.js";
 import type { Scheduler } from "./scheduler.js";
 import { Sequence } from "./sequence.js";
 import { decodeState, encodeState, type SavedState } from "./state-file.js";
@@ -46,6 +49,21 @@ export class SequenceStore {
     return this.#create(saved === undefined ? undefined : this.#decode(saved));
   }
 
+  /**
+   * The state in a file, as `save` would give it.
+   *
+   * @param tuned the floats of the state that a file of tuned states says
+   * @throws CheckpointError, StateError, OptionError as `model.readState`
+   */
+  read(input: CheckpointInput, tuned: (file: Checkpoint) => Promise<Float32Array>): Promise<Uint8Array> {
+    return withState(input, this.#runtime.stateLength, async (state) => {
+      if ("tuned" in state)
+        return this.#encode({ values: await tuned(state.tuned), lastToken: undefined, position: 0 });
+      this.#decode(state.saved); // or it throws
+      return state.saved;
+    });
+  }
+
   /** Copies the floats of a sequence's state. */
   values(sequence: Sequence): Promise<Float32Array> {
     return this.#scheduler.access(sequence, () => this.#runtime.readState(sequence.runtimeState));
@@ -57,7 +75,7 @@ export class SequenceStore {
 
   async save(sequence: Sequence): Promise<Uint8Array> {
     const snapshot = await this.#scheduler.access(sequence, () => this.#snapshot(sequence));
-    return encodeState(snapshot, this.#fingerprint);
+    return this.#encode(snapshot);
   }
 
   async restore(sequence: Sequence, bytes: Uint8Array): Promise<void> {
@@ -107,6 +125,10 @@ export class SequenceStore {
   async #snapshot(sequence: Sequence): Promise<SavedState> {
     const { pendingToken: lastToken, position } = sequence;
     return { values: await this.#runtime.readState(sequence.runtimeState), lastToken, position };
+  }
+
+  #encode(state: SavedState): Uint8Array {
+    return encodeState(state, this.#fingerprint);
   }
 
   #decode(bytes: Uint8Array): SavedState {

@@ -8,7 +8,8 @@
 import { crc32 } from "../checksum.js";
 import { StateError } from "../errors.js";
 
-const magic = "RWKVSTAT";
+/** What a saved state begins with. */
+export const savedStateMagic = "RWKVSTAT";
 const formatVersion = 1;
 const headerSize = 36;
 
@@ -21,11 +22,21 @@ export interface SavedState {
   readonly position: number;
 }
 
+/** Bytes of a saved state of this many floats. */
+export function savedStateSize(length: number): number {
+  return headerSize + length * 4 + 4;
+}
+
+/** Whether bytes begin as a saved state does. */
+export function looksLikeSavedState(bytes: Uint8Array): boolean {
+  return new TextDecoder("latin1").decode(bytes.subarray(0, savedStateMagic.length)) === savedStateMagic;
+}
+
 /** Encodes a state. The number of bytes depends on the model only. */
 export function encodeState(state: SavedState, fingerprint: number): Uint8Array {
-  const bytes = new Uint8Array(headerSize + state.values.length * 4 + 4);
+  const bytes = new Uint8Array(savedStateSize(state.values.length));
   const view = new DataView(bytes.buffer);
-  bytes.set(new TextEncoder().encode(magic));
+  bytes.set(new TextEncoder().encode(savedStateMagic));
   view.setUint32(8, formatVersion, true);
   view.setUint32(12, fingerprint, true);
   view.setUint32(16, state.values.length, true);
@@ -44,8 +55,8 @@ export function encodeState(state: SavedState, fingerprint: number): Uint8Array 
 export function decodeState(bytes: Uint8Array, fingerprint: number, length: number, vocabulary: number): SavedState {
   if (!(bytes instanceof Uint8Array)) throw new StateError("a saved state is a Uint8Array, as save() gives it");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length < headerSize + 4 || new TextDecoder().decode(bytes.subarray(0, 8)) !== magic) {
-    throw new StateError("not a saved RWKV state");
+  if (bytes.length < savedStateSize(0) || !looksLikeSavedState(bytes)) {
+    throw new StateError("not a saved RWKV state (tuned states, a .pth, become one by model.readState)");
   }
   const version = view.getUint32(8, true);
   if (version !== formatVersion)
@@ -54,7 +65,7 @@ export function decodeState(bytes: Uint8Array, fingerprint: number, length: numb
     throw new StateError("saved state is damaged (its checksum differs)");
   }
   const found = { fingerprint: view.getUint32(12, true), length: view.getUint32(16, true) };
-  if (found.length !== length || found.fingerprint !== fingerprint || bytes.length !== headerSize + length * 4 + 4) {
+  if (found.length !== length || found.fingerprint !== fingerprint || bytes.length !== savedStateSize(length)) {
     throw new StateError(
       `saved state belongs to another model: expected ${length} floats of model ${hex(fingerprint)}, ` +
         `found ${found.length} of ${hex(found.fingerprint)}`,

@@ -61,6 +61,11 @@ export interface ModelDefinition<Size extends ModelSize = ModelSize> {
   sizeOf(tensors: NamedShapes): Size | undefined;
   /** Numbers of its own that files tell beside their tensors; all versions have the epsilon of layer norms. */
   readonly settings?: readonly Setting[];
+  /**
+   * The dimensions of the same model where a file says what its states are before the first token. Each state that it then says
+   * begins as a weight, which lies in the file as in a checkpoint. Absent where nobody writes such files for a version.
+   */
+  withInitialStates?(size: Size): Size;
   /** The dimensions of a new model. @throws OptionError for those that no model of this version has */
   newSize(size: NewModelSize): Size;
   /**

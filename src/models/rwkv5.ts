@@ -17,12 +17,12 @@ import { add, multiply } from "../graph/operations/elementwise.js";
 import { constant, vectorRow } from "../graph/operations/leaves.js";
 import { orthogonal } from "./initial-values.js";
 import { type Location, stored } from "./location.js";
+import { type MatrixStateSize, matrixState, withInitialStates, withStoredStates } from "./matrix-states.js";
 import {
   type BuildOptions,
   countLayers,
   type FirstValuesOptions,
   type ModelDefinition,
-  type ModelSize,
   type NamedShapes,
   type NewModelSize,
   type WeightLearning,
@@ -30,14 +30,6 @@ import {
 import { decayOf, gatedChannelMixing, groupNorm, layerNorm, linear, silu } from "./parts.js";
 import { groupNormEpsilon, settingIn } from "./settings.js";
 import { fromHuggingFace } from "./tensor-names.js";
-
-/**
- * The sizes of a model with a matrix for each head. Where its checkpoint says what the matrices are before the first token, it has an
- * `initialState` of 1; and where a bonus of 5.1 is stored as it is, a `rawBonus`.
- */
-export interface MatrixStateSize extends ModelSize {
-  readonly heads: number;
-}
 
 /** What distinguishes the forms. */
 interface Form {
@@ -106,16 +98,10 @@ function build(form: Form, size: MatrixStateSize, { layerNormEpsilon, settings, 
   return g.finish(linear(g, "head", vocabulary, norm("ln_out", g.selectRows(x)), { fewestBits: 8 }));
 }
 
-/** The matrices of a layer's state; where the checkpoint says what they are before the first token, they begin so. */
-export function matrixState(g: GraphBuilder, name: string, { width, heads, initialState }: MatrixStateSize) {
-  const shape = [heads, width / heads, width / heads];
-  return g.state(shape, initialState === 1 ? `${name}.time_state` : 0);
-}
-
 /** Where weights lie that all versions with keys as the rows of their states have. */
 export function locateShared({ name, shape }: WeightNode, { width, heads }: MatrixStateSize): Location | undefined {
   if (/\.time_(mix|maa)_[a-z]$/.test(name)) return stored(name).reshaped([1, 1, width], [width]);
-  // Training has rows of values (RWKV-LM, RWKV-v5/cuda/wkv6state_cuda.cu).
+  // Training has rows of values.
   if (name.endsWith(".att.time_state")) return stored(name).transposed();
   const isOfHeads = name.endsWith(".time_faaaa") || name.endsWith(".time_decay");
   return isOfHeads && shape[0] === width ? stored(name).reshaped([heads, width / heads], [width]) : undefined;
@@ -129,8 +115,7 @@ export function sizeWithHeads(tensors: NamedShapes, heads: number | undefined): 
   if (embedding?.length !== 2 || key?.length !== 2 || layers === 0) return undefined;
   const [vocabulary, width] = embedding as [number, number];
   if (!heads || width % heads !== 0) return undefined;
-  const size = { layers, width, hidden: key[0] as number, vocabulary, heads };
-  return tensors.has("blocks.0.att.time_state") ? { ...size, initialState: 1 } : size;
+  return withStoredStates({ layers, width, hidden: key[0] as number, vocabulary, heads }, tensors);
 }
 
 /** The sizes of a new model, with heads of 64 channels. */
@@ -241,10 +226,12 @@ function definitionOf(form: Form): ModelDefinition<MatrixStateSize> {
     sizeOf(tensors) {
       const decay = tensors.get("blocks.0.att.time_decay")?.shape ?? [];
       const size = sizeWithHeads(tensors, byChannel ? (decay.length >= 2 ? decay[0] : undefined) : elementCount(decay));
+      // A bonus of 5.1 that is stored as it is, and not as its logarithm.
       const isRaw = !byChannel && tensors.has("blocks.0.att.time_faaaa");
       return size && isRaw ? { ...size, rawBonus: 1 } : size;
     },
 
+    withInitialStates,
     newSize: (size) => newSizeWithHeads(size, gate ? usualHidden(size.width) : 4 * size.width),
     locate: locateShared,
     build: (size, options) => build(form, size, options),

@@ -9,14 +9,13 @@ import { GraphBuilder } from "../graph/graph-builder.js";
 import { add, exp, multiply, negate, tanh } from "../graph/operations/elementwise.js";
 import { vectorRow } from "../graph/operations/leaves.js";
 import { type Location, stored } from "./location.js";
+import { type MatrixStateSize, matrixState, withInitialStates } from "./matrix-states.js";
 import type { BuildOptions, FirstValuesOptions, ModelDefinition, NamedShapes } from "./model-definition.js";
 import { gatedChannelMixing, groupNorm, layerNorm, linear, silu } from "./parts.js";
 import {
   firstValues as firstValuesOf5,
   learning,
   locateShared,
-  type MatrixStateSize,
-  matrixState,
   newSizeWithHeads,
   sizeWithHeads,
   unsupportedParts,
@@ -186,6 +185,8 @@ export const rwkv6: ModelDefinition<Rwkv6Size> = {
     const decayRank = shapeOf("time_decay_w1")[1] ?? shapeOf(joined.decayFirst)[0];
     return size && Number.isInteger(mixRank) && mixRank && decayRank ? { ...size, mixRank, decayRank } : undefined;
   },
+
+  withInitialStates,
 
   newSize(size) {
     const isWide = size.width >= 4096;

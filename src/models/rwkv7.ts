@@ -14,6 +14,7 @@ import { constant, vectorRow } from "../graph/operations/leaves.js";
 import { mostChannels } from "../graph/operations/wkv7.js";
 import { orthogonal } from "./initial-values.js";
 import { type Location, stored } from "./location.js";
+import { type MatrixStateSize, matrixState, withInitialStates, withStoredStates } from "./matrix-states.js";
 import {
   type BuildOptions,
   countLayers,
@@ -22,18 +23,16 @@ import {
   type ModelSize,
   type NamedShapes,
 } from "./model-definition.js";
+import { groupNorm } from "./parts.js";
+import { groupNormEpsilon, settingIn } from "./settings.js";
 
 /** Ranks are of products of two small matrices; that of values is 0 in a model of one layer, which has none. */
-interface Rwkv7Size extends ModelSize {
-  readonly heads: number;
+interface Rwkv7Size extends MatrixStateSize {
   readonly decayRank: number;
   readonly learningRateRank: number;
   readonly valueRank: number;
   readonly gateRank: number;
 }
-
-/** Added to the variance of a head. It is 64 times that of layer norms, whatever the size of heads (RWKV-LM, train_temp/src/model.py). */
-const headEpsilon = 64e-5;
 
 /** The logarithm of the fastest decay, e^(-1/2): a channel keeps more than 0.545 of itself from token to token. */
 const fastestDecay = -Math.exp(-0.5);
@@ -44,7 +43,7 @@ const shortestKey = 1e-12;
 /** The vectors of token shift in the order in which files that stack them have them (flash-linear-attention's old `x_x`). */
 const mixes = ["x_r", "x_w", "x_k", "x_v", "x_a", "x_g"] as const;
 
-function build(size: Rwkv7Size, { layerNormEpsilon, dropout = 0 }: BuildOptions): Graph {
+function build(size: Rwkv7Size, { layerNormEpsilon, settings, dropout = 0 }: BuildOptions): Graph {
   const { layers, width, hidden, vocabulary, heads, decayRank, learningRateRank, valueRank, gateRank } = size;
   const g = new GraphBuilder();
 
@@ -60,7 +59,7 @@ function build(size: Rwkv7Size, { layerNormEpsilon, dropout = 0 }: BuildOptions)
 
   function timeMixing(name: string, x: RowNode, firstValue: RowNode | undefined): { result: RowNode; value: RowNode } {
     const previous = g.state(width, 0);
-    const matrix = g.state([heads, width / heads, width / heads], 0);
+    const matrix = matrixState(g, name, size);
     const [xr, xw, xk, xv, xa, xg] = g.tokenShift(x, previous, [
       shiftFactor(`${name}.x_r`),
       shiftFactor(`${name}.x_w`),
@@ -83,8 +82,8 @@ function build(size: Rwkv7Size, { layerNormEpsilon, dropout = 0 }: BuildOptions)
     const removal = g.headNormalize(multiply(k, vector(`${name}.k_k`)), heads, shortestKey);
     const key = multiply(k, add(constant(1), multiply(subtract(a, constant(1)), vector(`${name}.k_a`))));
     const rows = { receptance: r, decay, key, value: v, removal, replacement: multiply(removal, a) };
-    const mixed = g.headNorm(g.wkv7(rows, heads, matrix), heads, headEpsilon);
-    const normal = add(multiply(mixed, vector(`${name}.ln_x.weight`)), vector(`${name}.ln_x.bias`));
+    const mixed = g.wkv7(rows, heads, matrix);
+    const normal = groupNorm(g, `${name}.ln_x`, mixed, heads, settingIn(groupNormEpsilon, settings));
     const bonus = multiply(g.headSum(multiply(multiply(r, key), vector(`${name}.r_k`)), heads), v);
     return { result: linear(`${name}.output.weight`, width, multiply(add(normal, bonus), gate)), value: v };
   }
@@ -258,6 +257,8 @@ export const rwkv7: ModelDefinition<Rwkv7Size> = {
   // The first layer has no value to mix with; some files carry the weights for it, unused.
   ignored: [/^blocks\.0\.att\.(v[012]|v_lora\..*)$/],
 
+  settings: [groupNormEpsilon],
+
   sizeSource: `emb.weight, blocks.0.ffn.key.weight, blocks.0.att.r_k (heads of at most ${mostChannels} channels), w1, a1 and g1, and blocks.1.att.v1`,
 
   sizeOf(tensors) {
@@ -272,8 +273,11 @@ export const rwkv7: ModelDefinition<Rwkv7Size> = {
     if (!vocabulary || !width || !hidden || !heads || width % heads !== 0 || width / heads > mostChannels)
       return undefined;
     if (!decayRank || !learningRateRank || !gateRank || valueRank === undefined || layers === 0) return undefined;
-    return { layers, width, hidden, vocabulary, heads, decayRank, learningRateRank, valueRank, gateRank };
+    const ranks = { decayRank, learningRateRank, valueRank, gateRank };
+    return withStoredStates({ layers, width, hidden, vocabulary, heads, ...ranks }, tensors);
   },
+
+  withInitialStates,
 
   newSize({ layers, width, vocabulary, hidden = 4 * width }) {
     const root = Math.sqrt(width);

@@ -19,7 +19,7 @@ export const layerNormEpsilon: Setting = { name: "layer_norm_epsilon", usual: 1e
 
 /**
  * The same of the norm of each head's channels (ln_x). RWKV-LM trains RWKV-5 with 1e-5 on an eighth of them, which is 64e-5 on all; from
- * RWKV-6 on it says 64e-5.
+ * RWKV-6 on it says 64e-5, whatever the size of heads.
  */
 export const groupNormEpsilon: Setting = { name: "ln_x_epsilon", usual: 64e-5, above: 0, below: 1 };
 

@@ -88,6 +88,15 @@ export function bindWeights(
   return { tensors: bound, layout: [...layout.values()], problems: [...problems] };
 }
 
+const maxProblemsShown = 40;
+
+/** Problems, each on a line of its own; of very many the first. */
+export function listed(problems: readonly string[]): string {
+  const shown = problems.slice(0, maxProblemsShown).map((problem) => `\n  ${problem}`);
+  if (problems.length > shown.length) shown.push(`\n  and ${problems.length - shown.length} more`);
+  return shown.join("");
+}
+
 /** The tensors of a new model. */
 export function newLayout(definition: ModelDefinition, graph: Graph, size: ModelSize): LaidOutTensor[] {
   const layout = new Map<string, LaidOutTensor & { parts: WeightPart[] }>();

@@ -8,7 +8,7 @@ import { describeConverted, describeShard, describeUnknown } from "./explain-che
 import type { ModelDefinition, ModelSize } from "./model-definition.js";
 import { withOfficialTensors } from "./official-tensors.js";
 import { layerNormEpsilon, readSettings, settingIn, settingsMetadata } from "./settings.js";
-import { bindWeights, type LaidOutTensor } from "./tensor-layout.js";
+import { bindWeights, type LaidOutTensor, listed } from "./tensor-layout.js";
 import { nameInModel } from "./tensor-names.js";
 
 /** A recognised checkpoint: its version, size and graph, and the stored tensor of every weight. */
@@ -36,7 +36,6 @@ export interface BindOptions {
   readonly definitions?: readonly ModelDefinition[];
 }
 const maxLayers = 1024;
-const maxProblemsShown = 40;
 
 /**
  * Recognises the model in a checkpoint.
@@ -87,7 +86,8 @@ export function bindModel(given: Checkpoint, options: BindOptions = {}): Recogni
   };
 }
 
-function canonicalTensors(checkpoint: Checkpoint, definition: ModelDefinition): Map<string, StoredTensor> {
+/** Tensors by their canonical names. @throws CheckpointError where two have one name */
+export function canonicalTensors(checkpoint: Checkpoint, definition: ModelDefinition): Map<string, StoredTensor> {
   const tensors = new Map<string, StoredTensor>();
   for (const [name, tensor] of checkpoint.tensors) {
     const canonical = definition.canonicalName(nameInModel(name));
@@ -117,12 +117,10 @@ function checkParts(checkpoint: Checkpoint, definition: ModelDefinition, tensors
 /** @throws CheckpointError with all that is wrong */
 function checkTensors(checkpoint: Checkpoint, { version }: ModelDefinition, problems: readonly string[]): void {
   if (problems.length === 0) return;
-  const shown = problems.slice(0, maxProblemsShown).map((problem) => `\n  ${problem}`);
-  if (problems.length > shown.length) shown.push(`\n  and ${problems.length - shown.length} more`);
   throw new CheckpointError(
     checkpoint.name,
     `this is not a complete RWKV-${version} model; ${problems.length} tensor(s) are ` +
-      `wrong${describeShard(checkpoint)}:${shown.join("")}`,
+      `wrong${describeShard(checkpoint)}:${listed(problems)}`,
   );
 }
 

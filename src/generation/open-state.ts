@@ -1,0 +1,44 @@
+// Opens a file with a state: one that was saved here, or tuned states of others. Its content says which, not its name.
+
+import { fileSource } from "#platform/files";
+import { type ByteSource, readRange } from "../byte-source.js";
+import type { Checkpoint } from "../checkpoints/checkpoint.js";
+import { type CheckpointInput, resolveInput } from "../checkpoints/checkpoint-input.js";
+import { readDirectory } from "../checkpoints/open-checkpoint.js";
+import { StateError } from "../errors.js";
+import { looksLikeSavedState, savedStateMagic, savedStateSize } from "./state-file.js";
+
+/** A saved state as bytes, or a file that may be tuned states. */
+export type OpenedState = { readonly saved: Uint8Array } | { readonly tuned: Checkpoint };
+
+/**
+ * @param length floats of a state of the model
+ * @param use what is done with the state; the file is closed after it
+ * @throws CheckpointError when the file cannot be read or is neither; StateError for a saved state of another length; OptionError for
+ *   an input that is none
+ */
+export async function withState<T>(
+  input: CheckpointInput,
+  length: number,
+  use: (state: OpenedState) => T | Promise<T>,
+): Promise<T> {
+  const resolved = resolveInput(input);
+  const source = typeof resolved === "string" ? await fileSource(resolved) : resolved;
+  try {
+    return await use(await stateIn(source, length));
+  } finally {
+    await source.close();
+  }
+}
+
+async function stateIn(source: ByteSource, length: number): Promise<OpenedState> {
+  const start = await readRange(source, 0, Math.min(savedStateMagic.length, source.size));
+  if (!looksLikeSavedState(start)) {
+    return { tuned: { name: source.name, ...(await readDirectory(source)), close: () => source.close() } };
+  }
+  const expected = savedStateSize(length);
+  if (source.size === expected) return { saved: await readRange(source, 0, expected) };
+  throw new StateError(
+    `${source.name}: a saved state of another model, or one that is damaged: expected ${expected} bytes, found ${source.size}`,
+  );
+}
