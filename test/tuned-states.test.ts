@@ -251,6 +251,13 @@ test("generate and chat begin with tuned states", async () => {
   expect(wrong.stderr).toContain("missing blocks.1.att.time_state [3, 12, 12]");
 }, 60_000);
 
+test("a model with tuned states is not written as GGUF, which would lose them", async () => {
+  const path = await changed(fileOf(version7), (tensors) => [...tensors, ...tuned(version7)]);
+  const { code, stderr } = await rwkv(["convert", path, join(await temporaryFolder(), "model.gguf")]);
+  expect(code).toBe(1);
+  expect(stderr).toContain("states begin as it says, for which GGUF has no place (blocks.0.att.time_state)");
+});
+
 test("inspect tells the memory of a session", async () => {
   const model = await load(fileOf(version7));
   const { stdout } = await rwkv(["inspect", fileOf(version7), "--json"]);

@@ -6,6 +6,7 @@ import type { Checkpoint, StoredTensor } from "../checkpoints/checkpoint.js";
 import type { GgufValue } from "../checkpoints/write-gguf.js";
 import { isElementType, isFloatType, type WeightDType } from "../dtypes.js";
 import { CheckpointError, TokenizerError } from "../errors.js";
+import type { WeightNode } from "../graph/graph.js";
 import { ggufModelOf } from "../models/gguf-tensors.js";
 import { officialTensorsOf } from "../models/official-layout.js";
 import type { RecognisedModel } from "../models/versions.js";
@@ -50,7 +51,7 @@ export interface GgufFile {
 
 /**
  * @param wanted the type of matrices; by default each as it is stored
- * @throws CheckpointError for a version that llama.cpp does not have
+ * @throws CheckpointError for a version that llama.cpp does not have, or states that begin as the model says, which it does not read
  */
 export async function ggufFile(
   checkpoint: Checkpoint,
@@ -60,6 +61,15 @@ export async function ggufFile(
   const { version, size } = model;
   const gguf = ggufModelOf(version, officialTensorsOf(model));
   if (!gguf) throw new CheckpointError(checkpoint.name, `an RWKV-${version} model, for which GGUF has no architecture`);
+  const begun = model.graph.stateVectors.find(({ initial }) => typeof initial !== "number")?.initial as
+    | WeightNode
+    | undefined;
+  if (begun) {
+    throw new CheckpointError(
+      checkpoint.name,
+      `a model whose states begin as it says, for which GGUF has no place (${begun.name})`,
+    );
+  }
   const outputs = gguf.tensors.map(({ name, tensor, isMatrix }): Output => {
     return { name, tensor: { ...tensor, name }, dtype: isMatrix ? matrixType(name, tensor, wanted) : "f32" };
   });

@@ -13,7 +13,10 @@ const others: readonly (readonly [description: string, mark: RegExp])[] = [
     "low-rank additions (LoRA) without the model that they belong to; merge the two and load the result",
     /\.lora_[AB]\b/,
   ],
-  ["a tuned state, which belongs to a model but is not one", /\.att\.time_state$/],
+  [
+    "a tuned state, which belongs to a model but is not one; load the model, and give this to --state or model.readState",
+    /\.att\.time_state$/,
+  ],
 ];
 
 /**
