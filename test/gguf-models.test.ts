@@ -99,6 +99,27 @@ describe("GGUF files that are no RWKV model", () => {
     expect(() => bindModel(checkpoint)).toThrow();
     await checkpoint.close();
   });
+
+  test("what is missing or of another shape is told by its name in the file, too", async () => {
+    const tensors = [
+      zeros("token_embd.weight", 4, 8),
+      zeros("blk.0.time_mix_r_k.weight", 8),
+      ...["w", "a", "g"].map((name) => zeros(`blk.0.time_mix_${name}1.weight`, 3, 8)),
+      zeros("blk.0.time_mix_key.weight", 8, 9),
+      zeros("blk.0.channel_mix_key.weight", 16, 8),
+    ];
+    const entries = [entry.string("general.architecture", "rwkv7"), entry.uint32("rwkv7.wkv.head_size", 8)];
+    const checkpoint = await openCheckpoint(gguf({ entries, tensors }));
+    for (const problem of [
+      "missing head.weight [4, 8] (in the file output.weight)",
+      "missing blocks.0.att.w2 [3, 8] (in the file blk.0.time_mix_w2.weight)",
+      "missing blocks.0.att.x_a [1, 1, 8] (in the file blk.0.time_mix_lerp_fused.weight)",
+      "blocks.0.att.key.weight: expected shape [8, 8], found [8, 9] (in the file blk.0.time_mix_key.weight)",
+    ]) {
+      expect(() => bindModel(checkpoint)).toThrow(problem);
+    }
+    await checkpoint.close();
+  });
 });
 
 describe("a tensor times a power of two", () => {

@@ -161,8 +161,7 @@ function fused(prefix: string, names: readonly string[]): Part[] {
 export function officialTensorsOfGguf(checkpoint: Checkpoint): Checkpoint {
   const { name: file, tensors: stored, metadata } = checkpoint;
   const text = (key: string) => (Object.hasOwn(metadata, key) ? metadata[key] : undefined);
-  const name = text("general.architecture") ?? "none";
-  const architecture = Object.hasOwn(architectures, name) ? architectures[name] : undefined;
+  const { name, architecture } = architectureIn(metadata);
   if (!architecture) throw new CheckpointError(file, describeArchitecture(name));
   const whole = (key: string, otherwise: number) => {
     const value = Number(text(`${name}.${key}`) ?? otherwise);
@@ -192,6 +191,21 @@ export function officialTensorsOfGguf(checkpoint: Checkpoint): Checkpoint {
   }
   for (const [storedName, tensor] of stored) if (!used.has(storedName)) tensors.set(storedName, tensor);
   return { ...checkpoint, tensors, metadata: officialMetadata(metadata, name) };
+}
+
+/** What a GGUF file with these metadata calls a tensor of RWKV-LM's; undefined where it has no such tensor. */
+export function ggufNameOf(official: string, metadata: Metadata): string | undefined {
+  const [, layer, name] = /^blocks\.(\d+)\.(.*)$/.exec(official) ?? [];
+  const whole = outside.find((part) => part.official === official);
+  if (whole) return whole.stored;
+  const inLayer = architectureIn(metadata).architecture?.layer.find((part) => part.official === name);
+  return inLayer && `blk.${layer}.${inLayer.stored}`;
+}
+
+function architectureIn(metadata: Metadata): { name: string; architecture: Architecture | undefined } {
+  const key = "general.architecture";
+  const name = (Object.hasOwn(metadata, key) ? metadata[key] : undefined) ?? "none";
+  return { name, architecture: Object.hasOwn(architectures, name) ? architectures[name] : undefined };
 }
 
 function isFiller({ fillers }: Architecture, { stored }: Part): boolean {

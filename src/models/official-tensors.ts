@@ -2,7 +2,7 @@
 
 import type { Checkpoint } from "../checkpoints/checkpoint.js";
 import { officialTensorsOfGgml } from "./ggml-tensors.js";
-import { officialTensorsOfGguf } from "./gguf-tensors.js";
+import { ggufNameOf, officialTensorsOfGguf } from "./gguf-tensors.js";
 
 /**
  * The same model under the names and in the shapes that RWKV-LM gives it, as views, in formats whose converters change
@@ -13,4 +13,9 @@ import { officialTensorsOfGguf } from "./gguf-tensors.js";
 export function withOfficialTensors(checkpoint: Checkpoint): Checkpoint {
   if (checkpoint.format === "gguf") return officialTensorsOfGguf(checkpoint);
   return checkpoint.format === "ggml" ? officialTensorsOfGgml(checkpoint) : checkpoint;
+}
+
+/** The name that a tensor of RWKV-LM's has in such a file, where it is another. */
+export function storedNameOf(official: string, { format, metadata }: Checkpoint): string | undefined {
+  return format === "gguf" ? ggufNameOf(official, metadata) : undefined;
 }

@@ -42,12 +42,14 @@ export interface BoundWeights {
  * Finds each weight of a graph in the tensors of a checkpoint.
  *
  * @param tensors by canonical name
+ * @param storedName what the file calls a tensor of a canonical name, where that is not how RWKV-LM calls it; for problems
  */
 export function bindWeights(
   definition: ModelDefinition,
   graph: Graph,
   size: ModelSize,
   tensors: ReadonlyMap<string, StoredTensor>,
+  storedName: (canonical: string) => string | undefined = () => undefined,
 ): BoundWeights {
   const problems = new Set<string>();
   const bound = new Map<string, StoredTensor>();
@@ -59,7 +61,7 @@ export function bindWeights(
     for (const part of parts) {
       const canonical = part.location.tensor;
       const tensor = tensors.get(canonical);
-      const problem = problemOf(part, tensor);
+      const problem = problemOf(part, tensor, storedName(canonical));
       if (problem !== undefined) problems.add(problem);
       if (!tensor) continue;
       let entry = layout.get(canonical);
@@ -124,18 +126,24 @@ function partsOf(
   return locations.map((location, i) => ({ weight, location, shape, start: i * elementCount(shape) }));
 }
 
-function problemOf({ weight, location, shape }: WeightPart, tensor: StoredTensor | undefined): string | undefined {
+/** @param nameInFile where that is another than the tensor's */
+function problemOf(
+  { weight, location, shape }: WeightPart,
+  tensor: StoredTensor | undefined,
+  nameInFile: string | undefined,
+): string | undefined {
+  const inFile = nameInFile === undefined ? "" : ` (in the file ${nameInFile})`;
   const expected = location.storedShape(shape);
   const text = `[${expected.join(", ")}]`;
-  if (!tensor) return `missing ${location.tensor} ${text}${remarkOn(location.tensor)}`;
+  if (!tensor) return `missing ${location.tensor} ${text}${inFile || remarkOn(location.tensor)}`;
   const isSame =
     weight.op === "vector"
       ? withoutOnes(tensor.shape).join() === withoutOnes(expected).join()
       : tensor.shape.join() === expected.join();
-  if (!isSame) return `${tensor.name}: expected shape ${text}, found [${tensor.shape.join(", ")}]`;
+  if (!isSame) return `${tensor.name}: expected shape ${text}, found [${tensor.shape.join(", ")}]${inFile}`;
   const isAll = weight.op === "matrix" && location.isWhole && shape[0] === weight.shape[0];
   const fits = isFloating(tensor.dtype) || (isAll && !isElementType(tensor.dtype));
-  return fits ? undefined : `${tensor.name}: expected floating point, found ${tensor.dtype}`;
+  return fits ? undefined : `${tensor.name}: expected floating point, found ${tensor.dtype}${inFile}`;
 }
 
 /** @param tensor in which nothing is wrong */

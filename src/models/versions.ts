@@ -6,7 +6,7 @@ import type { Graph } from "../graph/graph.js";
 import { definitions as allDefinitions } from "./definitions.js";
 import { describeConverted, describeShard, describeUnknown } from "./explain-checkpoint.js";
 import type { ModelDefinition, ModelSize } from "./model-definition.js";
-import { withOfficialTensors } from "./official-tensors.js";
+import { storedNameOf, withOfficialTensors } from "./official-tensors.js";
 import { layerNormEpsilon, readSettings, settingIn, settingsMetadata } from "./settings.js";
 import { bindWeights, type LaidOutTensor, listed } from "./tensor-layout.js";
 import { nameInModel } from "./tensor-names.js";
@@ -71,7 +71,7 @@ export function bindModel(given: Checkpoint, options: BindOptions = {}): Recogni
   const told = [layerNormEpsilon, ...(definition.settings ?? [])];
   const settings = readSettings(checkpoint, told);
   const graph = definition.build(size, { layerNormEpsilon: settingIn(layerNormEpsilon, settings), settings, dropout });
-  const bound = bindWeights(definition, graph, size, tensors);
+  const bound = bindWeights(definition, graph, size, tensors, (name) => storedNameOf(name, given));
   checkTensors(checkpoint, definition, bound.problems);
   checkConfig(checkpoint, size);
   const { version } = definition;
