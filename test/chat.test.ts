@@ -109,7 +109,7 @@ describe("the command", () => {
       "(saved to ",
       "(forgotten)",
       "(loaded ",
-      "error: /nowhere: cannot be read (ENOENT)",
+      "error: /nowhere: no such file",
       "forget the last message",
     ]) {
       expect(stderr).toContain(said);
