@@ -267,7 +267,8 @@ function addExplain(lab: Command): void {
   lab
     .command("explain")
     .description(
-      "show what each token of a text does: r, k, v, how fast channels forget, what wkv looks at, predictions by layer",
+      "show what each token of a text does in RWKV-4 or 7: r, k, v, how fast channels forget, which earlier tokens are looked at, " +
+        "and in 7 removed, predictions by layer",
     )
     .option("-m, --model <path>", "a checkpoint (default: the model in the package)")
     .option("--tokenizer <path>", "its tokenizer (default: the one beside it)")
@@ -294,12 +295,13 @@ async function report<Name extends ReportName>(
 }
 
 function summary({ layers }: Explanation): string {
-  const rows = layers.map(({ layer, half_lives, reach, predictions }) => {
+  const rows = layers.map(({ layer, half_lives, reach, predictions, delta_rule: rule }) => {
     const quantile = (share: number) => (half_lives[Math.floor(share * (half_lives.length - 1))] as number).toFixed(1);
     const { text, probability } = predictions.at(-1) as (typeof predictions)[number];
+    const removal = rule ? `removes ${((rule.removed.at(-1) as number) * 100).toFixed(1)} % of the state; ` : "";
     return (
       `layer ${layer + 1}  half-lives ${quantile(0.1)}, ${quantile(0.5)}, ${quantile(0.9)} tokens (10 %, median, 90 %); ` +
-      `looks ${(reach.at(-1) as number).toFixed(1)} tokens back; next ${JSON.stringify(text)} ${(probability * 100).toFixed(0)} %`
+      `looks ${(reach.at(-1) as number).toFixed(1)} tokens back; ${removal}next ${JSON.stringify(text)} ${(probability * 100).toFixed(0)} %`
     );
   });
   return `${rows.join("\n")}\n`;
