@@ -4,13 +4,11 @@
 import type { TrainingSegment } from "../backends/training.js";
 import { elementCount } from "../dtypes.js";
 import type { Graph } from "../graph/graph.js";
-import { rwkv4 as definition } from "../models/rwkv4.js";
 import { randomGenerator } from "../sampling/random.js";
 import { shuffledBatches } from "../training/batches.js";
 import { type Dataset, datasetOf, type HeldOutText, targetCount, trainTokenizer } from "../training/dataset.js";
 import type { SplitDocuments } from "../training/documents.js";
 import { bitsPerByte } from "../training/evaluation.js";
-import { firstTensors } from "../training/initialize.js";
 import { openTrainingOn } from "../training/open-training.js";
 import { learningRateAt } from "../training/schedule.js";
 import type { Architecture, ArchitectureSize } from "./architectures/architecture.js";
@@ -79,7 +77,8 @@ export async function compareArchitectures(setup: CompareSetup): Promise<Compare
 }
 
 function modelOf({ batch, context }: CompareSetup, architecture: Architecture, size: ArchitectureSize) {
-  const learning = architecture === rwkv4 ? { learning: definition.training.learning } : {};
+  const { version } = architecture;
+  const learning = version ? { learning: version.definition.training.learning } : {};
   return checkedModel(architecture.name, architecture.build(size), batch * context, { logitPenalty, ...learning });
 }
 
@@ -93,10 +92,7 @@ async function trainOne(
   const model = modelOf(setup, architecture, size);
   const { graph } = model;
   const random = randomGenerator(seed);
-  const tensors =
-    architecture === rwkv4
-      ? firstTensors(definition, graph, { size: { ...size }, embeddingRange: learningRate, random })
-      : firstWeights(graph, learningRate, random);
+  const tensors = firstWeights(architecture, size, graph, learningRate, random);
   const limits = { threads, maxTokens: batch * context, maxSegments: batch, onNotice };
   const runtime = await openTrainingOn(undefined, { ...model, tensors }, limits);
   try {

@@ -27,6 +27,8 @@ const colors: readonly string[] = [
   "#5b9a45",
   "#9c6b4f",
   "#d9622b",
+  "#c98a8f",
+  "#b03a3a",
 ];
 
 const height = 400;

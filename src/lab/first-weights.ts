@@ -1,19 +1,27 @@
-// Weights that the architectures of the lab begin with, where they have none of their own.
+// Weights that the architectures of the lab begin with.
 
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { elementCount } from "../dtypes.js";
 import type { Graph, WeightNode } from "../graph/graph.js";
 import { normal } from "../models/initial-values.js";
 import type { RandomGenerator } from "../sampling/random.js";
-import { storedTensor } from "../training/initialize.js";
+import { firstTensors, storedTensor } from "../training/initialize.js";
+import type { Architecture, ArchitectureSize } from "./architectures/architecture.js";
 
 /**
- * Matrices are normally distributed, over the square root of what they sum over. Embeddings are small, before a norm; biases of
+ * The first values of an RWKV version; of others matrices are normally distributed, over the square root of what they sum over. Embeddings are small, before a norm; biases of
  * positions begin as 0, norms as 1 and 0.
  *
  * @param embeddingRange embeddings are uniform in plus or minus this
  */
-export function firstWeights(graph: Graph, embeddingRange: number, random: RandomGenerator): Map<string, StoredTensor> {
+export function firstWeights(
+  { version }: Architecture,
+  size: ArchitectureSize,
+  graph: Graph,
+  embeddingRange: number,
+  random: RandomGenerator,
+): Map<string, StoredTensor> {
+  if (version) return firstTensors(version.definition, graph, { size: version.sizeOf(size), embeddingRange, random });
   const drawerOf = ({ name, op, shape }: WeightNode): (() => number) => {
     if (op === "vector") return () => (name.endsWith(".weight") ? 1 : 0);
     if (name === "emb.weight") return () => (2 * random.uniform() - 1) * embeddingRange;

@@ -98,7 +98,7 @@ async function measureLength(setup: ScaleSetup, architecture: Architecture, toke
   const { threads, rounds, onNotice } = setup;
   const size = sizeFor(setup, tokens);
   const model = modelOf(architecture, size, tokens);
-  const tensors = firstWeights(model.graph, 1, randomGenerator(1));
+  const tensors = firstWeights(architecture, size, model.graph, 1, randomGenerator(1));
   const limits = { threads, maxTokens: tokens, maxSegments: 1, onNotice };
   const runtime = await openTrainingOn(undefined, { ...model, tensors }, limits);
   try {

@@ -2,6 +2,7 @@
 // by token with a state.
 
 import type { Graph } from "../../graph/graph.js";
+import type { ModelDefinition, ModelSize } from "../../models/model-definition.js";
 
 export interface ArchitectureSize {
   readonly layers: number;
@@ -30,6 +31,13 @@ export interface Complexity {
   readonly space: string;
 }
 
+/** An RWKV version, which has a recipe of its own: first values, and how each weight is learned. */
+export interface RwkvVersion {
+  readonly definition: ModelDefinition;
+  /** All dimensions of the version, of those that every architecture has. */
+  sizeOf(size: ArchitectureSize): ModelSize;
+}
+
 export interface Architecture {
   readonly name: string;
   readonly title: string;
@@ -39,5 +47,7 @@ export interface Architecture {
   readonly complexity: Complexity;
   /** What that is as powers of T at fixed width, and of one token. */
   readonly theory: Growth;
+  /** The RWKV version that it is, if it is one. */
+  readonly version?: RwkvVersion;
   build(size: ArchitectureSize): Graph;
 }

@@ -5,8 +5,13 @@ import type { Architecture } from "./architecture.js";
 import { gru } from "./gru.js";
 import { linearAttention } from "./linear-attention.js";
 import { rnn } from "./rnn.js";
+import type { RwkvArchitecture } from "./rwkv.js";
 import { rwkv4 } from "./rwkv4.js";
+import { rwkv6 } from "./rwkv6.js";
+import { rwkv7 } from "./rwkv7.js";
 import { transformer } from "./transformer.js";
+
+export const rwkvArchitectures: readonly RwkvArchitecture[] = [rwkv4, rwkv6, rwkv7];
 
 export const architectures: readonly Architecture[] = [
   rnn,
@@ -17,5 +22,5 @@ export const architectures: readonly Architecture[] = [
   aftSimple,
   aftLocal,
   aftConv,
-  rwkv4,
+  ...rwkvArchitectures,
 ];
