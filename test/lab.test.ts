@@ -9,7 +9,7 @@ import { expect, test } from "vitest";
 import { type Explanation, explain } from "#rwkv/lab/explain";
 import { explainReport } from "#rwkv/lab/explain-report";
 import { meanWeights } from "#rwkv/lab/explain-wkv";
-import type { ParallelResult } from "#rwkv/lab/parallel";
+import type { ReportFigures } from "#rwkv/lab/report-figures";
 import { byteTokenizer } from "#rwkv/tokenizers/bytes";
 import { fixture, temporaryFolder } from "./fixture-files.js";
 
@@ -115,11 +115,19 @@ test("parallel and serial forms give the same losses and gradients, by the comma
     encoding: "utf8",
     stdio: ["ignore", "pipe", "ignore"],
   });
-  expect(stdout).toMatch(/one text: .* all at once .*times as fast/);
-  const result = JSON.parse(readFileSync(join(folder, "parallel.json"), "utf8")) as ParallelResult;
-  expect(result).toMatchObject({ model: "2x24x60", batch: 3, context: 20 });
-  expect(result.loss_difference).toBeLessThan(1e-5);
-  expect(result.directions.length).toBe(4);
-  for (const { parallel, serial } of result.directions) expect(Math.abs(parallel / serial - 1)).toBeLessThan(1e-3);
+  expect(stdout.match(/one text: .* all at once .*times as fast/g)?.length).toBe(3);
+  const { setup, results } = JSON.parse(
+    readFileSync(join(folder, "parallel.json"), "utf8"),
+  ) as ReportFigures["parallel"];
+  expect(setup).toMatchObject({ layers: 2, width: 24, vocabulary: 60, batch: 3, context: 20 });
+  expect(Object.keys(results)).toEqual(["rwkv4", "rwkv6", "rwkv7"]);
+  for (const [name, result] of Object.entries(results)) {
+    expect(result.loss_difference, name).toBeLessThan(1e-5);
+    expect(result.directions.length).toBe(4);
+    for (const { parallel, serial } of result.directions) {
+      expect(Math.abs(parallel / serial - 1), name).toBeLessThan(1e-3);
+    }
+  }
+  expect(readFileSync(join(folder, "index.html"), "utf8")).toContain("by RWKV-7, whose recurrence takes");
   expect(readFileSync(join(folder, "parallel.html"), "utf8")).toContain("Is training RWKV serial?");
 });

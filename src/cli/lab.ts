@@ -3,10 +3,10 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { defaultThreads } from "#platform/backends";
 import { embeddedModel } from "#platform/files";
-import type { SyntheticModel } from "../bench/synthetic-checkpoint.js";
 import { RwkvError } from "../errors.js";
 import type { Architecture } from "../lab/architectures/architecture.js";
-import { architectures } from "../lab/architectures/index.js";
+import { architectures, rwkvArchitectures } from "../lab/architectures/index.js";
+import type { RwkvArchitecture } from "../lab/architectures/rwkv.js";
 import { type CompareResult, compareArchitectures } from "../lab/compare.js";
 import { compareReport } from "../lab/compare-report.js";
 import { type Explanation, explain } from "../lab/explain.js";
@@ -22,7 +22,7 @@ import { scaleReport } from "../lab/scale-report.js";
 import { plotLibraries } from "../plots/svg-plot.js";
 import { openTokenizer } from "../tokenizers/open-tokenizer.js";
 import { type Document, documentOf, holdOut, readDocuments } from "../training/documents.js";
-import { shape, wholeNumber } from "./option-parsers.js";
+import { dimensions, wholeNumber } from "./option-parsers.js";
 import { note, progressBar } from "./terminal.js";
 import { textTable } from "./text-table.js";
 
@@ -36,7 +36,8 @@ interface ExplainOptions {
 }
 
 interface ParallelOptions {
-  shape?: SyntheticModel;
+  architectures: readonly RwkvArchitecture[];
+  shape?: ReturnType<typeof dimensions>;
   batch?: number;
   context?: number;
   threads?: number;
@@ -80,7 +81,7 @@ function addCompare(lab: Command): void {
       "train architectures side by side on the same text, and compare how well each predicts, by tokens and by time",
     )
     .option("--data <path>", "text, as rwkv train takes it (default: tales that the model in the package tells)")
-    .option("--architectures <names>", "names separated by commas (all)", architectureList, architectures)
+    .option("--architectures <names>", "names separated by commas (all)", listOf(architectures), architectures)
     .option("--layers <n>", "layers (4; 2 with --quick)", wholeNumber(1, 64))
     .option("--width <n>", "width (128; 64 with --quick)", wholeNumber(1, 4096))
     .option("--heads <n>", "heads of the architectures with attention", wholeNumber(1, 64), 4)
@@ -157,7 +158,7 @@ function addScale(lab: Command): void {
     .description(
       "measure how costs grow with the length of a text (training, prompts, tokens, memory), beside the theory",
     )
-    .option("--architectures <names>", "names separated by commas (all)", architectureList, architectures)
+    .option("--architectures <names>", "names separated by commas (all)", listOf(architectures), architectures)
     .option(
       "--lengths <list>",
       "numbers of tokens, ascending (128 to 16384 by doubling; to 4096 with --quick)",
@@ -205,15 +206,14 @@ function scaleSummary(results: readonly ScaleResult[]): string {
   ].join("");
 }
 
-function architectureList(text: string): Architecture[] {
-  return text.split(",").map((name) => {
-    const found = architectures.find((architecture) => architecture.name === name);
-    if (!found) {
-      const known = architectures.map((architecture) => architecture.name).join(", ");
-      throw new InvalidArgumentError(`expected ${known}, found ${name}`);
-    }
-    return found;
-  });
+/** Names of architectures, separated by commas. */
+function listOf<A extends Architecture>(all: readonly A[]): (text: string) => A[] {
+  return (text) =>
+    text.split(",").map((name) => {
+      const found = all.find((architecture) => architecture.name === name);
+      if (found) return found;
+      throw new InvalidArgumentError(`expected ${all.map((known) => known.name).join(", ")}, found ${name}`);
+    });
 }
 
 function lengthList(text: string): number[] {
@@ -228,9 +228,10 @@ function addParallel(lab: Command): void {
   lab
     .command("parallel")
     .description(
-      "compute the same batch token by token and all at once, and compare speed, losses, gradients, and the share of wkv",
+      "compute the same batch token by token and all at once, and compare speed, losses, gradients, and the share of the recurrence",
     )
-    .option("--shape <LxDxV>", "layers x width x vocabulary (6x256x4096)", shape)
+    .option("--architectures <names>", "names separated by commas (all)", listOf(rwkvArchitectures), rwkvArchitectures)
+    .option("--shape <LxDxV>", "layers x width x vocabulary (6x256x4096)", dimensions)
     .option("--batch <n>", "sequences (16)", wholeNumber(1))
     .option("--context <n>", "tokens of each (256)", wholeNumber(1))
     .option("--threads <n>", "compute threads (one for each core)", wholeNumber(1, 256))
@@ -239,11 +240,16 @@ function addParallel(lab: Command): void {
     .option("--out <folder>", "folder for parallel.json and parallel.html", "lab")
     .action(async (options: ParallelOptions) => {
       const { quick = false, threads = defaultThreads(), rounds, out } = options;
-      const { size } = options.shape ?? shape(quick ? "2x64x500" : "6x256x4096");
+      const size = options.shape ?? dimensions(quick ? "2x64x500" : "6x256x4096");
       const { batch = quick ? 8 : 16, context = quick ? 64 : 256 } = options;
-      const result = await compareParallel({ size, batch, context, threads, rounds, onNotice: note });
-      await report(out, "parallel", result, await parallelReport(result));
-      process.stdout.write(parallelSummary(result));
+      const setup = { ...size, batch, context, threads, rounds };
+      const results: ParallelResult[] = [];
+      for (const architecture of options.architectures) {
+        note(architecture.name);
+        results.push(await compareParallel({ ...setup, architecture, onNotice: note }));
+      }
+      await report(out, "parallel", { setup, results: byName(results) }, await parallelReport(results, setup));
+      process.stdout.write(results.map(parallelSummary).join(""));
     });
 }
 
@@ -253,13 +259,13 @@ function parallelSummary(result: ParallelResult): string {
     `  ${what}: token by token ${serial.toFixed(3)} s, all at once ${parallel.toFixed(3)} s, ` +
     `${(serial / parallel).toFixed(1)} times as fast\n`;
   return (
-    `${result.model}, ${result.batch} x ${result.context} tokens, ${result.threads} threads\n` +
+    `${result.title}\n` +
     line("one text", result.one_text.serial_seconds, result.one_text.parallel_seconds) +
-    line(`${result.batch} texts`, result.serial_seconds, result.parallel_seconds) +
+    line("all texts", result.serial_seconds, result.parallel_seconds) +
     `  losses differ by at most ${result.loss_difference.toExponential(1)} nats, gradients along ` +
-    `${result.directions.length} directions by ` +
-    `${worst.toExponential(1)} of their size\n` +
-    `  wkv takes ${(result.wkv_share_of_step * 100).toFixed(1)} % of a training step of ${result.step_seconds.toFixed(3)} s\n`
+    `${result.directions.length} directions by ${worst.toExponential(1)} of their size\n` +
+    `  the recurrence takes ${(result.wkv_share_of_step * 100).toFixed(1)} % of a training step of ` +
+    `${result.step_seconds.toFixed(3)} s\n`
   );
 }
 

@@ -46,6 +46,13 @@ export function shape(text: string): SyntheticModel {
   }
 }
 
+/** Layers, width and vocabulary of a model, as 6x256x4096. */
+export function dimensions(text: string): { layers: number; width: number; vocabulary: number } {
+  const [layers, width, vocabulary] = /^(\d{1,4})x(\d{1,6})x(\d{1,7})$/.exec(text)?.slice(1).map(Number) ?? [];
+  if (layers && width && vocabulary) return { layers, width, vocabulary };
+  throw new InvalidArgumentError("expected layers x width x vocabulary, as 6x256x4096");
+}
+
 /** Token ids separated by commas. */
 export function tokenIds(text: string): number[] {
   return text.split(",").map(wholeNumber(0));

@@ -46,9 +46,15 @@ const pages: readonly Page[] = [
     title: "Is training RWKV serial?",
     about: ({ parallel }) =>
       parallel &&
-      `No: one text is computed ${parallel.one_text.speed_up.toFixed(0)} times as fast all at once as token by token, with ` +
-        "the same losses and " +
-        `gradients; wkv takes ${(parallel.wkv_share_of_step * 100).toFixed(1)} % of a training step.`,
+      "No: with the same losses and gradients one text is computed all at once " +
+        Object.values(parallel.results)
+          .map(
+            ({ title, one_text: { speed_up: speedUp }, wkv_share_of_step: share }) =>
+              `${speedUp.toFixed(0)} times as fast as token by token by ${escapeHtml(title)}, whose recurrence takes ` +
+              `${(share * 100).toFixed(1)} % of a training step`,
+          )
+          .join("; ") +
+        `: ${setupText(parallel)}.`,
   },
   {
     name: "explain",

@@ -1,24 +1,30 @@
-// Is training serial? Runs the same RWKV-4 over the same batch, token by token as in generation and all tokens at once as in
+// Is training serial? Runs the same RWKV over the same batch, token by token as in generation and all tokens at once as in
 // training, and compares times, losses and gradients.
 
 import type { TrainableModel, TrainingRuntime, TrainingSegment } from "../backends/training.js";
 import { median } from "../bench/median.js";
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { readFloat32 } from "../checkpoints/read-tensor.js";
-import type { Graph } from "../graph/graph.js";
+import { type Graph, inputsOf, type Operation } from "../graph/graph.js";
 import { add } from "../graph/operations/elementwise.js";
 import { wkv } from "../graph/operations/wkv.js";
+import { wkv6 } from "../graph/operations/wkv6.js";
+import { wkv7 } from "../graph/operations/wkv7.js";
 import { rewriteGraph } from "../graph/rewrite.js";
 import { normal } from "../models/initial-values.js";
-import type { ModelSize } from "../models/model-definition.js";
-import { rwkv4 } from "../models/rwkv4.js";
 import { type RandomGenerator, randomGenerator } from "../sampling/random.js";
-import { firstTensors, storedTensor } from "../training/initialize.js";
+import { storedTensor } from "../training/initialize.js";
 import { openTrainingOn } from "../training/open-training.js";
+import type { ArchitectureSize } from "./architectures/architecture.js";
+import type { RwkvArchitecture } from "./architectures/rwkv.js";
+import { firstWeights } from "./first-weights.js";
 import { checkedModel } from "./learning-model.js";
 
 export interface ParallelSetup {
-  readonly size: ModelSize;
+  readonly architecture: RwkvArchitecture;
+  readonly layers: number;
+  readonly width: number;
+  readonly vocabulary: number;
   /** Sequences, and tokens of each. */
   readonly batch: number;
   readonly context: number;
@@ -28,10 +34,8 @@ export interface ParallelSetup {
 }
 
 export interface ParallelResult {
-  readonly model: string;
-  readonly batch: number;
-  readonly context: number;
-  readonly threads: number;
+  readonly name: string;
+  readonly title: string;
   /** Seconds of the losses of the whole batch, one token of each sequence after another. */
   readonly serial_seconds: number;
   /** Seconds of the same losses, all tokens at once. */
@@ -52,6 +56,8 @@ export interface ParallelResult {
   readonly directions: readonly { readonly parallel: number; readonly serial: number }[];
 }
 
+/** The operations that walk along time. */
+const recurrences: readonly Operation[] = [wkv, wkv6, wkv7];
 const directionCount = 4;
 /**
  * How far weights move along a direction: as far as the loss should change by this, in nats; more bends, less is lost in
@@ -69,24 +75,24 @@ const noLearning = {
 };
 
 export async function compareParallel(setup: ParallelSetup): Promise<ParallelResult> {
-  const { size, batch, context } = setup;
+  const { architecture, vocabulary, batch, context } = setup;
   const random = randomGenerator(1);
-  const graph = rwkv4.build(size, { layerNormEpsilon: 1e-5 });
+  const size = sizeFor(setup);
+  const graph = architecture.build(size);
   // The same model with a sum in the place of the recurrence: what a step takes less is what wkv takes.
-  const summed = rewriteGraph(graph, (copy) => {
-    const recurrence = wkv.operandsOf(copy.call);
-    return recurrence ? add(recurrence.key, recurrence.value) : copy;
-  });
-  const models = [graph, summed].map((each) => checkedModel("rwkv4", each, batch * context)) as [
+  const summed = rewriteGraph(graph, (copy) =>
+    recurrences.includes(copy.call.operation) ? inputsOf(copy.call).reduce((sum, input) => add(sum, input)) : copy,
+  );
+  const models = [graph, summed].map((each) => checkedModel(architecture.name, each, batch * context)) as [
     TrainableModel,
     TrainableModel,
   ];
-  const tensors = await randomWeights(graph, size, random);
+  const tensors = await randomWeights(architecture, size, graph, random);
   const runtime = await open(setup, { ...models[0], tensors });
   const without = await open(setup, { ...models[1], tensors });
   try {
     const rows = Array.from({ length: batch }, () =>
-      Int32Array.from({ length: context + 1 }, () => Math.floor(random.uniform() * size.vocabulary)),
+      Int32Array.from({ length: context + 1 }, () => Math.floor(random.uniform() * vocabulary)),
     );
     const whole = wholeBatch(runtime, rows);
     const wholeWithout = wholeBatch(without, rows);
@@ -111,10 +117,8 @@ export async function compareParallel(setup: ParallelSetup): Promise<ParallelRes
       ],
     )) as [number, number, number, number, number, number];
     return {
-      model: `${size.layers}x${size.width}x${size.vocabulary}`,
-      batch,
-      context,
-      threads: runtime.threads,
+      name: architecture.name,
+      title: architecture.title,
       serial_seconds: serialSeconds,
       parallel_seconds: parallelSeconds,
       speed_up: serialSeconds / parallelSeconds,
@@ -130,13 +134,21 @@ export async function compareParallel(setup: ParallelSetup): Promise<ParallelRes
   }
 }
 
+/** Heads are as wide as they can be up to the usual 64 channels. */
+function sizeFor({ layers, width, vocabulary, context }: ParallelSetup): ArchitectureSize {
+  let heads = Math.ceil(width / 64);
+  while (width % heads !== 0) heads++;
+  return { layers, width, hidden: 4 * width, vocabulary, heads, capacity: context };
+}
+
 /** Weights of a model that has begun to learn: none of its matrices is zero, so every gradient flows. */
 async function randomWeights(
+  architecture: RwkvArchitecture,
+  size: ArchitectureSize,
   graph: Graph,
-  size: ModelSize,
   random: RandomGenerator,
 ): Promise<Map<string, StoredTensor>> {
-  const tensors = firstTensors(rwkv4, graph, { size, embeddingRange: 0.1, random });
+  const tensors = firstWeights(architecture, size, graph, 0.1, random);
   for (const { name, shape, op } of graph.weights) {
     if (op !== "matrix") continue;
     const values = (await readFloat32(tensors.get(name) as StoredTensor)).map(

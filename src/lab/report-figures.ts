@@ -14,7 +14,7 @@ export interface FiguresByName<Result> {
 export interface ReportFigures {
   readonly train: FiguresByName<CompareResult>;
   readonly scale: FiguresByName<ScaleResult>;
-  readonly parallel: ParallelResult;
+  readonly parallel: FiguresByName<ParallelResult>;
   readonly explain: Explanation;
 }
 
@@ -30,14 +30,14 @@ export function byName<Result extends { readonly name: string }>(results: readon
 /** Whether something read from a file is figures of that kind: as far as the overview uses them. */
 export function areFigures<Name extends ReportName>(found: unknown, name: Name): found is ReportFigures[Name] {
   if (!isRecord(found)) return false;
-  if (name === "parallel") {
-    const { one_text: text, wkv_share_of_step: share } = found;
-    return isRecord(text) && [text["speed_up"], share].every(Number.isFinite);
-  }
   if (name === "explain") return typeof found["prompt"] === "string";
   const { setup, results } = found;
   if (!isRecord(setup) || !isRecord(results) || Object.keys(results).length === 0) return false;
   return Object.values(results).every((result) => {
+    if (name === "parallel" && isRecord(result)) {
+      const { title, one_text: text, wkv_share_of_step: share } = result;
+      return typeof title === "string" && isRecord(text) && [text["speed_up"], share].every(Number.isFinite);
+    }
     if (!isRecord(result) || !Array.isArray(result["points"]) || result["points"].length === 0) return false;
     const last: unknown = result["points"].at(-1);
     const needed = name === "train" ? ["bits_per_byte"] : ["tokens", "token_seconds", "state_bytes"];
