@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 
 const source = fileURLToPath(new URL("../src/", import.meta.url));
-/** The lab is about RWKV-4 itself. */
+/** The lab is about what versions differ in. */
 const apart = /^(models|lab)\//;
 /** What help texts show: commands with the names of files. */
 const example = /^\s*\$ rwkv .*$/gm;

@@ -273,8 +273,8 @@ function addExplain(lab: Command): void {
   lab
     .command("explain")
     .description(
-      "show what each token of a text does in RWKV-4 or 7: r, k, v, how fast channels forget, which earlier tokens are looked at, " +
-        "and in 7 removed, predictions by layer",
+      "show what each token of a text does: r, k, v, how fast channels forget, which earlier tokens are looked at, what is removed, " +
+        "predictions by layer",
     )
     .option("-m, --model <path>", "a checkpoint (default: the model in the package)")
     .option("--tokenizer <path>", "its tokenizer (default: the one beside it)")
