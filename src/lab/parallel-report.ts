@@ -39,16 +39,16 @@ function speedChart(results: readonly ParallelResult[], { batch, context }: Setu
   const bars = results.flatMap((result) => {
     const { title, one_text: alone } = result;
     return [
-      { how: `${title}, one text, token by token`, speed: context / alone.serial_seconds },
-      { how: `${title}, one text, all at once`, speed: context / alone.parallel_seconds },
-      { how: `${title}, ${batch} texts, token by token`, speed: (batch * context) / result.serial_seconds },
-      { how: `${title}, ${batch} texts, all at once`, speed: (batch * context) / result.parallel_seconds },
+      { how: `${title}, one text, serial`, speed: context / alone.serial_seconds },
+      { how: `${title}, one text, parallel`, speed: context / alone.parallel_seconds },
+      { how: `${title}, ${batch} texts, serial`, speed: (batch * context) / result.serial_seconds },
+      { how: `${title}, ${batch} texts, parallel`, speed: (batch * context) / result.parallel_seconds },
     ];
   });
   return svgPlot((Plot) => ({
     width,
     height: 60 + 32 * bars.length,
-    marginLeft: 205,
+    marginLeft: 165,
     marginRight: 50,
     marginBottom: 40,
     style: {

@@ -11,6 +11,7 @@ import { rwkv6 } from "./rwkv6.js";
 import { rwkv7 } from "./rwkv7.js";
 import { transformer } from "./transformer.js";
 
+/** The versions of RWKV among them: 5 is 6 with decays and token shift that do not depend on the token. */
 export const rwkvArchitectures: readonly RwkvArchitecture[] = [rwkv4, rwkv6, rwkv7];
 
 export const architectures: readonly Architecture[] = [
