@@ -30,11 +30,14 @@ const tokensOf = (rows: number) => Array.from({ length: rows }, (_, i) => (i * 3
 
 describe.each(ggmlNames)("%s", (name) => {
   test("products are those of the reference", async () => {
-    for (const [outputs, inputs] of [
-      [1, 256],
-      [37, 768],
-      [67, 2304],
-    ] as const) {
+    // What kernels compute in blocks of its own goes past a part of the inputs; the others are converted, to types with tests of their own.
+    for (const [outputs, inputs] of computed[name]
+      ? ([
+          [1, 256],
+          [37, 768],
+          [67, 2304],
+        ] as const)
+      : ([[37, 768]] as const)) {
       const graph = productGraph(outputs, inputs);
       const tensors = new Map([
         ["table", randomTable(inputs)],
