@@ -102,6 +102,7 @@ describe("the command", () => {
     ];
     const { code, stdout, stderr } = await rwkv(["chat", "-n", "20", "--seed", "3"], `${lines.join("\n")}\n`);
     expect(code).toBe(0);
+    expect(stderr).toMatch(/^RWKV-4, .*; format pile\n/);
     expect(stdout.trim().split("\n").length).toBeGreaterThanOrEqual(3);
     for (const said of [
       "(undone)",

@@ -1,9 +1,10 @@
 // Models as llama.cpp's converter writes them, and back: names, layouts, and the blocks of their matrices.
 
-import { join } from "node:path";
+import { writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { gguf } from "@huggingface/gguf";
-import { openCheckpoint, readFloat32, type StoredTensor } from "rwkv";
-import { describe, expect, test } from "vitest";
+import { chatFormatFor, load, openCheckpoint, readFloat32, type StoredTensor } from "rwkv";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { tensorPieces } from "#rwkv/checkpoints/read-tensor";
 import { type GgufValue, writeGguf } from "#rwkv/checkpoints/write-gguf";
 import { writePth } from "#rwkv/checkpoints/write-pth";
@@ -94,7 +95,11 @@ texts.forEach((text, i) => {
 });
 vocabulary[20] = Uint8Array.of(0xff, 0x80, 0x7f);
 
-async function writtenGguf(version: string, tensors: ReadonlyMap<string, StoredTensor>): Promise<string> {
+async function writtenGguf(
+  version: string,
+  tensors: ReadonlyMap<string, StoredTensor>,
+  entries: Readonly<Record<string, GgufValue>> = {},
+): Promise<string> {
   const path = join(await temporaryFolder(), "model.gguf");
   const model = ggufModelOf(version, tensors)!;
   const metadata = new Map<string, GgufValue>([
@@ -108,6 +113,7 @@ async function writtenGguf(version: string, tensors: ReadonlyMap<string, StoredT
   for (const [key, value] of Object.entries(model.numbers)) {
     metadata.set(`${model.architecture}.${key}`, { type: "uint32", value });
   }
+  for (const [key, value] of Object.entries(entries)) metadata.set(key, value);
   const writable = model.tensors.map(({ name, tensor }) => ({
     name,
     dtype: "f32" as const,
@@ -116,6 +122,28 @@ async function writtenGguf(version: string, tensors: ReadonlyMap<string, StoredT
   }));
   await writeGguf(path, writable, metadata);
   return path;
+}
+
+async function writtenPth(tensors: ReadonlyMap<string, StoredTensor>): Promise<string> {
+  const path = join(await temporaryFolder(), "model.pth");
+  const writable = [...tensors].map(([name, tensor]) => ({
+    name,
+    dtype: "f32" as const,
+    shape: tensor.shape,
+    bytes: () => tensorPieces(tensor, "f32"),
+  }));
+  await writePth(path, writable);
+  return path;
+}
+
+/** What a command says to its user. */
+async function notesOf(command: () => Promise<void>): Promise<string> {
+  const write = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+  onTestFinished(() => write.mockRestore());
+  await command();
+  const notes = write.mock.calls.map(([text]) => text).join("");
+  write.mockRestore();
+  return notes;
 }
 
 describe.each([
@@ -352,17 +380,10 @@ describe("rwkv convert", () => {
   });
 
   test.each(["Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K"] as const)("quantizes to %s where rows allow it", async (dtype) => {
-    const folder = await temporaryFolder();
-    const from = join(folder, "wide.pth");
-    const tensors = [...official("7", 2, 256)].map(([name, tensor]) => ({
-      name,
-      dtype: "f32" as const,
-      shape: tensor.shape,
-      bytes: () => tensorPieces(tensor, "f32"),
-    }));
-    await writePth(from, tensors);
+    const from = await writtenPth(official("7", 2, 256));
+    const folder = dirname(from);
     const to = join(folder, "wide.gguf");
-    await convert(from, to, { dtype });
+    expect(await notesOf(() => convert(from, to, { dtype }))).not.toContain("matrices are written as");
     const checkpoint = await openCheckpoint(to);
     const types = new Map([...checkpoint.tensors.values()].map((tensor) => [tensor.name, tensor.dtype]));
     expect(types.get("blk.1.channel_mix_value.weight")).toBe(dtype);
@@ -391,5 +412,94 @@ describe("rwkv convert", () => {
     expect(await typesIn(again)).toEqual(await typesIn(to));
     const [one, other] = [await allValues(again), await allValues(to)];
     for (const [name, values] of one) expect(maxDifference(values, other.get(name)!), name).toBe(0);
+  });
+
+  test("says how many matrices get another type than the one asked for", async () => {
+    const from = await writtenPth(official("7", 2));
+    const notes = await notesOf(() => convert(from, join(dirname(from), "narrow.gguf"), { dtype: "Q4_K" }));
+    // All but the head, for which Q6_K is meant: two layers with 6 matrices each, and the embedding.
+    expect(notes).toContain(
+      "13 of 14 matrices are written as Q8_0, since rows of Q4_K have a multiple of 256 weights\n",
+    );
+    expect(notes).toContain("1 of 14 matrices are written as Q8_0, since rows of Q6_K");
+  });
+
+  test("refuses a model with a part that GGUF has no place for", async () => {
+    const tensors = official("6", 2);
+    for (let layer = 0; layer < 2; layer++) {
+      const name = `blocks.${layer}.att.time_state`;
+      const shape = [usualWidth / headSize, headSize, headSize];
+      tensors.set(name, storedTensor(name, shape, new Float32Array(usualWidth * headSize).fill(1)));
+    }
+    const from = await writtenPth(tensors);
+    await expect(convert(from, join(dirname(from), "model.gguf"))).rejects.toThrow(
+      "GGUF has no place for blocks.0.att.time_state (and 1 more), without which it would be another model",
+    );
+  });
+
+  test("puts a tokenizer that GGUF does not hold beside the file", async () => {
+    const from = await writtenPth(official("7", 1));
+    const json = {
+      version: "1.0",
+      added_tokens: [],
+      normalizer: null,
+      pre_tokenizer: { type: "Whitespace" },
+      post_processor: null,
+      decoder: { type: "WordPiece", prefix: "##", cleanup: false },
+      model: { type: "WordPiece", unk_token: "[UNK]", continuing_subword_prefix: "##", vocab: { "[UNK]": 0, a: 1 } },
+    };
+    await writeFile(join(dirname(from), "tokenizer.json"), JSON.stringify(json));
+    const to = join(await temporaryFolder(), "model.gguf");
+    await notesOf(() => convert(from, to));
+    const loaded = await load(to, { backend: "reference" });
+    expect(loaded.tokenizer.kind).toBe("huggingface");
+    await loaded.dispose();
+  });
+
+  test.each(["pth", "safetensors", "gguf"])("keeps name and template of conversations in .%s", async (ending) => {
+    const entries: Record<string, GgufValue> = {
+      "general.name": { type: "string", value: "made up" },
+      "tokenizer.chat_template": { type: "string", value: "Assistant: <think>" },
+    };
+    const to = join(await temporaryFolder(), `model.${ending}`);
+    const from = await writtenGguf("7", official("7", 1), entries);
+    await notesOf(() => convert(from, to));
+    const loaded = await load(to, { backend: "reference" });
+    expect(loaded.info.metadata).toMatchObject({ "general.name": "made up" });
+    expect(chatFormatFor(loaded)).toBe("g1");
+    await loaded.dispose();
+  });
+
+  test("keeps the name that tells the format of conversations where the new file has another", async () => {
+    const folder = await temporaryFolder();
+    const named = join(folder, "rwkv7-g1d-0.1b.pth");
+    await notesOf(() => convert(rwkv7, named));
+    for (const [to, metadata] of [
+      ["model.safetensors", { "general.name": "rwkv7-g1d-0.1b" }],
+      ["rwkv7-g1d-bf16.safetensors", {}],
+    ] as const) {
+      await notesOf(() => convert(named, join(folder, to)));
+      const checkpoint = await openCheckpoint(join(folder, to));
+      expect(checkpoint.metadata).toEqual(metadata);
+      await checkpoint.close();
+    }
+  });
+
+  test("a .pth that cannot hold a type names it, and what can be done", async () => {
+    const from = await writtenPth(official("7", 1, 256));
+    const [blocks, to] = [join(dirname(from), "blocks.gguf"), join(dirname(from), "floats.pth")];
+    await notesOf(() => convert(from, blocks, { dtype: "Q4_K" }));
+    await expect(convert(blocks, to)).rejects.toThrow(
+      "a .pth file cannot hold Q4_K; write .safetensors or .gguf, or give --dtype f16",
+    );
+    await notesOf(() => convert(blocks, to, { dtype: "f16" }));
+  });
+
+  test("a .bin is PyTorch's, and the command says so", async () => {
+    const to = join(await temporaryFolder(), "model.bin");
+    expect(await notesOf(() => convert(rwkv7, to))).toContain("in PyTorch's format (rwkv.cpp's is only read)\n");
+    const checkpoint = await openCheckpoint(to);
+    expect(checkpoint.format).toBe("pth");
+    await checkpoint.close();
   });
 });

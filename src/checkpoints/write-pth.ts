@@ -64,7 +64,7 @@ function stateDictPickle(path: string, tensors: readonly WritableTensor[]): Uint
       if (!isElementType(dtype))
         throw new CheckpointError(
           path,
-          `tensor ${name}: a .pth file cannot hold ${dtype}; write .safetensors or .gguf`,
+          `tensor ${name}: a .pth file cannot hold ${dtype}; write .safetensors or .gguf, or give --dtype f16`,
         );
       pickle.text(name);
       pickle.tensor(String(index), dtype, shape);

@@ -86,8 +86,8 @@ async function chat(options: ChatOptions, command: Command): Promise<void> {
 }
 
 async function converse(model: Model, options: ChatOptions, command: Command): Promise<void> {
-  note(describeModel(model));
   const name = options.format ?? chatFormatFor(model);
+  note(`${describeModel(model)}; format ${name}`);
   const { thinks } = chatFormats[name];
   const conversation = new Conversation(model, chatFormats[name], {
     system: options.system,

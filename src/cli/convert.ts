@@ -1,9 +1,11 @@
 // rwkv convert: rewrites a checkpoint in another format or element type.
 
+import { basename } from "node:path";
 import type { Command } from "commander";
 import prettyBytes from "pretty-bytes";
 import { matrixTypes } from "../backends/placement.js";
-import { byteLengthOf, type Checkpoint, type StoredTensor } from "../checkpoints/checkpoint.js";
+import { chatFormatFor } from "../chat/formats.js";
+import { byteLengthOf, type Checkpoint, type Metadata, type StoredTensor } from "../checkpoints/checkpoint.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { type GgufValue, writeGguf } from "../checkpoints/write-gguf.js";
 import { writePth } from "../checkpoints/write-pth.js";
@@ -31,7 +33,10 @@ export function addConvert(program: Command): void {
     .command("convert")
     .description("rewrite a checkpoint as .pth, .safetensors or .gguf, and put its tokenizer beside it")
     .argument("<in>", "a .pth, .safetensors, .gguf or rwkv.cpp .bin file, an index of shards, or a folder")
-    .argument("<out>", "file to write; its ending (.pth, .safetensors, .gguf) gives the format")
+    .argument(
+      "<out>",
+      "file to write; its ending gives the format: .safetensors, .gguf, or PyTorch's for .pth, .pt and .bin",
+    )
     .addOption(convertedTypeOption([...new Set([...weightDTypes, ...ggufMatrixTypes])]))
     .addHelpText(
       "after",
@@ -88,22 +93,37 @@ export async function convert(input: string, output: string, { dtype }: ConvertO
       const file = await ggufFile(checkpoint, model, dtype);
       tensors = prepared(file.outputs);
       await writeGguf(output, tensors, file.metadata satisfies ReadonlyMap<string, GgufValue>);
+      if (!file.holdsTokenizer) copied = model;
     } else {
       const wanted = ownType(dtype);
       const official = withOfficialTensors(checkpoint);
       const model = recognise(checkpoint, wanted);
-      tensors = prepared(outputsOf(official, model, wanted));
-      const metadata = { ...official.metadata, ...model?.metadata };
+      tensors = prepared(outputsOf(official, model, wanted, ending === "safetensors"));
+      const own = { ...official.metadata, ...model?.metadata };
+      const metadata = model ? { ...own, ...nameThatTells(checkpoint.name, output, own) } : own;
       await (ending === "safetensors" ? writeSafetensors : writePth)(output, tensors, { metadata });
       copied = model;
     }
-    note(`${output}: ${tensors.length} tensors, ${prettyBytes(total)}`);
+    const remark = ending === "bin" ? ", in PyTorch's format (rwkv.cpp's is only read)" : "";
+    note(`${output}: ${tensors.length} tensors, ${prettyBytes(total)}${remark}`);
     if (copied) await copyTokenizer(checkpoint, output, copied.size.vocabulary);
   } finally {
     bar.stop();
     await quantizing.dispose();
     await checkpoint.close();
   }
+}
+
+/** The name of a model whose format of conversations only the old file's name tells, for the metadata of the new one. */
+function nameThatTells(input: string, output: string, metadata: Metadata): Metadata {
+  const formats = (source: string, metadata: Metadata) =>
+    (["world", "huggingface"] as const)
+      .map((kind) => chatFormatFor({ info: { source, metadata }, tokenizer: { kind } }))
+      .join();
+  const name = { "general.name": basename(input).replace(/\.\w+$/, "") };
+  const before = formats(input, metadata);
+  const isNeeded = formats(output, metadata) !== before && formats(output, { ...metadata, ...name }) === before;
+  return isNeeded ? name : {};
 }
 
 function ownType(dtype: ConvertedType | undefined): WeightDType | undefined {
@@ -126,16 +146,19 @@ function recognise(checkpoint: Checkpoint, wanted: WeightDType | undefined): Rec
  * What to write, and with which types: blocks for the matrices of a model's products that are stored as they are
  * computed with, other types for whatever is floating. A head that config.json ties to the embedding becomes a tensor
  * of its own.
+ *
+ * @param holdsBlocks whether the format has types for blocks; one that does not says which it was given, as they are stored
  */
 function outputsOf(
   checkpoint: Checkpoint,
   model: RecognisedModel | undefined,
   wanted: WeightDType | undefined,
+  holdsBlocks: boolean,
 ): Output[] {
   const asWanted = ({ dtype }: StoredTensor): StorageType => {
     if (wanted && !isBlockType(wanted) && (isFloating(dtype) || !isElementType(dtype))) return wanted;
     // ggml's blocks are laid out as kernels read them, where those have the same numbers.
-    return blockFormatOf(dtype)?.repack?.to ?? dtype;
+    return (holdsBlocks ? blockFormatOf(dtype)?.repack?.to : undefined) ?? dtype;
   };
   const isForeign = checkpoint.format === "gguf" || checkpoint.format === "ggml";
   const tensors = model && isForeign ? officialTensorsOf(model) : checkpoint.tensors;

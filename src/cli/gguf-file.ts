@@ -6,8 +6,7 @@ import type { Checkpoint, StoredTensor } from "../checkpoints/checkpoint.js";
 import type { GgufValue } from "../checkpoints/write-gguf.js";
 import { isElementType, isFloatType, type WeightDType } from "../dtypes.js";
 import { CheckpointError, TokenizerError } from "../errors.js";
-import type { WeightNode } from "../graph/graph.js";
-import { ggufModelOf } from "../models/gguf-tensors.js";
+import { type GgufModel, ggufModelOf } from "../models/gguf-tensors.js";
 import { officialTensorsOf } from "../models/official-layout.js";
 import type { RecognisedModel } from "../models/versions.js";
 import { blockFormatOf, type StorageType } from "../quantization/storage-types.js";
@@ -47,11 +46,13 @@ const fileTypes: Partial<Record<StorageType, number>> = {
 export interface GgufFile {
   readonly outputs: readonly Output[];
   readonly metadata: ReadonlyMap<string, GgufValue>;
+  /** Whether the model's tokenizer is in the metadata; else it must lie beside the file. */
+  readonly holdsTokenizer: boolean;
 }
 
 /**
  * @param wanted the type of matrices; by default each as it is stored
- * @throws CheckpointError for a version that llama.cpp does not have, or states that begin as the model says, which it does not read
+ * @throws CheckpointError for a version, or a part of a model, that llama.cpp does not have
  */
 export async function ggufFile(
   checkpoint: Checkpoint,
@@ -61,18 +62,19 @@ export async function ggufFile(
   const { version, size } = model;
   const gguf = ggufModelOf(version, officialTensorsOf(model));
   if (!gguf) throw new CheckpointError(checkpoint.name, `an RWKV-${version} model, for which GGUF has no architecture`);
-  const begun = model.graph.stateVectors.find(({ initial }) => typeof initial !== "number")?.initial as
-    | WeightNode
-    | undefined;
-  if (begun) {
+  const [unplaced] = gguf.unplaced;
+  if (unplaced !== undefined) {
+    const more = gguf.unplaced.length > 1 ? ` (and ${gguf.unplaced.length - 1} more)` : "";
     throw new CheckpointError(
       checkpoint.name,
-      `a model whose states begin as it says, for which GGUF has no place (${begun.name})`,
+      `GGUF has no place for ${unplaced}${more}, without which it would be another model; write .pth or .safetensors`,
     );
   }
   const outputs = gguf.tensors.map(({ name, tensor, isMatrix }): Output => {
-    return { name, tensor: { ...tensor, name }, dtype: isMatrix ? matrixType(name, tensor, wanted) : "f32" };
+    const dtype = isMatrix ? nearestType(tensor, matrixType(name, tensor, wanted)) : "f32";
+    return { name, tensor: { ...tensor, name }, dtype };
   });
+  noteOtherTypes(checkpoint.name, gguf, wanted);
 
   const { architecture } = gguf;
   const metadata = new Map<string, GgufValue>();
@@ -89,8 +91,10 @@ export async function ggufFile(
   const fileType = fileTypes[main];
   if (fileType !== undefined) number("general.file_type", fileType);
   if (!isElementType(main)) number("general.quantization_version", 2);
-  for (const [key, value] of await tokenizerMetadata(checkpoint, size.vocabulary)) metadata.set(key, value);
-  return { outputs, metadata };
+  const tokenizer = await worldTokenizerFor(checkpoint, size.vocabulary);
+  if (!tokenizer) note(`${checkpoint.name}: no World vocabulary beside it, so the file is written without a tokenizer`);
+  for (const [key, value] of tokenizerMetadata(checkpoint, tokenizer, size.vocabulary)) metadata.set(key, value);
+  return { outputs, metadata, holdsTokenizer: tokenizer !== undefined };
 }
 
 /** What a GGUF file or another says of where the model comes from, as texts that stay true. */
@@ -101,15 +105,37 @@ function isKept(key: string): boolean {
 }
 
 /**
- * As a matrix is stored, or as it is wanted, or the nearest that its rows can be, since blocks take a multiple of their
- * inputs. Every logit depends on the head, so that it gets no fewer bits than Q6_K has, as llama.cpp does it.
+ * As a matrix is stored, or as it is wanted. Every logit depends on the head, so that it gets no fewer bits than Q6_K has, as
+ * llama.cpp does it.
  */
 function matrixType(name: string, tensor: StoredTensor, wanted: ConvertedType | undefined): StorageType {
   const type = inGguf(wanted ?? tensor.dtype);
   const isFewer = wanted !== undefined && ["Q4_0", "Q4_K", "Q5_K"].includes(type);
-  const candidates: StorageType[] = [name === "output.weight" && isFewer ? "Q6_K" : type, "Q8_0"];
+  return name === "output.weight" && isFewer ? "Q6_K" : type;
+}
+
+/** The nearest type to one that a matrix's rows can be, since blocks take a multiple of their inputs. */
+function nearestType(tensor: StoredTensor, type: StorageType): StorageType {
   const inputs = tensor.shape[1] as number;
-  return candidates.find((each) => inputs % (blockFormatOf(each)?.inputsMultiple ?? 1) === 0) ?? "f16";
+  return [type, "Q8_0" as const].find((each) => inputs % inputsMultiple(each) === 0) ?? "f16";
+}
+
+function inputsMultiple(type: StorageType): number {
+  return blockFormatOf(type)?.inputsMultiple ?? 1;
+}
+
+/** Says which matrices get another type than they should, a line for each pair of types. */
+function noteOtherTypes(file: string, { tensors }: GgufModel, wanted: ConvertedType | undefined): void {
+  const matrices = tensors.filter(({ isMatrix }) => isMatrix);
+  const others = new Map<string, number>();
+  for (const { name, tensor } of matrices) {
+    const type = matrixType(name, tensor, wanted);
+    const nearest = nearestType(tensor, type);
+    if (nearest === type) continue;
+    const line = `written as ${nearest}, since rows of ${type} have a multiple of ${inputsMultiple(type)} weights`;
+    others.set(line, (others.get(line) ?? 0) + 1);
+  }
+  for (const [line, count] of others) note(`${file}: ${count} of ${matrices.length} matrices are ${line}`);
 }
 
 function inGguf(type: StorageType): StorageType {
@@ -127,11 +153,15 @@ function mainType(outputs: readonly Output[]): StorageType {
   return [...counts].reduce((most, next) => (next[1] > most[1] ? next : most))[0];
 }
 
-async function tokenizerMetadata(checkpoint: Checkpoint, size: number): Promise<Map<string, GgufValue>> {
+function tokenizerMetadata(
+  checkpoint: Checkpoint,
+  tokenizer: WorldTokenizer | undefined,
+  size: number,
+): Map<string, GgufValue> {
   const metadata = new Map<string, GgufValue>();
-  const tokenizer = await worldTokenizerFor(checkpoint, size);
+  const ownTemplate = checkpoint.metadata[templateKey];
   if (!tokenizer) {
-    note(`${checkpoint.name}: no World vocabulary beside it, so the file is written without a tokenizer`);
+    if (ownTemplate !== undefined) metadata.set(templateKey, { type: "string", value: ownTemplate });
     return metadata.set("tokenizer.ggml.model", { type: "string", value: "none" });
   }
   const { kind, tokens, types } = vocabularyOf(tokenizer, size);
@@ -143,7 +173,7 @@ async function tokenizerMetadata(checkpoint: Checkpoint, size: number): Promise<
   // A turn of a conversation ends with an empty line.
   const turnEnd = tokens.indexOf("\\n\\n");
   if (turnEnd >= 0) metadata.set("tokenizer.ggml.eot_token_id", { type: "uint32", value: turnEnd });
-  const template = checkpoint.metadata[templateKey] ?? (turnEnd >= 0 ? "rwkv-world" : undefined);
+  const template = ownTemplate ?? (turnEnd >= 0 ? "rwkv-world" : undefined);
   if (template !== undefined) metadata.set(templateKey, { type: "string", value: template });
   return metadata;
 }

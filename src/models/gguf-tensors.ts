@@ -255,9 +255,12 @@ function officialView(
   return { ...vector, shape: vector.shape.slice(1), strides: vector.strides.slice(1) };
 }
 
-/** Keys about the container, its architecture or vocabulary, which mean nothing beside RWKV-LM's tensors. */
+/**
+ * Keys about the container, its architecture or vocabulary, which mean nothing beside RWKV-LM's tensors. The template of
+ * conversations stays: it tells how the model was taught to answer.
+ */
 const ofContainer =
-  /^(general\.(architecture|alignment|file_type|quantization_version|quantized_by|size_label|type)|tokenizer\.|split\.)/;
+  /^(general\.(architecture|alignment|file_type|quantization_version|quantized_by|size_label|type)|tokenizer\.(?!chat_template$)|split\.)/;
 
 function officialMetadata(metadata: Metadata, architecture: string): Metadata {
   const kept = Object.entries(metadata).filter(
@@ -282,6 +285,8 @@ export interface GgufModel {
   /** Whole numbers of its metadata, by keys that come behind the architecture and a dot. */
   readonly numbers: Readonly<Record<string, number>>;
   readonly tensors: readonly GgufTensor[];
+  /** Tensors that llama.cpp's files have no place for, by RWKV-LM's names: without them it would be another model. */
+  readonly unplaced: readonly string[];
 }
 
 /** What llama.cpp's converter says where the model does not: as many tokens as anyone wants. */
@@ -301,11 +306,14 @@ export function ggufModelOf(version: string, official: ReadonlyMap<string, Store
   if (name === undefined || !architecture) return undefined;
   const layers = layersIn(official.keys(), /^blocks\.(\d{1,4})\./);
   const tensors: GgufTensor[] = [];
+  const unplaced = new Set(official.keys());
   const put = (stored: string, tensor: StoredTensor, part?: Part) =>
     void tensors.push({ name: stored, tensor, isMatrix: part?.isMatrix === true });
   for (const part of outside) {
     const tensor = official.get(part.official);
-    if (tensor) put(part.stored, tensor, part);
+    if (!tensor) continue;
+    put(part.stored, tensor, part);
+    unplaced.delete(part.official);
   }
   for (let layer = 0; layer < layers; layer++) {
     const inLayer = (part: string) => official.get(`blocks.${layer}.${part}`);
@@ -316,7 +324,10 @@ export function ggufModelOf(version: string, official: ReadonlyMap<string, Store
       const { layout } = part;
       const together =
         typeof layout === "object" ? architecture.layer.filter(({ stored }) => stored === part.stored) : [part];
-      for (const each of together) done.add(each.official);
+      for (const each of together) {
+        done.add(each.official);
+        unplaced.delete(`blocks.${layer}.${each.official}`);
+      }
       const vectors = together.map((each) => inLayer(each.official) as StoredTensor);
       put(`blk.${layer}.${part.stored}`, storedForm(vectors, layout, layer), part);
     }
@@ -339,7 +350,7 @@ export function ggufModelOf(version: string, official: ReadonlyMap<string, Store
     numbers[key] = sizeOf(`blocks.${layers - 1}.${source}`, dimension);
   }
   if (architecture.layer.some(({ layout }) => layout === "rescaled")) numbers["rescale_every_n_layers"] = rescaleEvery;
-  return { architecture: name, numbers, tensors };
+  return { architecture: name, numbers, tensors, unplaced: [...unplaced] };
 }
 
 /** What `officialView` undoes. */
