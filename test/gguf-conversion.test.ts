@@ -165,6 +165,17 @@ describe.each([
   });
 });
 
+test.each([
+  ["block_count", 3, 2],
+  ["embedding_length", 128, usualWidth],
+  ["feed_forward_length", 4 * usualWidth, 3 * usualWidth],
+])("a GGUF file whose %s is not what its tensors have is refused", async (key, value, found) => {
+  const claim = { [`rwkv7.${key}`]: { type: "uint32", value } } as const;
+  const checkpoint = await openCheckpoint(await writtenGguf("7", official("7", 2), claim));
+  expect(() => bindModel(checkpoint)).toThrow(`its metadata say rwkv7.${key} ${value}, but the tensors have ${found}`);
+  await checkpoint.close();
+});
+
 test("a GGUF file has llama.cpp's names and layouts", async () => {
   const before = official("7", 2);
   const checkpoint = await openCheckpoint(await writtenGguf("7", before));

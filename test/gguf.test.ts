@@ -199,7 +199,7 @@ describe("files of rwkv.cpp", () => {
   const head = matrix("head.weight");
 
   test.each([100, 101])("of version %s are read", async (version) => {
-    const checkpoint = await openCheckpoint(ggml([3, 2, 1], [matrix("emb.weight"), head], version));
+    const checkpoint = await openCheckpoint(ggml([3, 2, 0], [matrix("emb.weight"), head], version));
     expect(checkpoint.format).toBe("ggml");
     const tensor = checkpoint.tensors.get("emb.weight")!;
     expect(tensor.shape).toEqual([3, 2]);
@@ -209,8 +209,13 @@ describe("files of rwkv.cpp", () => {
 
   const cases: readonly [title: string, message: string, bytes: Buffer][] = [
     ["of another version", "a ggml file", ggml([3, 2, 1], [head], 1)],
-    ["with no tensors", "found 0 of such a shape among 0 tensors", ggml([3, 2, 1], [])],
-    ["cut between tensors", "found 1 of such a shape among 1 tensors", ggml([3, 2, 1], [head])],
+    ["with no tensors", "found 0 of such a shape and 0 of the layers among 0 tensors", ggml([3, 2, 1], [])],
+    ["cut between tensors", "found 1 of such a shape and 0 of the layers among 1 tensors", ggml([3, 2, 1], [head])],
+    [
+      "without its last layer",
+      "expected an embedding, 2 layers and a head [3, 2], found 2 of such a shape and 1 of the layers among 3 tensors",
+      ggml([3, 2, 2], [matrix("emb.weight"), ggmlTensor("blocks.0.ln1.weight", [1], floatBytes([1])), head]),
+    ],
     ["two of a name", "two tensors head.weight", ggml([3, 2, 1], [head, head])],
     ["no dimensions", "expected 1 to 3 dimensions, found 0", ggml([3, 2, 1], [ggmlTensor("x", [], floatBytes([1]))])],
     [
@@ -258,7 +263,7 @@ describe("damaged files", () => {
       tensors: [w, { ...b, type: 1, data: new Uint8Array(6) }, { ...b, name: "c" }],
     }),
     ggml: ggml(
-      [3, 2, 1],
+      [3, 2, 0],
       [
         ggmlTensor("emb.weight", [3, 2], floatBytes([1, 2, 3, 4, 5, 6])),
         ggmlTensor("half", [4], new Uint8Array(8), { type: 1 }),

@@ -7,6 +7,7 @@ import { load, openTokenizer, type Tokenizer, TokenizerError } from "rwkv";
 import { describe, expect, test } from "vitest";
 import { bytePairMerges } from "#rwkv/tokenizers/byte-pair-merges";
 import { huggingFaceTokenizer } from "#rwkv/tokenizers/hugging-face";
+import { tokenizerFor } from "#rwkv/tokenizers/open-tokenizer";
 import { pythonLiteralBytes } from "#rwkv/tokenizers/python-literal";
 import { worldTokenizer } from "#rwkv/tokenizers/world";
 import { fixture, hasSharedData, sharedData, temporaryFolder } from "./fixture-files.js";
@@ -351,6 +352,13 @@ describe("files", () => {
   test("missing", async () => {
     await expect(openTokenizer("/nowhere/tokenizer.json")).rejects.toThrow("no such file");
   });
+});
+
+test("a vocabulary in the model's file that is not one of RWKV's is named where no tokenizer lies beside it", async () => {
+  const checkpoint = { name: join(await temporaryFolder(), "model.gguf"), vocabulary: { kind: "gpt2", tokens: ["a"] } };
+  await expect(tokenizerFor(checkpoint, 33)).rejects.toThrow(
+    "or rwkv_vocab_*.txt), and the vocabulary in it, of the kind gpt2, is not used; put the model's there, or name one",
+  );
 });
 
 describe("a tokenizer that cannot be the model's", () => {

@@ -245,6 +245,9 @@ describe("models with parts that are not run are named by them", () => {
     expect(await only(...decay, "rwkv.blocks.0.attention.time_mix_key")).toContain(
       "RWKV-5.0: expected matrices emb.weight",
     );
+    expect(await only("blocks.0.att.key.lora_A")).toContain(
+      "an adapter (LoRA) without the model that it belongs to; open that model, and give this with --lora",
+    );
     expect(await only("blocks.0.att.time_state")).toContain("a tuned state, which belongs to a model");
     expect(await only("weight/emb.weight", "first/emb.weight")).toContain("model.safetensors in the same folder");
   });

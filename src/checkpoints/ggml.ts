@@ -75,17 +75,18 @@ async function readTensor(source: ByteSource, reader: SequentialReader, index: n
   return { name, dtype, shape, strides: contiguousStrides(shape), source, offset };
 }
 
-/** Without a count of tensors, a file that was cut between two of them is found out by what its header says of the last. */
+/** Without a count of tensors, a file that was cut between two of them is found out by what its header says of them. */
 function checkClaims(
   source: ByteSource,
   { vocabulary, width, layers }: { vocabulary: number; width: number; layers: number },
   tensors: ReadonlyMap<string, StoredTensor>,
 ): void {
   const ends = [...tensors.values()].filter(({ shape }) => shape.join() === [vocabulary, width].join());
-  if (ends.length >= 2) return;
+  const found = new Set([...tensors.keys()].flatMap((name) => /^blocks\.(\d+)\./.exec(name)?.[1] ?? [])).size;
+  if (ends.length >= 2 && found === layers) return;
   throw new CheckpointError(
     source.name,
     `expected an embedding, ${layers} layers and a head [${vocabulary}, ${width}], found ${ends.length} of such a shape ` +
-      `among ${tensors.size} tensors (truncated or damaged)`,
+      `and ${found} of the layers among ${tensors.size} tensors (truncated or damaged)`,
   );
 }

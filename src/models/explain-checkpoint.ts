@@ -10,7 +10,7 @@ const others: readonly (readonly [description: string, mark: RegExp])[] = [
     /^(weight|first|second)\/.*\bemb\.weight$/,
   ],
   [
-    "low-rank additions (LoRA) without the model that they belong to; merge the two and load the result",
+    "an adapter (LoRA) without the model that it belongs to; open that model, and give this with --lora (in code lora)",
     /\.lora_[AB]\b/,
   ],
   [

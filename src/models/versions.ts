@@ -73,7 +73,7 @@ export function bindModel(given: Checkpoint, options: BindOptions = {}): Recogni
   const graph = definition.build(size, { layerNormEpsilon: settingIn(layerNormEpsilon, settings), settings, dropout });
   const bound = bindWeights(definition, graph, size, tensors, (name) => storedNameOf(name, given));
   checkTensors(checkpoint, definition, bound.problems);
-  checkConfig(checkpoint, size);
+  checkClaims(given, size);
   const { version } = definition;
   return {
     version,
@@ -124,18 +124,30 @@ function checkTensors(checkpoint: Checkpoint, { version }: ModelDefinition, prob
   );
 }
 
-/** A config.json that is the model's must agree with the tensors; they decide what is loaded. */
-function checkConfig(checkpoint: Checkpoint, size: ModelSize): void {
-  const claims: readonly (readonly [string, number])[] = [
-    ["num_hidden_layers", size.layers],
-    ["hidden_size", size.width],
-    ["vocab_size", size.vocabulary],
-  ];
-  const wrong = claims.filter(([key, value]) => (checkpoint.config?.[key] ?? value) !== value);
-  if (wrong.length === 0) return;
-  const list = wrong.map(([key, value]) => {
-    const claim = JSON.stringify(checkpoint.config?.[key]).slice(0, 60);
-    return `${key} ${claim}, but the tensors have ${value}`;
-  });
-  throw new CheckpointError(checkpoint.name, `config.json beside it says ${list.join("; ")}`);
+/** What the metadata of a GGUF file or a config.json says of the model's size must agree with the tensors, which decide. */
+function checkClaims({ name: file, format, config, metadata }: Checkpoint, size: ModelSize): void {
+  const contradict = (where: string, claims: readonly (readonly [key: string, claim: unknown, found: number])[]) => {
+    const wrong = claims.filter(([, claim, found]) => (claim ?? found) !== found);
+    if (wrong.length === 0) return;
+    const list = wrong.map(([key, claim, found]) => {
+      return `${key} ${JSON.stringify(claim).slice(0, 60)}, but the tensors have ${found}`;
+    });
+    throw new CheckpointError(file, `${where} ${list.join("; ")}`);
+  };
+  contradict("config.json beside it says", [
+    ["num_hidden_layers", config?.["num_hidden_layers"], size.layers],
+    ["hidden_size", config?.["hidden_size"], size.width],
+    ["vocab_size", config?.["vocab_size"], size.vocabulary],
+  ]);
+  if (format !== "gguf") return;
+  const claimIn = (key: string, found: number) => {
+    const whole = `${metadata["general.architecture"]}.${key}`;
+    const text = metadata[whole];
+    return [whole, text && (Number(text) || text), found] as const;
+  };
+  contradict("its metadata say", [
+    claimIn("block_count", size.layers),
+    claimIn("embedding_length", size.width),
+    claimIn("feed_forward_length", size.hidden),
+  ]);
 }

@@ -77,7 +77,9 @@ export async function tokenizerFor(
     return inside;
   }
   const beside = hasFolder ? await tokenizerBeside(checkpoint.name, vocabulary) : undefined;
-  return beside?.tokenizer ?? tokenizerOf(vocabulary, hasFolder ? checkpoint.name : undefined);
+  return (
+    beside?.tokenizer ?? tokenizerOf(vocabulary, hasFolder ? checkpoint.name : undefined, checkpoint.vocabulary?.kind)
+  );
 }
 
 /**
@@ -101,13 +103,15 @@ export async function tokenizerFileFor(checkpointPath: string, vocabulary: numbe
 /**
  * The tokenizer of a model without a tokenizer file: bytes, for a vocabulary of 256.
  *
+ * @param unused the kind of a vocabulary in the model's file that is not one of RWKV's
  * @throws TokenizerError for any other vocabulary
  */
-export function tokenizerOf(vocabulary: number, name = "the model"): Tokenizer {
+export function tokenizerOf(vocabulary: number, name = "the model", unused?: string): Tokenizer {
   if (vocabulary === 256) return byteTokenizer();
   throw new TokenizerError(
-    `${name}: no tokenizer beside it (tokenizer.json, 20B_tokenizer.json or rwkv_vocab_*.txt); name one with the option ` +
-      "tokenizer",
+    `${name}: no tokenizer beside it (tokenizer.json, 20B_tokenizer.json or rwkv_vocab_*.txt)` +
+      (unused === undefined ? "" : `, and the vocabulary in it, of the kind ${unused.slice(0, 60)}, is not used`) +
+      "; put the model's there, or name one with the option tokenizer",
   );
 }
 
