@@ -210,6 +210,19 @@ test("a name that ends in .safetensors is a file, too", async () => {
   expect(readFileSync(out).equals(readFileSync(join(folder, "named", "model.safetensors")))).toBe(true);
 });
 
+test("says how to generate after training on bytes, and shows samples of it", async () => {
+  const out = join(folder, "run");
+  await start(["--data", data, ...small, "--steps", "1", "--out", join(folder, "base")]);
+  const tuned = ["--data", data, "--from", join(folder, "base"), "--tokenizer", "bytes", "--steps", "2", "--out", out];
+  const sizes = ["--context", "16", "--batch", "2", "--save-every", "1", "--sample-every", "1"];
+  const { code, stderr } = await start([...tuned, ...sizes]);
+  expect(code, stderr).toBe(0);
+  expect(stderr).toContain("--- step 1\n");
+  const advice = /the model: rwkv (generate --model .*)$/m.exec(stderr)?.[1]?.split(" ") ?? [];
+  const generated = await rwkv([...advice, "Once", "--trials", "1", "-n", "2"]);
+  expect(generated.code, generated.stderr).toBe(0);
+});
+
 test("a tuned state is what generating begins with", async () => {
   const [base, tuned] = [join(folder, "base"), join(folder, "tuned")];
   await start(["--data", data, ...small, "--steps", "20", "--out", base]);

@@ -248,6 +248,30 @@ describe("a fine-tuned run", () => {
   });
 });
 
+test("a base model says its version and sizes; others are refused", async () => {
+  const { layers, width, version, vocabulary, ...rest } = small;
+  const tuning = { ...rest, data, from: path("base"), steps: 1, validation: 0 };
+  for (const [options, message] of [
+    [{ layers: 3 }, /option layers: expected 2, which the base model .*base has, found 3/],
+    [{ width: 31 }, /option width: expected 16, .*, found 31/],
+    [{ hidden: 32 }, /option hidden: expected 64, .*, found 32/],
+    [{ vocabulary: 300 }, /option vocabulary: expected 280, .*, found 300/],
+    [{ version: "7" }, /option version: expected 4, .*, found "7"/],
+  ] as const) {
+    await expect(train({ ...tuning, ...options, out: path("refused-size") })).rejects.toThrow(message);
+  }
+  await train({ ...tuning, out: path("told-nothing") });
+  const own = { version, layers, width, hidden: 64, vocabulary };
+  expect(await recipeOf("told-nothing")).toMatchObject(own);
+  // As earlier versions recorded it.
+  const wrong = { ...(await recipeOf("told-nothing")), version: "7", layers: 6, width: 256, vocabulary: 4096 };
+  await writeFile(path("told-nothing/training.json"), JSON.stringify(wrong));
+  const resumed = { data, out: path("told-nothing"), resume: true, steps: 2 };
+  await expect(train({ ...resumed, layers: 6 })).rejects.toThrow(/option layers: expected 2/);
+  expect(await train({ ...resumed, layers: 2 })).toMatchObject({ step: 2, finished: true });
+  expect(await recipeOf("told-nothing")).toMatchObject(own);
+});
+
 test("a model is not tuned with a tokenizer that cannot be its own", async () => {
   const tuned = train({ ...small, data, from: path("base"), out: path("mistaken"), tokenizer: "bytes", lora: {} });
   // 280 rows could be 256 tokens with padding; 1000 rows could not.
@@ -255,7 +279,9 @@ test("a model is not tuned with a tokenizer that cannot be its own", async () =>
   const words = Array.from({ length: 5000 }, (_, i) => ((i * 2654435761) % 2 ** 32).toString(36));
   await writeFile(path("many-words.txt"), words.join(" "));
   await train({ ...small, data: path("many-words.txt"), out: path("many-tokens"), vocabulary: 1000, steps: 1 });
-  const mistaken = train({ ...small, data, from: path("many-tokens"), out: path("mistaken-too"), tokenizer: "bytes" });
+  const { vocabulary, ...options } = small;
+  const from = path("many-tokens");
+  const mistaken = train({ ...options, data, from, out: path("mistaken-too"), tokenizer: "bytes" });
   await expect(mistaken).rejects.toThrow(
     /many-tokens: this tokenizer has 256 tokens, the model \d+: they do not belong together/,
   );

@@ -1,11 +1,13 @@
 // rwkv train: from text to a checkpoint.
 
 import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { type Command, Option } from "commander";
 import { RwkvError } from "../errors.js";
 import { load } from "../load.js";
 import { definitions, newModels } from "../models/definitions.js";
 import type { StepProgress, TrainOptions, TrainResult } from "../training/options.js";
+import { parseRecipe } from "../training/recipe.js";
 import { train } from "../training/train.js";
 import { convert, writableEndings } from "./convert.js";
 import { number, wholeNumber } from "./option-parsers.js";
@@ -141,12 +143,16 @@ async function run(given: TrainCommandOptions, command: Command): Promise<void> 
       async onSave({ step }) {
         const { sampleEvery = 5, prompt = "\n\n", backend, threads } = options;
         if (sampleEvery === 0 || step === 0 || ++saves % sampleEvery !== 0) return;
-        const where = { ...(backend !== undefined && { backend }), ...(threads !== undefined && { threads }) };
+        const where = {
+          ...((await readsBytes(folder)) && { tokenizer: "bytes" }),
+          ...(backend !== undefined && { backend }),
+          ...(threads !== undefined && { threads }),
+        };
         display.line(`--- step ${step}\n${await sample(folder, prompt, where as object)}\n---`);
       },
     });
     display.stop();
-    report(result, folder);
+    report(result, folder, result.finished && (await readsBytes(folder)));
     if (exported && result.finished) await convert(folder, exported);
     if (interrupt.signal.aborted) process.exitCode = 130;
   } finally {
@@ -226,9 +232,16 @@ async function sample(folder: string, prompt: string, where: object): Promise<st
   }
 }
 
+/** Whether a run was told to read bytes, of which no file in its folder tells a model. */
+async function readsBytes(folder: string): Promise<boolean> {
+  const file = join(folder, "training.json");
+  return parseRecipe(file, await readFile(file, "utf8")).tokenizer === "bytes";
+}
+
 function report(
   { finished, saved, step, steps, loss, validationBitsPerByte, seconds }: TrainResult,
   folder: string,
+  isOfBytes: boolean,
 ): void {
   if (steps !== undefined) {
     const last = loss === undefined ? "" : `: loss ${loss.toFixed(4)}`;
@@ -236,7 +249,7 @@ function report(
       validationBitsPerByte === undefined ? "" : `, ${validationBitsPerByte.toFixed(4)} bits per byte held out`;
     note(`${step} of ${steps} steps in ${duration(seconds)}${last}${held}`);
   }
-  if (finished) note(`the model: rwkv generate --model ${folder}`);
+  if (finished) note(`the model: rwkv generate --model ${folder}${isOfBytes ? " --tokenizer bytes" : ""}`);
   else if (saved) note(`stopped; continue with: rwkv train --out ${folder} --data ... --resume`);
   else note("stopped before the first step; nothing was saved");
 }

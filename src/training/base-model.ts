@@ -4,7 +4,7 @@ import { byteLengthOf, type StoredTensor } from "../checkpoints/checkpoint.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { crc32 } from "../checksum.js";
 import { CheckpointError, TrainingError } from "../errors.js";
-import type { ModelDefinition } from "../models/model-definition.js";
+import type { ModelDefinition, ModelSize } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
 
 /** The number of places that are sampled in each tensor, and the bytes at each. */
@@ -14,6 +14,7 @@ const sampleSize = 256;
 /** The model that fine-tuning begins with. */
 export interface BaseModel {
   readonly definition: ModelDefinition;
+  readonly size: ModelSize;
   readonly fingerprint: number;
 }
 
@@ -28,7 +29,7 @@ export interface BaseModel {
 export async function openBase(path: string): Promise<BaseModel> {
   const checkpoint = await openCheckpoint(path);
   try {
-    const { definition, layout, metadata } = bindModel(checkpoint);
+    const { definition, size, layout, metadata } = bindModel(checkpoint);
     let crc = crc32(new TextEncoder().encode(JSON.stringify(metadata)));
     for (const { tensor, parts } of layout) {
       const name = parts[0]?.weight.name;
@@ -40,7 +41,7 @@ export async function openBase(path: string): Promise<BaseModel> {
         crc = crc32(bytes, crc);
       }
     }
-    return { definition, fingerprint: crc };
+    return { definition, size, fingerprint: crc };
   } finally {
     await checkpoint.close();
   }

@@ -5,6 +5,7 @@ import { resolve } from "node:path";
 import type { FloatType } from "../dtypes.js";
 import { OptionError, TrainingError } from "../errors.js";
 import { definitionOf, definitions, firstVersion, newModels } from "../models/definitions.js";
+import type { NewModelSize } from "../models/model-definition.js";
 import { between, type Check, flag, oneOf, orNull, path, smallest, whole } from "./checks.js";
 import type { LoraOptions, TrainOptions } from "./options.js";
 
@@ -22,7 +23,7 @@ export interface Recipe {
   readonly baseFingerprint: number | null;
   /** Where the tokenizer came from; a copy is in the run's folder. */
   readonly tokenizer: string | null;
-  /** RWKV version of a new model. */
+  /** RWKV version of the model; this and its sizes are those of the base model where there is one. */
   readonly version: string;
   readonly layers: number;
   readonly width: number;
@@ -60,7 +61,7 @@ const checks: { readonly [Name in keyof Recipe]: Check } = {
   layers: whole(1, 1024),
   width: whole(1, 65536),
   hidden: whole(1, 262144),
-  vocabulary: whole(257, 2 ** 20),
+  vocabulary: whole(1, 2 ** 20),
   context: whole(1, 2 ** 20),
   batch: whole(1, 65536),
   steps: orNull(whole(1, 2 ** 31)),
@@ -84,6 +85,9 @@ const checks: { readonly [Name in keyof Recipe]: Check } = {
   dtype: oneOf("f32", "f16", "bf16"),
 };
 
+/** That of a tokenizer which is trained: every byte is a token, and one is something else. */
+const trainedVocabulary = whole(257, 2 ** 20);
+
 const loraChecks: { readonly [Name in keyof LoraRecipe]: Check } = {
   rank: whole(1, 65536),
   alpha: between(smallest, Number.MAX_VALUE),
@@ -101,7 +105,11 @@ interface Fault {
   readonly expected: string;
 }
 
-/** @throws OptionError for a value outside its range, or options that exclude each other */
+/**
+ * The recipe by the options alone. The version and sizes are those of a new model; a base model says its own.
+ *
+ * @throws OptionError for a value outside its range, or options that exclude each other
+ */
 export function recipeOf(options: TrainOptions): Recipe {
   const { from, lora, tuneState = false, layers = 6, width = 256, vocabulary = 4096 } = options;
   for (const [name, needed] of [
@@ -122,7 +130,7 @@ export function recipeOf(options: TrainOptions): Recipe {
     version,
     layers,
     width,
-    hidden: options.hidden ?? definitionOf(version).newSize({ layers, width, vocabulary }).hidden,
+    hidden: options.hidden ?? (from === undefined ? newHidden(version, { layers, width, vocabulary }) : 4 * width),
     vocabulary,
     context: options.context ?? 256,
     batch: options.batch ?? 16,
@@ -149,6 +157,10 @@ export function recipeOf(options: TrainOptions): Recipe {
   const fault = faultOf(recipe);
   if (fault) throw new OptionError(fault.name, fault.value, fault.expected);
   return recipe;
+}
+
+function newHidden(version: string, size: NewModelSize): number {
+  return definitionOf(version).newSize(size).hidden;
 }
 
 /** The path from the root; what is no path is left for the check to refuse. */
@@ -180,7 +192,9 @@ function faultOf(fields: object): Fault | undefined {
   const values = fields as Record<string, unknown>;
   const fault = faultIn(values, checks);
   if (fault) return fault;
-  const { lora, tuneState, from, steps, epochs } = values as unknown as Recipe;
+  const { lora, tuneState, from, vocabulary, steps, epochs } = values as unknown as Recipe;
+  const tooSmall = from === null ? trainedVocabulary(vocabulary) : undefined;
+  if (tooSmall !== undefined) return { name: "vocabulary", value: vocabulary, expected: tooSmall };
   if (lora) {
     const within = faultIn(lora as unknown as Record<string, unknown>, loraChecks);
     if (within) return { ...within, name: `lora.${within.name}` };

@@ -6,6 +6,9 @@ import type { LoraOptions, TrainOptions } from "./options.js";
 import { absolute, type Recipe } from "./recipe.js";
 import { lengthOf } from "./schedule.js";
 
+/** Options that say of a new model what a base model says itself. */
+export const sizeOptions = ["version", "layers", "width", "hidden", "vocabulary"] as const;
+
 /** Options that other rules than equality are for. */
 const apart: ReadonlySet<string> = new Set(["from", "tokenizer", "steps", "epochs", "warmup", "lora"]);
 
@@ -19,6 +22,8 @@ export function resumedRecipe(recipe: Recipe, given: TrainOptions, folder: strin
   for (const [name, value] of Object.entries(recipe)) {
     const option = given[name as keyof TrainOptions];
     if (option === undefined || option === value || apart.has(name)) continue;
+    // Compared with the base model, since runs that were begun by earlier versions have recorded others.
+    if (recipe.from !== null && (sizeOptions as readonly string[]).includes(name)) continue;
     throw new OptionError(name, option, `${String(value)}, ${begun}`);
   }
   if (given.lora) checkLora(given.lora, recipe.lora, begun);

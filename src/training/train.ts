@@ -5,7 +5,7 @@ import { defaultThreads } from "#platform/backends";
 import type { ResidentState } from "../backends/backend.js";
 import type { OptimizerSettings, Parameter, TrainingRuntime, TrainingSegment } from "../backends/training.js";
 import { crc32 } from "../checksum.js";
-import { CheckpointError, TrainingError } from "../errors.js";
+import { CheckpointError, OptionError, TrainingError } from "../errors.js";
 import { encodeState } from "../generation/state-file.js";
 import { InterruptedError } from "../interruptible.js";
 import { PlotLibrariesError } from "../plots/svg-plot.js";
@@ -23,7 +23,7 @@ import { type ModelSetup, setUpModel } from "./model-setup.js";
 import { openTrainingOn } from "./open-training.js";
 import type { StepProgress, TrainOptions, TrainResult } from "./options.js";
 import { type Recipe, recipeOf } from "./recipe.js";
-import { extended, resumedRecipe } from "./resumption.js";
+import { extended, resumedRecipe, sizeOptions } from "./resumption.js";
 import { type LogEntry, type Progress, RunFolder } from "./run-folder.js";
 import { checkTokenizer, newTokenizer, tokenizerOfRun } from "./run-tokenizer.js";
 import { learningRateAt, lengthOf } from "./schedule.js";
@@ -130,12 +130,26 @@ async function tokensOf(
   return tokenizedDataset(tokens, tokenizer, validation, context);
 }
 
-/** The recipe with what the base model tells, where there is one: which it is, and which matrices low-rank adaptation adds to. */
-async function withBase(recipe: Recipe, folder: RunFolder, { resume }: TrainOptions): Promise<Recipe> {
+/**
+ * The recipe with what the base model tells, where there is one: which it is, its version and sizes, and which matrices low-rank
+ * adaptation adds to.
+ *
+ * @throws OptionError for a version or size that was given and is not the base model's
+ */
+async function withBase(recipe: Recipe, folder: RunFolder, given: TrainOptions): Promise<Recipe> {
   const { from, baseFingerprint: recorded, lora } = recipe;
   if (from === null) return recipe;
-  const base = await (resume ? checkBase(from, recorded, folder.path) : openBase(from));
-  return { ...recipe, baseFingerprint: base.fingerprint, lora: lora && loraOf(lora, base.definition) };
+  const base = await (given.resume ? checkBase(from, recorded, folder.path) : openBase(from));
+  const { definition, fingerprint, size } = base;
+  const { layers, width, hidden, vocabulary } = size;
+  const own = { version: definition.version, layers, width, hidden, vocabulary };
+  for (const name of sizeOptions) {
+    const option = given[name];
+    if (option !== undefined && option !== own[name]) {
+      throw new OptionError(name, option, `${own[name]}, which the base model ${from} has`);
+    }
+  }
+  return { ...recipe, ...own, baseFingerprint: fingerprint, lora: lora && loraOf(lora, definition) };
 }
 
 /** Of the tokens, and of which of them are learned where not all are. */
