@@ -14,22 +14,10 @@ import { Model, type ModelLimits } from "./generation/model.js";
 import { LoadingProgress } from "./loading-progress.js";
 import type { AppliedAdapter } from "./models/apply-adapters.js";
 import { fingerprintOf } from "./models/fingerprint.js";
+import { type LoraSource, loraSources } from "./models/lora-source.js";
 import { type BoundModel, bindModel, type RecognisedModel } from "./models/versions.js";
 import { openTokenizer, tokenizerFor } from "./tokenizers/open-tokenizer.js";
 import type { Tokenizer } from "./tokenizers/tokenizer.js";
-
-/** An adapter, and how it is put onto a model. */
-export interface LoraSource {
-  /** The adapter's file, or a folder with adapter_model.safetensors and adapter_config.json. */
-  source: CheckpointInput;
-  /**
-   * What its products are multiplied by, beside alpha / rank where the adapter tells that; where it does not, as files of
-   * RWKV-PEFT before October 2025, this is alpha / rank. Default 1; 0 puts nothing on, negative numbers take away.
-   */
-  strength?: number;
-  /** The layers that it is put onto, from 0. By default all, and the head. */
-  layers?: readonly number[];
-}
 
 /** Options of `load`. */
 export interface LoadOptions {
@@ -159,6 +147,12 @@ async function adapted(base: RecognisedModel, { lora, onWarning = console.warn }
     for (const { source, strength, layers } of sources) {
       const file = await openAdapter(source);
       opened.push({ file, strength: strength ?? 1, layers: layers && new Set(layers) });
+      const { fingerprint } = file.learnedBeside;
+      if (fingerprint !== undefined && fingerprint !== String(await fingerprintOf(base))) {
+        onWarning(
+          `${file.name}: was learned beside another model, or beside this one with values of another type: it may not fit`,
+        );
+      }
       if (strength === undefined && file.scaleOf(1) === undefined) {
         onWarning(
           `${file.name}: does not tell its alpha, so its products are added as they are; alpha / rank is the strength to give`,
@@ -169,23 +163,6 @@ async function adapted(base: RecognisedModel, { lora, onWarning = console.warn }
   } finally {
     await Promise.all(opened.map(({ file }) => file.close()));
   }
-}
-
-/** @throws OptionError for what is not adapters, or layers that the model does not have */
-function loraSources(lora: NonNullable<LoadOptions["lora"]>, count: number): LoraSource[] {
-  const list = Array.isArray(lora) ? lora : [lora];
-  return list.map((each: CheckpointInput | LoraSource) => {
-    const given = typeof each === "object" && each !== null && "source" in each ? each : { source: each };
-    const { source, strength, layers } = given as LoraSource;
-    if (strength !== undefined && !(typeof strength === "number" && Number.isFinite(strength))) {
-      throw new OptionError("lora.strength", strength, "a finite number");
-    }
-    const isLayer = (layer: unknown) => Number.isInteger(layer) && (layer as number) >= 0 && (layer as number) < count;
-    if (layers !== undefined && !(Array.isArray(layers) && layers.every(isLayer))) {
-      throw new OptionError("lora.layers", layers, `layers of the model, from 0 to ${count - 1}`);
-    }
-    return { source, ...(strength !== undefined && { strength }), ...(layers && { layers: [...layers] }) };
-  });
 }
 
 async function openRuntime(

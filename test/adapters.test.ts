@@ -13,6 +13,7 @@ import {
 } from "rwkv";
 import { train } from "rwkv/training";
 import { beforeAll, describe, expect, test } from "vitest";
+import { loraSource } from "#rwkv/cli/option-parsers";
 import { rwkv } from "./command.js";
 import { loadable, maxDifference } from "./environment.js";
 import { fixture, temporaryFolder } from "./fixture-files.js";
@@ -294,9 +295,28 @@ test("what our own training learned is an adapter, too", async () => {
     learningRate: 0.02,
   });
   const text = await logits(result.folder);
-  const found = await logits(from, { lora: join(out, "adapter.safetensors") });
+  const warnings: string[] = [];
+  const onWarning = (line: string) => warnings.push(line);
+  const found = await logits(from, { lora: join(out, "adapter.safetensors"), onWarning });
   expect(maxDifference(found, text)).toBeLessThan(2e-5);
   expect(maxDifference(found, await logits(from))).toBeGreaterThan(0.01);
+  // The run's folder has it beside a whole model.
+  expect(await logits(from, { lora: out, onWarning })).toEqual(found);
+  expect(warnings).toEqual([]);
+  const { shapes, values } = await weightsOf(from);
+  const another = join(folder, "another.safetensors");
+  await writeSafetensors(
+    another,
+    [...values].map(([name, content]) =>
+      tensor(
+        name,
+        shapes.get(name)!,
+        content.map((value) => value * 1.5),
+      ),
+    ),
+  );
+  await logits(another, { lora: out, onWarning });
+  expect(warnings).toEqual([expect.stringContaining("adapter.safetensors: was learned beside another model")]);
 });
 
 test("the command line puts adapters on, with a strength, onto layers", async () => {
@@ -317,6 +337,23 @@ test("the command line puts adapters on, with a strength, onto layers", async ()
   expect(maxDifference(written, expected.subarray(-written.length))).toBeLessThan(1e-6);
   expect((await run("--lora", `${path}:0.5:0-1,7`)).stderr).toMatch(/option lora.layers: expected layers of the model/);
   expect((await run("--lora", "/nowhere.pth")).stderr).toMatch(/\/nowhere.pth: no such file/);
+});
+
+test("the command line says what is wrong behind an adapter's file", async () => {
+  const file = join(await temporaryFolder(), "a:1.pth");
+  await writeFile(file, "");
+  const layers = "0-11,15";
+  expect(loraSource(`${file}:0.5:${layers}`).layers).toEqual([...Array.from({ length: 12 }, (_, i) => i), 15]);
+  expect(loraSource("https://example.org/a.pth:2")).toEqual({ source: "https://example.org/a.pth", strength: 2 });
+  for (const [text, message] of [
+    [`${file}:abc`, 'found "abc" after the file'],
+    [`${file}:abc:0.5`, 'found "abc" after the file'],
+    [`${file}:0.5:a-b`, 'found "0.5:a-b" after the file'],
+    [`${file}:0.5:1-0`, "expected layers from the lower to the higher, as 0-11,15; found 1-0"],
+    [`${file}:0.5:0-1-2`, "expected layers from the lower to the higher, as 0-11,15; found 0-1-2"],
+  ] as const) {
+    expect(() => loraSource(text), text).toThrow(message);
+  }
 });
 
 describe("what cannot be put on is an error that says why", () => {
@@ -409,6 +446,16 @@ describe("what cannot be put on is an error that says why", () => {
   });
 
   test.each([
+    [{ rwkv_version: "7" }, /expected an adapter for RWKV-4, found one for RWKV-7/],
+    [{ lora_alpha: "" }, /lora_alpha: expected a number/],
+    [{ lora_alpha: " " }, /lora_alpha: expected a number/],
+  ])("%#: the metadata %o", async (metadata, message) => {
+    const path = join(await temporaryFolder(), "adapter.safetensors");
+    await writeSafetensors(path, adapter([ffn], oldName), { metadata: metadata as Record<string, string> });
+    await expect(load(base, { lora: path, onWarning() {} })).rejects.toThrow(message);
+  });
+
+  test.each([
     ['{"peft_type": "MISS"}', /adapter_config.json: expected an adapter of peft_type LORA, found MISS/],
     ['{"use_dora": true}', /use_dora is true/],
     ['{"alpha_pattern": {"key": 3}}', /alpha_pattern/],
@@ -424,8 +471,19 @@ describe("what cannot be put on is an error that says why", () => {
 
   test.each([
     [{ source: base, strength: Number.NaN }, "option lora.strength: expected a finite number"],
-    [{ source: base, layers: [2] }, "option lora.layers: expected layers of the model, from 0 to 1"],
-    [5, "option input: expected the path or URL"],
+    [{ source: base, layers: [1, 2] }, "option lora.layers: expected layers of the model, from 0 to 1, found 2"],
+    [{ source: base, layers: [] }, "option lora.layers: expected one or more layers of the model, from 0 to 1"],
+    [
+      { source: base, stength: 2 },
+      'option lora: expected adapters with source, strength, layers and nothing else, found "stength"',
+    ],
+    [{ file: base }, "option lora: expected adapters: paths, URLs or bytes, or objects with one of these as source"],
+    [{ source: null }, "option lora: expected adapters: paths"],
+    [
+      [base, 5],
+      "option lora: expected adapters: paths, URLs or bytes, or objects with one of these as source, found 5",
+    ],
+    [null, "option lora: expected adapters: paths, URLs or bytes, or objects with one of these as source, found null"],
     [base, "expected an adapter with tensors named"],
   ])("%#: options", async (lora, message) => {
     await expect(load(base, { lora: lora as never })).rejects.toThrow(message);

@@ -31,6 +31,13 @@ export function resolveInput(input: CheckpointInput): string | ByteSource {
   );
 }
 
+/** Whether a value is a checkpoint's input. */
+export function isCheckpointInput(value: unknown): value is CheckpointInput {
+  const input = value as CheckpointInput;
+  if (isPath(input)) return String(input) !== "";
+  return isBlob(input) || isBuffer(input) || ArrayBuffer.isView(input);
+}
+
 /** Whether an input is the name of a file, which may have others beside it, rather than the bytes of one. */
 export function isPath(input: CheckpointInput): input is string | URL {
   return typeof input === "string" || isOfClass(input, "URL");

@@ -4,7 +4,8 @@ import { type Command, Option } from "commander";
 import type { BackendName } from "../backends/backend.js";
 import type { WeightDType } from "../dtypes.js";
 import type { Model } from "../generation/model.js";
-import { type LoraSource, load } from "../load.js";
+import { load } from "../load.js";
+import type { LoraSource } from "../models/lora-source.js";
 import { dtypeOption, loraSource, wholeNumber } from "./option-parsers.js";
 import { note, progressBar } from "./terminal.js";
 

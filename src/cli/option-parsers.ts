@@ -1,10 +1,11 @@
 // Parsers of option values that several commands take; what they refuse, commander reports with the option's name.
 
+import { existsSync } from "node:fs";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { SyntheticModel } from "../bench/synthetic-checkpoint.js";
 import { weightDTypes } from "../dtypes.js";
-import type { LoraSource } from "../load.js";
 import { definitions, newModels } from "../models/definitions.js";
+import type { LoraSource } from "../models/lora-source.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
 import { type SamplingPreset, type SamplingPresetName, samplingPresets } from "../sampling/sampling-presets.js";
 
@@ -61,6 +62,7 @@ export function tokenIds(text: string): number[] {
 /** An adapter: file, file:strength, or file:strength:layers. A file's name may have colons of its own. */
 export function loraSource(text: string): LoraSource {
   const [, source = text, strength, layers] = /^(.+?):([-+]?[\d.]+(?:e-?\d+)?)(?::([\d,-]+))?$/i.exec(text) ?? [];
+  checkSource(source);
   return {
     source,
     ...(strength !== undefined && { strength: number(Number.NEGATIVE_INFINITY)(strength) }),
@@ -68,12 +70,27 @@ export function loraSource(text: string): LoraSource {
   };
 }
 
+/** @throws InvalidArgumentError for a file with something behind it that is neither a strength nor layers */
+function checkSource(source: string): void {
+  if (existsSync(source)) return;
+  for (const { index } of source.matchAll(/:/g)) {
+    if (!existsSync(source.slice(0, index))) continue;
+    const rest = source.slice(index + 1);
+    throw new InvalidArgumentError(
+      `expected file, file:strength or file:strength:layers, as a.pth:0.5:0-11,15; found "${rest}" after the file`,
+    );
+  }
+}
+
 /** The most layers of a model, far fewer than what a range of numbers may name. */
 const maxLayers = 1024;
 
 function layerRange(text: string): number[] {
-  const [from, to = from] = text.split("-").map(wholeNumber(0, maxLayers));
-  return Array.from({ length: Math.max(0, (to as number) - (from as number) + 1) }, (_, i) => (from as number) + i);
+  const [from = 0, to = from, ...more] = text.split("-").map(wholeNumber(0, maxLayers));
+  if (more.length > 0 || to < from) {
+    throw new InvalidArgumentError(`expected layers from the lower to the higher, as 0-11,15; found ${text}`);
+  }
+  return Array.from({ length: to - from + 1 }, (_, i) => from + i);
 }
 
 function rangeText(low: number, high: number): string {

@@ -5,7 +5,8 @@
 //   nothing tells alpha.
 // - Hugging Face's PEFT, and RWKV-PEFT since, a folder: adapter_model.safetensors with base_model.model.<module>.lora_A.weight, and
 //   adapter_config.json, which tells alpha and rank.
-// - `rwkv train --lora`: adapter.safetensors, whose metadata tell alpha.
+// - `rwkv train --lora`: adapter.safetensors in the folder of the run, whose metadata tell alpha, and the version and fingerprint
+//   of the model.
 // - PiSSA of RWKV-PEFT: a file as the first, and init_pissa.pth with .init_lora_A and .init_lora_B, which are taken away.
 // - Bone, later DiSHA, of RWKV-PEFT: blocks.0.att.key.bone [rank, outputs], added to every block of `rank` inputs; that is a product
 //   whose A is the identity again and again.
@@ -36,14 +37,27 @@ export interface AdapterFile {
   readonly replaced: ReadonlyMap<string, StoredTensor>;
   /** What the products of this rank are multiplied by; undefined where the file does not tell. */
   scaleOf(rank: number): number | undefined;
+  /** The model that it was learned beside, as far as the file tells: as our own training writes it. */
+  readonly learnedBeside: {
+    readonly version: string | undefined;
+    /** By `fingerprintOf`, in decimal digits. */
+    readonly fingerprint: string | undefined;
+  };
   close(): Promise<void>;
 }
 
-/** Metadata in which our own training tells alpha. */
+/** Metadata in which our own training tells alpha, and the version and the fingerprint of the model that it learned beside. */
 export const alphaEntry = "lora_alpha";
+export const versionEntry = "rwkv_version";
+export const fingerprintEntry = "base_fingerprint";
 
+/** What our own training calls its file. */
+export const ownAdapterName = "adapter.safetensors";
 const configName = "adapter_config.json";
-const folderFiles = ["adapter_model.safetensors", "adapter_model.bin"];
+/** Files that a configuration may lie beside. */
+const configuredFiles = ["adapter_model.safetensors", "adapter_model.bin"];
+/** In a folder the first of these that is there is the adapter. */
+const folderFiles = [ownAdapterName, ...configuredFiles];
 const maxConfigSize = 2 ** 20;
 
 /** Other kinds of adapters, by the names of their tensors. */
@@ -68,11 +82,13 @@ export async function openAdapter(input: CheckpointInput): Promise<AdapterFile> 
     const config = place && (await configOf(place.config));
     if (config) checkConfig(place.config, config);
     const { kind, products, replaced } = partsOf(checkpoint);
+    const { [versionEntry]: version, [fingerprintEntry]: fingerprint } = checkpoint.metadata;
     return {
       name: checkpoint.name,
       products,
       replaced,
       scaleOf: kind === "lora" ? scaling(checkpoint, place?.config, config) : () => (kind === "initial" ? -1 : 1),
+      learnedBeside: { version, fingerprint },
       close: () => checkpoint.close(),
     };
   } catch (error) {
@@ -81,15 +97,16 @@ export async function openAdapter(input: CheckpointInput): Promise<AdapterFile> 
   }
 }
 
-/** The file with the tensors, and where its configuration would be. */
+/** The file with the tensors, and where its configuration would be, if it may have one. */
 async function fileIn(path: string): Promise<{ file: string; config: string }> {
   const names = await listFolder(path, [...folderFiles, configName]);
-  if (!names) {
-    const known = folderFiles.includes(basename(path));
-    return { file: path, config: known ? join(dirname(path), configName) : "" };
-  }
-  const found = folderFiles.find((name) => names.includes(name));
-  return { file: found === undefined ? path : join(path, found), config: join(path, configName) };
+  const found = names ? folderFiles.find((name) => names.includes(name)) : basename(path);
+  const folder = names ? path : dirname(path);
+  const isConfigured = found === undefined || configuredFiles.includes(found);
+  return {
+    file: names && found !== undefined ? join(path, found) : path,
+    config: isConfigured ? join(folder, configName) : "",
+  };
 }
 
 async function configOf(path: string): Promise<Record<string, unknown> | undefined> {
@@ -129,8 +146,8 @@ function scaling(
   configPath: string | undefined,
   config: Record<string, unknown> | undefined,
 ): AdapterFile["scaleOf"] {
-  const told =
-    config?.["lora_alpha"] ?? (metadata[alphaEntry] === undefined ? undefined : Number(metadata[alphaEntry]));
+  const entry = metadata[alphaEntry];
+  const told = config?.["lora_alpha"] ?? (entry === undefined || entry.trim() === "" ? entry : Number(entry));
   if (told === undefined) return () => undefined;
   if (typeof told !== "number" || !Number.isFinite(told)) {
     throw new CheckpointError(config ? (configPath as string) : name, "lora_alpha: expected a number");

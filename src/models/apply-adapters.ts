@@ -31,12 +31,17 @@ interface Part extends StoredProduct {
 /**
  * A model with adapters.
  *
- * @throws CheckpointError where an adapter has parts that the model has not, or of other shapes
+ * @throws CheckpointError where an adapter is for another version, or has parts that the model has not, or of other shapes
  */
 export async function withAdapters(model: RecognisedModel, adapters: readonly AppliedAdapter[]): Promise<BoundModel> {
   const parts = new Map<WeightNode, Part[]>();
   const tensors = new Map(model.tensors);
   for (const adapter of adapters) {
+    const { name, learnedBeside } = adapter.file;
+    if (learnedBeside.version !== undefined && learnedBeside.version !== model.version) {
+      const found = learnedBeside.version.slice(0, 40);
+      throw new CheckpointError(name, `expected an adapter for RWKV-${model.version}, found one for RWKV-${found}`);
+    }
     const target = new Targets(model, adapter.file);
     for (const [module, product] of adapter.file.products) {
       const weight = target.matrix(module);

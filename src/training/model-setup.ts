@@ -10,7 +10,7 @@ import type { WritableTensor } from "../checkpoints/writer.js";
 import type { FloatType } from "../dtypes.js";
 import { TrainingError } from "../errors.js";
 import { interruptible } from "../interruptible.js";
-import { alphaEntry } from "../models/adapter-file.js";
+import { alphaEntry, fingerprintEntry, versionEntry } from "../models/adapter-file.js";
 import { definitions as allDefinitions, definitionOf } from "../models/definitions.js";
 import { fingerprintOf } from "../models/fingerprint.js";
 import type { ModelDefinition, ModelSize } from "../models/model-definition.js";
@@ -129,6 +129,7 @@ async function checkpointModel(
     const options = loraOf(lora, definition);
     const adapted = withLowRankAdditions(graph, options, randomGenerator(seed));
     const all = new Map([...tensors, ...adapted.tensors]);
+    const fingerprint = await fingerprintOf(bound);
     const weights = adapted.additions.flatMap(({ down, up }) => [down, up]);
     return {
       size,
@@ -138,7 +139,11 @@ async function checkpointModel(
       weights: (parameters, dtype, onNotice) => learnedTensors(bound, parameters, adapted.additions, dtype, onNotice),
       adapter: (parameters, dtype) => ({
         tensors: learnedAdditions(parameters, dtype),
-        metadata: { [alphaEntry]: String(options.alpha) },
+        metadata: {
+          [alphaEntry]: String(options.alpha),
+          [versionEntry]: definition.version,
+          [fingerprintEntry]: String(fingerprint),
+        },
       }),
       close,
     };

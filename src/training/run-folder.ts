@@ -16,6 +16,7 @@ import { readTensorInto } from "../checkpoints/read-tensor.js";
 import { writeSafetensors } from "../checkpoints/write-safetensors.js";
 import type { WritableTensor } from "../checkpoints/writer.js";
 import { CheckpointError, TrainingError } from "../errors.js";
+import { ownAdapterName } from "../models/adapter-file.js";
 import { between, type Check, whole } from "./checks.js";
 import { tokenizerFiles } from "./dataset.js";
 import { parseRecipe, type Recipe } from "./recipe.js";
@@ -27,8 +28,16 @@ const recipeFile = "training.json";
 const logFile = "log.jsonl";
 const curveFile = "loss.svg";
 const stateFile = "state.rwkv";
-const adapterFile = "adapter.safetensors";
-const runFiles = [modelFile, checkpointFile, adapterFile, recipeFile, logFile, curveFile, stateFile, ...tokenizerFiles];
+const runFiles = [
+  modelFile,
+  checkpointFile,
+  ownAdapterName,
+  recipeFile,
+  logFile,
+  curveFile,
+  stateFile,
+  ...tokenizerFiles,
+];
 
 /** Bytes that a recipe, and what a checkpoint says beside its tensors, take at most. */
 const maxRecipeSize = 2 ** 20;
@@ -147,7 +156,7 @@ export class RunFolder {
 
   /** Writes the files that a new run begins with; the recipe last, since with it a run can be resumed. */
   async begin(recipe: Recipe): Promise<void> {
-    for (const name of [logFile, curveFile, stateFile, adapterFile]) await rm(this.file(name), { force: true });
+    for (const name of [logFile, curveFile, stateFile, ownAdapterName]) await rm(this.file(name), { force: true });
     this.#unsaved.push(this.file(recipeFile));
     await this.writeRecipe(recipe);
   }
@@ -229,7 +238,7 @@ export class RunFolder {
   }
 
   async saveAdapter(tensors: readonly WritableTensor[], metadata: Metadata): Promise<void> {
-    await writeSafetensors(this.file(adapterFile), tensors, { metadata });
+    await writeSafetensors(this.file(ownAdapterName), tensors, { metadata });
   }
 
   async saveCheckpoint(
