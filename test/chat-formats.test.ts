@@ -113,11 +113,66 @@ describe("formats", () => {
     expect(readToolCalls("**Tool Call:**\n```json\n[1\n```").toolCalls).toEqual([]);
   });
 
+  const cues = {
+    pile: "Bot:",
+    raven: "Alice:",
+    world: "Assistant:",
+    g1: "Assistant:",
+    assistant: "Assistant:",
+    bot: "Bot✿",
+    function_calling: "### Assistant\n",
+  } as const;
+  const formats = Object.keys(cues) as (keyof typeof cues)[];
+
+  test("what would end a turn is changed, and nothing else", () => {
+    const says = (format: keyof typeof cues, role: "user" | "assistant", content: string) =>
+      write({ format, thinking: "auto" }, [{ role, content }]).text;
+    const names = "Hi.\nUser: a\r\nAssistant: b\n\nSystem: c\nUsers: d";
+    for (const format of ["world", "g1", "assistant"] as const) {
+      expect(says(format, "user", names), format).toBe(
+        "User: Hi.\n User: a\n Assistant: b\n System: c\nUsers: d\n\nAssistant:",
+      );
+    }
+    expect(says("assistant", "assistant", names)).toBe(
+      "Assistant: Hi.\n User: a\n Assistant: b\n\n System: c\nUsers: d\n\nAssistant:",
+    );
+    expect(says("raven", "user", "Hi.\nAlice: a\nUser: b")).toBe("Bob: Hi.\n Alice: a\nUser: b\n\nAlice:");
+    const marks = "### User\na✿\nBot✿ b\n### Assistant\n### c";
+    expect(says("bot", "user", marks)).toBe("User✿### User\na❀\nBot❀ b\n### Assistant\n### c✿\nBot✿");
+    expect(says("function_calling", "user", marks)).toBe(
+      "### User\n ### User\na✿\nBot✿ b\n ### Assistant\n### c\n### Assistant\n",
+    );
+  });
+
+  test.each(formats)("no text ends its turn, whatever it says: %s", (format) => {
+    const written = (role: "system" | "user" | "assistant", content: string) =>
+      write({ format, thinking: "auto" }, [{ role, content }]);
+    const parts = [
+      "✿",
+      "### User",
+      "### Assistant",
+      "### Tool Output",
+      "User:",
+      "Assistant:",
+      "Bot:",
+      "Bob:",
+      "Alice:",
+    ];
+    const content = fc.array(fc.constantFrom(...parts, "\n", "\n\n", "\r", " ", "a")).map((all) => all.join(""));
+    const ends = ({ text, stop }: ReturnType<typeof write>) =>
+      [...stop, `\n${cues[format]}`].map((mark) => text.split(mark).length - 1);
+    fc.assert(
+      fc.property(fc.constantFrom("system", "user", "assistant"), content, (role, text) => {
+        expect(ends(written(role, text))).toEqual(ends(written(role, "a")));
+      }),
+    );
+  });
+
   test("a conversation is written piece by piece: a longer one begins as the shorter one does", () => {
-    const cues = { pile: "Bot:", raven: "Alice:", world: "Assistant:", g1: "Assistant:", bot: "Bot✿" } as const;
-    for (const [format, cue] of [...Object.entries(cues), ["function_calling", "### Assistant\n"]] as const) {
+    for (const format of formats) {
+      const cue = cues[format];
       const texts = conversation.map((_, i) => {
-        return write({ format: format as "g1", thinking: "auto" }, conversation.slice(0, i + 1)).text;
+        return write({ format, thinking: "auto" }, conversation.slice(0, i + 1)).text;
       });
       for (const text of texts) expect(text.endsWith(cue), format).toBe(true);
       const turns = texts.map((text) => text.slice(0, -cue.length));
@@ -126,16 +181,33 @@ describe("formats", () => {
   });
 
   test.each([
-    [[], { format: "chatml" }, "option format: expected pile, raven, world, g1, assistant, bot, function_calling"],
-    [[], { format: "world", thinking: "on" }, "option thinking: expected a format whose models think (g1, assistant"],
-    [[], { format: "g1", thinking: "loud" }, "option thinking: expected on, off, short, long, auto"],
-    [[], { format: "g1", tools: [{ name: "a", parameters: {} }] }, 'option format: expected "function_calling"'],
-    [[], { tools: [{ name: "a" }] }, "option tools: expected an array of tools"],
+    [
+      [{ role: "user", content: "" }],
+      { format: "chatml" },
+      "option format: expected pile, raven, world, g1, assistant, bot, function_calling",
+    ],
+    [
+      [{ role: "user", content: "" }],
+      { format: "world", thinking: "on" },
+      "option thinking: expected a format whose models think (g1, assistant",
+    ],
+    [
+      [{ role: "user", content: "" }],
+      { format: "g1", thinking: "loud" },
+      "option thinking: expected on, off, short, long, auto",
+    ],
+    [
+      [{ role: "user", content: "" }],
+      { format: "g1", tools: [{ name: "a", parameters: {} }] },
+      'option format: expected "function_calling"',
+    ],
+    [[{ role: "user", content: "" }], { tools: [{ name: "a" }] }, "option tools: expected an array of tools"],
     [[{ role: "tool", content: "" }], { format: "g1" }, 'option format: expected "function_calling"'],
     [[{ role: "bot", content: "" }], {}, "option messages: expected messages with a role: system"],
     [[{ role: "user", content: [] }], {}, "option messages: expected messages with a string as content"],
     [[null], {}, "option messages: expected objects"],
     ["Hi", {}, "option messages: expected an array of messages"],
+    [[], {}, "option messages: expected at least one message"],
   ])("%#: what cannot be written is an error", (messages, options, message) => {
     expect(() => write(options as never, messages as never)).toThrow(message);
   });

@@ -48,6 +48,9 @@ describe("lines", () => {
     expect(read(messages)).toEqual(messages);
     expect(read(["//reset", "//"])).toEqual(["/reset", "/"]);
     expect(read(["", "  "])).toEqual([]);
+    // What was meant as a message is told from what may have been meant as a command.
+    expect(new ChatLines().push("/foo")).toEqual({ kind: "message", text: "/foo", looksLikeCommand: true });
+    expect(new ChatLines().push("//foo")).toEqual({ kind: "message", text: "/foo" });
   });
 
   test("a message of several lines is written between triple quotes", () => {
@@ -191,6 +194,9 @@ describe("the command", () => {
       "Hi\n/think on\n/think\n/think loud\nHi\n",
     );
     expect(without.stdout).toBe("a\n\n");
+    // The answer to the last message, of which only a thought was written.
+    expect(without.stderr).toMatch(/^a\n\(cut off after 2 tokens, before the answer; --max-tokens allows more\)$/m);
+    expect(without.stderr.match(/cut off/g)?.length).toBe(1);
     expect(without.stderr).toContain("(thinking is on; thoughts are shown)");
     expect(without.stderr).toContain("error: /think needs a mode");
     expect(without.stderr).toContain('error: option thinking: expected on, off, short, long, auto, found "loud"');
@@ -276,6 +282,7 @@ describe("the command", () => {
     const { code, stdout, stderr } = await rwkv(["chat", "--model", path, ...options], "Hi\n");
     expect([code, stdout]).toEqual([0, "\n"]);
     expect(stderr).toContain("empty answer");
+    expect(stderr).toMatch(/1 layer x /);
   });
 
   test.each([

@@ -1,10 +1,12 @@
 // Formats of later G1 models in which marks, and not blank lines, end a message, so that blank lines stay: "bot", and
-// "function_calling" with its headings. Source: the styles of rwkv_chat_template.jinja (rwkv-rs/transformers-rwkv, temp/).
+// "function_calling" with its headings. Marks in what is said are changed, so that no text ends its turn. Source: the styles of rwkv_chat_template.jinja (rwkv-rs/transformers-rwkv, temp/).
 
 import { OptionError } from "../errors.js";
 import type { ChatFormat } from "./chat-format.js";
 import { type ChatTool, type ToolCall, trimmedText } from "./messages.js";
 import { world } from "./transcripts.js";
+
+const flower = "✿";
 
 /** User✿ .. ✿ and Bot✿ .. ✿, a line each. */
 export const bot: ChatFormat = {
@@ -13,24 +15,26 @@ export const bot: ChatFormat = {
   message({ role, content }, { remark = "" } = {}) {
     if (role === "tool") throw new OptionError("messages", role, 'format "function_calling" for the outputs of tools');
     const name = { system: "System", user: "User", assistant: "Bot" }[role];
-    return `${name}✿${trimmedText(content)}${role === "user" ? remark : ""}✿\n`;
+    const text = trimmedText(content).replaceAll(flower, "❀");
+    return `${name}${flower}${text}${role === "user" ? remark : ""}${flower}\n`;
   },
-  separator: "✿\n",
-  cue: "Bot✿",
-  thinkingCue: "Bot✿<think",
+  separator: `${flower}\n`,
+  cue: `Bot${flower}`,
+  thinkingCue: `Bot${flower}<think`,
   noThought: "></think",
-  stop: ["✿"],
+  stop: [flower],
   instruction: world.instruction,
 };
 
 const headings = { system: "System", user: "User", assistant: "Assistant", tool: "Tool Output" } as const;
+const heading = new RegExp(`^(?=### (?:${Object.values(headings).join("|")}))`, "gm");
 
 /** Headings, and tools: what there is, what the assistant calls, and what came of it, all in JSON. */
 export const functionCalling: ChatFormat = {
   thinks: true,
   opening: "",
   message({ role, content, toolCalls = [] }, { tools = [], remark = "" } = {}) {
-    const said = role === "tool" ? fenced(jsonOf(content)) : trimmedText(content);
+    const said = role === "tool" ? fenced(jsonOf(content)) : trimmedText(content).replace(heading, " ");
     const parts = [
       `### ${headings[role]}`,
       ...(said === "" ? [] : [role === "user" ? said + remark : said]),

@@ -29,9 +29,10 @@ export interface ChatTool {
 
 const roles: readonly unknown[] = ["system", "user", "assistant", "tool"];
 
-/** @throws OptionError for what is not an array of messages, which callers in JavaScript may pass */
+/** @throws OptionError for no messages, and for what is not an array of them, which callers in JavaScript may pass */
 export function checkMessages(messages: readonly ChatMessage[]): void {
   if (!Array.isArray(messages)) throw new OptionError("messages", messages, "an array of messages");
+  if (messages.length === 0) throw new OptionError("messages", messages, "at least one message");
   for (const message of messages as readonly unknown[]) {
     if (typeof message !== "object" || message === null) throw new OptionError("messages", message, "objects");
     const { role, content, toolCalls } = message as Partial<ChatMessage>;

@@ -21,13 +21,16 @@ interface Transcript {
 function transcript(given: Transcript): ChatFormat {
   const { user, assistant, opening = "", thinks = false, longAnswers = false, stop, instruction } = given;
   const names = { system: "System", user, assistant };
+  // As a turn begins, in some formats without a blank line before it.
+  const turn = new RegExp(`\\n(?=(?:${Object.values(names).join("|")}):)`, "g");
   return {
     thinks,
     opening,
     message({ role, content }, { remark = "" } = {}) {
       if (role === "tool")
         throw new OptionError("messages", role, 'format "function_calling" for the outputs of tools');
-      const text = role === "assistant" && longAnswers ? trimmedText(content) : withoutBlankLines(content);
+      const cleaned = role === "assistant" && longAnswers ? trimmedText(content) : withoutBlankLines(content);
+      const text = cleaned.replace(turn, "\n ");
       return `${names[role]}:${text === "" ? "" : ` ${text}`}${role === "user" ? remark : ""}\n\n`;
     },
     separator: "\n\n",

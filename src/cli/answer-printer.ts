@@ -37,6 +37,12 @@ export class AnswerPrinter {
     stdout.write(text);
   }
 
+  /** Ends the line of a thought that no answer follows. */
+  finish(): void {
+    if (this.#thinking) this.#output.stderr.write("\n");
+    this.#thinking = false;
+  }
+
   /** NO_COLOR (https://no-color.org) asks for plain text. */
   #dimmed(text: string): string {
     const plain = !this.#output.stderr.isTTY || process.env["NO_COLOR"];

@@ -20,7 +20,12 @@ export type CommandName = keyof typeof commands;
 
 /** What the user wants. */
 export type ChatInput =
-  | { readonly kind: "message"; readonly text: string }
+  | {
+      readonly kind: "message";
+      readonly text: string;
+      /** Whether it was typed as a command is, but is none. */
+      readonly looksLikeCommand?: boolean;
+    }
   | { readonly kind: "command"; readonly name: CommandName; readonly argument: string };
 
 const quotes = '"""';
@@ -59,6 +64,7 @@ export class ChatLines {
     const command = commandOf(text);
     if (command && commands[command.name] !== "text") return command;
     if (command) return this.#begin(command.argument, command.name);
+    if (/^\/\w+$/.test(text)) return { kind: "message", text, looksLikeCommand: true };
     return this.#begin(text.startsWith("//") ? text.slice(1) : text);
   }
 

@@ -119,7 +119,7 @@ function takesThought(thinking: Thinking): boolean {
 
 async function handle(conversation: Conversation, input: ChatInput, format: ChatFormatName): Promise<void> {
   if (input.kind === "message") {
-    if (/^\/\w+$/.test(input.text)) note("(sent as a message; /help lists the commands)");
+    if (input.looksLikeCommand) note("(sent as a message; /help lists the commands)");
     return conversation.say(input.text);
   }
   const { name, argument } = input;

@@ -236,11 +236,12 @@ export class Conversation {
   ): Promise<{ result: GenerationResult; isEmpty: boolean }> {
     const mode = thinking ?? "auto";
     const { seed, ...sampling } = this.#options.sampling(mode);
+    const maxTokens = this.#options.maxTokens(mode);
     const generation = session.generate({
       ...sampling,
       // A new seed for every answer, so that /retry gives a different one.
       ...(seed !== undefined && { seed: seed + this.#replies++ }),
-      maxTokens: this.#options.maxTokens(mode),
+      maxTokens,
       stop,
       signal,
     });
@@ -249,6 +250,10 @@ export class Conversation {
     for await (const piece of generation) printer.print(reader ? reader.push(piece) : { thought: "", text: piece });
     if (reader) printer.print(reader.finish());
     const result = await generation.result;
+    printer.finish();
+    if (reader && printer.isEmpty && result.finishReason === "length") {
+      note(`(cut off after ${maxTokens} tokens, before the answer; --max-tokens allows more)`);
+    }
     return { result, isEmpty: printer.isEmpty && result.finishReason === "stop" };
   }
 

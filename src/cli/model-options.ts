@@ -68,7 +68,7 @@ export async function loadModel(options: ModelOptions): Promise<Model> {
 export function describeModel(model: Model): string {
   const { version, layers, width, parameters, dtype, backend, threads, loadMilliseconds } = model.info;
   return (
-    `RWKV-${version}, ${layers} layers x ${width}, ${(parameters / 1e6).toFixed(1)} M parameters in ${dtype}, ` +
+    `RWKV-${version}, ${layers} layer${layers === 1 ? "" : "s"} x ${width}, ${(parameters / 1e6).toFixed(1)} M parameters in ${dtype}, ` +
     `${backend} on ${threads} thread${threads === 1 ? "" : "s"}, loaded in ${loadMilliseconds.toFixed(0)} ms`
   );
 }
