@@ -1,10 +1,10 @@
 // Tests run against the build in dist/, so that what is tested is what ships, workers and WebAssembly included. Those that need
 // no files of their own run a second time in Chromium, where there is one.
 
-import { playwright } from "@vitest/browser-playwright";
 import { defineConfig } from "vitest/config";
-import { chromiumArguments, chromiumPath, isolationHeaders } from "./test/chromium.js";
+import { chromiumPath, isolationHeaders } from "./test/chromium.js";
 import { internals } from "./test/internals.js";
+import { pages, testFiles } from "./test/page-project.js";
 
 if (!chromiumPath) {
   console.warn(
@@ -12,17 +12,8 @@ if (!chromiumPath) {
   );
 }
 
-const testFiles = (...names: string[]) => names.map((name) => `test/${name}.test.ts`);
-const pageTests = testFiles(
-  "kernels",
-  "choice-kernels",
-  "indices",
-  "forward",
-  "matrix-states",
-  "gradients",
-  "growing-memory",
-  "page",
-);
+// Those of kernels and gradients take a minute more, and run in pages with the long tests.
+const pageTests = testFiles("choice-kernels", "indices", "forward", "growing-memory", "page");
 const plainPageTests = testFiles("growing-memory", "page-not-isolated");
 
 export default defineConfig({
@@ -51,29 +42,3 @@ export default defineConfig({
     ],
   },
 });
-
-/** Tests in pages that are served with these headers. */
-function pages(name: string, executablePath: string, include: string[], headers: Record<string, string>) {
-  return {
-    extends: true as const,
-    server: { headers },
-    optimizeDeps: { include: ["@huggingface/tokenizers", "fast-check"] },
-    test: {
-      name,
-      include,
-      fileParallelism: false,
-      browser: {
-        enabled: true,
-        headless: true,
-        screenshotFailures: false,
-        provider: playwright({
-          launchOptions: {
-            executablePath,
-            args: chromiumArguments,
-          },
-        }),
-        instances: [{ browser: "chromium" as const }],
-      },
-    },
-  };
-}

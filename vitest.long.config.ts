@@ -1,13 +1,16 @@
 // Tests that take minutes: whole applications in a browser, sanitizers, ends of processes, and the kernels with AVX-512 emulated
-// where the processor has none. They run by `npm run test:long`, one file at a time, against the build in dist/.
+// where the processor has none, or in pages. They run by `npm run test:long`, one file at a time, against the build in dist/.
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+import { chromiumPath, isolationHeaders } from "./test/chromium.js";
 import { internals } from "./test/internals.js";
+import { pages, testFiles } from "./test/page-project.js";
 
-const emulatedTests = ["kernels", "quantization", "pytorch-operations"].map((name) => `test/${name}.test.ts`);
+const emulatedTests = testFiles("kernels", "quantization", "pytorch-operations");
+const pageTests = testFiles("kernels", "gradients", "matrix-states");
 
 export default defineConfig({
   resolve: { alias: internals },
@@ -24,6 +27,7 @@ export default defineConfig({
           server: { deps: { external: [/\/dist\//] } },
         },
       },
+      ...(chromiumPath ? [pages("chromium", chromiumPath, pageTests, isolationHeaders)] : []),
       ...(lacksAvx512() ? [emulatedLevels()] : []),
     ],
   },

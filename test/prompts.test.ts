@@ -109,7 +109,7 @@ describe("mistakes are one line and a failure", () => {
     [["logits", "--tokens", "1,,2", "--out", "x"], "option '--tokens <ids>' argument '1,,2' is invalid"],
     [["logits", "--tokens", "57119", "--out", "/nowhere/x"], "error: /nowhere/x: cannot be written (ENOENT)"],
     [["logits", "--tokens", "1", "--out", "/nowhere/x"], "error: /nowhere/x: cannot be written (ENOENT)"],
-    [["generate", "--state", "/nowhere"], "error: /nowhere: cannot be read (ENOENT)"],
+    [["generate", "--state", "/nowhere"], "error: /nowhere: no such file"],
     [["generate", "--stop", ""], "error: option stop: expected non-empty strings"],
     [["generate", "--stop-tokens", "1,x"], "option '--stop-tokens <ids>' argument '1,x' is invalid"],
     [["generate", "--logit-bias", "5"], "option '--logit-bias <id:bias,...>' argument '5' is invalid"],

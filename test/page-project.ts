@@ -1,0 +1,33 @@
+// Projects of vitest whose tests run in a Chromium.
+
+import { playwright } from "@vitest/browser-playwright";
+import { chromiumArguments } from "./chromium.js";
+
+/** Test files by their names. */
+export const testFiles = (...names: string[]): string[] => names.map((name) => `test/${name}.test.ts`);
+
+/** A project of vitest with tests in pages that are served with these headers. */
+export function pages(name: string, executablePath: string, include: string[], headers: Record<string, string>) {
+  return {
+    extends: true as const,
+    server: { headers },
+    optimizeDeps: { include: ["@huggingface/tokenizers", "fast-check"] },
+    test: {
+      name,
+      include,
+      fileParallelism: false,
+      browser: {
+        enabled: true,
+        headless: true,
+        screenshotFailures: false,
+        provider: playwright({
+          launchOptions: {
+            executablePath,
+            args: chromiumArguments,
+          },
+        }),
+        instances: [{ browser: "chromium" as const }],
+      },
+    },
+  };
+}
