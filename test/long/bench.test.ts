@@ -4,9 +4,9 @@ import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
-import { fixture } from "./fixture-files.js";
+import { fixture } from "../fixture-files.js";
 
-const program = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+const program = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
 async function bench(...args: string[]): Promise<string> {
   return (await promisify(execFile)(process.execPath, [program, "bench", "--rounds", "1", ...args])).stdout;
