@@ -3,11 +3,11 @@
 
 import { load, openCheckpoint, readFloat32 } from "rwkv";
 import { describe, expect, test } from "vitest";
-import type { Backend, Runtime } from "#rwkv/backends/backend";
 import { matrixTypes } from "#rwkv/backends/placement";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { bindModel } from "#rwkv/models/versions";
 import { fastest, fixture, kernels, maxDifference, readFloats, readJson } from "./environment.js";
+import { outputsOf, withRuntime } from "./runtime-outputs.js";
 
 const versions = ["5.0", "5.1", "5.2", "6"] as const;
 const [layers, width, heads] = [2, 21, 3];
@@ -15,39 +15,10 @@ const everyone = [{ label: "reference", backend: referenceBackend, threads: 1 },
 
 const fileOf = (version: string) => fixture(`rwkv${version}.pth`);
 
-async function withRuntime<T>(
-  path: string,
-  backend: Backend,
-  options: Parameters<Backend["open"]>[1],
-  use: (runtime: Runtime) => Promise<T>,
-): Promise<T> {
-  const checkpoint = await openCheckpoint(path);
-  const runtime = await backend.open(bindModel(checkpoint), options);
-  try {
-    return await use(runtime);
-  } finally {
-    await runtime.dispose();
-    await checkpoint.close();
-  }
-}
-
 describe.each(versions)("version %s", async (version) => {
   const path = fileOf(version);
   const { rows } = await readJson<{ rows: number[][] }>(fixture(`rwkv${version}.gradients.json`));
   const tokens = rows[0]!;
-
-  /** Logits after every token, read in pieces of `chunk`, then the state; with another sequence beside it. */
-  async function outputs(runtime: Runtime, chunk: number, company: readonly number[] = []): Promise<number[]> {
-    const [state, other] = [runtime.createState(), runtime.createState()];
-    const result: number[] = [];
-    for (let at = 0; at < tokens.length; at += chunk) {
-      const own = { state, tokens: tokens.slice(at, at + chunk), logits: "all" as const };
-      const beside = company.length > 0 ? [{ state: other, tokens: company, logits: "none" as const }] : [];
-      result.push(...(await runtime.run([...beside, own])).logits);
-    }
-    result.push(...(await runtime.readState(state)));
-    return result;
-  }
 
   test("logits and state are PyTorch's, in pieces of any length", async () => {
     const logits = await readFloats(fixture(`rwkv${version}.logits.f32`));
@@ -55,7 +26,7 @@ describe.each(versions)("version %s", async (version) => {
     for (const { label, backend, threads } of everyone) {
       await withRuntime(path, backend, { threads }, async (runtime) => {
         for (const chunk of [1, 5, 37]) {
-          const found = await outputs(runtime, chunk);
+          const found = await outputsOf(runtime, tokens, chunk);
           expect(maxDifference(found.slice(0, logits.length), logits), `${label}, ${chunk}`).toBeLessThan(2e-5);
           expect(maxDifference(found.slice(logits.length), state), `${label}, ${chunk}`).toBeLessThan(2e-5);
         }
@@ -68,9 +39,9 @@ describe.each(versions)("version %s", async (version) => {
       let expected: number[] | undefined;
       for (const threads of [1, 2, 3]) {
         await withRuntime(path, backend, { threads, dtype: "bf16" }, async (runtime) => {
-          expected ??= await outputs(runtime, 1);
-          expect(await outputs(runtime, 7), `${label}, ${threads} threads`).toEqual(expected);
-          expect(await outputs(runtime, 37, [1, 2, 3]), `${label}, ${threads} threads`).toEqual(expected);
+          expected ??= await outputsOf(runtime, tokens, 1);
+          expect(await outputsOf(runtime, tokens, 7), `${label}, ${threads} threads`).toEqual(expected);
+          expect(await outputsOf(runtime, tokens, 37, [1, 2, 3]), `${label}, ${threads} threads`).toEqual(expected);
         });
       }
     }
@@ -78,10 +49,10 @@ describe.each(versions)("version %s", async (version) => {
 
   test.each(["bf16", "f16", "q8", "q4"] as const)("%s: kernels give what the plain form gives", async (dtype) => {
     const expected = await withRuntime(path, referenceBackend, { threads: 1, dtype }, (runtime) =>
-      outputs(runtime, 37),
+      outputsOf(runtime, tokens, 37),
     );
     for (const { label, backend, threads } of kernels) {
-      const found = await withRuntime(path, backend, { threads, dtype }, (runtime) => outputs(runtime, 37));
+      const found = await withRuntime(path, backend, { threads, dtype }, (runtime) => outputsOf(runtime, tokens, 37));
       expect(maxDifference(found, expected), label).toBeLessThan(2e-4);
     }
   });

@@ -3,53 +3,25 @@
 
 import { load, openCheckpoint } from "rwkv";
 import { expect, test } from "vitest";
-import type { Backend, Runtime } from "#rwkv/backends/backend";
 import { matrixTypes } from "#rwkv/backends/placement";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { planGraph } from "#rwkv/graph/plan";
 import { rwkv7 } from "#rwkv/models/rwkv7";
 import { bindModel } from "#rwkv/models/versions";
 import { fastest, fixture, inBrowser, kernels, maxDifference, readFloats, readJson } from "./environment.js";
+import { outputsOf, withRuntime } from "./runtime-outputs.js";
 
 const path = fixture("rwkv7.pth");
 const { tokens } = await readJson<{ tokens: number[] }>(fixture("rwkv7.json"));
 const everyone = [{ label: "reference", backend: referenceBackend, threads: 1 }, ...kernels];
 
-async function withRuntime<T>(
-  backend: Backend,
-  options: Parameters<Backend["open"]>[1],
-  use: (runtime: Runtime) => Promise<T>,
-): Promise<T> {
-  const checkpoint = await openCheckpoint(path);
-  const runtime = await backend.open(bindModel(checkpoint), options);
-  try {
-    return await use(runtime);
-  } finally {
-    await runtime.dispose();
-    await checkpoint.close();
-  }
-}
-
-/** Logits after every token, read in pieces of `chunk`, then the state; with another sequence beside it. */
-async function outputs(runtime: Runtime, chunk: number, company: readonly number[] = []): Promise<number[]> {
-  const [state, other] = [runtime.createState(), runtime.createState()];
-  const result: number[] = [];
-  for (let at = 0; at < tokens.length; at += chunk) {
-    const own = { state, tokens: tokens.slice(at, at + chunk), logits: "all" as const };
-    const beside = company.length > 0 ? [{ state: other, tokens: company, logits: "none" as const }] : [];
-    result.push(...(await runtime.run([...beside, own])).logits);
-  }
-  result.push(...(await runtime.readState(state)));
-  return result;
-}
-
 test("logits and state are PyTorch's, in pieces of any length", async () => {
   const logits = await readFloats(fixture("rwkv7.logits.f32"));
   const state = await readFloats(fixture("rwkv7.state.f32"));
   for (const { label, backend, threads } of everyone) {
-    await withRuntime(backend, { threads }, async (runtime) => {
+    await withRuntime(path, backend, { threads }, async (runtime) => {
       for (const chunk of [1, 3, 16, 45]) {
-        const found = await outputs(runtime, chunk);
+        const found = await outputsOf(runtime, tokens, chunk);
         expect(maxDifference(found.slice(0, logits.length), logits), `${label}, ${chunk}`).toBeLessThan(2e-5);
         expect(maxDifference(found.slice(logits.length), state), `${label}, ${chunk}`).toBeLessThan(2e-5);
       }
@@ -61,19 +33,21 @@ test("results are the same to the bit in any pieces, any company, and for any nu
   for (const { label, backend } of kernels) {
     let expected: number[] | undefined;
     for (const threads of [1, 2, 3]) {
-      await withRuntime(backend, { threads, dtype: "bf16" }, async (runtime) => {
-        expected ??= await outputs(runtime, 1);
-        expect(await outputs(runtime, 7), `${label}, ${threads} threads`).toEqual(expected);
-        expect(await outputs(runtime, 45, [1, 2, 3]), `${label}, ${threads} threads`).toEqual(expected);
+      await withRuntime(path, backend, { threads, dtype: "bf16" }, async (runtime) => {
+        expected ??= await outputsOf(runtime, tokens, 1);
+        expect(await outputsOf(runtime, tokens, 7), `${label}, ${threads} threads`).toEqual(expected);
+        expect(await outputsOf(runtime, tokens, 45, [1, 2, 3]), `${label}, ${threads} threads`).toEqual(expected);
       });
     }
   }
 });
 
 test.each(["bf16", "f16", "q8", "q4"] as const)("%s: kernels give what the plain form gives", async (dtype) => {
-  const expected = await withRuntime(referenceBackend, { threads: 1, dtype }, (runtime) => outputs(runtime, 45));
+  const expected = await withRuntime(path, referenceBackend, { threads: 1, dtype }, (runtime) =>
+    outputsOf(runtime, tokens, 45),
+  );
   for (const { label, backend, threads } of kernels) {
-    const found = await withRuntime(backend, { threads, dtype }, (runtime) => outputs(runtime, 45));
+    const found = await withRuntime(path, backend, { threads, dtype }, (runtime) => outputsOf(runtime, tokens, 45));
     expect(maxDifference(found, expected), label).toBeLessThan(2e-4);
   }
 });

@@ -78,20 +78,29 @@ function asQ8(numberAt: (view: DataView, at: number, i: number) => number): Pick
 
 const q8At = (view: DataView, at: number, i: number) => view.getInt8(at + 2 + i);
 
-/** q8 has the same bytes, but for -128, which kernels cannot take and ggml does not write. */
-const sameQ8: Pick<GgmlType, "computed" | "repack"> = {
-  computed: "q8",
-  repack: {
-    to: "q8",
-    block(view, at, group, row, block) {
-      const place = placeOf("q8", row, block * blockInputs);
-      group.setUint16(place.scale, view.getUint16(at, true), true);
-      for (let i = 0; i < blockInputs; i += 4) {
-        group.setUint32(place.quant + i * groupOutputs, withoutLeast(view.getUint32(at + 2 + i, true)), true);
-      }
+/** Blocks that kernels read with the same bytes after the scale, four at a time. */
+function sameBytes(
+  to: "q8" | "q4",
+  bytes: number,
+  word: (stored: number) => number,
+): Pick<GgmlType, "computed" | "repack"> {
+  return {
+    computed: to,
+    repack: {
+      to,
+      block(view, at, group, row, block) {
+        const place = placeOf(to, row, block * blockInputs);
+        group.setUint16(place.scale, view.getUint16(at, true), true);
+        for (let i = 0; i < bytes; i += 4) {
+          group.setUint32(place.quant + i * groupOutputs, word(view.getUint32(at + 2 + i, true)), true);
+        }
+      },
     },
-  },
-};
+  };
+}
+
+/** But for -128, which kernels cannot take and ggml does not write. */
+const sameQ8 = sameBytes("q8", blockInputs, withoutLeast);
 
 /** Four integers in a word, with -127 for -128. */
 function withoutLeast(word: number): number {
@@ -105,20 +114,7 @@ function withoutLeast(word: number): number {
 
 const q4At = (view: DataView, at: number, i: number) => nibbleAt(view, at + 2, i) - 8;
 
-/** q4 has the same bytes, four at a time. */
-const asQ4: Pick<GgmlType, "computed" | "repack"> = {
-  computed: "q4",
-  repack: {
-    to: "q4",
-    block(view, at, group, row, block) {
-      const place = placeOf("q4", row, block * blockInputs);
-      group.setUint16(place.scale, view.getUint16(at, true), true);
-      for (let i = 0; i < half; i += 4) {
-        group.setUint32(place.quant + i * groupOutputs, view.getUint32(at + 2 + i, true), true);
-      }
-    },
-  },
-};
+const asQ4 = sameBytes("q4", half, (word) => word);
 
 const q50At = (view: DataView, at: number, i: number) => fiveBitsAt(view, at + 2, at + 6, i) - 16;
 
