@@ -32,6 +32,7 @@ export type { Model, ModelInfo, ModelLimits, Segment } from "./generation/model.
 export type { ReadOptions } from "./generation/reading.js";
 export type { SchedulerStatistics } from "./generation/scheduler.js";
 export type { Session } from "./generation/session.js";
+export type { Snapshot } from "./generation/snapshot.js";
 export type { State } from "./generation/state.js";
 export { type LoadOptions, load } from "./load.js";
 export type { LoraSource } from "./models/lora-source.js";

@@ -18,6 +18,11 @@ export interface ChatPromptOptions {
 /** A conversation as a model reads it. */
 export interface ChatPrompt {
   readonly text: string;
+  /**
+   * The text in pieces: the opening, the messages (an answer in two, its name and what it says), and the cue. Where each is encoded alone,
+   * what a conversation begins with has the same tokens whatever comes after it, so that states of it can be kept.
+   */
+  readonly pieces: readonly string[];
   /** Texts that end the answer, for the option `stop` of a generation. */
   readonly stop: readonly string[];
   /** How the answer begins, for a `ThinkingReader`. */
@@ -50,10 +55,13 @@ export function chatPrompt(
   const explained = tools.length > 0 && !messages.some(({ role }) => role === "system");
   const said: readonly ChatMessage[] = explained ? [{ role: "system", content: "" }, ...messages] : messages;
   const asked = said.findLastIndex(({ role }) => role === "user");
-  const texts = said.map((message, i) => {
-    return format.message(message, { tools, ...(i === asked && { remark: remarkOn(thinking) }) });
+  const texts = said.flatMap((message, i) => {
+    const text = format.message(message, { tools, ...(i === asked && { remark: remarkOn(thinking) }) });
+    const isAnswer = message.role === "assistant" && text.startsWith(format.cue);
+    return isAnswer ? [format.cue, text.slice(format.cue.length)] : [text];
   });
-  return { text: format.opening + texts.join("") + cueOf(format, thinking), stop: format.stop, thinking, format: name };
+  const pieces = [format.opening, ...texts, cueOf(format, thinking)].filter((piece) => piece !== "");
+  return { text: pieces.join(""), pieces, stop: format.stop, thinking, format: name };
 }
 
 /** @throws OptionError for a name that no format has */

@@ -31,6 +31,11 @@ export class ThinkingReader {
     this.#where = thinking === "auto" ? "beginning" : thinking === "off" ? "answer" : "thought";
   }
 
+  /** Whether what was read last is part of a thought, and not of the answer. */
+  get isThinking(): boolean {
+    return this.#where === "thought";
+  }
+
   /** Takes the next piece. @returns what of it, and of pieces before it, is certain */
   push(piece: string): ThinkingPiece {
     return this.#read(this.#withoutRest(piece));

@@ -204,7 +204,7 @@ export class Generation implements AsyncIterable<string> {
       try {
         const { prompt } = this.#start;
         if (prompt) {
-          await readTokens(scheduler, sequence, prompt, onPromptProgress);
+          await readTokens(scheduler, sequence, prompt, onPromptProgress && { onProgress: onPromptProgress });
           progress.promptTokens = prompt.length;
         }
         const sampling = new TokenSampling(this.#context, this.#options);

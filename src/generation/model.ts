@@ -14,6 +14,7 @@ import { Scheduler, type SchedulerStatistics } from "./scheduler.js";
 import type { Sequence, Work } from "./sequence.js";
 import { SequenceStore } from "./sequence-store.js";
 import { Session } from "./session.js";
+import type { Snapshot } from "./snapshot.js";
 import { State } from "./state.js";
 import { copyTokens } from "./tokens.js";
 
@@ -177,10 +178,10 @@ export class Model {
   /**
    * Makes a conversation, which owns a state, reads text into it and generates from it.
    *
-   * @param saved bytes from `session.save()`, `state.save()` or `readState()`; they are copied
+   * @param saved bytes from `session.save()`, `state.save()` or `readState()`, or a snapshot of a session; they are copied
    * @throws StateError when the bytes are damaged or belong to another model; LimitError when there are too many states
    */
-  session(saved?: Uint8Array): Session {
+  session(saved?: Uint8Array | Snapshot): Session {
     return new Session(this.#context, this.#context.sequences.create(saved));
   }
 
@@ -273,6 +274,7 @@ export class Model {
       },
       onRun: (done) => {
         sequence.pendingToken = undefined;
+        sequence.logits = undefined;
         sequence.position = position + done;
       },
       onLogits: (rows) => {

@@ -8,6 +8,7 @@ import { LimitError, StateError } from "../errors.js";
 import { withState } from "./open-state.js";
 import type { Scheduler } from "./scheduler.js";
 import { Sequence } from "./sequence.js";
+import { Snapshot } from "./snapshot.js";
 import { decodeState, encodeState, type SavedState } from "./state-file.js";
 
 /** The sequences of one model. */
@@ -41,12 +42,13 @@ export class SequenceStore {
   }
 
   /**
-   * Makes a sequence, before its first token or as it was saved.
+   * Makes a sequence, before its first token, or as it was saved or in a snapshot.
    *
    * @throws StateError when the bytes are damaged, of another format, or of another model; LimitError; BackendError
    */
-  create(saved?: Uint8Array): Sequence {
-    return this.#create(saved === undefined ? undefined : this.#decode(saved));
+  create(saved?: Uint8Array | Snapshot): Sequence {
+    if (saved === undefined) return this.#create();
+    return this.#create(saved instanceof Snapshot ? Snapshot.stateOf(saved, this) : this.#decode(saved));
   }
 
   /**
@@ -56,9 +58,10 @@ export class SequenceStore {
    * @throws CheckpointError, StateError, OptionError as `model.readState`
    */
   read(input: CheckpointInput, tuned: (file: Checkpoint) => Promise<Float32Array>): Promise<Uint8Array> {
-    return withState(input, this.#runtime.stateLength, async (state) => {
+    const lengths = { state: this.#runtime.stateLength, logits: this.#vocabulary };
+    return withState(input, lengths, async (state) => {
       if ("tuned" in state)
-        return this.#encode({ values: await tuned(state.tuned), lastToken: undefined, position: 0 });
+        return this.#encode({ values: await tuned(state.tuned), lastToken: undefined, logits: undefined, position: 0 });
       this.#decode(state.saved); // or it throws
       return state.saved;
     });
@@ -70,19 +73,23 @@ export class SequenceStore {
   }
 
   copy(sequence: Sequence): Promise<Sequence> {
-    return this.#scheduler.access(sequence, async () => this.#create(await this.#snapshot(sequence)));
+    return this.#scheduler.access(sequence, async () => this.#create(await this.#read(sequence)));
+  }
+
+  async snapshot(sequence: Sequence): Promise<Snapshot> {
+    return new Snapshot(this, await this.#scheduler.access(sequence, () => this.#read(sequence)));
   }
 
   async save(sequence: Sequence): Promise<Uint8Array> {
-    const snapshot = await this.#scheduler.access(sequence, () => this.#snapshot(sequence));
-    return this.#encode(snapshot);
+    return this.#encode(await this.#scheduler.access(sequence, () => this.#read(sequence)));
   }
 
   async restore(sequence: Sequence, bytes: Uint8Array): Promise<void> {
-    const { values, lastToken, position } = this.#decode(bytes);
+    const { values, lastToken, logits, position } = this.#decode(bytes);
     await this.#scheduler.access(sequence, () => {
       this.#runtime.writeState(sequence.runtimeState, values);
       sequence.pendingToken = lastToken;
+      sequence.logits = logits;
       sequence.position = position;
     });
   }
@@ -111,6 +118,7 @@ export class SequenceStore {
     this.#scheduler.checkAlive();
     const sequence = new Sequence(this.#runtime.createState(from?.values));
     sequence.pendingToken = from?.lastToken;
+    sequence.logits = from?.logits;
     sequence.position = from?.position ?? 0;
     this.#count++;
     this.#dropped.register(sequence, sequence.runtimeState, sequence);
@@ -122,9 +130,9 @@ export class SequenceStore {
     state.release();
   }
 
-  async #snapshot(sequence: Sequence): Promise<SavedState> {
-    const { pendingToken: lastToken, position } = sequence;
-    return { values: await this.#runtime.readState(sequence.runtimeState), lastToken, position };
+  async #read(sequence: Sequence): Promise<SavedState> {
+    const { pendingToken: lastToken, logits, position } = sequence;
+    return { values: await this.#runtime.readState(sequence.runtimeState), lastToken, logits, position };
   }
 
   #encode(state: SavedState): Uint8Array {

@@ -12,6 +12,11 @@ export class Sequence {
    * together with what follows it.
    */
   pendingToken: number | undefined;
+  /**
+   * The logits that follow the last token read, where they are known: no token is pending then, and the next one can be sampled without
+   * a pass. Whatever advances the sequence drops them. The array is never changed.
+   */
+  logits: Float32Array | undefined;
   /** The number of tokens read, the pending one included. */
   position = 0;
   /** Unfinished requests for the sequence, in order. Only the scheduler uses this and `busy`. */

@@ -8,6 +8,7 @@ import { checkFunction, checkObject, checkSignal, type GenerationOptions } from 
 import type { ModelContext } from "./model-context.js";
 import { type ReadOptions, readTokens } from "./reading.js";
 import type { Sequence } from "./sequence.js";
+import type { Snapshot } from "./snapshot.js";
 
 /**
  * A conversation with a model, which owns a state. It reads or generates one thing at a time; a second call during
@@ -46,13 +47,13 @@ export class Session {
     const tokens = this.#context.tokensOf(input);
     checkSignal(options.signal);
     checkFunction("onProgress", options.onProgress);
-    const { signal, onProgress } = options;
+    const { signal } = options;
     signal?.throwIfAborted();
     const { scheduler } = this.#context;
     const { sequence, release } = this.acquire();
     const stopListening = signal && onAbort(signal, sequence, (own) => scheduler.cancel(own, signal.reason));
     try {
-      await readTokens(scheduler, sequence, tokens, onProgress);
+      await readTokens(scheduler, sequence, tokens, options);
       return tokens.length;
     } finally {
       stopListening?.();
@@ -76,6 +77,16 @@ export class Session {
    */
   save(): Promise<Uint8Array> {
     return this.#context.sequences.save(this.#sequence);
+  }
+
+  /**
+   * Copies what the session has read out of the model: a value from which `model.session` makes any number of sessions that continue from
+   * here. It needs no place among the model's states, and nobody need dispose of it.
+   *
+   * @throws StateError after dispose()
+   */
+  snapshot(): Promise<Snapshot> {
+    return this.#context.sequences.snapshot(this.#sequence);
   }
 
   /**

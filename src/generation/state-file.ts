@@ -1,9 +1,11 @@
-// The format of a saved state: a header that says which model it belongs to, the floats of the state, and a checksum,
-// all little-endian.
+// The format of a saved state: a header that says which model it belongs to, the floats of the state, the logits that follow the
+// last token where they are known, and a checksum, all little-endian.
 //
 //   0  "RWKVSTAT"          16  layout floats (u32)       28  tokens read (u64)
-//   8  format version u32  20  last token, -1 none (i32) 36  state, float32
-//  12  fingerprint u32     24  reserved, 0               end CRC-32 of all before (u32)
+//   8  format version u32  20  last token, -1 none (i32) 36  state, then logits, float32
+//  12  fingerprint u32     24  floats of logits (u32)    end CRC-32 of all before (u32)
+//
+// Version 1 is without logits, and what is written has it wherever there are none.
 
 import { crc32 } from "../checksum.js";
 import { StateError } from "../errors.js";
@@ -11,6 +13,7 @@ import { StateError } from "../errors.js";
 /** What a saved state begins with. */
 export const savedStateMagic = "RWKVSTAT";
 const formatVersion = 1;
+const formatWithLogits = 2;
 const headerSize = 36;
 
 /** What a state file holds. */
@@ -18,13 +21,15 @@ export interface SavedState {
   readonly values: Float32Array;
   /** The last token read, which the values do not contain yet; undefined before the first token. */
   readonly lastToken: number | undefined;
+  /** The logits that follow the last token, where they are known: the values then contain that token. [vocabulary] */
+  readonly logits: Float32Array | undefined;
   /** The number of tokens read, the last one included. */
   readonly position: number;
 }
 
-/** Bytes of a saved state of this many floats. */
-export function savedStateSize(length: number): number {
-  return headerSize + length * 4 + 4;
+/** Bytes of a saved state of this many floats, with or without logits. */
+export function savedStateSize(length: number, logits: number = 0): number {
+  return headerSize + (length + logits) * 4 + 4;
 }
 
 /** Whether bytes begin as a saved state does. */
@@ -32,17 +37,20 @@ export function looksLikeSavedState(bytes: Uint8Array): boolean {
   return new TextDecoder("latin1").decode(bytes.subarray(0, savedStateMagic.length)) === savedStateMagic;
 }
 
-/** Encodes a state. The number of bytes depends on the model only. */
+/** Encodes a state. The number of bytes depends on the model, and on whether there are logits, only. */
 export function encodeState(state: SavedState, fingerprint: number): Uint8Array {
-  const bytes = new Uint8Array(savedStateSize(state.values.length));
+  const { values, logits } = state;
+  const bytes = new Uint8Array(savedStateSize(values.length, logits?.length));
   const view = new DataView(bytes.buffer);
   bytes.set(new TextEncoder().encode(savedStateMagic));
-  view.setUint32(8, formatVersion, true);
+  view.setUint32(8, logits ? formatWithLogits : formatVersion, true);
   view.setUint32(12, fingerprint, true);
-  view.setUint32(16, state.values.length, true);
+  view.setUint32(16, values.length, true);
   view.setInt32(20, state.lastToken ?? -1, true);
+  view.setUint32(24, logits?.length ?? 0, true);
   view.setBigUint64(28, BigInt(state.position), true);
-  state.values.forEach((value, i) => view.setFloat32(headerSize + i * 4, value, true));
+  values.forEach((value, i) => view.setFloat32(headerSize + i * 4, value, true));
+  logits?.forEach((value, i) => view.setFloat32(headerSize + (values.length + i) * 4, value, true));
   view.setUint32(bytes.length - 4, crc32(bytes.subarray(0, -4)), true);
   return bytes;
 }
@@ -59,13 +67,15 @@ export function decodeState(bytes: Uint8Array, fingerprint: number, length: numb
     throw new StateError("not a saved RWKV state (tuned states, a .pth, become one by model.readState)");
   }
   const version = view.getUint32(8, true);
-  if (version !== formatVersion)
-    throw new StateError(`saved state: expected format ${formatVersion}, found ${version}`);
+  if (version !== formatVersion && version !== formatWithLogits)
+    throw new StateError(`saved state: expected format ${formatVersion} or ${formatWithLogits}, found ${version}`);
   if (view.getUint32(bytes.length - 4, true) !== crc32(bytes.subarray(0, -4))) {
     throw new StateError("saved state is damaged (its checksum differs)");
   }
   const found = { fingerprint: view.getUint32(12, true), length: view.getUint32(16, true) };
-  if (found.length !== length || found.fingerprint !== fingerprint || bytes.length !== savedStateSize(length)) {
+  const logitCount = version === formatWithLogits ? vocabulary : 0;
+  const size = savedStateSize(length, logitCount);
+  if (found.length !== length || found.fingerprint !== fingerprint || bytes.length !== size) {
     throw new StateError(
       `saved state belongs to another model: expected ${length} floats of model ${hex(fingerprint)}, ` +
         `found ${found.length} of ${hex(found.fingerprint)}`,
@@ -74,9 +84,16 @@ export function decodeState(bytes: Uint8Array, fingerprint: number, length: numb
   const lastToken = view.getInt32(20, true);
   if (lastToken < -1 || lastToken >= vocabulary)
     throw new StateError(`saved state: last token ${lastToken} does not exist`);
-  const values = new Float32Array(length);
-  for (let i = 0; i < length; i++) values[i] = view.getFloat32(headerSize + i * 4, true);
-  return { values, lastToken: lastToken < 0 ? undefined : lastToken, position: Number(view.getBigUint64(28, true)) };
+  if (logitCount > 0 && lastToken >= 0)
+    throw new StateError("saved state has both logits and a token that was not run");
+  const floats = (from: number, count: number) =>
+    Float32Array.from({ length: count }, (_, i) => view.getFloat32(headerSize + (from + i) * 4, true));
+  return {
+    values: floats(0, length),
+    lastToken: lastToken < 0 ? undefined : lastToken,
+    logits: logitCount > 0 ? floats(length, logitCount) : undefined,
+    position: Number(view.getBigUint64(28, true)),
+  };
 }
 
 function hex(fingerprint: number): string {

@@ -1,5 +1,5 @@
 // Samples the next token of a generation: runs the last token of its sequence and samples from the logits, in the
-// kernels where that is enough, and in JavaScript where a constraint changes the logits.
+// kernels where that is enough, and in JavaScript where a constraint changes the logits or where they are known already.
 
 import { OptionError, RwkvError } from "../errors.js";
 import { chooseToken } from "../sampling/choose-token.js";
@@ -53,7 +53,7 @@ export class TokenSampling {
 
   /**
    * Runs the pending token and samples the next one, which becomes the pending token. A stop token does not, so that
-   * the sequence continues with what is read next.
+   * the sequence continues with what is read next. Where the logits are known, there is no pass.
    *
    * @param continues whether the generation was admitted before
    * @throws the reason for which the sequence was cancelled; what a constraint throws; RwkvError when no token can be
@@ -63,12 +63,29 @@ export class TokenSampling {
     const { changeLogits } = this.#options.constrain;
     const mask = this.#allowedTokens();
     const choice = this.#sampler.next(mask);
-    const begins = sequence.pendingToken === undefined;
-    const tokens = Int32Array.of(sequence.pendingToken ?? this.#firstToken());
     let sampled: SampledToken | undefined;
-    await this.#context.scheduler.run({
+    const onLogits = (logits: Float32Array, chosen?: number) => {
+      // A constraint may create states, which may move the memory of the logits.
+      const kept = changeLogits && this.#options.logProbabilities !== undefined ? logits.slice() : logits;
+      const token = chosen ?? chooseToken(changeLogits ? this.#changed(logits) : logits, choice);
+      this.#sampler.accept(token);
+      this.#generated.push(token);
+      sampled = { token, ...this.#logProbabilities(kept, token) };
+      sequence.logits = undefined;
+      if (this.#stopTokens.has(token)) return;
+      sequence.pendingToken = token;
+      sequence.position++;
+    };
+    const { scheduler } = this.#context;
+    const { logits } = sequence;
+    if (logits) {
+      await scheduler.access(sequence, () => onLogits(logits));
+      return sampled as unknown as SampledToken;
+    }
+    const begins = sequence.pendingToken === undefined;
+    await scheduler.run({
       sequence,
-      tokens,
+      tokens: Int32Array.of(sequence.pendingToken ?? this.#firstToken()),
       logits: "last",
       continues,
       ...(!changeLogits && { choice }),
@@ -76,19 +93,9 @@ export class TokenSampling {
         sequence.pendingToken = undefined;
         if (begins) sequence.position++;
       },
-      onLogits: (logits, chosen) => {
-        // A constraint may create states, which may move the memory of the logits.
-        const kept = changeLogits && this.#options.logProbabilities !== undefined ? logits.slice() : logits;
-        const token = chosen ?? chooseToken(this.#changed(logits), choice);
-        this.#sampler.accept(token);
-        this.#generated.push(token);
-        sampled = { token, ...this.#logProbabilities(kept, token) };
-        if (this.#stopTokens.has(token)) return;
-        sequence.pendingToken = token;
-        sequence.position++;
-      },
+      onLogits,
     });
-    return sampled as SampledToken;
+    return sampled as unknown as SampledToken;
   }
 
   /**

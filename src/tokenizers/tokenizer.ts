@@ -26,6 +26,13 @@ export interface Tokenizer {
   decode(ids: ArrayLike<number>): string;
   /** Makes a decoder for ids that arrive one by one. */
   stream(): TokenStream;
+  /**
+   * A copy of the bytes that an id stands for, which may be a part of a character. Absent where the text of a token depends on its
+   * neighbours.
+   *
+   * @throws TokenizerError for a value that cannot be an id
+   */
+  bytesOf?(id: number): Uint8Array;
 }
 
 /** Decodes ids one by one. A character is emitted as soon as its last byte has arrived. */
@@ -40,7 +47,9 @@ export interface TokenStream {
  * Decoding for tokenizers whose tokens are byte strings: concatenates the bytes of the tokens and decodes them as
  * UTF-8.
  */
-export function byteTokenDecoding(bytesOf: (id: number) => Uint8Array): Pick<Tokenizer, "decode" | "stream"> {
+export function byteTokenDecoding(
+  bytesOf: (id: number) => Uint8Array,
+): Required<Pick<Tokenizer, "decode" | "stream" | "bytesOf">> {
   const stream = (): TokenStream => {
     const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
     return {
@@ -50,6 +59,7 @@ export function byteTokenDecoding(bytesOf: (id: number) => Uint8Array): Pick<Tok
   };
   return {
     stream,
+    bytesOf: (id) => bytesOf(checkId(id)).slice(),
     decode(ids) {
       const parts = Array.from(ids, (id) => bytesOf(checkId(id)));
       const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));

@@ -390,7 +390,7 @@ class Run {
     if (state) {
       const values = new Float32Array(this.#emptyState.length);
       this.#begin({ values });
-      const saved = { values, lastToken: undefined, position: 0 };
+      const saved = { values, lastToken: undefined, logits: undefined, position: 0 };
       await this.#folder.writeState(encodeState(saved, state.fingerprint));
     }
     const progress = { step: this.#step, seconds: this.#elapsed(), data: this.#data.checksum };

@@ -1,0 +1,60 @@
+// What a sequence has read, as a value outside of the model's states. A cache of prefixes is made of these.
+
+import { StateError } from "../errors.js";
+import type { SavedState } from "./state-file.js";
+
+/**
+ * A copy of what a session has read, made by `session.snapshot()`: `model.session(snapshot)` continues from it. It never changes, and
+ * belongs to the model that made it.
+ */
+export class Snapshot {
+  readonly #owner: object;
+  readonly #state: SavedState;
+
+  /**
+   * @param owner what stands for the model
+   * @internal
+   */
+  constructor(owner: object, state: SavedState) {
+    this.#owner = owner;
+    this.#state = state;
+  }
+
+  /**
+   * The state in a snapshot.
+   *
+   * @throws StateError for a snapshot of another model
+   * @internal
+   */
+  static stateOf(snapshot: Snapshot, owner: object): SavedState {
+    if (snapshot.#owner !== owner) throw new StateError("the snapshot belongs to another model");
+    return snapshot.#state;
+  }
+
+  /** The number of tokens read, the pending one included. */
+  get position(): number {
+    return this.#state.position;
+  }
+
+  /** The last token read, if it was not run yet. */
+  get pendingToken(): number | undefined {
+    return this.#state.lastToken;
+  }
+
+  /** Whether the logits that follow the last token are known, so that the next one is sampled without a pass. */
+  get hasLogits(): boolean {
+    return this.#state.logits !== undefined;
+  }
+
+  /** The memory that the snapshot takes, in bytes. */
+  get bytes(): number {
+    return this.#state.values.byteLength + (this.#state.logits?.byteLength ?? 0);
+  }
+
+  /** The snapshot as it was before its pending token; itself where none is pending. Both share their memory. */
+  withoutPendingToken(): Snapshot {
+    const { values, lastToken, position } = this.#state;
+    if (lastToken === undefined) return this;
+    return new Snapshot(this.#owner, { values, lastToken: undefined, logits: undefined, position: position - 1 });
+  }
+}
