@@ -12,7 +12,7 @@ const layers: readonly (readonly string[])[] = [
   ["cli", "bundlers", "platform/implementations.ts"],
   ["lab"],
   ["bench"],
-  ["training", "index.ts"],
+  ["training", "server", "index.ts"],
   ["load.ts"],
   ["chat"],
   ["generation", "loading-progress.ts"],

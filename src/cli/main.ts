@@ -12,6 +12,7 @@ import { addInspect } from "./inspect.js";
 import { addLab } from "./lab.js";
 import { addLogits } from "./logits.js";
 import { addPerplexity } from "./perplexity.js";
+import { addServe } from "./serve.js";
 import { note } from "./terminal.js";
 import { addTokenize } from "./tokenize.js";
 import { addTrain } from "./train.js";
@@ -28,6 +29,7 @@ const program = new Command("rwkv")
 for (const add of [
   addGenerate,
   addChat,
+  addServe,
   addInspect,
   addLogits,
   addTokenize,

@@ -3,7 +3,7 @@
 import { type Command, Option } from "commander";
 import type { BackendName } from "../backends/backend.js";
 import type { WeightDType } from "../dtypes.js";
-import type { Model } from "../generation/model.js";
+import type { Model, ModelLimits } from "../generation/model.js";
 import { load } from "../load.js";
 import type { LoraSource } from "../models/lora-source.js";
 import { dtypeOption, loraSource, wholeNumber } from "./option-parsers.js";
@@ -47,7 +47,7 @@ export function addModelOptions(command: Command): Command {
 }
 
 /** Loads the model that the options name, with a progress bar. */
-export async function loadModel(options: ModelOptions): Promise<Model> {
+export async function loadModel(options: ModelOptions, limits: ModelLimits = {}): Promise<Model> {
   const bar = progressBar("loading");
   try {
     return await load(options.model, {
@@ -56,6 +56,7 @@ export async function loadModel(options: ModelOptions): Promise<Model> {
       ...(options.dtype && { dtype: options.dtype }),
       ...(options.backend && { backend: options.backend }),
       ...(options.threads !== undefined && { threads: options.threads }),
+      limits,
       onProgress: bar.update,
       onWarning: note,
     });

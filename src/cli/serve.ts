@@ -1,0 +1,247 @@
+// rwkv serve: a model behind OpenAI's API.
+
+import { readFile } from "node:fs/promises";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { RwkvError } from "../errors.js";
+import type { Model } from "../generation/model.js";
+import type { AppOptions, Listening, ListenOptions, RequestRecord } from "../server/index.js";
+import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
+import { openInBrowser } from "./open-in-browser.js";
+import { number, stateOption, wholeNumber } from "./option-parsers.js";
+import { StatusLine } from "./status-line.js";
+import { note } from "./terminal.js";
+
+interface ServeOptions extends ModelOptions {
+  host: string;
+  port: number;
+  name?: string;
+  alias?: string[];
+  state?: string;
+  apiKey?: string[];
+  apiKeyFile?: string;
+  corsOrigin?: string[];
+  tlsCert?: string;
+  tlsKey?: string;
+  stateCache: number;
+  maxConcurrent: number;
+  maxWaiting: number;
+  maxBody: number;
+  maxPromptTokens: number;
+  maxTokens: number;
+  maxConnections: number;
+  requestTimeout: number;
+  stalledTimeout: number;
+  headerTimeout: number;
+  idleTimeout: number;
+  drain: number;
+  log: "none" | "errors" | "requests";
+  open?: boolean;
+}
+
+const collect = (text: string, all: string[] = []) => [...all, text];
+
+export function addServe(program: Command): void {
+  const command = program
+    .command("serve")
+    .description("serve a model behind OpenAI's API")
+    .option("--host <address>", "address to listen on; 0.0.0.0 is all of this machine's", "127.0.0.1")
+    .option("--port <n>", "port to listen on; 0 is any that is free", wholeNumber(0, 65_535), 8080)
+    .option("--name <name>", "the model's name in the API (default: that of its file)")
+    .option("--alias <name>", "a further name, for clients that insist on one; can be given several times", collect)
+    .option("--api-key <key>", "a key that requests must bring; can be given several times", collect)
+    .option("--api-key-file <path>", "a file with such keys, one a line")
+    .option(
+      "--cors-origin <origin>",
+      'an origin whose pages may call the API, or "*"; can be given several times',
+      collect,
+    )
+    .option("--tls-cert <path>", "certificate (PEM), for HTTPS")
+    .option("--tls-key <path>", "its key (PEM)")
+    .option(
+      "--state-cache <bytes>",
+      "memory for states of texts that were read, as 1GiB; 0 keeps none",
+      byteCount,
+      2 ** 30,
+    )
+    .option("--max-concurrent <n>", "texts that are read or written at once", wholeNumber(1, 65_536), 32)
+    .option(
+      "--max-waiting <n>",
+      "requests that wait for a place; further ones are refused (429)",
+      wholeNumber(0, 16_384),
+      256,
+    )
+    .option("--max-body <bytes>", "bytes of a request's body", byteCount, 8 * 2 ** 20)
+    .option("--max-prompt-tokens <n>", "tokens of a prompt", wholeNumber(1, 2 ** 30), 131_072)
+    .option("--max-tokens <n>", "tokens that a request may ask for", wholeNumber(1, 2 ** 30), 16_384)
+    .option("--max-connections <n>", "connections at once", wholeNumber(1, 65_536), 2048)
+    .option(
+      "--request-timeout <s>",
+      "seconds of a request; its answer then ends where it is",
+      number(0.001, 2 ** 20),
+      600,
+    )
+    .option(
+      "--stalled-timeout <s>",
+      "seconds after which a reader that takes nothing is given up",
+      number(0.001, 2 ** 20),
+      60,
+    )
+    .option("--header-timeout <s>", "seconds in which a request's headers must be there", number(0.001, 2 ** 20), 20)
+    .option(
+      "--idle-timeout <s>",
+      "seconds for which a connection without a request is kept",
+      number(0.001, 2 ** 20),
+      30,
+    )
+    .option("--drain <s>", "seconds that answers may take to end, when the server is asked to", number(0, 2 ** 20), 30)
+    .addOption(stateOption())
+    .addOption(
+      new Option("--log <what>", "JSON lines on stdout; never prompts or answers")
+        .choices(["none", "errors", "requests"])
+        .default("errors"),
+    )
+    .option("--open", "open a page that shows how the server is doing");
+  addModelOptions(command)
+    .addHelpText(
+      "after",
+      `
+The first SIGTERM or Ctrl-C lets answers end (--drain); the second ends them at once.
+
+Examples:
+  $ rwkv serve
+  $ rwkv serve --model RWKV-x070-World-0.4B-v2.9-20250107-ctx4096.pth --port 8080 --state-cache 4GiB
+  $ rwkv serve --model model.gguf --host 0.0.0.0 --api-key-file keys.txt --tls-cert cert.pem --tls-key key.pem`,
+    )
+    .action(serve);
+}
+
+async function serve(options: ServeOptions): Promise<void> {
+  if ((options.tlsCert === undefined) !== (options.tlsKey === undefined)) {
+    throw new RwkvError("--tls-cert and --tls-key belong together: give both, or neither");
+  }
+  const apiKeys = [...(options.apiKey ?? []), ...(await keysIn(options.apiKeyFile))];
+  // The commands that need no server load nothing of one.
+  const { createApp, listen } = await import("../server/index.js");
+  const tls = await tlsOf(options);
+  const model = await loadModel(options, { states: options.maxConcurrent * 2 + 16 });
+  try {
+    const { log, status } = await requestLog(options);
+    const app = createApp(model, { ...(await appOptions(options, model)), apiKeys, onRequest: log });
+    const server = await listen(app, listenOptions(options, tls));
+    note(describeModel(model));
+    introduce(server, app.modelName, apiKeys.length > 0);
+    if (options.open) openInBrowser(server.url);
+    const timer = setInterval(() => status(app.load), 200);
+    await untilAskedToEnd(server, options.drain);
+    clearInterval(timer);
+  } finally {
+    await model.dispose();
+  }
+}
+
+async function appOptions(options: ServeOptions, model: Model): Promise<AppOptions> {
+  const { name = options.model === undefined ? "rwkv-tales" : undefined } = options;
+  return {
+    ...(name !== undefined && { name }),
+    ...(options.alias && { aliases: options.alias }),
+    ...(options.state !== undefined && { state: await model.readState(options.state) }),
+    ...(options.corsOrigin && { corsOrigins: options.corsOrigin }),
+    stateCacheBytes: options.stateCache,
+    limits: {
+      concurrent: options.maxConcurrent,
+      waiting: options.maxWaiting,
+      bodyBytes: options.maxBody,
+      promptTokens: options.maxPromptTokens,
+      maxTokens: options.maxTokens,
+      requestSeconds: options.requestTimeout,
+      stalledSeconds: options.stalledTimeout,
+    },
+  };
+}
+
+function listenOptions(options: ServeOptions, tls: ListenOptions["tls"]): ListenOptions {
+  return {
+    host: options.host,
+    port: options.port,
+    ...(tls && { tls }),
+    connections: options.maxConnections,
+    headerSeconds: options.headerTimeout,
+    idleSeconds: options.idleTimeout,
+  };
+}
+
+/** Three lines how to call the server. */
+function introduce({ url }: Listening, model: string, needsKey: boolean): void {
+  const header = needsKey ? " -H 'Authorization: Bearer KEY'" : "";
+  note(`serving ${model} at ${url}`);
+  note(`  curl ${url}/v1/chat/completions${header} -H 'Content-Type: application/json' \\`);
+  note(`    -d '{"messages": [{"role": "user", "content": "Hello"}]}'`);
+  note(`  new OpenAI({ baseURL: "${url}/v1", apiKey: ${needsKey ? "KEY" : '"none"'} })   // the openai package`);
+}
+
+/** Where the records of requests go, and a line of the terminal that shows what is in progress. */
+async function requestLog({ log }: ServeOptions) {
+  const { pino } = await import("pino");
+  const logger = pino({ level: log === "none" ? "silent" : log === "errors" ? "error" : "info", base: null });
+  const line = new StatusLine();
+  let answered = 0;
+  let written = 0;
+  return {
+    log: ({ error, ...record }: RequestRecord) => {
+      answered++;
+      written += record.generatedTokens ?? 0;
+      line.clear();
+      if (error !== undefined) logger.error({ ...record, err: error }, "request failed");
+      else logger.info(record, "request");
+    },
+    status: ({ running, waiting }: { running: number; waiting: number }) =>
+      line.draw(`${running} in progress, ${waiting} waiting, ${answered} answered, ${written} tokens written`),
+  };
+}
+
+/** Resolves when the server has ended: gently after a first signal, at once after a second. */
+function untilAskedToEnd(server: Listening, drainSeconds: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let isEnding = false;
+    const end = () => {
+      if (isEnding) process.exit(1);
+      isEnding = true;
+      note("ending: answers in progress may take another moment (once more ends them at once)");
+      server.close(drainSeconds * 1000).then(resolve, reject);
+    };
+    process.on("SIGINT", end);
+    process.on("SIGTERM", end);
+  });
+}
+
+async function keysIn(path: string | undefined): Promise<string[]> {
+  if (path === undefined) return [];
+  const text = await readFile(path, "utf8").catch((cause) => {
+    throw new RwkvError(`${path}: cannot be read (${cause.code})`, { cause });
+  });
+  const keys = text
+    .split(/\r?\n/)
+    .map((line) => line.trim())
+    .filter((line) => line !== "" && !line.startsWith("#"));
+  if (keys.length === 0) throw new RwkvError(`${path}: expected a key on a line, found none`);
+  return keys;
+}
+
+async function tlsOf({ tlsCert, tlsKey }: ServeOptions): Promise<ListenOptions["tls"]> {
+  if (tlsCert === undefined || tlsKey === undefined) return undefined;
+  const read = (path: string) =>
+    readFile(path).catch((cause) => {
+      throw new RwkvError(`${path}: cannot be read (${cause.code})`, { cause });
+    });
+  return { cert: await read(tlsCert), key: await read(tlsKey) };
+}
+
+/** A number of bytes, perhaps with a unit: 512, 64KiB, 1.5GiB, 2GB. */
+function byteCount(text: string): number {
+  const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)\s*(|[KMGT]i?B?)$/i.exec(text.trim()) ?? [];
+  const power = " KMGT".indexOf((unit[0] ?? " ").toUpperCase());
+  const value = Math.round(Number(digits) * (/^.B$/i.test(unit) ? 1000 : 1024) ** power);
+  if (digits === "" || !Number.isSafeInteger(value))
+    throw new InvalidArgumentError("expected a number of bytes, as 512MiB or 4GiB");
+  return value;
+}

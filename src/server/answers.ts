@@ -1,0 +1,80 @@
+// What answers of several resources have in common: usage, ids, and the texts of one request as they come.
+
+import { randomBytes } from "node:crypto";
+import type { GenerationStep } from "../generation/generation.js";
+import { eventStream } from "./event-stream.js";
+import type { TextChoice, TextRun } from "./inference.js";
+import type { ServerLimits } from "./options.js";
+import type { Call, TokenNumbers } from "./route.js";
+
+/** A step of one of several texts; without one the text has ended. */
+export interface ChoiceStep {
+  readonly choice: TextChoice;
+  readonly step: GenerationStep | undefined;
+}
+
+/** The steps of all texts of a request, each as soon as it is there. */
+export async function* stepsOf(run: TextRun): AsyncGenerator<ChoiceStep, void, void> {
+  const iterators = run.choices.map((choice) => ({ choice, steps: choice.steps() }));
+  const ask = async (one: (typeof iterators)[number]) => ({ one, result: await one.steps.next() });
+  const asked = new Map(iterators.map((one) => [one, ask(one)]));
+  try {
+    while (asked.size > 0) {
+      const { one, result } = await Promise.race(asked.values());
+      if (result.done) asked.delete(one);
+      else asked.set(one, ask(one));
+      yield { choice: one.choice, step: result.done ? undefined : result.value };
+    }
+  } finally {
+    for (const waiting of asked.values()) waiting.catch(() => {}); // one of them has failed, or nobody wants the others
+    await run.end();
+  }
+}
+
+/** The numbers of tokens of a request, as OpenAI's API tells them. */
+export function usageOf(run: TextRun, reasoningTokens?: number) {
+  const generated = run.choices.reduce((sum, { tokens }) => sum + tokens, 0);
+  return {
+    prompt_tokens: run.promptTokens,
+    completion_tokens: generated,
+    total_tokens: run.promptTokens + generated,
+    prompt_tokens_details: { cached_tokens: run.cachedTokens },
+    ...(reasoningTokens !== undefined && { completion_tokens_details: { reasoning_tokens: reasoningTokens } }),
+  };
+}
+
+/** An answer as one object, once all of it is there. */
+export async function wholeAnswer<Body>(call: Call<Body>, run: TextRun, answer: Promise<object>): Promise<Response> {
+  return Response.json(await answer.finally(() => call.note(numbersOf(run))));
+}
+
+/** An answer as a stream of objects. Whoever leaves it ends its texts. */
+export function streamedAnswer<Body>(
+  call: Call<Body>,
+  run: TextRun,
+  values: AsyncGenerator<object, void, void>,
+  limits: ServerLimits,
+): Response {
+  return eventStream(values, {
+    stalledSeconds: limits.stalledSeconds,
+    onEnd: (how) => {
+      if (how !== "read") run.stop("client");
+      call.note(numbersOf(run));
+      call.finish();
+    },
+  });
+}
+
+function numbersOf(run: TextRun): TokenNumbers {
+  const { prompt_tokens, completion_tokens } = usageOf(run);
+  return { promptTokens: prompt_tokens, cachedTokens: run.cachedTokens, generatedTokens: completion_tokens };
+}
+
+/** A new id of an answer. */
+export function newId(prefix: string): string {
+  return `${prefix}-${randomBytes(12).toString("hex")}`;
+}
+
+export function secondsSince1970(): number {
+  return Math.floor(Date.now() / 1000);
+}

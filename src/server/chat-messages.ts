@@ -1,0 +1,126 @@
+// Messages of OpenAI's chat, and how a conversation of them is written for the model.
+
+import * as v from "valibot";
+import type { Thinking } from "../chat/chat-format.js";
+import { type ChatPrompt, chatPrompt, formatNamed } from "../chat/chat-prompt.js";
+import { chatFormatFor } from "../chat/formats.js";
+import type { ChatMessage, ToolCall } from "../chat/messages.js";
+import { OptionError } from "../errors.js";
+import { invalidField, notSupported } from "./errors.js";
+import { optional, text } from "./schema.js";
+import type { Services } from "./services.js";
+
+const textPart = v.object({ type: v.literal("text"), text: v.string() });
+const content = v.union([v.string(), v.array(textPart)]);
+const toolCall = v.object({
+  id: optional(v.string()),
+  type: optional(v.literal("function")),
+  function: v.object({ name: text(), arguments: v.string() }),
+});
+
+const message = v.variant("role", [
+  v.object({ role: v.picklist(["system", "developer", "user"]), content }),
+  v.object({ role: v.literal("assistant"), content: optional(content), tool_calls: optional(v.array(toolCall)) }),
+  v.object({ role: v.literal("tool"), content, tool_call_id: optional(v.string()) }),
+]);
+type Message = v.InferOutput<typeof message>;
+
+/** The fields of a conversation, to be spread into the schema of a body. */
+export const conversationFields = {
+  messages: v.pipe(v.array(message), v.minLength(1)),
+  tools: optional(
+    v.array(
+      v.object({
+        type: v.literal("function"),
+        function: v.object({
+          name: text(),
+          description: optional(v.string()),
+          parameters: optional(v.record(v.string(), v.unknown())),
+          strict: optional(v.boolean()),
+        }),
+      }),
+    ),
+  ),
+  tool_choice: optional(
+    v.union([
+      v.picklist(["none", "auto", "required"]),
+      v.object({ type: v.literal("function"), function: v.object({ name: text() }) }),
+    ]),
+  ),
+  parallel_tool_calls: optional(v.boolean()),
+  reasoning_effort: optional(v.picklist(["none", "minimal", "low", "medium", "high", "xhigh", "max"])),
+  chat_template_kwargs: optional(v.object({ enable_thinking: optional(v.boolean()) })),
+};
+
+const conversationSchema = v.object(conversationFields);
+export type Conversation = v.InferOutput<typeof conversationSchema>;
+
+const efforts: Readonly<Record<NonNullable<Conversation["reasoning_effort"]>, Thinking>> = {
+  none: "off",
+  minimal: "off",
+  low: "short",
+  medium: "on",
+  high: "long",
+  xhigh: "long",
+  max: "long",
+};
+
+/**
+ * Writes a conversation for the model.
+ *
+ * @throws ApiError for what its format cannot say
+ */
+export function conversationPrompt(conversation: Conversation, { model, options }: Services): ChatPrompt {
+  if (conversation.tools?.length && conversation.tool_choice !== "none")
+    throw notSupported("tools", "is not supported");
+  const thinking = requestedThinking(conversation);
+  const messages = conversation.messages.map(chatMessage);
+  const callsTools = messages.some(({ role, toolCalls }) => role === "tool" || toolCalls?.length);
+  const format = callsTools ? "function_calling" : (options.format ?? chatFormatFor(model));
+  // Clients that ask any model to think do not mean one that cannot.
+  const isPossible = thinking === undefined || formatNamed(format).thinks;
+  try {
+    return chatPrompt(model, messages, { format, ...(thinking && isPossible && { thinking }) });
+  } catch (error) {
+    if (error instanceof OptionError) throw invalidField("messages", error.message);
+    throw error;
+  }
+}
+
+/** Whether a prompt asks the model to think before it answers. */
+export function takesThought(thinking: Thinking): boolean {
+  return thinking === "on" || thinking === "short" || thinking === "long";
+}
+
+function requestedThinking({
+  chat_template_kwargs: template,
+  reasoning_effort: effort,
+}: Conversation): Thinking | undefined {
+  const asked = effort && efforts[effort];
+  if (template?.enable_thinking === false) return "off";
+  if (template?.enable_thinking === true) return asked === undefined || asked === "off" ? "on" : asked;
+  return asked;
+}
+
+function chatMessage(given: Message, index: number): ChatMessage {
+  const content = given.content === undefined ? "" : textOf(given.content);
+  if (given.role === "assistant") {
+    const toolCalls = (given.tool_calls ?? []).map((call, i) =>
+      readToolCall(call, `messages[${index}].tool_calls[${i}]`),
+    );
+    return { role: "assistant", content, ...(toolCalls.length > 0 && { toolCalls }) };
+  }
+  return { role: given.role === "developer" ? "system" : given.role, content };
+}
+
+function textOf(given: v.InferOutput<typeof content>): string {
+  return typeof given === "string" ? given : given.map((part) => part.text).join("");
+}
+
+function readToolCall({ function: called }: v.InferOutput<typeof toolCall>, param: string): ToolCall {
+  try {
+    return { name: called.name, arguments: JSON.parse(called.arguments || "{}") };
+  } catch {
+    throw invalidField(`${param}.function.arguments`, "expected JSON");
+  }
+}

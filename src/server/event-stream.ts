@@ -1,0 +1,93 @@
+// Answers as server-sent events: an event for each value, no faster than they are read, and the end that OpenAI's clients expect.
+
+import { toApiError } from "./errors.js";
+
+/** Events that may wait for their reader. */
+const waitingEvents = 8;
+/** Milliseconds after which a comment is sent, so that nothing between takes a quiet stream for a dead one. */
+const pingMilliseconds = 15_000;
+
+/** How a stream ends. */
+export interface StreamOptions {
+  /** Seconds after which a reader that takes nothing is given up. */
+  readonly stalledSeconds: number;
+  /** Called once, whether the stream was read to its end or not. */
+  readonly onEnd: (how: "read" | "left" | "stalled") => void;
+  /** What is sent at the end. By default OpenAI's [DONE]. */
+  readonly last?: string;
+}
+
+/**
+ * An answer that streams values as JSON. An error after the first becomes an event of its own.
+ *
+ * @param values what is sent; a value is asked for when there is room for it
+ */
+export function eventStream(values: AsyncGenerator<object, void, void>, options: StreamOptions): Response {
+  const { onEnd, stalledSeconds, last = "data: [DONE]\n\n" } = options;
+  const encoder = new TextEncoder();
+  let hasEnded = false;
+  let stalled: NodeJS.Timeout | undefined;
+  let ping: NodeJS.Timeout | undefined;
+  const end = (how: "read" | "left" | "stalled") => {
+    if (hasEnded) return;
+    hasEnded = true;
+    clearTimeout(stalled);
+    clearInterval(ping);
+    onEnd(how);
+  };
+  const stream = new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        ping = setInterval(() => {
+          if ((controller.desiredSize ?? 0) >= waitingEvents) controller.enqueue(encoder.encode(": still here\n\n"));
+        }, pingMilliseconds);
+        ping.unref();
+      },
+      async pull(controller) {
+        clearTimeout(stalled);
+        let event: string | undefined;
+        let isOver = false;
+        try {
+          const { done, value } = await values.next();
+          if (!done) event = eventOf(value);
+          else isOver = true;
+        } catch (error) {
+          event = eventOf(toApiError(error).body);
+          isOver = true;
+        }
+        if (hasEnded) return;
+        if (isOver) event = (event ?? "") + last;
+        if (event) controller.enqueue(encoder.encode(event));
+        if (isOver) {
+          controller.close();
+          end("read");
+        } else if ((controller.desiredSize ?? 0) <= 0) {
+          stalled = setTimeout(() => {
+            end("stalled");
+            controller.error(new Error("the reader has stalled"));
+            void values.return();
+          }, stalledSeconds * 1000);
+        }
+      },
+      cancel() {
+        end("left");
+        void values.return();
+      },
+    },
+    { highWaterMark: waitingEvents },
+  );
+  return new Response(stream, {
+    headers: {
+      "Content-Type": "text/event-stream; charset=utf-8",
+      "Cache-Control": "no-cache, no-transform",
+      // The length is not known, and what there is must not wait for more: not here, not in a proxy.
+      "Transfer-Encoding": "chunked",
+      "X-Accel-Buffering": "no",
+    },
+  });
+}
+
+/** A value as an event. JSON has no line breaks. */
+function eventOf(value: object): string {
+  return `data: ${JSON.stringify(value)}\n\n`;
+}

@@ -1,0 +1,5 @@
+// The package's entry point "rwkv/server": a model behind an HTTP API.
+
+export { type App, createApp } from "./app.js";
+export { type Listening, type ListenOptions, listen } from "./listen.js";
+export type { AppOptions, RequestRecord, ServerLimits } from "./options.js";

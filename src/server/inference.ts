@@ -1,0 +1,307 @@
+// The one way from requests to the model: places, prompts through the cache, texts, and how all of it ends. Resources are its clients.
+
+import { asyncDispose } from "../generation/async-dispose.js";
+import type { Generation, GenerationStep } from "../generation/generation.js";
+import type { GenerationOptions } from "../generation/generation-options.js";
+import type { FinishReason } from "../generation/generation-progress.js";
+import type { Model } from "../generation/model.js";
+import type { Session } from "../generation/session.js";
+import type { Admission } from "./admission.js";
+import { ApiError } from "./errors.js";
+import type { Metrics } from "./metrics.js";
+import type { ServerLimits } from "./options.js";
+import type { PromptReader, ReadPrompt } from "./prompt-reader.js";
+import type { Prompt } from "./prompts.js";
+
+/** What texts are wanted. */
+export interface TextRequest {
+  readonly prompts: readonly Prompt[];
+  /** How many texts for each prompt; they share the reading of it. */
+  readonly choices: number;
+  /** How they are written. The first of a prompt has the seed, the others the numbers after it. */
+  readonly generation: Omit<GenerationOptions, "signal" | "onPromptProgress">;
+  /** Aborted when nobody wants the texts any more. */
+  readonly signal: AbortSignal;
+}
+
+/** Why texts were ended from outside. */
+type Ending = "client" | "timeout" | "shutdown";
+
+const endings = {
+  client: () => new ApiError(499, "the client left", { code: "client_left" }),
+  timeout: () =>
+    new ApiError(503, "the request took longer than this server allows, and no text was begun", {
+      code: "timeout",
+      retryAfter: 1,
+    }),
+  shutdown: () => shuttingDown(),
+} as const;
+
+/** Carries out requests on one model. */
+export class Inference {
+  readonly #model: Model;
+  readonly #reader: PromptReader;
+  readonly #admission: Admission;
+  readonly #metrics: Metrics;
+  readonly #limits: ServerLimits;
+  readonly #runs = new Set<TextRun>();
+  #draining = false;
+  #idle: (() => void) | undefined;
+
+  constructor(model: Model, reader: PromptReader, admission: Admission, metrics: Metrics, limits: ServerLimits) {
+    this.#model = model;
+    this.#reader = reader;
+    this.#admission = admission;
+    this.#metrics = metrics;
+    this.#limits = limits;
+  }
+
+  /** Whether new requests are taken. */
+  get isReady(): boolean {
+    return !this.#draining && !this.#admission.isFull;
+  }
+
+  /** @throws ApiError once the server is shutting down */
+  checkOpen(): void {
+    if (this.#draining) throw shuttingDown();
+  }
+
+  /**
+   * Waits for places and reads the prompt. Nothing is written until the texts are asked for. Whoever starts a run ends it.
+   *
+   * @throws ApiError; LimitError
+   */
+  async start(request: TextRequest): Promise<TextRun> {
+    this.checkOpen();
+    const { prompts, signal } = request;
+    const { promptTokens, requestSeconds } = this.#limits;
+    for (const { tokens } of prompts) {
+      if (tokens.length <= promptTokens) continue;
+      const message = `the prompt has ${tokens.length} tokens; this server reads at most ${promptTokens}`;
+      throw new ApiError(400, message, { code: "context_length_exceeded" });
+    }
+    const run = new TextRun(this.#model, this.#reader, this.#metrics, request);
+    this.#runs.add(run);
+    void run.ended.then(() => {
+      this.#runs.delete(run);
+      if (this.#runs.size === 0) this.#idle?.();
+    });
+    const timer = setTimeout(() => run.stop("timeout"), requestSeconds * 1000);
+    const leave = () => run.stop("client");
+    signal.addEventListener("abort", leave);
+    void run.ended.then(() => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", leave);
+    });
+    if (signal.aborted) leave();
+    await run.begin(this.#admission);
+    return run;
+  }
+
+  /** Takes no new requests, and resolves when those in progress have ended, or were ended after `milliseconds`. */
+  async close(milliseconds: number): Promise<void> {
+    this.#draining = true;
+    if (this.#runs.size === 0) return;
+    const idle = new Promise<void>((resolve) => {
+      this.#idle = resolve;
+    });
+    const stop = () => {
+      for (const run of this.#runs) run.stop("shutdown");
+    };
+    const timer = setTimeout(stop, milliseconds);
+    await idle;
+    clearTimeout(timer);
+  }
+}
+
+/** The texts of one request. */
+export class TextRun {
+  readonly #model: Model;
+  readonly #reader: PromptReader;
+  readonly #metrics: Metrics;
+  readonly #request: TextRequest;
+  readonly #stopping = new AbortController();
+  readonly #asked = performance.now();
+  #ending: Ending | undefined;
+  #read: readonly ReadPrompt[] = [];
+  #choices: TextChoice[] = [];
+  #resolveEnded: () => void = () => {};
+  /** Resolves when all texts have ended and their places are free. */
+  readonly ended: Promise<void>;
+
+  constructor(model: Model, reader: PromptReader, metrics: Metrics, request: TextRequest) {
+    this.#model = model;
+    this.#reader = reader;
+    this.#metrics = metrics;
+    this.#request = request;
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
+  }
+
+  get choices(): readonly TextChoice[] {
+    return this.#choices;
+  }
+
+  get promptTokens(): number {
+    return this.#request.prompts.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  }
+
+  /** Tokens of the prompts that were not read for this request. */
+  get cachedTokens(): number {
+    return this.#read.reduce((sum, { cachedTokens }) => sum + cachedTokens, 0);
+  }
+
+  /** @internal */
+  async begin(admission: Admission): Promise<void> {
+    const { signal } = this.#stopping;
+    const { prompts, choices } = this.#request;
+    let places: (() => void)[] = [];
+    try {
+      places = await admission.enter(prompts.length * choices, signal);
+      this.#metrics.queueSeconds.observe((performance.now() - this.#asked) / 1000);
+      const reading = await Promise.allSettled(prompts.map((prompt) => this.#reader.read(prompt, signal)));
+      signal.throwIfAborted();
+      this.#read = reading.map(fulfilled);
+      this.#metrics.promptTokens.inc(this.promptTokens);
+      this.#metrics.cachedTokens.inc(this.cachedTokens);
+      this.#open(places);
+    } catch (error) {
+      for (const leave of places) leave();
+      this.#resolveEnded();
+      throw this.#ending ? endings[this.#ending]() : error;
+    }
+  }
+
+  /** Ends the texts where they are. Their streams end like those of texts that have reached their length. */
+  stop(ending: Ending): void {
+    this.#ending ??= ending;
+    this.#stopping.abort();
+    // Nobody may be reading: places are given back all the same.
+    void this.end();
+  }
+
+  /** Gives back what the run holds. Texts that have not ended end where they are. */
+  async end(): Promise<void> {
+    if (!this.#stopping.signal.aborted) this.#stopping.abort();
+    await Promise.all(this.#choices.map((choice) => choice.end()));
+  }
+
+  #open(places: readonly (() => void)[]): void {
+    const { generation, choices } = this.#request;
+    const sessions: Session[] = [];
+    try {
+      for (let i = 0; i < places.length; i++) sessions.push(this.#model.session(this.#readOf(i).snapshot));
+      const { signal } = this.#stopping;
+      this.#choices = sessions.map((session, index) => {
+        const seed = generation.seed === undefined ? {} : { seed: (generation.seed + (index % choices)) % 2 ** 53 };
+        const text = session.generate({ ...generation, ...seed, signal });
+        return new TextChoice(index, session, text, this.#metrics, this.#asked);
+      });
+      const ended = this.#choices.map(async (choice, index) => {
+        choice.onText = (answer) => this.#keep(this.#readOf(index), choice, answer);
+        await choice.ended;
+        places[index]?.();
+      });
+      void Promise.all(ended).then(this.#resolveEnded);
+    } catch (error) {
+      for (const session of sessions) void session.dispose();
+      throw error;
+    }
+  }
+
+  /** The prompt of a choice. */
+  #readOf(choice: number): ReadPrompt {
+    return this.#read[Math.floor(choice / this.#request.choices)] as ReadPrompt;
+  }
+
+  async #keep(read: ReadPrompt, { session }: TextChoice, answer: readonly number[]): Promise<void> {
+    const snapshot = await session.snapshot().catch(() => undefined); // it may have been ended from outside meanwhile
+    const firstPosition = read.snapshot.position - read.chain.length;
+    if (snapshot) this.#reader.keep(read.chain, answer, snapshot, firstPosition);
+  }
+}
+
+/** One of the texts of a request. */
+export class TextChoice {
+  readonly index: number;
+  /** @internal */
+  readonly session: Session;
+  readonly #generation: Generation;
+  readonly #metrics: Metrics;
+  readonly #asked: number;
+  #ending: Promise<void> | undefined;
+  #resolveEnded: () => void = () => {};
+  /** Resolves when the text has ended and its session is gone. */
+  readonly ended: Promise<void>;
+  /** Called with the tokens of a text that has ended by itself, before its session goes. @internal */
+  onText: ((answer: readonly number[]) => Promise<void>) | undefined;
+  #tokens = 0;
+  #reason: FinishReason | undefined;
+
+  /** @param asked the time of the request, by `performance.now()` */
+  constructor(index: number, session: Session, generation: Generation, metrics: Metrics, asked: number) {
+    this.index = index;
+    this.session = session;
+    this.#generation = generation;
+    this.#metrics = metrics;
+    this.#asked = asked;
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
+  }
+
+  /** Tokens written so far. */
+  get tokens(): number {
+    return this.#tokens;
+  }
+
+  /** Why the text ended, as OpenAI's API has it: one that was ended from outside is one that was cut off. */
+  get finishReason(): "stop" | "length" {
+    return this.#reason === "stop" ? "stop" : "length";
+  }
+
+  /** The text, step by step; no faster than it is asked for. Its session is gone when the last step has been taken. */
+  async *steps(): AsyncGenerator<GenerationStep, void, void> {
+    let last = this.#asked;
+    try {
+      for await (const step of this.#generation.steps()) {
+        const now = performance.now();
+        if (step.token !== undefined) {
+          const histogram = this.#tokens === 0 ? this.#metrics.firstTokenSeconds : this.#metrics.tokenSeconds;
+          histogram.observe((now - last) / 1000);
+          this.#metrics.generatedTokens.inc();
+          this.#tokens++;
+        }
+        yield step;
+        last = performance.now();
+      }
+      const result = await this.#generation.result;
+      this.#reason = result.finishReason;
+      if (result.finishReason !== "aborted") await this.onText?.(result.tokens);
+    } finally {
+      await this.end();
+    }
+  }
+
+  /** Ends the text where it is, and gives back what it holds. */
+  end(): Promise<void> {
+    this.#ending ??= this.#end().finally(this.#resolveEnded);
+    return this.#ending;
+  }
+
+  /** The generation first: a session that goes before it would make its end an error. */
+  async #end(): Promise<void> {
+    await this.#generation[asyncDispose]();
+    await this.session.dispose();
+  }
+}
+
+function fulfilled<T>(settled: PromiseSettledResult<T>): T {
+  if (settled.status === "rejected") throw settled.reason;
+  return settled.value;
+}
+
+function shuttingDown(): ApiError {
+  return new ApiError(503, "the server is shutting down", { code: "shutting_down", retryAfter: 5 });
+}

@@ -1,0 +1,123 @@
+// What an application is made with: names, keys, the cache, limits.
+
+import type { ChatFormatName } from "../chat/formats.js";
+import { OptionError } from "../errors.js";
+import type { SamplingOptions } from "../sampling/sampling-options.js";
+
+/** Limits of what requests may ask for and hold. */
+export interface ServerLimits {
+  /** Texts that are read or written at once; a request with `n` takes as many places. Default 32. */
+  readonly concurrent: number;
+  /** Requests that wait for a place; further ones are answered with 429. Default 256. */
+  readonly waiting: number;
+  /** Bytes of a request's body. Default 8 MiB. */
+  readonly bodyBytes: number;
+  /** Tokens of a prompt. Default 131,072. */
+  readonly promptTokens: number;
+  /** Tokens that a request may ask for, and the most of an answer in a chat. Default 16,384. */
+  readonly maxTokens: number;
+  /** Seconds of a request, waiting included; the answer then ends where it is. Default 600. */
+  readonly requestSeconds: number;
+  /** Seconds after which a reader that takes nothing of a stream is given up. Default 60. */
+  readonly stalledSeconds: number;
+}
+
+/** Options of `createApp`. */
+export interface AppOptions {
+  /** The model's name in the API. By default that of its file. */
+  readonly name?: string;
+  /** Further names under which clients may ask for it. */
+  readonly aliases?: readonly string[];
+  /** A state that every prompt begins with, as `session.save()` or `model.readState()` gives it. */
+  readonly state?: Uint8Array;
+  /** How conversations are written; by default as suits the model. */
+  readonly format?: ChatFormatName;
+  /** How tokens are sampled where a request does not say. */
+  readonly sampling?: SamplingOptions;
+  /** Keys, one of which a request must bring. By default none is needed. */
+  readonly apiKeys?: readonly string[];
+  /** Origins whose pages may call the API, or "*". By default none. */
+  readonly corsOrigins?: readonly string[];
+  /** Bytes that kept states may take, 0 to keep none. Default 1 GiB. */
+  readonly stateCacheBytes?: number;
+  readonly limits?: Partial<ServerLimits>;
+  /** Called when a request was answered, or its stream has ended. */
+  readonly onRequest?: (record: RequestRecord) => void;
+}
+
+/** What is told of a request: numbers and names of the server's own, nothing that a client wrote. */
+export interface RequestRecord {
+  readonly requestId: string;
+  readonly method: string;
+  /** The route, as /v1/models/:id; "unknown" where there is none. */
+  readonly route: string;
+  readonly status: number;
+  readonly milliseconds: number;
+  readonly promptTokens?: number;
+  readonly cachedTokens?: number;
+  readonly generatedTokens?: number;
+  /** What went wrong, where the server failed. */
+  readonly error?: unknown;
+}
+
+/** All options with their values. */
+export interface ResolvedAppOptions
+  extends Required<Omit<AppOptions, "name" | "state" | "format" | "limits" | "onRequest">> {
+  readonly name: string | undefined;
+  readonly state: Uint8Array | undefined;
+  readonly format: ChatFormatName | undefined;
+  readonly limits: ServerLimits;
+  readonly onRequest: ((record: RequestRecord) => void) | undefined;
+}
+
+export const defaultLimits: ServerLimits = {
+  concurrent: 32,
+  waiting: 256,
+  bodyBytes: 8 * 2 ** 20,
+  promptTokens: 131_072,
+  maxTokens: 16_384,
+  requestSeconds: 600,
+  stalledSeconds: 60,
+};
+
+/**
+ * Fills in defaults, checks the options, and copies them.
+ *
+ * @throws OptionError
+ */
+export function resolveAppOptions(options: AppOptions): ResolvedAppOptions {
+  if (typeof options !== "object" || options === null) throw new OptionError("options", options, "an object");
+  const { limits = {}, stateCacheBytes = 2 ** 30 } = options;
+  if (typeof limits !== "object" || limits === null) throw new OptionError("limits", limits, "an object");
+  const given = Object.fromEntries(Object.entries(limits).filter(([, value]) => value !== undefined));
+  const all: ServerLimits = { ...defaultLimits, ...given };
+  for (const [name, value] of Object.entries(all)) {
+    if (!Object.hasOwn(defaultLimits, name))
+      throw new OptionError(`limits.${name}`, value, `one of ${Object.keys(defaultLimits).join(", ")}`);
+    const least = name === "waiting" ? 0 : name.endsWith("Seconds") ? 0.001 : 1;
+    const isWhole = name.endsWith("Seconds") || Number.isSafeInteger(value);
+    if (!(isWhole && value >= least && value <= 2 ** 31))
+      throw new OptionError(`limits.${name}`, value, `a number from ${least} to 2^31`);
+  }
+  if (!(Number.isSafeInteger(stateCacheBytes) && stateCacheBytes >= 0)) {
+    throw new OptionError("stateCacheBytes", stateCacheBytes, "a whole number of bytes");
+  }
+  return {
+    name: options.name,
+    aliases: strings("aliases", options.aliases),
+    state: options.state?.slice(),
+    format: options.format,
+    sampling: { ...options.sampling },
+    apiKeys: strings("apiKeys", options.apiKeys),
+    corsOrigins: strings("corsOrigins", options.corsOrigins),
+    stateCacheBytes,
+    limits: all,
+    onRequest: options.onRequest,
+  };
+}
+
+function strings(option: string, values: readonly string[] = []): string[] {
+  const areStrings = Array.isArray(values) && values.every((value) => typeof value === "string" && value !== "");
+  if (!areStrings) throw new OptionError(option, values, "an array of strings that are not empty");
+  return [...values];
+}

@@ -1,0 +1,128 @@
+// Reads prompts through the cache of states: from the longest beginning that is known, and keeping states on the way where other prompts
+// are likely to go on: at the ends of messages, and where a prompt leaves one that was seen before.
+
+import type { Model } from "../generation/model.js";
+import type { Session } from "../generation/session.js";
+import type { Snapshot } from "../generation/snapshot.js";
+import type { Prompt } from "./prompts.js";
+import type { Reading, StateCache } from "./state-cache.js";
+import { commonLength, TokenChain } from "./token-chain.js";
+
+/** A prompt that was read. */
+export interface ReadPrompt {
+  readonly chain: TokenChain;
+  /** The state after the prompt, with the logits that follow it. */
+  readonly snapshot: Snapshot;
+  /** How many of the prompt's tokens were not read for this request. */
+  readonly cachedTokens: number;
+}
+
+/** Tokens that a state must save the reading of, to be kept: a few rows of a pass cost hardly more than none. */
+const fewTokens = 16;
+/** At how many of a prompt's last messages states are kept; the first message's is kept, too, which many conversations share. */
+const lastMessages = 3;
+/** How many prompts are remembered, to see where new ones leave them. */
+const rememberedPrompts = 64;
+
+/** Reads prompts of one model, all of which begin with the same state. */
+export class PromptReader {
+  readonly #model: Model;
+  readonly #cache: StateCache;
+  readonly #firstState: Uint8Array | undefined;
+  readonly #root: string;
+  /** The last prompts, the oldest first. */
+  readonly #seen: Int32Array[] = [];
+
+  /**
+   * @param firstState the state that every prompt begins with
+   * @param root what names the model and that state, for keys
+   */
+  constructor(model: Model, cache: StateCache, firstState: Uint8Array | undefined, root: string) {
+    this.#model = model;
+    this.#cache = cache;
+    this.#firstState = firstState;
+    this.#root = root;
+  }
+
+  /** The chain of a text's tokens. */
+  chainOf(tokens: Int32Array): TokenChain {
+    return new TokenChain(this.#root, tokens);
+  }
+
+  /**
+   * Reads a prompt, or what of it is not known yet.
+   *
+   * @throws the signal's reason when it is aborted; LimitError where the model has no place for a state
+   */
+  async read(prompt: Prompt, signal: AbortSignal): Promise<ReadPrompt> {
+    const chain = this.chainOf(prompt.tokens);
+    const known = await this.#cache.find(chain, signal);
+    if (known?.length === chain.length) return { chain, snapshot: known.snapshot, cachedTokens: known.length };
+    const from = known?.length ?? 0;
+    const stops = this.#stops(prompt, chain, from);
+    this.#remember(prompt.tokens);
+    const readings = stops.map((length) => this.#cache.begin(chain, length));
+    try {
+      const session = this.#model.session(known?.snapshot ?? this.#firstState);
+      try {
+        const snapshot = await this.#readPieces(session, chain.tokens, from, stops, readings, signal);
+        return { chain, snapshot, cachedTokens: from };
+      } finally {
+        await session.dispose();
+      }
+    } finally {
+      for (const reading of readings) reading.abandon();
+    }
+  }
+
+  /** Puts the state at the end of an answer into the cache. */
+  keep(prompt: TokenChain, answer: readonly number[], snapshot: Snapshot, firstPosition: number): void {
+    const before = snapshot.withoutPendingToken();
+    const length = before.position - firstPosition;
+    if (length - prompt.length < fewTokens / 2) return;
+    const tokens = new Int32Array(length);
+    tokens.set(prompt.tokens);
+    tokens.set(answer.slice(0, length - prompt.length), prompt.length);
+    this.#cache.add(this.chainOf(tokens), length, before);
+  }
+
+  async #readPieces(
+    session: Session,
+    tokens: Int32Array,
+    from: number,
+    stops: readonly number[],
+    readings: readonly Reading[],
+    signal: AbortSignal,
+  ): Promise<Snapshot> {
+    let at = from;
+    let snapshot: Snapshot | undefined;
+    for (const [i, stop] of stops.entries()) {
+      await session.read(tokens.subarray(at, stop), { signal, keepLogits: true });
+      snapshot = await session.snapshot();
+      readings[i]?.finish(snapshot);
+      at = stop;
+    }
+    return snapshot as Snapshot; // the end is always a stop
+  }
+
+  /** The lengths at which states are kept, in ascending order; the whole length is the last. */
+  #stops({ tokens, boundaries }: Prompt, chain: TokenChain, from: number): number[] {
+    const usual = [...boundaries.slice(0, 1), ...boundaries.slice(-lastMessages), this.#branchingPoint(tokens)];
+    const stops: number[] = [];
+    for (const length of [...new Set(usual)].sort((a, b) => a - b)) {
+      const isNear = length - (stops.at(-1) ?? from) < fewTokens || length >= tokens.length;
+      if (!isNear && !this.#cache.has(chain, length)) stops.push(length);
+    }
+    return [...stops, tokens.length];
+  }
+
+  /** Where the prompt leaves the prompt before it with which it has most in common. */
+  #branchingPoint(tokens: Int32Array): number {
+    return this.#seen.reduce((most, other) => Math.max(most, commonLength(tokens, other)), 0);
+  }
+
+  #remember(tokens: Int32Array): void {
+    this.#seen.push(tokens);
+    if (this.#seen.length > rememberedPrompts) this.#seen.shift();
+  }
+}

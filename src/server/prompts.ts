@@ -1,0 +1,74 @@
+// Prompts as tokens, with the places in them where messages end.
+
+import type { Tokenizer } from "../tokenizers/tokenizer.js";
+import { ApiError } from "./errors.js";
+
+/** A text for the model to continue. */
+export interface Prompt {
+  readonly tokens: Int32Array;
+  /** Numbers of tokens after which a message ends, in ascending order. */
+  readonly boundaries: readonly number[];
+}
+
+/** Characters of texts whose tokens are remembered, in all. */
+const rememberedCharacters = 2 ** 23;
+
+/** Encodes prompts. A conversation comes back with every turn, so the tokens of its pieces are remembered for a while. */
+export class PromptEncoder {
+  readonly #tokenizer: Tokenizer;
+  /** The tokens of texts, the least recently used first. */
+  readonly #remembered = new Map<string, Int32Array>();
+  #characters = 0;
+
+  constructor(tokenizer: Tokenizer) {
+    this.#tokenizer = tokenizer;
+  }
+
+  /**
+   * Encodes pieces of a text, each alone, so that the end of each is the end of a token.
+   *
+   * @throws TokenizerError where the vocabulary has no token for a byte; ApiError for a text without tokens that has no beginning
+   */
+  ofPieces(pieces: readonly string[]): Prompt {
+    const encoded = pieces.map((piece) => this.#encode(piece));
+    const boundaries: number[] = [];
+    let length = 0;
+    for (const tokens of encoded) {
+      length += tokens.length;
+      boundaries.push(length);
+    }
+    const tokens = new Int32Array(length);
+    encoded.forEach((piece, i) => tokens.set(piece, i === 0 ? 0 : boundaries[i - 1]));
+    return { tokens: this.#orBeginning(tokens), boundaries: boundaries.slice(0, -1) };
+  }
+
+  /** A prompt of token ids. */
+  ofTokens(tokens: ArrayLike<number>): Prompt {
+    return { tokens: this.#orBeginning(Int32Array.from(tokens)), boundaries: [] };
+  }
+
+  /** A text without tokens begins where texts of the training data do: after the end of another. */
+  #orBeginning(tokens: Int32Array): Int32Array {
+    if (tokens.length > 0) return tokens;
+    const { endOfText } = this.#tokenizer;
+    if (endOfText === undefined) {
+      const message = "prompt: expected some text (the model's tokenizer has no token to begin a text with)";
+      throw new ApiError(400, message, { param: "prompt", code: "invalid_value" });
+    }
+    return Int32Array.of(endOfText);
+  }
+
+  #encode(text: string): Int32Array {
+    const known = this.#remembered.get(text);
+    this.#remembered.delete(text);
+    const tokens = known ?? Int32Array.from(this.#tokenizer.encode(text));
+    this.#remembered.set(text, tokens);
+    if (!known) this.#characters += text.length;
+    for (const oldest of this.#remembered.keys()) {
+      if (this.#characters <= rememberedCharacters) break;
+      this.#remembered.delete(oldest);
+      this.#characters -= oldest.length;
+    }
+    return tokens;
+  }
+}

@@ -1,0 +1,24 @@
+// All resources of the API: a file each in resources/. To add one, write the file and list it here.
+
+import { chatCompletions } from "./resources/chat-completions.js";
+import { completions } from "./resources/completions.js";
+import { health } from "./resources/health.js";
+import { models } from "./resources/models.js";
+import { page } from "./resources/page.js";
+import { tokens } from "./resources/tokens.js";
+import type { Route } from "./route.js";
+import type { Services } from "./services.js";
+
+const resources: readonly ((services: Services) => Route[])[] = [
+  chatCompletions,
+  completions,
+  models,
+  tokens,
+  health,
+  page,
+];
+
+/** The routes of all resources. */
+export function allRoutes(services: Services): Route[] {
+  return resources.flatMap((resource) => resource(services));
+}

@@ -1,0 +1,210 @@
+// /v1/completions: texts that continue prompts.
+
+import * as v from "valibot";
+import { newId, secondsSince1970, stepsOf, streamedAnswer, usageOf, wholeAnswer } from "../answers.js";
+import { constraintFields, requestedConstraint } from "../constraints.js";
+import { invalidField, notSupported } from "../errors.js";
+import type { TextRun } from "../inference.js";
+import { type PromptToken, promptLogprobs } from "../prompt-logprobs.js";
+import type { Prompt } from "../prompts.js";
+import { type Call, type Route, withBody } from "../route.js";
+import { requestedOptions, samplingFields } from "../sampling-fields.js";
+import { optional, wholeNumber } from "../schema.js";
+import type { Services } from "../services.js";
+import { checkMaxTokens } from "../token-limit.js";
+import { stepLogprob } from "../token-text.js";
+
+/** Tokens of a text where the request does not say, as in OpenAI's API. */
+const usualTokens = 16;
+/** The most prompts of a request. */
+const maxPrompts = 128;
+
+const ids = v.pipe(v.array(wholeNumber(0)), v.minLength(1));
+const body = v.object({
+  model: optional(v.string()),
+  prompt: v.union([
+    v.string(),
+    ids,
+    v.pipe(v.array(v.string()), v.minLength(1), v.maxLength(maxPrompts)),
+    v.pipe(v.array(ids), v.minLength(1), v.maxLength(maxPrompts)),
+  ]),
+  ...samplingFields,
+  ...constraintFields,
+  max_tokens: optional(wholeNumber(0)),
+  logprobs: optional(wholeNumber(0, 20)),
+  echo: optional(v.boolean()),
+  best_of: optional(wholeNumber(1)),
+  suffix: optional(v.string()),
+  stream: optional(v.boolean()),
+  stream_options: optional(v.object({ include_usage: optional(v.boolean()) })),
+});
+type Body = v.InferOutput<typeof body>;
+
+/** A piece of a text. */
+interface Piece {
+  readonly index: number;
+  readonly text: string;
+  readonly tokens: readonly PromptToken[];
+  /** Present when the text has ended. */
+  readonly finishReason?: "stop" | "length";
+}
+
+export function completions(services: Services): Route[] {
+  return [
+    withBody({
+      method: "post",
+      path: "/v1/completions",
+      summary: "Continue a text",
+      body,
+      contentTypes: ["application/json", "text/event-stream"],
+      handle: (call) => complete(services, call),
+    }),
+  ];
+}
+
+async function complete(services: Services, call: Call<Body>): Promise<Response> {
+  const { body } = call;
+  const { model, served, inference, options } = services;
+  served.check(body.model);
+  const choices = body.n ?? 1;
+  if (body.suffix) throw notSupported("suffix", "is not supported");
+  if (body.best_of !== undefined && body.best_of !== choices)
+    throw notSupported("best_of", "is not supported beside another n");
+  const prompts = promptsOf(services, body.prompt);
+  const constrain = requestedConstraint(body);
+  const defaults = options.sampling;
+  const maxTokens = checkMaxTokens("max_tokens", body.max_tokens, options.limits.maxTokens) ?? usualTokens;
+  const generation = {
+    ...requestedOptions(body, defaults, model.tokenizer, model.info.vocabulary),
+    maxTokens: Math.max(1, maxTokens),
+    ...(constrain && { constrain }),
+    ...(body.logprobs !== undefined && { logProbabilities: body.logprobs }),
+  };
+  const run = await inference.start({ prompts, choices, generation, signal: call.signal });
+  const pieces = piecesOf(services, run, prompts, body, maxTokens, call.signal);
+  const head = { id: newId("cmpl"), object: "text_completion", created: secondsSince1970(), model: served.id };
+  if (!body.stream) return wholeAnswer(call, run, whole(head, run, pieces, body));
+  return streamedAnswer(call, run, chunks(head, run, pieces, body), options.limits);
+}
+
+function promptsOf({ prompts, model }: Services, given: Body["prompt"]): Prompt[] {
+  const all: readonly (string | number[])[] =
+    typeof given === "string" ? [given] : isNumbers(given) ? [given] : (given as (string | number[])[]);
+  const { vocabulary } = model.info;
+  return all.map((one) => {
+    if (typeof one === "string") return prompts.ofPieces([one]);
+    const wrong = one.find((id) => id >= vocabulary);
+    if (wrong !== undefined) throw invalidField("prompt", `expected token ids below ${vocabulary}, found ${wrong}`);
+    return prompts.ofTokens(one);
+  });
+}
+
+function isNumbers(values: readonly unknown[]): values is number[] {
+  return typeof values[0] === "number";
+}
+
+async function* piecesOf(
+  { model, options }: Services,
+  run: TextRun,
+  prompts: readonly Prompt[],
+  { echo, logprobs, n = 1 }: Body,
+  maxTokens: number,
+  signal: AbortSignal,
+): AsyncGenerator<Piece, void, void> {
+  try {
+    if (echo) {
+      for (const [i, { tokens }] of prompts.entries()) {
+        const told = logprobs === undefined ? [] : await promptLogprobs(model, tokens, logprobs, options.state, signal);
+        const text = model.tokenizer.decode(tokens);
+        for (let index = i * n; index < (i + 1) * n; index++) yield { index, text, tokens: told };
+      }
+    }
+    if (maxTokens === 0) {
+      for (const { index } of run.choices) yield { index, text: "", tokens: [], finishReason: "length" };
+      return;
+    }
+    for await (const { choice, step } of stepsOf(run)) {
+      const { index, finishReason } = choice;
+      const logprob = step && logprobs !== undefined ? stepLogprob(model.tokenizer, step) : undefined;
+      yield step
+        ? { index, text: step.text, tokens: logprob ? [logprob] : [] }
+        : { index, text: "", tokens: [], finishReason };
+    }
+  } finally {
+    await run.end();
+  }
+}
+
+/** Gathers log-probabilities in the form of /v1/completions. */
+class LegacyLogprobs {
+  readonly #offsets = new Map<number, number>();
+
+  /** Those of a piece, whose text follows what was told of its choice before. */
+  of({ index, text, tokens }: Piece) {
+    let offset = this.#offsets.get(index) ?? 0;
+    this.#offsets.set(index, offset + text.length);
+    return {
+      tokens: tokens.map(({ token }) => token),
+      token_logprobs: tokens.map(({ logprob }) => logprob),
+      top_logprobs: tokens.map(
+        (one) => one.top_logprobs && Object.fromEntries(one.top_logprobs.map((other) => [other.token, other.logprob])),
+      ),
+      text_offset: tokens.map(({ token }) => {
+        const at = offset;
+        offset += token.length;
+        return at;
+      }),
+    };
+  }
+}
+
+async function whole(
+  head: object,
+  run: TextRun,
+  pieces: AsyncGenerator<Piece, void, void>,
+  { logprobs }: Body,
+): Promise<object> {
+  const legacy = new LegacyLogprobs();
+  const choices = run.choices.map(({ index }) => ({
+    text: "",
+    index,
+    logprobs:
+      logprobs === undefined
+        ? null
+        : {
+            tokens: [] as unknown[],
+            token_logprobs: [] as unknown[],
+            top_logprobs: [] as unknown[],
+            text_offset: [] as unknown[],
+          },
+    finish_reason: "length",
+  }));
+  for await (const piece of pieces) {
+    const choice = choices[piece.index] as (typeof choices)[number];
+    choice.text += piece.text;
+    const told = legacy.of(piece);
+    if (choice.logprobs)
+      for (const field of ["tokens", "token_logprobs", "top_logprobs", "text_offset"] as const)
+        choice.logprobs[field].push(...told[field]);
+    if (piece.finishReason) choice.finish_reason = piece.finishReason;
+  }
+  return { ...head, choices, usage: usageOf(run) };
+}
+
+async function* chunks(
+  head: object,
+  run: TextRun,
+  pieces: AsyncGenerator<Piece, void, void>,
+  { logprobs, stream_options: options }: Body,
+): AsyncGenerator<object, void, void> {
+  const legacy = new LegacyLogprobs();
+  const withUsage = options?.include_usage === true;
+  for await (const piece of pieces) {
+    const { index, text, finishReason = null } = piece;
+    const told = legacy.of(piece);
+    if (text === "" && told.tokens.length === 0 && finishReason === null) continue;
+    const choice = { text, index, logprobs: logprobs === undefined ? null : told, finish_reason: finishReason };
+    yield { ...head, choices: [choice], ...(withUsage && { usage: null }) };
+  }
+  if (withUsage) yield { ...head, choices: [], usage: usageOf(run) };
+}

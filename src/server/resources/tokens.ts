@@ -1,0 +1,61 @@
+// /tokenize and /detokenize: texts to token ids and back.
+
+import * as v from "valibot";
+import { invalidField } from "../errors.js";
+import { type Route, withBody } from "../route.js";
+import { optional, wholeNumber } from "../schema.js";
+import type { Services } from "../services.js";
+
+const tokenizeBody = v.object({
+  model: optional(v.string()),
+  content: optional(v.string()),
+  prompt: optional(v.string()),
+  with_pieces: optional(v.boolean()),
+});
+const detokenizeBody = v.object({ model: optional(v.string()), tokens: v.array(wholeNumber(0)) });
+
+export function tokens({ model, served }: Services): Route[] {
+  return [
+    withBody({
+      method: "post",
+      path: "/tokenize",
+      summary: "Turn a text into token ids",
+      body: tokenizeBody,
+      handle: ({ body }) => {
+        served.check(body.model);
+        const text = body.content ?? body.prompt;
+        if (text === undefined) throw invalidField("content", "expected a string");
+        const ids = model.tokenizer.encode(text);
+        if (!body.with_pieces) return Response.json({ tokens: ids, count: ids.length });
+        return Response.json({
+          tokens: ids.map((id) => ({ id, piece: pieceOf(model.tokenizer, id) })),
+          count: ids.length,
+        });
+      },
+    }),
+    withBody({
+      method: "post",
+      path: "/detokenize",
+      summary: "Turn token ids into a text",
+      body: detokenizeBody,
+      handle: ({ body }) => {
+        served.check(body.model);
+        const { vocabulary } = model.info;
+        const wrong = body.tokens.find((id) => id >= vocabulary);
+        if (wrong !== undefined) throw invalidField("tokens", `expected token ids below ${vocabulary}, found ${wrong}`);
+        return Response.json({ content: model.tokenizer.decode(body.tokens) });
+      },
+    }),
+  ];
+}
+
+/** The text of a token, or its bytes where they are not whole characters. */
+function pieceOf({ bytesOf, decode }: Services["model"]["tokenizer"], id: number): string | number[] {
+  const bytes = bytesOf?.(id);
+  if (!bytes) return decode([id]);
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return [...bytes];
+  }
+}

@@ -1,0 +1,18 @@
+// What resources are made of: the parts of one application.
+
+import type { Model } from "../generation/model.js";
+import type { Inference } from "./inference.js";
+import type { Metrics } from "./metrics.js";
+import type { ResolvedAppOptions } from "./options.js";
+import type { PromptEncoder } from "./prompts.js";
+import type { ServedModel } from "./served-model.js";
+
+export interface Services {
+  readonly model: Model;
+  /** The model's names. */
+  readonly served: ServedModel;
+  readonly options: ResolvedAppOptions;
+  readonly inference: Inference;
+  readonly prompts: PromptEncoder;
+  readonly metrics: Metrics;
+}
