@@ -2,10 +2,11 @@
 
 import OpenAI from "openai";
 import { type LoadOptions, load, type Model } from "rwkv";
-import { type AppOptions, createApp, type Listening, type ListenOptions, listen } from "rwkv/server";
+import { type App, type AppOptions, createApp, type Listening, type ListenOptions, listen } from "rwkv/server";
 
 export interface Served {
   readonly model: Model;
+  readonly app: App;
   readonly server: Listening;
   readonly url: string;
   readonly client: OpenAI;
@@ -26,11 +27,13 @@ export async function served(
   }: { listening?: ListenOptions; loading?: LoadOptions; key?: string } = {},
 ): Promise<Served> {
   const model = await load(undefined, { threads: 1, ...loading });
-  const server = await listen(createApp(model, { name: "tales", ...options }), { port: 0, ...listening });
+  const app = createApp(model, { name: "tales", ...options });
+  const server = await listen(app, { port: 0, ...listening });
   const { url } = server;
   const headers = { Authorization: `Bearer ${key}` };
   return {
     model,
+    app,
     server,
     url,
     client: new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0 }),

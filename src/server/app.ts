@@ -63,7 +63,7 @@ export function createApp(model: Model, options: AppOptions = {}): App {
     served: new ServedModel(model, resolved.name, resolved.aliases),
     options: resolved,
     inference,
-    prompts: new PromptEncoder(model.tokenizer),
+    prompts: new PromptEncoder(model.tokenizer, limits.promptTokens),
     metrics,
   };
   const hono = honoOf(services);

@@ -11,7 +11,7 @@ import { ApiError } from "./errors.js";
 import type { Metrics } from "./metrics.js";
 import type { ServerLimits } from "./options.js";
 import type { PromptReader, ReadPrompt } from "./prompt-reader.js";
-import type { Prompt } from "./prompts.js";
+import { type Prompt, promptTooLong } from "./prompts.js";
 
 /** What texts are wanted. */
 export interface TextRequest {
@@ -46,7 +46,6 @@ export class Inference {
   readonly #limits: ServerLimits;
   readonly #runs = new Set<TextRun>();
   #draining = false;
-  #idle: (() => void) | undefined;
 
   constructor(model: Model, reader: PromptReader, admission: Admission, metrics: Metrics, limits: ServerLimits) {
     this.#model = model;
@@ -76,20 +75,15 @@ export class Inference {
     const { prompts, signal } = request;
     const { promptTokens, requestSeconds } = this.#limits;
     for (const { tokens } of prompts) {
-      if (tokens.length <= promptTokens) continue;
-      const message = `the prompt has ${tokens.length} tokens; this server reads at most ${promptTokens}`;
-      throw new ApiError(400, message, { code: "context_length_exceeded" });
+      if (tokens.length > promptTokens) throw promptTooLong(`${tokens.length} tokens`, promptTokens);
     }
     const run = new TextRun(this.#model, this.#reader, this.#metrics, request);
     this.#runs.add(run);
-    void run.ended.then(() => {
-      this.#runs.delete(run);
-      if (this.#runs.size === 0) this.#idle?.();
-    });
     const timer = setTimeout(() => run.stop("timeout"), requestSeconds * 1000);
     const leave = () => run.stop("client");
     signal.addEventListener("abort", leave);
     void run.ended.then(() => {
+      this.#runs.delete(run);
       clearTimeout(timer);
       signal.removeEventListener("abort", leave);
     });
@@ -101,15 +95,11 @@ export class Inference {
   /** Takes no new requests, and resolves when those in progress have ended, or were ended after `milliseconds`. */
   async close(milliseconds: number): Promise<void> {
     this.#draining = true;
-    if (this.#runs.size === 0) return;
-    const idle = new Promise<void>((resolve) => {
-      this.#idle = resolve;
-    });
     const stop = () => {
       for (const run of this.#runs) run.stop("shutdown");
     };
     const timer = setTimeout(stop, milliseconds);
-    await idle;
+    await Promise.all([...this.#runs].map(({ ended }) => ended));
     clearTimeout(timer);
   }
 }

@@ -94,8 +94,10 @@ async function close(server: Server, app: App, milliseconds: number): Promise<vo
   });
   server.closeIdleConnections();
   await app.close(milliseconds);
-  server.closeIdleConnections();
-  const timer = setTimeout(() => server.closeAllConnections(), lastBytesMilliseconds);
+  // A connection is idle once its last bytes are gone, which nothing tells.
+  const idle = setInterval(() => server.closeIdleConnections(), 10);
+  const last = setTimeout(() => server.closeAllConnections(), lastBytesMilliseconds);
   await closed;
-  clearTimeout(timer);
+  clearInterval(idle);
+  clearTimeout(last);
 }

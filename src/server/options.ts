@@ -70,6 +70,9 @@ export interface ResolvedAppOptions
   readonly onRequest: ((record: RequestRecord) => void) | undefined;
 }
 
+/** Timers take no more. */
+const maxSeconds = 2 ** 20;
+
 export const defaultLimits: ServerLimits = {
   concurrent: 32,
   waiting: 256,
@@ -94,10 +97,12 @@ export function resolveAppOptions(options: AppOptions): ResolvedAppOptions {
   for (const [name, value] of Object.entries(all)) {
     if (!Object.hasOwn(defaultLimits, name))
       throw new OptionError(`limits.${name}`, value, `one of ${Object.keys(defaultLimits).join(", ")}`);
-    const least = name === "waiting" ? 0 : name.endsWith("Seconds") ? 0.001 : 1;
-    const isWhole = name.endsWith("Seconds") || Number.isSafeInteger(value);
-    if (!(isWhole && value >= least && value <= 2 ** 31))
-      throw new OptionError(`limits.${name}`, value, `a number from ${least} to 2^31`);
+    const isTime = name.endsWith("Seconds");
+    const least = name === "waiting" ? 0 : isTime ? 0.001 : 1;
+    const most = isTime ? maxSeconds : 2 ** 31;
+    const isWhole = isTime || Number.isSafeInteger(value);
+    if (!(isWhole && value >= least && value <= most))
+      throw new OptionError(`limits.${name}`, value, `a number from ${least} to ${most}`);
   }
   if (!(Number.isSafeInteger(stateCacheBytes) && stateCacheBytes >= 0)) {
     throw new OptionError("stateCacheBytes", stateCacheBytes, "a whole number of bytes");

@@ -19,7 +19,8 @@ export interface ReadPrompt {
 
 /** Tokens that a state must save the reading of, to be kept: a few rows of a pass cost hardly more than none. */
 const fewTokens = 16;
-/** At how many of a prompt's last messages states are kept; the first message's is kept, too, which many conversations share. */
+/** At how many of a prompt's first messages states are kept, which many conversations share, and of its last ones. */
+const firstMessages = 2;
 const lastMessages = 3;
 /** How many prompts are remembered, to see where new ones leave them. */
 const rememberedPrompts = 64;
@@ -107,7 +108,11 @@ export class PromptReader {
 
   /** The lengths at which states are kept, in ascending order; the whole length is the last. */
   #stops({ tokens, boundaries }: Prompt, chain: TokenChain, from: number): number[] {
-    const usual = [...boundaries.slice(0, 1), ...boundaries.slice(-lastMessages), this.#branchingPoint(tokens)];
+    const usual = [
+      ...boundaries.slice(0, firstMessages),
+      ...boundaries.slice(-lastMessages),
+      this.#branchingPoint(tokens),
+    ];
     const stops: number[] = [];
     for (const length of [...new Set(usual)].sort((a, b) => a - b)) {
       const isNear = length - (stops.at(-1) ?? from) < fewTokens || length >= tokens.length;

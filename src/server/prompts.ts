@@ -13,23 +13,33 @@ export interface Prompt {
 /** Characters of texts whose tokens are remembered, in all. */
 const rememberedCharacters = 2 ** 23;
 
+/** Texts with more characters for a token than any text has are not encoded, since that takes time in which nothing else is answered. */
+const charactersOfToken = 8;
+
 /** Encodes prompts. A conversation comes back with every turn, so the tokens of its pieces are remembered for a while. */
 export class PromptEncoder {
   readonly #tokenizer: Tokenizer;
+  readonly #maxTokens: number;
   /** The tokens of texts, the least recently used first. */
   readonly #remembered = new Map<string, Int32Array>();
   #characters = 0;
 
-  constructor(tokenizer: Tokenizer) {
+  /** @param maxTokens how many tokens a prompt may have */
+  constructor(tokenizer: Tokenizer, maxTokens: number) {
     this.#tokenizer = tokenizer;
+    this.#maxTokens = maxTokens;
   }
 
   /**
    * Encodes pieces of a text, each alone, so that the end of each is the end of a token.
    *
-   * @throws TokenizerError where the vocabulary has no token for a byte; ApiError for a text without tokens that has no beginning
+   * @throws TokenizerError where the vocabulary has no token for a byte; ApiError for a text that is too long to be encoded at all, or
+   *   that has no tokens where the tokenizer has none to begin a text with
    */
   ofPieces(pieces: readonly string[]): Prompt {
+    const characters = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    if (characters > this.#maxTokens * charactersOfToken)
+      throw promptTooLong(`${characters} characters`, this.#maxTokens);
     const encoded = pieces.map((piece) => this.#encode(piece));
     const boundaries: number[] = [];
     let length = 0;
@@ -71,4 +81,10 @@ export class PromptEncoder {
     }
     return tokens;
   }
+}
+
+/** The error for a prompt that has more than a server reads. */
+export function promptTooLong(found: string, maxTokens: number): ApiError {
+  const message = `the prompt has ${found}; this server reads at most ${maxTokens} tokens`;
+  return new ApiError(400, message, { code: "context_length_exceeded" });
 }

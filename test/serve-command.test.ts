@@ -1,0 +1,129 @@
+// rwkv serve as a program: what it prints, its keys, TLS, and how signals end it.
+
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
+import { request } from "node:https";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { program, rwkv } from "./command.js";
+import { temporaryFolder } from "./fixture-files.js";
+
+interface Running {
+  readonly child: ChildProcess;
+  readonly url: string;
+  readonly exited: Promise<number | null>;
+  errors(): string;
+  output(): string;
+}
+
+async function serving(...args: string[]): Promise<Running> {
+  const child = spawn(process.execPath, [program, "serve", "--port", "0", "--threads", "1", ...args]);
+  onTestFinished(() => void child.kill("SIGKILL"));
+  let [output, errors] = ["", ""];
+  child.stdout.on("data", (text) => {
+    output += text;
+  });
+  const exited = once(child, "exit").then(([code]) => code as number | null);
+  const url = await new Promise<string>((resolve, reject) => {
+    child.stderr.on("data", (text) => {
+      errors += text;
+      const [, found] = /serving \S+ at (\S+)\n/.exec(errors) ?? [];
+      if (found) resolve(found);
+    });
+    void exited.then((code) => reject(new Error(`ended with ${code}: ${errors}`)));
+  });
+  return { child, url, exited, errors: () => errors, output: () => output };
+}
+
+const streaming = (url: string, maxTokens: number) =>
+  fetch(`${url}/v1/completions`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ prompt: "Once", max_tokens: maxTokens, stream: true, logit_bias: { 0: -100 } }),
+  });
+
+test("says where it is and how to call it, answers, and ends when it is asked to", async () => {
+  const { child, url, exited, errors, output } = await serving("--log", "requests");
+  expect(await (await fetch(`${url}/health`)).json()).toEqual({ status: "ok" });
+  expect(await (await fetch(url)).text()).toContain("rwkv-tales");
+  expect(errors()).toContain(`curl ${url}/v1/chat/completions`);
+  const answer = await streaming(url, 100);
+  child.kill("SIGTERM");
+  const text = await answer.text(); // what is in progress ends by itself
+  expect(text.match(/finish_reason":"length"/g)).toHaveLength(1);
+  expect(text.endsWith("data: [DONE]\n\n")).toBe(true);
+  expect(await exited).toBe(0);
+  const records = output()
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  expect(records.map(({ route }) => route)).toEqual(["/health", "/", "/v1/completions"]);
+  expect(records[2]).toMatchObject({ status: 200, generatedTokens: 100 });
+});
+
+test("ends at once when it is asked twice", async () => {
+  const { child, url, exited } = await serving("--drain", "600");
+  const answer = await streaming(url, 16_000);
+  child.kill("SIGINT");
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  child.kill("SIGINT");
+  expect(await exited).toBe(1);
+  await expect(answer.text()).rejects.toThrow();
+});
+
+test("takes keys from a file", async () => {
+  const path = join(await temporaryFolder(), "keys.txt");
+  await writeFile(path, "# ours\nfirst\n\nsecond\n");
+  const { url } = await serving("--api-key-file", path, "--api-key", "third");
+  const status = async (key: string) => (await fetch(`${url}/v1/models`, { headers: { "X-Api-Key": key } })).status;
+  expect(await Promise.all(["first", "second", "third", "# ours", ""].map(status))).toEqual([200, 200, 200, 401, 401]);
+  await writeFile(path, "\n");
+  expect(await rwkv(["serve", "--api-key-file", path])).toMatchObject({
+    code: 1,
+    stderr: `error: ${path}: expected a key on a line, found none\n`,
+  });
+});
+
+test.skipIf(!hasOpenSsl())("speaks TLS", async () => {
+  const folder = await temporaryFolder();
+  const [cert, key] = [join(folder, "cert.pem"), join(folder, "key.pem")];
+  const subject = [
+    "-subj",
+    "/CN=localhost",
+    "-days",
+    "2",
+    "-nodes",
+    "-newkey",
+    "ec",
+    "-pkeyopt",
+    "ec_paramgen_curve:P-256",
+  ];
+  execFileSync("openssl", ["req", "-x509", ...subject, "-keyout", key, "-out", cert], { stdio: "ignore" });
+  const { url } = await serving("--tls-cert", cert, "--tls-key", key);
+  expect(url).toMatch(/^https:/);
+  const answer = request(`${url}/health`, { rejectUnauthorized: false }).end();
+  const [response] = await once(answer, "response");
+  response.resume();
+  expect(response.statusCode).toBe(200);
+});
+
+describe("wrong options", () => {
+  test.each([
+    [["--port", "70000"], "expected a whole number from 0 to 65535"],
+    [["--tls-cert", "x"], "--tls-cert and --tls-key belong together"],
+    [["--host", "256.0.0.1"], "cannot listen on 256.0.0.1"],
+  ])("%j", async (args, message) => {
+    const { code, stderr } = await rwkv(["serve", ...args]);
+    expect([code, stderr]).toEqual([1, expect.stringContaining(message)]);
+  });
+});
+
+function hasOpenSsl(): boolean {
+  try {
+    execFileSync("openssl", ["version"], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
