@@ -1,7 +1,7 @@
 // The server over HTTP, with the client that most programs have: what it answers.
 
 import OpenAI from "openai";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { type Served, served } from "./served.js";
 
 let tales: Served;
@@ -175,6 +175,41 @@ test("what a request does not say may also be null, and unknown fields are left 
   };
   const answer = await tales.post("/v1/chat/completions", { messages: chat.messages, max_tokens: 4, ...nothing });
   expect(answer.status).toBe(200);
+});
+
+test("thoughts are told apart from answers, and can be turned off", async () => {
+  const thinking = await served({ format: "g1" });
+  onTestFinished(() => thinking.close());
+  const ask = async (more: object) => {
+    const body = { ...chat, seed: 1, ...more };
+    const { choices, usage } = await (await thinking.post("/v1/chat/completions", body)).json();
+    const { content, reasoning_content: thought } = choices[0].message;
+    return {
+      content,
+      thought,
+      reasoning: usage.completion_tokens_details.reasoning_tokens,
+      prompt: usage.prompt_tokens,
+    };
+  };
+  const on = await ask({});
+  expect(on).toMatchObject({ content: "", thought: expect.stringMatching(/./) }); // this model never ends its thought
+  expect(on.reasoning).toBeGreaterThan(20);
+  const closed = await ask({
+    logit_bias: { 0: -100 },
+    max_tokens: 20,
+    chat_template_kwargs: { enable_thinking: false },
+  });
+  expect(closed).toMatchObject({ content: expect.stringMatching(/./), thought: undefined, reasoning: 0 });
+  const prompts = ["none", "low", "high"].map(
+    async (effort) => (await ask({ reasoning_effort: effort, max_tokens: 1 })).prompt,
+  );
+  expect(new Set(await Promise.all(prompts)).size).toBeGreaterThan(1);
+  const streamed = await thinking.client.chat.completions.create({ ...chat, seed: 1, stream: true });
+  let thought = "";
+  for await (const { choices } of streamed) {
+    thought += (choices[0]!.delta as { reasoning_content?: string }).reasoning_content ?? "";
+  }
+  expect(thought).toBe(on.thought);
 });
 
 describe("models and tokens", () => {
