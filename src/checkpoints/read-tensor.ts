@@ -219,42 +219,104 @@ async function gather(tensor: StoredTensor, stored: ElementType, target: Uint8Ar
     .map((size, i) => ({ size, stride: tensor.strides[i] as number, targetStride: targetStrides[i] as number }))
     .sort((a, b) => b.stride - a.stride);
   const bytes = bytesPerElement[stored];
-  // The innermost dimensions that span at most one piece are read together.
+  // The innermost dimensions that span at most one piece are read together, with as many of the next one as fit.
   let inner = order.length;
   let span = 1;
   while (inner > 0) {
-    const { size, stride } = order[inner - 1] as (typeof order)[number];
+    const { size, stride } = order[inner - 1] as Dimension;
     const wider = span + (size - 1) * stride;
     if (wider * bytes > pieceSize) break;
     span = wider;
     inner--;
   }
-  const piece = new Uint8Array(span * bytes);
-  const values = new DataView(piece.buffer);
-  const output = new DataView(target.buffer, target.byteOffset, target.byteLength);
+  const pieced = order[inner - 1] ?? { size: 1, stride: 0, targetStride: 0 };
+  const most =
+    pieced.stride === 0 ? 1 : Math.min(pieced.size, 1 + Math.floor((pieceSize / bytes - span) / pieced.stride));
+  const scratch = new Uint8Array((span + (most - 1) * pieced.stride) * bytes);
+  const from = elementsOf(scratch, bytes);
+  const isAligned = target.byteOffset % bytes === 0;
+  const aligned = isAligned ? target : new Uint8Array(target.byteLength);
+  const to = elementsOf(aligned, bytes);
+  const readPiece = async (size: number, source: number, destination: number): Promise<void> => {
+    const piece = scratch.subarray(0, (span + (size - 1) * pieced.stride) * bytes);
+    const offset = tensor.offset + source * bytes;
+    await tensor.source.readInto(offset, piece);
+    const checksum = checksumOfRange(tensor, offset, piece.byteLength);
+    checksum?.add(piece);
+    checksum?.finish();
+    scatter(from, to, [{ ...pieced, size }, ...order.slice(inner)], 0, destination);
+  };
   const walk = async (depth: number, source: number, destination: number): Promise<void> => {
-    if (depth === inner) {
-      const offset = tensor.offset + source * bytes;
-      await tensor.source.readInto(offset, piece);
-      const checksum = checksumOfRange(tensor, offset, piece.byteLength);
-      checksum?.add(piece);
-      checksum?.finish();
-      scatter(depth, 0, destination);
-      return;
+    const { size, stride, targetStride } = order[depth] as Dimension;
+    const step = depth < inner - 1 ? 1 : most;
+    for (let i = 0; i < size; i += step) {
+      const at = source + i * stride;
+      const goal = destination + i * targetStride;
+      if (depth < inner - 1) await walk(depth + 1, at, goal);
+      else await readPiece(Math.min(step, size - i), at, goal);
     }
-    const { size, stride, targetStride } = order[depth] as (typeof order)[number];
-    for (let i = 0; i < size; i++) await walk(depth + 1, source + i * stride, destination + i * targetStride);
   };
-  const scatter = (depth: number, source: number, destination: number): void => {
-    if (depth === order.length) {
-      if (bytes === 8) output.setBigUint64(destination * 8, values.getBigUint64(source * 8));
-      else if (bytes === 4) output.setUint32(destination * 4, values.getUint32(source * 4));
-      else if (bytes === 2) output.setUint16(destination * 2, values.getUint16(source * 2));
-      else output.setUint8(destination, values.getUint8(source));
-      return;
+  await (inner === 0 ? readPiece(1, 0, 0) : walk(0, 0, 0));
+  if (!isAligned) target.set(aligned);
+}
+
+/** One dimension of a view: how many elements, how far apart where they are stored and where they go. */
+interface Dimension {
+  readonly size: number;
+  readonly stride: number;
+  readonly targetStride: number;
+}
+
+/** Elements that are moved but not looked at. */
+type Elements = BigUint64Array | Uint32Array | Uint16Array | Uint8Array;
+
+function elementsOf({ buffer, byteOffset, byteLength }: Uint8Array, bytes: number): Elements {
+  const make = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array, 8: BigUint64Array }[bytes] as typeof Uint8Array;
+  return new make(buffer, byteOffset, byteLength / bytes);
+}
+
+/** Both sides of so many elements stay in the first cache while one of them is walked across. */
+const tile = 32;
+
+/** Copies a view whose elements have been read, the last two dimensions in squares. */
+function scatter(from: Elements, to: Elements, order: readonly Dimension[], source: number, destination: number): void {
+  const one = { size: 1, stride: 0, targetStride: 0 };
+  const [outer, ...rest] = order;
+  if (outer && rest.length > 1) {
+    for (let i = 0; i < outer.size; i++) {
+      scatter(from, to, rest, source + i * outer.stride, destination + i * outer.targetStride);
     }
-    const { size, stride, targetStride } = order[depth] as (typeof order)[number];
-    for (let i = 0; i < size; i++) scatter(depth + 1, source + i * stride, destination + i * targetStride);
-  };
-  await walk(0, 0, 0);
+    return;
+  }
+  const last = rest[0] ?? outer ?? one;
+  const before = rest[0] ? (outer ?? one) : one;
+  // The inner loop writes what lies together: rows of the target may be so far apart that a cache holds few of them.
+  const [rows, columns] = before.targetStride < last.targetStride ? [last, before] : [before, last];
+  for (let row = 0; row < rows.size; row += tile) {
+    for (let column = 0; column < columns.size; column += tile) {
+      const at = source + row * rows.stride + column * columns.stride;
+      const goal = destination + row * rows.targetStride + column * columns.targetStride;
+      const [height, width] = [Math.min(tile, rows.size - row), Math.min(tile, columns.size - column)];
+      copySquare(from, to, { ...rows, size: height }, { ...columns, size: width }, at, goal);
+    }
+  }
+}
+
+function copySquare(
+  from: Elements,
+  to: Elements,
+  rows: Dimension,
+  columns: Dimension,
+  source: number,
+  destination: number,
+): void {
+  for (let row = 0; row < rows.size; row++) {
+    let at = source + row * rows.stride;
+    let goal = destination + row * rows.targetStride;
+    for (let column = 0; column < columns.size; column++) {
+      to[goal] = from[at] as number;
+      at += columns.stride;
+      goal += columns.targetStride;
+    }
+  }
 }
