@@ -3,6 +3,7 @@
 
 #include "matmul.h"
 
+#include "claims.h"
 #include "matmul_floats.c"
 #include "matmul_quantized.c"
 #include "matmul_strips.c"
@@ -43,6 +44,15 @@ static void finish_outputs(const struct record* record, struct range outputs, st
   }
 }
 
+static void multiply_outputs(const struct record* record, struct range outputs, struct range rows) {
+  if (rows.begin == rows.end || outputs.begin == outputs.end) return;
+  if (record->dtype >= DTYPE_Q4K) multiply_super_blocks(record, outputs, rows.end);
+  else if (record->dtype >= DTYPE_Q8) multiply_quantized(record, outputs, rows.end);
+  else if (is_many(rows.end - rows.begin, record->dtype)) multiply_many(record, outputs, rows);
+  else multiply_few(record, outputs, rows);
+  finish_outputs(record, outputs, rows);
+}
+
 // out[t][o] = activation(sum over i of weight[o][i] * x[t][i]) * multiplier[t][o] + addend[t][o]
 //   address: x [rows, inputs] (for quantized weights the output of quantize_rows_forward), weight [width, inputs] of dtype,
 //     multiplier, addend [rows, width] or 0, out [rows, width]
@@ -50,12 +60,12 @@ static void matmul_forward(const struct pass* pass, const struct record* record,
   struct range rows = {0, row_count(pass, record)}, outputs = {0, record->width};
   // Where there are more rows than outputs, as in training, threads share the rows; else each weight is read by one
   // thread.
-  if (rows.end > record->width && record->dtype < DTYPE_Q8) rows = share_of(rows.end, 1, thread, pass->thread_count);
-  else outputs = share_of(record->width, output_grain, thread, pass->thread_count);
-  if (rows.begin == rows.end || outputs.begin == outputs.end) return;
-  if (record->dtype >= DTYPE_Q4K) multiply_super_blocks(record, outputs, rows.end);
-  else if (record->dtype >= DTYPE_Q8) multiply_quantized(record, outputs, rows.end);
-  else if (is_many(rows.end - rows.begin, record->dtype)) multiply_many(record, outputs, rows);
-  else multiply_few(record, outputs, rows);
-  finish_outputs(record, outputs, rows);
+  if (rows.end > record->width && record->dtype < DTYPE_Q8) {
+    rows = share_of(rows.end, 1, thread, pass->thread_count);
+    multiply_outputs(record, outputs, rows);
+    return;
+  }
+  outputs = own_part_of(pass, record->width, output_grain, thread);
+  do multiply_outputs(record, outputs, rows);
+  while (claim_piece(pass, record, record->width, output_grain, &outputs));
 }

@@ -81,7 +81,7 @@ enum pass_status {
   PASS_WRONG_ADJUSTMENT,
 };
 
-// One walk over the records; 88 bytes.
+// One walk over the records; 96 bytes.
 struct pass {
   uint64_t records;
   uint64_t tokens;    // int32 token ids
@@ -102,6 +102,7 @@ struct pass {
   uint32_t status;  // enum pass_status; JavaScript sets it to 0 before a pass and reads it afterwards
   uint32_t reserved;
   struct barrier barrier;
+  uint64_t claims;  // a counter for every 64 bytes of records, zero before a pass, or 0 (claims.h)
 };
 
 // The functions that a level of instruction sets exports carry its name.

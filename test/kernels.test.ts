@@ -203,6 +203,29 @@ describe("a row's results are the same to the bit whatever its company", () => {
   });
 });
 
+describe("threads claim outputs, and give the bits that one of them gives", () => {
+  test.each(["f32", "bf16", "q8", "q4"] as const)("%s", async (dtype) => {
+    const [width, outputs] = [96, 1003];
+    const g = new GraphBuilder();
+    const x = g.embedding(g.matrix("table", vocabulary, width));
+    const model = bind(g.finish(g.selectRows(g.matmul(g.matrix("w", outputs, width), x))), outputs);
+    const passes = async (runtime: Runtime) => {
+      const results: Float32Array[] = [];
+      for (const rows of [1, 1, 3, 20, 1, 70, 3, 1]) {
+        const tokens = Array.from({ length: rows }, (_, i) => (i + rows) % vocabulary);
+        const segment = { state: runtime.createState(), tokens, logits: "all" } as const;
+        results.push((await runtime.run([segment])).logits.slice());
+      }
+      await runtime.dispose();
+      return results;
+    };
+    for (const { backend, threads, label } of kernels.filter(({ threads }) => threads > 1)) {
+      const alone = await passes(await backend.open(model, { threads: 1, dtype }));
+      expect(await passes(await backend.open(model, { threads, dtype })), label).toEqual(alone);
+    }
+  });
+});
+
 test("a model past WebAssembly's memory is refused before anything is read, with the types that would fit", async () => {
   const g = new GraphBuilder();
   const x = g.embedding(g.matrix("table", vocabulary, 40_000));

@@ -1,13 +1,15 @@
 // The memory of a pass (its tokens, sequences, selected rows and their targets), and running it.
 
 import type { Block, KernelMachine } from "./kernel-machine.js";
-import { passSize, segmentSize, writeSegment } from "./record.js";
+import { bytesOfClaim, passSize, segmentSize, writeSegment } from "./record.js";
 import { runPass } from "./run-pass.js";
 
 /** Records in a machine's memory, one after another. */
 export interface RecordList {
   readonly address: number;
   readonly count: number;
+  /** Counters with which the threads of a pass claim work. */
+  readonly claims: Block;
 }
 
 /** Consecutive rows of one sequence, and the addresses of its state before and after them. */
@@ -30,13 +32,15 @@ export interface PassContents {
 
 /** Places records in a machine's memory. They are encoded aside first, since encoding may allocate, and memory may move then. */
 export function placeRecords(machine: KernelMachine, records: readonly Uint8Array[]): RecordList {
-  const { address, bytes } = machine.allocate(records.reduce((size, record) => size + record.length, 0));
+  const size = records.reduce((sum, record) => sum + record.length, 0);
+  const claims = machine.allocate((size / bytesOfClaim) * 4);
+  const { address, bytes } = machine.allocate(size);
   let at = 0;
   for (const record of records) {
     bytes.set(record, at);
     at += record.length;
   }
-  return { address, count: records.length };
+  return { address, count: records.length, claims };
 }
 
 /** Memory for the largest pass, which is reused for each. */
@@ -76,6 +80,7 @@ export class PassMemory {
     });
     integersIn(this.#selected).set(selected);
     integersIn(this.#targets).set(targets);
+    integersIn(records.claims).fill(0);
     await runPass(this.#machine, this.#pass, {
       records: records.address,
       recordCount: records.count,
@@ -88,6 +93,7 @@ export class PassMemory {
       threads: this.#machine.threads,
       targets: this.#targets.address,
       seed,
+      claims: records.claims.address,
     });
   }
 }

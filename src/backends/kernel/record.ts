@@ -6,7 +6,11 @@ import type { Barrier } from "../../graph/barriers.js";
 import type { RowSet } from "../../graph/graph.js";
 import type { KernelNumbers } from "./kernel-machine.js";
 
-export const passSize = 88;
+export const passSize = 96;
+
+/** Bytes of records for each of which a pass has a counter (kernels/claims.h). */
+export const bytesOfClaim = 64;
+
 export const segmentSize = 24;
 
 /** Types of elements that kernels read. */
@@ -128,16 +132,19 @@ export interface PassFields {
   readonly targets?: number;
   /** The seed of dropout. */
   readonly seed?: number;
+  /** Address of counters, all 0, with which threads claim outputs; without them each has its share. */
+  readonly claims?: number;
 }
 
 const statusOffset = 64;
+const claimsOffset = 88;
 
 /** How a pass went (run-pass.ts has the meaning). */
 export function passStatus(pass: Uint8Array): number {
   return new DataView(pass.buffer, pass.byteOffset, passSize).getUint32(statusOffset, true);
 }
 
-/** Writes the pass record; the barrier behind these fields keeps its state from pass to pass. */
+/** Writes the pass record; the barrier among these fields keeps its state from pass to pass. */
 export function writePass(fields: PassFields, target: Uint8Array): void {
   const view = new DataView(target.buffer, target.byteOffset, passSize);
   view.setBigUint64(0, BigInt(fields.records), true);
@@ -152,6 +159,7 @@ export function writePass(fields: PassFields, target: Uint8Array): void {
   view.setUint32(56, fields.threads, true);
   view.setUint32(60, fields.seed ?? 0, true);
   view.setUint32(statusOffset, 0, true);
+  view.setBigUint64(claimsOffset, BigInt(fields.claims ?? 0), true);
 }
 
 /** Writes one segment: consecutive rows of a sequence, and the addresses of its state before and after them. */
