@@ -4,7 +4,9 @@
 
 #include "dot.h"
 #include "matmul.h"
+#include "matmul_super_row.c"
 #include "quantized.h"
+#include "super_blocks.h"
 
 // Rows whose sums are kept together.
 enum { super_rows = 32 };
@@ -12,17 +14,8 @@ enum { super_rows = 32 };
 // Rows of x that are multiplied by a group stay in the first level cache: of fewer rows longer parts of the inputs.
 enum { super_cached = 64 };
 
-// How far ahead of a single row weights are asked for, in bytes.
-enum { super_distance = 2048 };
-
-typedef int8_t vsmall __attribute__((vector_size(LANES)));
-
 // Eight vectors, each with four inputs of `lanes` outputs.
 typedef vint part_weights[8];
-
-static inline uint64_t super_size(uint32_t dtype) {
-  return dtype == DTYPE_Q4K ? sizeof(struct q4k_super) : dtype == DTYPE_Q5K ? sizeof(struct q5k_super) : sizeof(struct q6k_super);
-}
 
 static inline __attribute__((always_inline)) void lower_bits(const uint8_t* quant, part_weights w) {
   for (uint32_t k = 0; k < 4; k++) {
@@ -66,20 +59,6 @@ static inline __attribute__((always_inline)) vint dot_part(const vint* w, const 
   return total;
 }
 
-// The scales and least values of four parts, in a byte each.
-struct packed_scales {
-  vint scales, leasts;
-};
-
-static inline __attribute__((always_inline)) struct packed_scales scales_of_four(const uint32_t packed[3][group_outputs],
-                                                                                 uint32_t output, uint32_t part) {
-  vint a = load_int(packed[0] + output), b = load_int(packed[1] + output), c = load_int(packed[2] + output);
-  if (part < 4) return (struct packed_scales){a & 0x3f3f3f3f, b & 0x3f3f3f3f};
-  return (struct packed_scales){(c & 0x0f0f0f0f) | ((a >> 2) & 0x30303030), ((c >> 4) & 0x0f0f0f0f) | ((b >> 2) & 0x30303030)};
-}
-
-static inline vfloat to_floats(vint x) { return __builtin_convertvector(x, vfloat); }
-
 // Rows of x at the first input of a super-block.
 struct super_rows_of_x {
   const int8_t* quant;
@@ -92,10 +71,6 @@ static inline struct super_rows_of_x row_of_x(struct super_rows_of_x x, uint32_t
   uint64_t to = r * x.stride;
   return (struct super_rows_of_x){x.quant + to, (const float*)((const int8_t*)x.scales + to),
                                   (const int32_t*)((const int8_t*)x.sums + to), x.stride};
-}
-
-static inline __attribute__((always_inline)) void ask_part(const uint8_t* ahead, uint64_t from, uint64_t to) {
-  for (uint64_t at = from; at < to; at += 64) __builtin_prefetch(ahead + at);
 }
 
 // sums[r] += products of one super-block of `lanes` outputs with row r. `ahead` is what to ask for, or 0.
@@ -149,88 +124,67 @@ static inline __attribute__((always_inline)) void multiply_super(const uint8_t* 
   }
 }
 
-// `groups` groups that are `apart` groups apart, from output `output` on, by `rows` rows of x from `row` on, over the
-// super-blocks from `begin` to `end`, whose results are added to what is there where begin > 0.
+// The group of output `output` by `rows` rows of x from `row` on, over the super-blocks from `begin` to `end`, whose results are
+// added to what is there where begin > 0.
 static inline __attribute__((always_inline)) void multiply_supers(const struct record* record, uint32_t dtype, uint32_t output,
-                                                                  uint32_t apart, uint32_t groups, uint32_t row, uint32_t rows,
-                                                                  uint32_t begin, uint32_t end, uint64_t distance) {
+                                                                  uint32_t row, uint32_t rows, uint32_t begin, uint32_t end,
+                                                                  uint64_t distance) {
   const uint64_t size = super_size(dtype);
   uint32_t supers = record->inputs / super_inputs, pairs = pairs_of(record->inputs);
   uint64_t stride = quantized_row_size(pairs);
   const int8_t* first = (const int8_t*)(uintptr_t)record->address[0] + row * stride;
-  const uint8_t* weights = (const uint8_t*)(uintptr_t)record->address[1];
+  const uint8_t* weights = (const uint8_t*)(uintptr_t)record->address[1] + (uint64_t)(output / group_outputs) * supers * size;
   float* results = floats(record->address[4]) + (uint64_t)row * record->width;
-  vfloat sums[tile_groups][super_rows * group_vectors];
-  for (uint32_t g = 0; g < groups; g++) {
-    for (uint32_t i = 0; i < rows * group_vectors; i++) {
-      uint32_t o = output + g * apart * group_outputs + i % group_vectors * lanes;
-      int some = begin > 0 && o < record->width;
-      sums[g][i] =
-          some ? load_up_to(results + (uint64_t)(i / group_vectors) * record->width + o, record->width - o) : splat(0);
-    }
+  vfloat sums[super_rows * group_vectors];
+  for (uint32_t i = 0; i < rows * group_vectors; i++) {
+    uint32_t o = output + i % group_vectors * lanes;
+    int some = begin > 0 && o < record->width;
+    sums[i] = some ? load_up_to(results + (uint64_t)(i / group_vectors) * record->width + o, record->width - o) : splat(0);
   }
   for (uint32_t s = begin; s < end; s++) {
     struct super_rows_of_x x = {first + s * super_inputs, row_scales(first, pairs) + s * parts_of_super,
                                 row_sums(first, pairs) + s * 2 * parts_of_super, stride};
-    for (uint32_t g = 0; g < groups; g++) {
-      const uint8_t* super = weights + ((uint64_t)(output / group_outputs + g * apart) * supers + s) * size;
-      for (uint32_t v = 0; v < group_vectors; v++) {
-        multiply_super(super, dtype, v * lanes, x, rows, v == 0 && distance ? super + distance : 0, sums[g] + v);
-      }
+    const uint8_t* super = weights + s * size;
+    for (uint32_t v = 0; v < group_vectors; v++) {
+      multiply_super(super, dtype, v * lanes, x, rows, v == 0 && distance ? super + distance : 0, sums + v);
     }
   }
-  for (uint32_t g = 0; g < groups; g++) {
-    for (uint32_t i = 0; i < rows * group_vectors; i++) {
-      uint32_t o = output + g * apart * group_outputs + i % group_vectors * lanes;
-      if (o >= record->width) continue;
-      store_up_to(results + (uint64_t)(i / group_vectors) * record->width + o, sums[g][i], record->width - o);
-    }
+  for (uint32_t i = 0; i < rows * group_vectors; i++) {
+    uint32_t o = output + i % group_vectors * lanes;
+    if (o >= record->width) continue;
+    store_up_to(results + (uint64_t)(i / group_vectors) * record->width + o, sums[i], record->width - o);
   }
 }
 
-typedef void supers_function(const struct record* record, uint32_t output, uint32_t apart, uint32_t row, uint32_t rows,
-                             uint32_t begin, uint32_t end, uint64_t distance);
+typedef void super_rows_function(const struct record* record, uint32_t output, uint32_t row, uint32_t rows, uint32_t begin,
+                                 uint32_t end, uint64_t distance);
 
-#define DEFINE_SUPERS(name, dtype)                                                                                             \
-  NOT_INLINED void name##_one_row(const struct record* record, uint32_t output, uint32_t apart, uint32_t row, uint32_t rows,   \
-                                  uint32_t begin, uint32_t end, uint64_t distance) {                                           \
-    (void)rows;                                                                                                                \
-    multiply_supers(record, dtype, output, apart, 2, row, 1, begin, end, distance);                                            \
-  }                                                                                                                            \
-  NOT_INLINED void name##_rows(const struct record* record, uint32_t output, uint32_t apart, uint32_t row, uint32_t rows,      \
-                               uint32_t begin, uint32_t end, uint64_t distance) {                                              \
-    multiply_supers(record, dtype, output, apart, 1, row, rows, begin, end, distance);                                         \
+#define DEFINE_SUPERS(name, dtype)                                                                                          \
+  NOT_INLINED void name##_rows(const struct record* record, uint32_t output, uint32_t row, uint32_t rows, uint32_t begin,   \
+                               uint32_t end, uint64_t distance) {                                                           \
+    multiply_supers(record, dtype, output, row, rows, begin, end, distance);                                                \
   }
 DEFINE_SUPERS(supers_q4k, DTYPE_Q4K)
 DEFINE_SUPERS(supers_q5k, DTYPE_Q5K)
 DEFINE_SUPERS(supers_q6k, DTYPE_Q6K)
 
-// By type; two groups by one row, and one group by several.
-static const struct {
-  supers_function *one_row, *rows;
-} supers_functions[] = {
-    {supers_q4k_one_row, supers_q4k_rows}, {supers_q5k_one_row, supers_q5k_rows}, {supers_q6k_one_row, supers_q6k_rows}};
+// By type.
+static super_rows_function* const super_rows_functions[] = {supers_q4k_rows, supers_q5k_rows, supers_q6k_rows};
 
-// `outputs` begins at a group. One row takes two distant groups at a time, which are two streams of weights.
+// `outputs` begins at a group.
 static void multiply_super_blocks(const struct record* record, struct range outputs, uint32_t rows) {
-  const uint32_t supers = record->inputs / super_inputs,
-                 all = (outputs.end - outputs.begin + group_outputs - 1) / group_outputs;
+  if (rows == 1) return multiply_super_row(record, outputs);
+  const uint32_t supers = record->inputs / super_inputs;
   const uint64_t group = super_size(record->dtype) * supers;
-  const uint32_t together = rows == 1 ? 2 : 1, tiles = all / together;
-  const uint32_t fitting = super_cached / (rows < super_rows ? rows : super_rows), part = rows == 1 ? supers : fitting;
+  const uint32_t part = super_cached / (rows < super_rows ? rows : super_rows);
   for (uint32_t begin = 0, end; begin < supers; begin = end) {
     end = supers - begin > part ? begin + part : supers;
     // Where all inputs are taken, the next weights lie behind these, elsewhere in the next group.
     const uint64_t distance = part >= supers ? super_distance : group;
-    for (uint32_t i = 0; rows == 1 && i < tiles; i++) {
-      supers_functions[record->dtype - DTYPE_Q4K].one_row(record, outputs.begin + i * group_outputs, tiles, 0, 1, begin, end,
-                                                          distance);
-    }
-    for (uint32_t g = rows == 1 ? together * tiles : 0; g < all; g++) {
+    for (uint32_t output = outputs.begin; output < outputs.end; output += group_outputs) {
       for (uint32_t row = 0; row < rows; row += super_rows) {
         uint32_t some = rows - row < super_rows ? rows - row : super_rows;
-        supers_functions[record->dtype - DTYPE_Q4K].rows(record, outputs.begin + g * group_outputs, 0, row, some, begin, end,
-                                                         row == 0 ? distance : 0);
+        super_rows_functions[record->dtype - DTYPE_Q4K](record, output, row, some, begin, end, row == 0 ? distance : 0);
       }
     }
   }
