@@ -13,6 +13,8 @@ export interface ChatPromptOptions {
   readonly thinking?: Thinking;
   /** Tools that the model may call; the format is then "function_calling". */
   readonly tools?: readonly ChatTool[];
+  /** Whether it goes on where a conversation was left, so that the format's opening is not written again. Default false. */
+  readonly continues?: boolean;
 }
 
 /** A conversation as a model reads it. */
@@ -60,7 +62,8 @@ export function chatPrompt(
     const isAnswer = message.role === "assistant" && text.startsWith(format.cue);
     return isAnswer ? [format.cue, text.slice(format.cue.length)] : [text];
   });
-  const pieces = [format.opening, ...texts, cueOf(format, thinking)].filter((piece) => piece !== "");
+  const opening = options.continues ? "" : format.opening;
+  const pieces = [opening, ...texts, cueOf(format, thinking)].filter((piece) => piece !== "");
   return { text: pieces.join(""), pieces, stop: format.stop, thinking, format: name };
 }
 

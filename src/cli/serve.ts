@@ -23,6 +23,13 @@ interface ServeOptions extends ModelOptions {
   tlsCert?: string;
   tlsKey?: string;
   stateCache: number;
+  stateDir?: string;
+  stateDirSize: number;
+  maxStates: number;
+  maxStateBytes: number;
+  maxResponses: number;
+  maxResponseBytes: number;
+  responseTtl: number;
   maxConcurrent: number;
   maxWaiting: number;
   maxBody: number;
@@ -63,6 +70,18 @@ export function addServe(program: Command): void {
       byteCount,
       2 ** 30,
     )
+    .option("--state-dir <path>", "a folder in which states outlive the server; it is made where there is none")
+    .option("--state-dir-size <bytes>", "what the folder may take", byteCount, 10 * 2 ** 30)
+    .option("--max-states <n>", "states that a key may keep at /v1/states", wholeNumber(0, 2 ** 30), 256)
+    .option("--max-state-bytes <bytes>", "what all of them may take", byteCount, 2 ** 30)
+    .option(
+      "--max-responses <n>",
+      "responses of a key that can be continued; the oldest go",
+      wholeNumber(0, 2 ** 30),
+      256,
+    )
+    .option("--max-response-bytes <bytes>", "what all of them may take", byteCount, 2 ** 30)
+    .option("--response-ttl <s>", "seconds after which a response is gone", number(0.001, 2 ** 20), 86_400)
     .option("--max-concurrent <n>", "texts that are read or written at once", wholeNumber(1, 65_536), 32)
     .option(
       "--max-waiting <n>",
@@ -121,12 +140,15 @@ async function serve(options: ServeOptions): Promise<void> {
   }
   const apiKeys = [...(options.apiKey ?? []), ...(await keysIn(options.apiKeyFile))];
   // The commands that need no server load nothing of one.
-  const { createApp, listen } = await import("../server/index.js");
+  const { createApp, listen, openStateDirectory } = await import("../server/index.js");
   const tls = await tlsOf(options);
   const model = await loadModel(options, { states: options.maxConcurrent * 2 + 16 });
   try {
     const { log, status } = await requestLog(options);
-    const app = createApp(model, { ...(await appOptions(options, model)), apiKeys, onRequest: log });
+    const { stateDir, stateDirSize } = options;
+    const storage =
+      stateDir === undefined ? {} : { storage: await openStateDirectory(model, stateDir, { bytes: stateDirSize }) };
+    const app = createApp(model, { ...(await appOptions(options, model)), ...storage, apiKeys, onRequest: log });
     const server = await listen(app, listenOptions(options, tls));
     note(describeModel(model));
     introduce(server, app.modelName, apiKeys.length > 0);
@@ -155,6 +177,11 @@ async function appOptions(options: ServeOptions, model: Model): Promise<AppOptio
       maxTokens: options.maxTokens,
       requestSeconds: options.requestTimeout,
       stalledSeconds: options.stalledTimeout,
+      keptStates: options.maxStates,
+      keptStateBytes: options.maxStateBytes,
+      keptResponses: options.maxResponses,
+      keptResponseBytes: options.maxResponseBytes,
+      responseSeconds: options.responseTtl,
     },
   };
 }

@@ -186,12 +186,22 @@ export class Model {
   }
 
   /**
+   * A snapshot of a saved state, from which any number of sessions continue. It takes no place among the model's states.
+   *
+   * @param saved bytes from `snapshot.save()`, `session.save()`, `state.save()` or `readState()`; they are copied
+   * @throws StateError when the bytes are damaged or belong to another model
+   */
+  snapshot(saved: Uint8Array): Snapshot {
+    return this.#context.sequences.snapshotOf(saved);
+  }
+
+  /**
    * Makes a state, as it is before the first token or as it was saved.
    *
-   * @param saved bytes from `session.save()`, `state.save()` or `readState()`; they are copied
+   * @param saved bytes from `session.save()`, `state.save()` or `readState()`, or a snapshot of a session; they are copied
    * @throws StateError when the bytes are damaged or belong to another model; LimitError when there are too many states
    */
-  createState(saved?: Uint8Array): State {
+  createState(saved?: Uint8Array | Snapshot): State {
     return new State(this.#context.sequences, this.#context.sequences.create(saved));
   }
 

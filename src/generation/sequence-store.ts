@@ -80,6 +80,16 @@ export class SequenceStore {
     return new Snapshot(this, await this.#scheduler.access(sequence, () => this.#read(sequence)));
   }
 
+  /** @throws StateError when the bytes are damaged, of another format, or of another model */
+  snapshotOf(saved: Uint8Array): Snapshot {
+    return new Snapshot(this, this.#decode(saved));
+  }
+
+  /** A snapshot as `save` gives a sequence. @throws StateError for a snapshot of another model */
+  saveSnapshot(snapshot: Snapshot): Uint8Array {
+    return this.#encode(Snapshot.stateOf(snapshot, this));
+  }
+
   async save(sequence: Sequence): Promise<Uint8Array> {
     return this.#encode(await this.#scheduler.access(sequence, () => this.#read(sequence)));
   }

@@ -3,19 +3,24 @@
 import { StateError } from "../errors.js";
 import type { SavedState } from "./state-file.js";
 
+/** What stands for the model of a snapshot. */
+interface Owner {
+  saveSnapshot(snapshot: Snapshot): Uint8Array;
+}
+
 /**
  * A copy of what a session has read, made by `session.snapshot()`: `model.session(snapshot)` continues from it. It never changes, and
  * belongs to the model that made it.
  */
 export class Snapshot {
-  readonly #owner: object;
+  readonly #owner: Owner;
   readonly #state: SavedState;
 
   /**
    * @param owner what stands for the model
    * @internal
    */
-  constructor(owner: object, state: SavedState) {
+  constructor(owner: Owner, state: SavedState) {
     this.#owner = owner;
     this.#state = state;
   }
@@ -26,7 +31,7 @@ export class Snapshot {
    * @throws StateError for a snapshot of another model
    * @internal
    */
-  static stateOf(snapshot: Snapshot, owner: object): SavedState {
+  static stateOf(snapshot: Snapshot, owner: Owner): SavedState {
     if (snapshot.#owner !== owner) throw new StateError("the snapshot belongs to another model");
     return snapshot.#state;
   }
@@ -44,6 +49,16 @@ export class Snapshot {
   /** Whether the logits that follow the last token are known, so that the next one is sampled without a pass. */
   get hasLogits(): boolean {
     return this.#state.logits !== undefined;
+  }
+
+  /** A copy of the logits that follow the last token, where they are known. [vocabulary] */
+  get logits(): Float32Array | undefined {
+    return this.#state.logits?.slice();
+  }
+
+  /** The snapshot as bytes, as `session.save()` would have given them: `model.snapshot(bytes)` is the same again. */
+  save(): Uint8Array {
+    return this.#owner.saveSnapshot(this);
   }
 
   /** The memory that the snapshot takes, in bytes. */

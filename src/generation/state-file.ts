@@ -15,6 +15,8 @@ export const savedStateMagic = "RWKVSTAT";
 const formatVersion = 1;
 const formatWithLogits = 2;
 const headerSize = 36;
+/** The most tokens that a state can have read: numbers up to there, and their sums, are exact. */
+const maxPosition = 2n ** 48n;
 
 /** What a state file holds. */
 export interface SavedState {
@@ -49,8 +51,8 @@ export function encodeState(state: SavedState, fingerprint: number): Uint8Array 
   view.setInt32(20, state.lastToken ?? -1, true);
   view.setUint32(24, logits?.length ?? 0, true);
   view.setBigUint64(28, BigInt(state.position), true);
-  values.forEach((value, i) => view.setFloat32(headerSize + i * 4, value, true));
-  logits?.forEach((value, i) => view.setFloat32(headerSize + (values.length + i) * 4, value, true));
+  bytes.set(bytesOf(values), headerSize);
+  if (logits) bytes.set(bytesOf(logits), headerSize + values.length * 4);
   view.setUint32(bytes.length - 4, crc32(bytes.subarray(0, -4)), true);
   return bytes;
 }
@@ -84,16 +86,27 @@ export function decodeState(bytes: Uint8Array, fingerprint: number, length: numb
   const lastToken = view.getInt32(20, true);
   if (lastToken < -1 || lastToken >= vocabulary)
     throw new StateError(`saved state: last token ${lastToken} does not exist`);
+  const position = view.getBigUint64(28, true);
+  if (position > maxPosition) throw new StateError(`saved state: ${position} tokens were read, more than there can be`);
   if (logitCount > 0 && lastToken >= 0)
     throw new StateError("saved state has both logits and a token that was not run");
-  const floats = (from: number, count: number) =>
-    Float32Array.from({ length: count }, (_, i) => view.getFloat32(headerSize + (from + i) * 4, true));
+  const floats = (from: number, count: number) => {
+    const start = headerSize + from * 4;
+    const copy = new Float32Array(count);
+    bytesOf(copy).set(bytes.subarray(start, start + count * 4));
+    return copy;
+  };
   return {
     values: floats(0, length),
     lastToken: lastToken < 0 ? undefined : lastToken,
     logits: logitCount > 0 ? floats(length, logitCount) : undefined,
-    position: Number(view.getBigUint64(28, true)),
+    position: Number(position),
   };
+}
+
+/** The bytes of floats, which are little-endian wherever kernels run. They share their memory. */
+function bytesOf(floats: Float32Array): Uint8Array {
+  return new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength);
 }
 
 function hex(fingerprint: number): string {

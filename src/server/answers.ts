@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import type { GenerationStep } from "../generation/generation.js";
-import { eventStream } from "./event-stream.js";
+import { eventStream, type StreamOptions } from "./event-stream.js";
 import type { TextChoice, TextRun } from "./inference.js";
 import type { ServerLimits } from "./options.js";
 import type { Call, TokenNumbers } from "./route.js";
@@ -48,14 +48,20 @@ export async function wholeAnswer<Body>(call: Call<Body>, run: TextRun, answer: 
   return Response.json(await answer.finally(() => call.note(numbersOf(run))));
 }
 
-/** An answer as a stream of objects. Whoever leaves it ends its texts. */
+/**
+ * An answer as a stream of objects. Whoever leaves it ends its texts.
+ *
+ * @param form how events are written; by default as those of chat completions
+ */
 export function streamedAnswer<Body>(
   call: Call<Body>,
   run: TextRun,
   values: AsyncGenerator<object, void, void>,
   limits: ServerLimits,
+  form: Pick<StreamOptions, "areNamed" | "last"> = {},
 ): Response {
   return eventStream(values, {
+    ...form,
     stalledSeconds: limits.stalledSeconds,
     onEnd: (how) => {
       if (how !== "read") run.stop("client");

@@ -16,13 +16,15 @@ import { openApi } from "./openapi.js";
 import { type AppOptions, type RequestRecord, resolveAppOptions } from "./options.js";
 import { PromptReader } from "./prompt-reader.js";
 import { PromptEncoder } from "./prompts.js";
-import { readJson } from "./request-body.js";
+import { readJson, readOctets } from "./request-body.js";
 import { allRoutes } from "./resources.js";
 import type { Route, TokenNumbers } from "./route.js";
 import { parseBody } from "./schema.js";
 import { ServedModel } from "./served-model.js";
 import type { Services } from "./services.js";
+import { Shelf } from "./shelf.js";
 import { StateCache } from "./state-cache.js";
+import { MemoryObjects } from "./storage/stored-objects.js";
 
 /** A model behind an HTTP API. It does not own the model. */
 export interface App {
@@ -53,8 +55,22 @@ export function createApp(model: Model, options: AppOptions = {}): App {
   const { state, limits, stateCacheBytes } = resolved;
   if (state) void model.createState(state).dispose(); // or it throws
   const admission = new Admission(limits);
-  const cache = new StateCache(stateCacheBytes);
-  const metrics = new Metrics(model, admission, cache);
+  const { storage } = resolved;
+  const cache = new StateCache(stateCacheBytes, storage?.prefixes);
+  const objects = storage?.objects ?? new MemoryObjects();
+  // What clients made may take no more than two thirds of a storage: its cache has the rest.
+  const most = storage ? Math.floor(storage.maxBytes / 3) : Number.POSITIVE_INFINITY;
+  const states = new Shelf("state", objects, {
+    count: limits.keptStates,
+    bytes: Math.min(most, limits.keptStateBytes),
+    whenFull: "refuse",
+  });
+  const responses = new Shelf("response", objects, {
+    count: limits.keptResponses,
+    bytes: Math.min(most, limits.keptResponseBytes),
+    whenFull: "drop oldest",
+  });
+  const metrics = new Metrics(model, admission, { cache, states, responses, storage });
   const root = state ? createHash("sha256").update(state).digest("hex") : "";
   const reader = new PromptReader(model, cache, state, root);
   const inference = new Inference(model, reader, admission, metrics, limits);
@@ -65,6 +81,8 @@ export function createApp(model: Model, options: AppOptions = {}): App {
     inference,
     prompts: new PromptEncoder(model.tokenizer, limits.promptTokens),
     metrics,
+    states,
+    responses,
   };
   const hono = honoOf(services);
   return {
@@ -77,6 +95,7 @@ export function createApp(model: Model, options: AppOptions = {}): App {
     async close(milliseconds = 0) {
       await inference.close(milliseconds);
       await cache.close();
+      await storage?.close();
     },
   };
 }
@@ -129,12 +148,16 @@ async function answer(context: Context, route: Route, services: Services, keys: 
   const record = new OpenRecord(raw.method, route.path, services);
   let response: Response;
   try {
-    if (!route.isPublic) keys.check(raw.headers);
-    const body = route.body && parseBody(route.body, await readJson(raw, options.limits.bodyBytes));
+    const owner = route.isPublic ? "" : keys.check(raw.headers);
+    const body = route.body
+      ? parseBody(route.body, await readJson(raw, options.limits.bodyBytes))
+      : route.maxBytes && (await readOctets(raw, route.maxBytes));
     const { requestId } = record;
     response = await route.handle({
       body,
       params: context.req.param(),
+      query: context.req.query(),
+      owner,
       requestId,
       signal,
       note: (numbers) => record.note(numbers),

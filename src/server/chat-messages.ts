@@ -6,7 +6,10 @@ import { type ChatPrompt, chatPrompt, formatNamed } from "../chat/chat-prompt.js
 import { chatFormatFor } from "../chat/formats.js";
 import type { ChatMessage, ToolCall } from "../chat/messages.js";
 import { OptionError } from "../errors.js";
+import type { SamplingOptions } from "../sampling/sampling-options.js";
+import { samplingPresets } from "../sampling/sampling-presets.js";
 import { invalidField, notSupported } from "./errors.js";
+import type { PromptStart } from "./prompts.js";
 import { optional, text } from "./schema.js";
 import type { Services } from "./services.js";
 
@@ -68,9 +71,14 @@ const efforts: Readonly<Record<NonNullable<Conversation["reasoning_effort"]>, Th
 /**
  * Writes a conversation for the model.
  *
+ * @param start the state that it continues, if any
  * @throws ApiError for what its format cannot say
  */
-export function conversationPrompt(conversation: Conversation, { model, options }: Services): ChatPrompt {
+export function conversationPrompt(
+  conversation: Conversation,
+  { model, options }: Services,
+  start?: PromptStart,
+): ChatPrompt {
   if (conversation.tools?.length && conversation.tool_choice !== "none")
     throw notSupported("tools", "is not supported");
   const thinking = requestedThinking(conversation);
@@ -80,15 +88,27 @@ export function conversationPrompt(conversation: Conversation, { model, options 
   // Clients that ask any model to think do not mean one that cannot.
   const isPossible = thinking === undefined || formatNamed(format).thinks;
   try {
-    return chatPrompt(model, messages, { format, ...(thinking && isPossible && { thinking }) });
+    const continues = start !== undefined && start.snapshot.position > 0;
+    return chatPrompt(model, messages, { format, continues, ...(thinking && isPossible && { thinking }) });
   } catch (error) {
     if (error instanceof OptionError) throw invalidField("messages", error.message);
     throw error;
   }
 }
 
+/** The options of sampling that are recommended for a model, by whether it thinks, under those that the server was given. */
+export function defaultSampling({ options }: Services, thinking: Thinking): SamplingOptions {
+  const preset =
+    thinking === "auto"
+      ? samplingPresets.chat
+      : takesThought(thinking)
+        ? samplingPresets.thinking
+        : samplingPresets.direct;
+  return { ...preset, ...options.sampling };
+}
+
 /** Whether a prompt asks the model to think before it answers. */
-export function takesThought(thinking: Thinking): boolean {
+function takesThought(thinking: Thinking): boolean {
   return thinking === "on" || thinking === "short" || thinking === "long";
 }
 

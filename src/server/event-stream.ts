@@ -13,8 +13,10 @@ export interface StreamOptions {
   readonly stalledSeconds: number;
   /** Called once, whether the stream was read to its end or not. */
   readonly onEnd: (how: "read" | "left" | "stalled") => void;
-  /** What is sent at the end. By default OpenAI's [DONE]. */
+  /** What is sent at the end. By default the [DONE] of OpenAI's completions. */
   readonly last?: string;
+  /** Whether each event is named by its value's `type`. Default false. */
+  readonly areNamed?: boolean;
 }
 
 /**
@@ -23,7 +25,7 @@ export interface StreamOptions {
  * @param values what is sent; a value is asked for when there is room for it
  */
 export function eventStream(values: AsyncGenerator<object, void, void>, options: StreamOptions): Response {
-  const { onEnd, stalledSeconds, last = "data: [DONE]\n\n" } = options;
+  const { onEnd, stalledSeconds, areNamed = false, last = "data: [DONE]\n\n" } = options;
   const encoder = new TextEncoder();
   let hasEnded = false;
   let stalled: NodeJS.Timeout | undefined;
@@ -49,10 +51,10 @@ export function eventStream(values: AsyncGenerator<object, void, void>, options:
         let isOver = false;
         try {
           const { done, value } = await values.next();
-          if (!done) event = eventOf(value);
+          if (!done) event = eventOf(value, areNamed);
           else isOver = true;
         } catch (error) {
-          event = eventOf(toApiError(error).body);
+          event = eventOf(toApiError(error).body, false);
           isOver = true;
         }
         if (hasEnded) return;
@@ -88,6 +90,7 @@ export function eventStream(values: AsyncGenerator<object, void, void>, options:
 }
 
 /** A value as an event. JSON has no line breaks. */
-function eventOf(value: object): string {
-  return `data: ${JSON.stringify(value)}\n\n`;
+function eventOf(value: object, isNamed: boolean): string {
+  const name = isNamed ? `event: ${(value as { type: string }).type}\n` : "";
+  return `${name}data: ${JSON.stringify(value)}\n\n`;
 }

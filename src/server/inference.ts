@@ -3,9 +3,10 @@
 import { asyncDispose } from "../generation/async-dispose.js";
 import type { Generation, GenerationStep } from "../generation/generation.js";
 import type { GenerationOptions } from "../generation/generation-options.js";
-import type { FinishReason } from "../generation/generation-progress.js";
+import type { FinishReason, GenerationResult } from "../generation/generation-progress.js";
 import type { Model } from "../generation/model.js";
 import type { Session } from "../generation/session.js";
+import type { Snapshot } from "../generation/snapshot.js";
 import type { Admission } from "./admission.js";
 import { ApiError } from "./errors.js";
 import type { Metrics } from "./metrics.js";
@@ -22,6 +23,21 @@ export interface TextRequest {
   readonly generation: Omit<GenerationOptions, "signal" | "onPromptProgress">;
   /** Aborted when nobody wants the texts any more. */
   readonly signal: AbortSignal;
+}
+
+/** Prompts that are wanted as states. */
+export interface ReadRequest {
+  readonly prompts: readonly Prompt[];
+  /** How many states the model is to hold at once, at most. */
+  readonly places: number;
+  readonly signal: AbortSignal;
+}
+
+/** Work that can be ended from outside. */
+interface Run {
+  stop(ending: Ending): void;
+  /** Resolves when it has ended and its places are free. */
+  readonly ended: Promise<void>;
 }
 
 /** Why texts were ended from outside. */
@@ -44,7 +60,7 @@ export class Inference {
   readonly #admission: Admission;
   readonly #metrics: Metrics;
   readonly #limits: ServerLimits;
-  readonly #runs = new Set<TextRun>();
+  readonly #runs = new Set<Run>();
   #draining = false;
 
   constructor(model: Model, reader: PromptReader, admission: Admission, metrics: Metrics, limits: ServerLimits) {
@@ -71,13 +87,62 @@ export class Inference {
    * @throws ApiError; LimitError
    */
   async start(request: TextRequest): Promise<TextRun> {
+    this.#check(request.prompts);
+    const run = new TextRun(this.#model, this.#reader, this.#metrics, request);
+    this.#watch(run, request.signal);
+    await run.begin(this.#admission);
+    return run;
+  }
+
+  /**
+   * Waits for places, reads prompts, and does something with them.
+   *
+   * @param use is given the prompts, and a signal that is aborted when nobody wants its result any more
+   * @throws ApiError; LimitError; what `use` throws
+   */
+  async read<T>(request: ReadRequest, use: (read: ReadPrompt[], signal: AbortSignal) => T | Promise<T>): Promise<T> {
+    const { prompts, places, signal } = request;
+    this.#check(prompts);
+    const stopping = new AbortController();
+    let ending: Ending | undefined;
+    let resolveEnded = () => {};
+    const ended = new Promise<void>((resolve) => {
+      resolveEnded = resolve;
+    });
+    const stop = (why: Ending) => {
+      ending ??= why;
+      stopping.abort();
+    };
+    this.#watch({ ended, stop }, signal);
+    let taken: (() => void)[] = [];
+    try {
+      taken = await this.#admission.enter(places, stopping.signal);
+      const reading = await Promise.allSettled(prompts.map((prompt) => this.#reader.read(prompt, stopping.signal)));
+      stopping.signal.throwIfAborted();
+      const read = reading.map(fulfilled);
+      this.#metrics.promptTokens.inc(tokensOf(prompts));
+      this.#metrics.cachedTokens.inc(cachedTokensOf(read));
+      return await use(read, stopping.signal);
+    } catch (error) {
+      throw ending ? endings[ending]() : error;
+    } finally {
+      for (const leave of taken) leave();
+      resolveEnded();
+    }
+  }
+
+  /** @throws ApiError once the server is shutting down, and for prompts that are too long */
+  #check(prompts: readonly Prompt[]): void {
     this.checkOpen();
-    const { prompts, signal } = request;
-    const { promptTokens, requestSeconds } = this.#limits;
+    const { promptTokens } = this.#limits;
     for (const { tokens } of prompts) {
       if (tokens.length > promptTokens) throw promptTooLong(`${tokens.length} tokens`, promptTokens);
     }
-    const run = new TextRun(this.#model, this.#reader, this.#metrics, request);
+  }
+
+  /** Ends work that takes too long, or that nobody wants any more. */
+  #watch(run: Run, signal: AbortSignal): void {
+    const { requestSeconds } = this.#limits;
     this.#runs.add(run);
     const timer = setTimeout(() => run.stop("timeout"), requestSeconds * 1000);
     const leave = () => run.stop("client");
@@ -88,8 +153,6 @@ export class Inference {
       signal.removeEventListener("abort", leave);
     });
     if (signal.aborted) leave();
-    await run.begin(this.#admission);
-    return run;
   }
 
   /** Takes no new requests, and resolves when those in progress have ended, or were ended after `milliseconds`. */
@@ -133,13 +196,14 @@ export class TextRun {
     return this.#choices;
   }
 
+  /** Tokens of the prompts, and of the states that they say they begin with. */
   get promptTokens(): number {
-    return this.#request.prompts.reduce((sum, { tokens }) => sum + tokens.length, 0);
+    return tokensOf(this.#request.prompts);
   }
 
-  /** Tokens of the prompts that were not read for this request. */
+  /** Those of them that were not read for this request. */
   get cachedTokens(): number {
-    return this.#read.reduce((sum, { cachedTokens }) => sum + cachedTokens, 0);
+    return cachedTokensOf(this.#read);
   }
 
   /** @internal */
@@ -205,11 +269,25 @@ export class TextRun {
     return this.#read[Math.floor(choice / this.#request.choices)] as ReadPrompt;
   }
 
-  async #keep(read: ReadPrompt, { session }: TextChoice, answer: readonly number[]): Promise<void> {
-    const snapshot = await session.snapshot().catch(() => undefined); // it may have been ended from outside meanwhile
+  async #keep(read: ReadPrompt, choice: TextChoice, answer: GenerationResult): Promise<void> {
+    const snapshot = await choice.session.snapshot().catch(() => undefined); // it may have been ended from outside meanwhile
+    if (!snapshot) return;
+    choice.written = { before: read.snapshot, after: snapshot, text: answer.text, tokens: answer.tokens };
     const firstPosition = read.snapshot.position - read.chain.length;
-    if (snapshot) this.#reader.keep(read.chain, answer, snapshot, firstPosition);
+    this.#reader.keep(read.chain, answer.tokens, snapshot, firstPosition);
   }
+}
+
+/** A text that has ended by itself. */
+export interface WrittenText {
+  /** The state that it began with, with the logits that follow. */
+  readonly before: Snapshot;
+  /** The state that has read its tokens. */
+  readonly after: Snapshot;
+  /** The text, without what ended it. */
+  readonly text: string;
+  /** Its tokens, those of a text that ended it included. */
+  readonly tokens: readonly number[];
 }
 
 /** One of the texts of a request. */
@@ -224,8 +302,10 @@ export class TextChoice {
   #resolveEnded: () => void = () => {};
   /** Resolves when the text has ended and its session is gone. */
   readonly ended: Promise<void>;
-  /** Called with the tokens of a text that has ended by itself, before its session goes. @internal */
-  onText: ((answer: readonly number[]) => Promise<void>) | undefined;
+  /** Called with a text that has ended by itself, before its session goes. @internal */
+  onText: ((answer: GenerationResult) => Promise<void>) | undefined;
+  /** The text with its states, once all steps were taken; undefined for one that was ended from outside. */
+  written: WrittenText | undefined;
   #tokens = 0;
   #reason: FinishReason | undefined;
 
@@ -268,7 +348,7 @@ export class TextChoice {
       }
       const result = await this.#generation.result;
       this.#reason = result.finishReason;
-      if (result.finishReason !== "aborted") await this.onText?.(result.tokens);
+      if (result.finishReason !== "aborted") await this.onText?.(result);
     } finally {
       await this.end();
     }
@@ -285,6 +365,16 @@ export class TextChoice {
     await this.#generation[asyncDispose]();
     await this.session.dispose();
   }
+}
+
+/** Tokens of prompts, and of the states that they say they begin with. */
+export function tokensOf(prompts: readonly Prompt[]): number {
+  return prompts.reduce((sum, { start, tokens }) => sum + (start?.snapshot.position ?? 0) + tokens.length, 0);
+}
+
+/** Tokens of prompts that were not read. */
+export function cachedTokensOf(read: readonly ReadPrompt[]): number {
+  return read.reduce((sum, { cachedTokens }) => sum + cachedTokens, 0);
 }
 
 function fulfilled<T>(settled: PromiseSettledResult<T>): T {

@@ -3,10 +3,20 @@
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Model } from "../generation/model.js";
 import type { Admission } from "./admission.js";
+import type { Shelf } from "./shelf.js";
 import type { StateCache } from "./state-cache.js";
+import type { StateStorage } from "./storage/state-storage.js";
 
 const shortTimes = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 const longTimes = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
+
+/** Where an application keeps states. */
+export interface KeptStates {
+  readonly cache: StateCache;
+  readonly states: Shelf;
+  readonly responses: Shelf;
+  readonly storage: StateStorage | undefined;
+}
 
 /** The metrics of one application. */
 export class Metrics {
@@ -20,7 +30,7 @@ export class Metrics {
   readonly cachedTokens: Counter;
   readonly generatedTokens: Counter;
 
-  constructor(model: Model, admission: Admission, cache: StateCache) {
+  constructor(model: Model, admission: Admission, { cache, states, responses, storage }: KeptStates) {
     const registers = [this.#registry];
     const counter = (name: string, help: string) => new Counter({ name: `rwkv_${name}`, help, registers });
     const histogram = (name: string, help: string, buckets: number[]) =>
@@ -88,6 +98,11 @@ export class Metrics {
     gauge("state_cache_bytes", "Bytes that the states in the cache take.", () => cache.statistics.bytes);
     following("state_cache_lookups_total", "Prompts that were looked up in the cache.", () => cache.statistics.lookups);
     following("state_cache_hits_total", "Prompts of which the cache had a beginning.", () => cache.statistics.hits);
+    gauge("kept_states", "States that clients made.", () => states.statistics.count);
+    gauge("kept_state_bytes", "Bytes that they take.", () => states.statistics.bytes);
+    gauge("kept_responses", "Responses that can be continued.", () => responses.statistics.count);
+    gauge("kept_response_bytes", "Bytes that they take.", () => responses.statistics.bytes);
+    if (storage) gauge("state_storage_bytes", "Bytes of what outlives the server.", () => storage.bytes);
     following("state_cache_evictions_total", "States that the cache let go.", () => cache.statistics.evictions);
   }
 

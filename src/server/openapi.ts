@@ -42,15 +42,22 @@ export function openApi(routes: readonly Route[], version: string, needsKey: boo
 }
 
 function operationOf(
-  { path, summary, body, answer = {}, contentTypes = ["application/json"], isPublic }: Route,
+  { path, summary, body, maxBytes, queryNames = [], answer = {}, contentTypes = ["application/json"], isPublic }: Route,
   needsKey: boolean,
 ): object {
-  const parameters = [...path.matchAll(/:(\w+)/g)].map(([, name]) => ({
+  const parameter = (name: string | undefined, where: "path" | "query") => ({
     name,
-    in: "path",
-    required: true,
+    in: where,
+    required: where === "path",
     schema: { type: "string" },
-  }));
+  });
+  const parameters = [
+    ...[...path.matchAll(/:(\w+)/g)].map(([, name]) => parameter(name, "path")),
+    ...queryNames.map((name) => parameter(name, "query")),
+  ];
+  const content = body
+    ? { "application/json": { schema: schemaOf(body) } }
+    : maxBytes && { "application/octet-stream": { schema: { type: "string", format: "binary" } } };
   const error = (description: string) => ({
     description,
     content: { "application/json": { schema: { $ref: "#/components/schemas/Error" } } },
@@ -58,7 +65,7 @@ function operationOf(
   return {
     summary,
     ...(parameters.length > 0 && { parameters }),
-    ...(body && { requestBody: { required: true, content: { "application/json": { schema: schemaOf(body) } } } }),
+    ...(content && { requestBody: { required: true, content } }),
     responses: {
       200: {
         description: "The answer",

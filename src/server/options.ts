@@ -3,6 +3,7 @@
 import type { ChatFormatName } from "../chat/formats.js";
 import { OptionError } from "../errors.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
+import type { StateStorage } from "./storage/state-storage.js";
 
 /** Limits of what requests may ask for and hold. */
 export interface ServerLimits {
@@ -20,6 +21,16 @@ export interface ServerLimits {
   readonly requestSeconds: number;
   /** Seconds after which a reader that takes nothing of a stream is given up. Default 60. */
   readonly stalledSeconds: number;
+  /** States that an API key may keep at /v1/states. Default 256. */
+  readonly keptStates: number;
+  /** Bytes of all of them. Default 1 GiB. */
+  readonly keptStateBytes: number;
+  /** Responses of an API key that can be continued; further ones push the oldest out. Default 256. */
+  readonly keptResponses: number;
+  /** Bytes of all of them. Default 1 GiB. */
+  readonly keptResponseBytes: number;
+  /** Seconds after which a response is gone. Default a day. */
+  readonly responseSeconds: number;
 }
 
 /** Options of `createApp`. */
@@ -40,6 +51,8 @@ export interface AppOptions {
   readonly corsOrigins?: readonly string[];
   /** Bytes that kept states may take, 0 to keep none. Default 1 GiB. */
   readonly stateCacheBytes?: number;
+  /** Where states outlive the application, as `openStateDirectory` gives it; closing the application closes it. By default they do not. */
+  readonly storage?: StateStorage;
   readonly limits?: Partial<ServerLimits>;
   /** Called when a request was answered, or its stream has ended. */
   readonly onRequest?: (record: RequestRecord) => void;
@@ -62,10 +75,11 @@ export interface RequestRecord {
 
 /** All options with their values. */
 export interface ResolvedAppOptions
-  extends Required<Omit<AppOptions, "name" | "state" | "format" | "limits" | "onRequest">> {
+  extends Required<Omit<AppOptions, "name" | "state" | "format" | "storage" | "limits" | "onRequest">> {
   readonly name: string | undefined;
   readonly state: Uint8Array | undefined;
   readonly format: ChatFormatName | undefined;
+  readonly storage: StateStorage | undefined;
   readonly limits: ServerLimits;
   readonly onRequest: ((record: RequestRecord) => void) | undefined;
 }
@@ -81,6 +95,11 @@ export const defaultLimits: ServerLimits = {
   maxTokens: 16_384,
   requestSeconds: 600,
   stalledSeconds: 60,
+  keptStates: 256,
+  keptStateBytes: 2 ** 30,
+  keptResponses: 256,
+  keptResponseBytes: 2 ** 30,
+  responseSeconds: 86_400,
 };
 
 /**
@@ -98,8 +117,8 @@ export function resolveAppOptions(options: AppOptions): ResolvedAppOptions {
     if (!Object.hasOwn(defaultLimits, name))
       throw new OptionError(`limits.${name}`, value, `one of ${Object.keys(defaultLimits).join(", ")}`);
     const isTime = name.endsWith("Seconds");
-    const least = name === "waiting" ? 0 : isTime ? 0.001 : 1;
-    const most = isTime ? maxSeconds : 2 ** 31;
+    const least = name === "waiting" || name.startsWith("kept") ? 0 : isTime ? 0.001 : 1;
+    const most = isTime ? maxSeconds : name.endsWith("Bytes") ? Number.MAX_SAFE_INTEGER : 2 ** 31;
     const isWhole = isTime || Number.isSafeInteger(value);
     if (!(isWhole && value >= least && value <= most))
       throw new OptionError(`limits.${name}`, value, `a number from ${least} to ${most}`);
@@ -112,6 +131,7 @@ export function resolveAppOptions(options: AppOptions): ResolvedAppOptions {
     aliases: strings("aliases", options.aliases),
     state: options.state?.slice(),
     format: options.format,
+    storage: options.storage,
     sampling: { ...options.sampling },
     apiKeys: strings("apiKeys", options.apiKeys),
     corsOrigins: strings("corsOrigins", options.corsOrigins),

@@ -1,6 +1,7 @@
 // The log-probabilities of a prompt's own tokens, for requests that ask for the prompt back with them.
 
 import type { Model } from "../generation/model.js";
+import type { Snapshot } from "../generation/snapshot.js";
 import { logProbabilities } from "../sampling/log-probability.js";
 import { type TokenLogprob, tokenText } from "./token-text.js";
 
@@ -23,9 +24,10 @@ export async function promptLogprobs(
   model: Model,
   tokens: Int32Array,
   top: number,
-  firstState: Uint8Array | undefined,
+  firstState: Uint8Array | Snapshot | undefined,
   signal: AbortSignal,
 ): Promise<PromptToken[]> {
+  if (tokens.length === 0) return [];
   const { tokenizer } = model;
   const { vocabulary } = model.info;
   const told: PromptToken[] = [{ token: tokenizer.decode(tokens.subarray(0, 1)), logprob: null, top_logprobs: null }];

@@ -4,7 +4,8 @@
 import type { Model } from "../generation/model.js";
 import type { Session } from "../generation/session.js";
 import type { Snapshot } from "../generation/snapshot.js";
-import type { Prompt } from "./prompts.js";
+import { invalidField } from "./errors.js";
+import type { Prompt, PromptStart } from "./prompts.js";
 import type { Reading, StateCache } from "./state-cache.js";
 import { commonLength, TokenChain } from "./token-chain.js";
 
@@ -13,7 +14,7 @@ export interface ReadPrompt {
   readonly chain: TokenChain;
   /** The state after the prompt, with the logits that follow it. */
   readonly snapshot: Snapshot;
-  /** How many of the prompt's tokens were not read for this request. */
+  /** How many of the prompt's tokens were not read for this request; of the state that it begins with, none were. */
   readonly cachedTokens: number;
 }
 
@@ -25,14 +26,14 @@ const lastMessages = 3;
 /** How many prompts are remembered, to see where new ones leave them. */
 const rememberedPrompts = 64;
 
-/** Reads prompts of one model, all of which begin with the same state. */
+/** Reads prompts of one model, which begin with the same state unless they say another. */
 export class PromptReader {
   readonly #model: Model;
   readonly #cache: StateCache;
   readonly #firstState: Uint8Array | undefined;
   readonly #root: string;
   /** The last prompts, the oldest first. */
-  readonly #seen: Int32Array[] = [];
+  readonly #seen: TokenChain[] = [];
 
   /**
    * @param firstState the state that every prompt begins with
@@ -45,34 +46,41 @@ export class PromptReader {
     this.#root = root;
   }
 
-  /** The chain of a text's tokens. */
-  chainOf(tokens: Int32Array): TokenChain {
-    return new TokenChain(this.#root, tokens);
-  }
-
   /**
    * Reads a prompt, or what of it is not known yet.
    *
-   * @throws the signal's reason when it is aborted; LimitError where the model has no place for a state
+   * @throws the signal's reason when it is aborted; LimitError where the model has no place for a state; ApiError for a state that a
+   *   client made up, with which the model computes nothing
    */
   async read(prompt: Prompt, signal: AbortSignal): Promise<ReadPrompt> {
-    const chain = this.chainOf(prompt.tokens);
-    const known = await this.#cache.find(chain, signal);
-    if (known?.length === chain.length) return { chain, snapshot: known.snapshot, cachedTokens: known.length };
-    const from = known?.length ?? 0;
+    const read = await this.#read(prompt, signal);
+    if (prompt.start && !read.snapshot.logits?.every(Number.isFinite)) {
+      throw invalidField("state", "its values are none that a model has: nothing can be computed with them");
+    }
+    return read;
+  }
+
+  async #read(prompt: Prompt, signal: AbortSignal): Promise<ReadPrompt> {
+    const { start } = prompt;
+    const chain = new TokenChain(start?.root ?? this.#root, prompt.tokens);
+    const before = start?.snapshot.position ?? 0;
+    if (start && chain.length === 0) return { chain, snapshot: await this.#withLogits(start), cachedTokens: before };
+    const { prefix, reading } = await this.#cache.lookUp(chain, signal);
+    if (!reading) return { chain, snapshot: prefix?.snapshot as Snapshot, cachedTokens: before + chain.length };
+    const from = prefix?.length ?? 0;
     const stops = this.#stops(prompt, chain, from);
-    this.#remember(prompt.tokens);
-    const readings = stops.map((length) => this.#cache.begin(chain, length));
+    this.#remember(chain);
+    const readings = [...stops.slice(0, -1).map((length) => this.#cache.begin(chain, length)), reading];
     try {
-      const session = this.#model.session(known?.snapshot ?? this.#firstState);
+      const session = this.#model.session(prefix?.snapshot ?? start?.snapshot ?? this.#firstState);
       try {
         const snapshot = await this.#readPieces(session, chain.tokens, from, stops, readings, signal);
-        return { chain, snapshot, cachedTokens: from };
+        return { chain, snapshot, cachedTokens: before + from };
       } finally {
         await session.dispose();
       }
     } finally {
-      for (const reading of readings) reading.abandon();
+      for (const one of readings) one.abandon();
     }
   }
 
@@ -84,7 +92,19 @@ export class PromptReader {
     const tokens = new Int32Array(length);
     tokens.set(prompt.tokens);
     tokens.set(answer.slice(0, length - prompt.length), prompt.length);
-    this.#cache.add(this.chainOf(tokens), length, before);
+    this.#cache.add(new TokenChain(prompt.root, tokens), length, before);
+  }
+
+  /** A state with the logits that follow it: what it kept back is run. */
+  async #withLogits({ snapshot }: PromptStart): Promise<Snapshot> {
+    if (snapshot.hasLogits) return snapshot;
+    const session = this.#model.session(snapshot);
+    try {
+      await session.read([], { keepLogits: true });
+      return await session.snapshot();
+    } finally {
+      await session.dispose();
+    }
   }
 
   async #readPieces(
@@ -111,7 +131,7 @@ export class PromptReader {
     const usual = [
       ...boundaries.slice(0, firstMessages),
       ...boundaries.slice(-lastMessages),
-      this.#branchingPoint(tokens),
+      this.#branchingPoint(chain),
     ];
     const stops: number[] = [];
     for (const length of [...new Set(usual)].sort((a, b) => a - b)) {
@@ -122,12 +142,13 @@ export class PromptReader {
   }
 
   /** Where the prompt leaves the prompt before it with which it has most in common. */
-  #branchingPoint(tokens: Int32Array): number {
-    return this.#seen.reduce((most, other) => Math.max(most, commonLength(tokens, other)), 0);
+  #branchingPoint({ root, tokens }: TokenChain): number {
+    const others = this.#seen.filter((other) => other.root === root);
+    return others.reduce((most, other) => Math.max(most, commonLength(tokens, other.tokens)), 0);
   }
 
-  #remember(tokens: Int32Array): void {
-    this.#seen.push(tokens);
+  #remember(chain: TokenChain): void {
+    this.#seen.push(chain);
     if (this.#seen.length > rememberedPrompts) this.#seen.shift();
   }
 }

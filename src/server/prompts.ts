@@ -1,10 +1,20 @@
 // Prompts as tokens, with the places in them where messages end.
 
+import type { Snapshot } from "../generation/snapshot.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { ApiError } from "./errors.js";
 
+/** A state that a prompt begins with, in place of the server's own. */
+export interface PromptStart {
+  /** What names the state, so that states after it are told from others. */
+  readonly root: string;
+  readonly snapshot: Snapshot;
+}
+
 /** A text for the model to continue. */
 export interface Prompt {
+  /** What it begins with; by default what every prompt does. */
+  readonly start?: PromptStart | undefined;
   readonly tokens: Int32Array;
   /** Numbers of tokens after which a message ends, in ascending order. */
   readonly boundaries: readonly number[];
@@ -36,7 +46,7 @@ export class PromptEncoder {
    * @throws TokenizerError where the vocabulary has no token for a byte; ApiError for a text that is too long to be encoded at all, or
    *   that has no tokens where the tokenizer has none to begin a text with
    */
-  ofPieces(pieces: readonly string[]): Prompt {
+  ofPieces(pieces: readonly string[], start?: PromptStart): Prompt {
     const characters = pieces.reduce((sum, piece) => sum + piece.length, 0);
     if (characters > this.#maxTokens * charactersOfToken)
       throw promptTooLong(`${characters} characters`, this.#maxTokens);
@@ -49,17 +59,21 @@ export class PromptEncoder {
     }
     const tokens = new Int32Array(length);
     encoded.forEach((piece, i) => tokens.set(piece, i === 0 ? 0 : boundaries[i - 1]));
-    return { tokens: this.#orBeginning(tokens), boundaries: boundaries.slice(0, -1) };
+    return { start, tokens: this.#orBeginning(tokens, start), boundaries: boundaries.slice(0, -1) };
   }
 
   /** A prompt of token ids. */
-  ofTokens(tokens: ArrayLike<number>): Prompt {
-    return { tokens: this.#orBeginning(Int32Array.from(tokens)), boundaries: [] };
+  ofTokens(tokens: ArrayLike<number>, start?: PromptStart): Prompt {
+    return { start, tokens: this.#orBeginning(Int32Array.from(tokens), start), boundaries: [] };
   }
 
-  /** A text without tokens begins where texts of the training data do: after the end of another. */
-  #orBeginning(tokens: Int32Array): Int32Array {
-    if (tokens.length > 0) return tokens;
+  /**
+   * A text without tokens begins where texts of the training data do, after the end of another; or it goes on from a state that knows
+   * what comes next.
+   */
+  #orBeginning(tokens: Int32Array, start: PromptStart | undefined): Int32Array {
+    const isKnown = start?.snapshot.hasLogits || start?.snapshot.pendingToken !== undefined;
+    if (tokens.length > 0 || isKnown) return tokens;
     const { endOfText } = this.#tokenizer;
     if (endOfText === undefined) {
       const message = "prompt: expected some text (the model's tokenizer has no token to begin a text with)";

@@ -1,4 +1,4 @@
-// Reads the body of a request as JSON, and no more bytes than the limit.
+// Reads the body of a request, as JSON or as bytes, and no more of it than the limit.
 
 import { ApiError } from "./errors.js";
 
@@ -20,6 +20,21 @@ export async function readJson(request: Request, maxBytes: number): Promise<unkn
     const reason = cause instanceof SyntaxError ? "it does not parse" : "it is not UTF-8";
     throw new ApiError(400, `expected a body of JSON: ${reason}`, { code: "invalid_json", cause });
   }
+}
+
+/**
+ * A body that is bytes.
+ *
+ * @throws ApiError for a body that is too long, or of another type
+ */
+export async function readOctets(request: Request, maxBytes: number): Promise<Uint8Array> {
+  // Pages may send other types to any server without asking it; this one they may not.
+  if (!/^application\/octet-stream *(;|$)/i.test(request.headers.get("content-type") ?? "")) {
+    throw new ApiError(415, "expected a body with Content-Type: application/octet-stream", {
+      code: "unsupported_media_type",
+    });
+  }
+  return readBytes(request, maxBytes);
 }
 
 async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {

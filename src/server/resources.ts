@@ -1,10 +1,13 @@
 // All resources of the API: a file each in resources/. To add one, write the file and list it here.
 
 import { chatCompletions } from "./resources/chat-completions.js";
+import { choose } from "./resources/choose.js";
 import { completions } from "./resources/completions.js";
 import { health } from "./resources/health.js";
 import { models } from "./resources/models.js";
 import { page } from "./resources/page.js";
+import { responses } from "./resources/responses.js";
+import { states } from "./resources/states.js";
 import { tokens } from "./resources/tokens.js";
 import type { Route } from "./route.js";
 import type { Services } from "./services.js";
@@ -12,6 +15,9 @@ import type { Services } from "./services.js";
 const resources: readonly ((services: Services) => Route[])[] = [
   chatCompletions,
   completions,
+  responses,
+  states,
+  choose,
   models,
   tokens,
   health,

@@ -9,6 +9,10 @@ export interface Call<Body = undefined> {
   readonly body: Body;
   /** Parts of the path by name. */
   readonly params: Readonly<Record<string, string>>;
+  /** Parameters behind the path by name. */
+  readonly query: Readonly<Record<string, string>>;
+  /** What stands for the request's API key; what it makes is no other's. */
+  readonly owner: string;
   /** A name for this request, which its answer has as a header. */
   readonly requestId: string;
   /** Aborted when the client has left. */
@@ -33,12 +37,26 @@ export interface Route {
   readonly isPublic?: boolean;
   /** What a body must be; routes without one read none. */
   readonly body?: Schema;
+  /** For a route whose body is bytes, and not JSON: how many there may be. */
+  readonly maxBytes?: number;
+  /** Names of parameters behind the path, for the description of the API. */
+  readonly queryNames?: readonly string[];
   /** A JSON schema of the answer, for the description of the API. */
   readonly answer?: object;
   /** The types of an answer's content, where it is not JSON alone. */
   readonly contentTypes?: readonly string[];
   /** @throws ApiError, RwkvError */
   handle(call: Call<unknown>): Response | Promise<Response>;
+}
+
+/** A route whose body is bytes (application/octet-stream). */
+export function withBytes(
+  route: Omit<Route, "handle" | "body"> & {
+    readonly maxBytes: number;
+    handle(call: Call<Uint8Array>): Response | Promise<Response>;
+  },
+): Route {
+  return route as Route;
 }
 
 /** A route with a body. */

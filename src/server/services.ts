@@ -6,6 +6,7 @@ import type { Metrics } from "./metrics.js";
 import type { ResolvedAppOptions } from "./options.js";
 import type { PromptEncoder } from "./prompts.js";
 import type { ServedModel } from "./served-model.js";
+import type { Shelf } from "./shelf.js";
 
 export interface Services {
   readonly model: Model;
@@ -15,4 +16,8 @@ export interface Services {
   readonly inference: Inference;
   readonly prompts: PromptEncoder;
   readonly metrics: Metrics;
+  /** States that clients made. */
+  readonly states: Shelf;
+  /** Responses that can be continued. */
+  readonly responses: Shelf;
 }

@@ -23,10 +23,17 @@ export interface SecondLevel {
   close(): Promise<void>;
 }
 
+/** What a lookup finds, and what whoever looked must do. */
+export interface Lookup {
+  readonly prefix: CachedPrefix | undefined;
+  /** Where the state of the whole text is not there: it is whoever looked who reads it, and finishes or abandons this. */
+  readonly reading: Reading | undefined;
+}
+
 /** A text that is being read. */
 export interface Reading {
-  /** Its state is there. */
-  finish(snapshot: Snapshot): void;
+  /** Its state is there. @param isStored whether the second level has it already */
+  finish(snapshot: Snapshot, isStored?: boolean): void;
   /** It was not read to its end; those who wait for it look again. */
   abandon(): void;
 }
@@ -74,29 +81,43 @@ export class StateCache {
 
   /**
    * The longest beginning of a text that is there, or that is being read, which is waited for. A state of the whole text counts only where
-   * the logits that follow it are known.
+   * the logits that follow it are known; where it does not, the text is noted as one that is being read from now on.
    *
    * @throws the signal's reason when it is aborted while another reads
    */
-  async find(chain: TokenChain, signal: AbortSignal): Promise<CachedPrefix | undefined> {
+  async lookUp(chain: TokenChain, signal: AbortSignal): Promise<Lookup> {
     this.#lookups++;
+    let waited: CachedPrefix | undefined;
     for (;;) {
       const entry = this.#longest(chain);
       if (entry?.reading) {
         await settled(entry.reading, signal);
         // It may have been let go since, but not before whoever waited for it.
-        const snapshot = entry.snapshot;
-        if (!snapshot) continue;
-        this.#hits++;
-        return { length: entry.length, snapshot };
+        const { length, snapshot } = entry;
+        if (snapshot && length > (waited?.length ?? 0)) waited = { length, snapshot };
+        if (waited?.length !== chain.length) continue;
       }
       const inMemory = entry?.snapshot && { length: entry.length, snapshot: entry.snapshot };
-      const stored = await this.#secondLevel?.find(chain, inMemory?.length ?? 0);
-      const found = stored ?? inMemory;
-      if (entry && !stored) this.#touch(entry);
-      if (found) this.#hits++;
-      return found;
+      if (entry) this.#touch(entry);
+      const known = (inMemory?.length ?? 0) < (waited?.length ?? 0) ? waited : inMemory;
+      if (known?.length === chain.length) return this.#found({ prefix: known, reading: undefined });
+      const reading = this.begin(chain, chain.length);
+      const stored = await this.#secondLevel?.find(chain, known?.length ?? 0).catch((error) => {
+        reading.abandon();
+        throw error;
+      });
+      if (stored?.length === chain.length) {
+        reading.finish(stored.snapshot, true);
+        return this.#found({ prefix: stored, reading: undefined });
+      }
+      if (stored) this.begin(chain, stored.length).finish(stored.snapshot, true);
+      return this.#found({ prefix: stored ?? known, reading });
     }
+  }
+
+  #found(lookup: Lookup): Lookup {
+    if (lookup.prefix) this.#hits++;
+    return lookup;
   }
 
   /** Whether there is a state of the first `length` tokens, or one is being read. */
@@ -113,13 +134,13 @@ export class StateCache {
     const entry: Entry = { chain, length, snapshot: undefined, reading };
     this.#insert(entry);
     return {
-      finish: (snapshot) => {
+      finish: (snapshot, isStored = false) => {
         entry.snapshot = snapshot;
         entry.reading = undefined;
         resolve(snapshot);
         if (this.#entries.get(chain.key(length)) !== entry) return;
         this.#bytes += bytesOf(entry);
-        this.#secondLevel?.store(chain, length, snapshot);
+        if (!isStored) this.#secondLevel?.store(chain, length, snapshot);
         if (bytesOf(entry) > this.#budget) this.#remove(entry);
         else {
           this.#touch(entry);

@@ -3,11 +3,13 @@
 
 /** The keys of a sequence's beginnings. */
 export class TokenChain {
+  /** What sets the chain apart from those of other models or first states. */
+  readonly root: string;
   readonly tokens: Int32Array;
   readonly #keys: Float64Array;
 
-  /** @param root what sets the chain apart from those of other models or first states */
   constructor(root: string, tokens: Int32Array) {
+    this.root = root;
     this.tokens = tokens;
     this.#keys = new Float64Array(tokens.length + 1);
     let [a, b] = [0x9e3779b9, 0x7f4a7c15];

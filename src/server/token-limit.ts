@@ -1,6 +1,19 @@
-// The most tokens that a request may ask for.
+// Checks of tokens that requests name: ids, and how many they ask for.
 
+import type { Model } from "../generation/model.js";
 import { invalidField } from "./errors.js";
+
+/**
+ * Token ids that a request gives.
+ *
+ * @throws ApiError for one that the model does not have
+ */
+export function checkedTokens(param: string, tokens: readonly number[], { info }: Model): readonly number[] {
+  const { vocabulary } = info;
+  const wrong = tokens.find((id) => id >= vocabulary);
+  if (wrong !== undefined) throw invalidField(param, `expected token ids below ${vocabulary}, found ${wrong}`);
+  return tokens;
+}
 
 /**
  * The number that a request gives.

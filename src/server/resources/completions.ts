@@ -3,15 +3,16 @@
 import * as v from "valibot";
 import { newId, secondsSince1970, stepsOf, streamedAnswer, usageOf, wholeAnswer } from "../answers.js";
 import { constraintFields, requestedConstraint } from "../constraints.js";
-import { invalidField, notSupported } from "../errors.js";
+import { notSupported } from "../errors.js";
 import type { TextRun } from "../inference.js";
 import { type PromptToken, promptLogprobs } from "../prompt-logprobs.js";
-import type { Prompt } from "../prompts.js";
+import type { Prompt, PromptStart } from "../prompts.js";
 import { type Call, type Route, withBody } from "../route.js";
 import { requestedOptions, samplingFields } from "../sampling-fields.js";
 import { optional, wholeNumber } from "../schema.js";
 import type { Services } from "../services.js";
-import { checkMaxTokens } from "../token-limit.js";
+import { startOf, stateField } from "../starting-state.js";
+import { checkedTokens, checkMaxTokens } from "../token-limit.js";
 import { stepLogprob } from "../token-text.js";
 
 /** Tokens of a text where the request does not say, as in OpenAI's API. */
@@ -30,6 +31,7 @@ const body = v.object({
   ]),
   ...samplingFields,
   ...constraintFields,
+  ...stateField,
   max_tokens: optional(wholeNumber(0)),
   logprobs: optional(wholeNumber(0, 20)),
   echo: optional(v.boolean()),
@@ -70,7 +72,8 @@ async function complete(services: Services, call: Call<Body>): Promise<Response>
   if (body.suffix) throw notSupported("suffix", "is not supported");
   if (body.best_of !== undefined && body.best_of !== choices)
     throw notSupported("best_of", "is not supported beside another n");
-  const prompts = promptsOf(services, body.prompt);
+  const start = await startOf(services, call.owner, body.state);
+  const prompts = promptsOf(services, body.prompt, start);
   const constrain = requestedConstraint(body);
   const defaults = options.sampling;
   const maxTokens = checkMaxTokens("max_tokens", body.max_tokens, options.limits.maxTokens) ?? usualTokens;
@@ -87,16 +90,14 @@ async function complete(services: Services, call: Call<Body>): Promise<Response>
   return streamedAnswer(call, run, chunks(head, run, pieces, body), options.limits);
 }
 
-function promptsOf({ prompts, model }: Services, given: Body["prompt"]): Prompt[] {
+function promptsOf({ prompts, model }: Services, given: Body["prompt"], start: PromptStart | undefined): Prompt[] {
   const all: readonly (string | number[])[] =
     typeof given === "string" ? [given] : isNumbers(given) ? [given] : (given as (string | number[])[]);
-  const { vocabulary } = model.info;
-  return all.map((one) => {
-    if (typeof one === "string") return prompts.ofPieces([one]);
-    const wrong = one.find((id) => id >= vocabulary);
-    if (wrong !== undefined) throw invalidField("prompt", `expected token ids below ${vocabulary}, found ${wrong}`);
-    return prompts.ofTokens(one);
-  });
+  return all.map((one) =>
+    typeof one === "string"
+      ? prompts.ofPieces([one], start)
+      : prompts.ofTokens(checkedTokens("prompt", one, model), start),
+  );
 }
 
 function isNumbers(values: readonly unknown[]): values is number[] {
@@ -113,8 +114,9 @@ async function* piecesOf(
 ): AsyncGenerator<Piece, void, void> {
   try {
     if (echo) {
-      for (const [i, { tokens }] of prompts.entries()) {
-        const told = logprobs === undefined ? [] : await promptLogprobs(model, tokens, logprobs, options.state, signal);
+      for (const [i, { tokens, start }] of prompts.entries()) {
+        const first = start?.snapshot ?? options.state;
+        const told = logprobs === undefined ? [] : await promptLogprobs(model, tokens, logprobs, first, signal);
         const text = model.tokenizer.decode(tokens);
         for (let index = i * n; index < (i + 1) * n; index++) yield { index, text, tokens: told };
       }

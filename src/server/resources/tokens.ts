@@ -5,6 +5,7 @@ import { invalidField } from "../errors.js";
 import { type Route, withBody } from "../route.js";
 import { optional, wholeNumber } from "../schema.js";
 import type { Services } from "../services.js";
+import { checkedTokens } from "../token-limit.js";
 
 const tokenizeBody = v.object({
   model: optional(v.string()),
@@ -40,10 +41,7 @@ export function tokens({ model, served }: Services): Route[] {
       body: detokenizeBody,
       handle: ({ body }) => {
         served.check(body.model);
-        const { vocabulary } = model.info;
-        const wrong = body.tokens.find((id) => id >= vocabulary);
-        if (wrong !== undefined) throw invalidField("tokens", `expected token ids below ${vocabulary}, found ${wrong}`);
-        return Response.json({ content: model.tokenizer.decode(body.tokens) });
+        return Response.json({ content: model.tokenizer.decode(checkedTokens("tokens", body.tokens, model)) });
       },
     }),
   ];

@@ -1,0 +1,275 @@
+// /v1/responses: OpenAI's Responses. A response is kept with the state of its conversation, and the next one goes on from there.
+
+import { randomBytes } from "node:crypto";
+import * as v from "valibot";
+import type { Thinking } from "../../chat/chat-format.js";
+import { formatNamed } from "../../chat/chat-prompt.js";
+import { secondsSince1970, streamedAnswer, usageOf, wholeAnswer } from "../answers.js";
+import { conversationPrompt, defaultSampling } from "../chat-messages.js";
+import { chatPieces } from "../chat-pieces.js";
+import { requestedConstraint } from "../constraints.js";
+import { ApiError, notSupported, toApiError } from "../errors.js";
+import type { TextRun } from "../inference.js";
+import { nextTurn } from "../next-turn.js";
+import type { PromptStart } from "../prompts.js";
+import { type ResponseEvent, ResponseWriter } from "../response-events.js";
+import {
+  checkSupported,
+  constraintOf,
+  conversationOf,
+  inputItems,
+  type ResponseBody,
+  responseBody,
+} from "../response-input.js";
+import { type Call, type Route, withBody } from "../route.js";
+import { requestedOptions } from "../sampling-fields.js";
+import { optional, parseBody } from "../schema.js";
+import type { Services } from "../services.js";
+import { startOf } from "../starting-state.js";
+import { checkMaxTokens } from "../token-limit.js";
+
+/** What is kept of a response beside its state. */
+interface KeptResponse {
+  readonly response: object;
+  readonly input: readonly { readonly id: string }[];
+  /** What is to be read before the next message. */
+  readonly rest: string;
+}
+
+/** Where a response begins. */
+interface Beginning {
+  readonly start: PromptStart | undefined;
+  readonly rest: string;
+}
+
+const digits = (expected: string) => v.pipe(v.string(), v.regex(/^\d{1,3}$/, expected), v.transform(Number));
+const listQuery = v.object({
+  limit: optional(v.pipe(digits("a number from 1 to 100"), v.minValue(1), v.maxValue(100))),
+  order: optional(v.picklist(["asc", "desc"])),
+  after: optional(v.string()),
+});
+const responseAnswer = {
+  type: "object",
+  required: ["id", "object", "created_at", "status", "model", "output", "usage"],
+  properties: {
+    id: { type: "string" },
+    object: { const: "response" },
+    created_at: { type: "integer" },
+    status: { enum: ["in_progress", "completed", "incomplete"] },
+    model: { type: "string" },
+    previous_response_id: { type: ["string", "null"] },
+    output: { type: "array", items: { type: "object" } },
+    usage: { type: ["object", "null"] },
+  },
+};
+
+export function responses(services: Services): Route[] {
+  const { responses: shelf } = services;
+  const kept = async ({ owner, params }: Call<unknown>) =>
+    (await shelf.open(owner, params["id"] ?? "")).content as KeptResponse;
+  return [
+    withBody({
+      method: "post",
+      path: "/v1/responses",
+      summary: "Answer, and keep where the conversation goes on",
+      body: responseBody,
+      answer: responseAnswer,
+      contentTypes: ["application/json", "text/event-stream"],
+      handle: (call) => respond(services, call),
+    }),
+    {
+      method: "get",
+      path: "/v1/responses/:id",
+      summary: "Give a response again",
+      answer: responseAnswer,
+      queryNames: ["stream"],
+      handle: async (call) => {
+        if (call.query["stream"] === "true")
+          throw notSupported("stream", "is not supported for a response that is over");
+        return Response.json((await kept(call)).response);
+      },
+    },
+    {
+      method: "get",
+      path: "/v1/responses/:id/input_items",
+      summary: "List what a response answered",
+      queryNames: ["limit", "order", "after"],
+      handle: async (call) => Response.json(page((await kept(call)).input, call.query)),
+    },
+    {
+      method: "post",
+      path: "/v1/responses/:id/cancel",
+      summary: "Refused: responses are not written in the background",
+      handle: async (call) => {
+        await kept(call);
+        throw new ApiError(400, "only responses in the background can be cancelled, and this server writes none", {
+          code: "invalid_request",
+        });
+      },
+    },
+    {
+      method: "delete",
+      path: "/v1/responses/:id",
+      summary: "Delete a response",
+      handle: async ({ owner, params }) => {
+        const id = params["id"] ?? "";
+        await shelf.delete(owner, id);
+        return Response.json({ id, object: "response", deleted: true });
+      },
+    },
+  ];
+}
+
+async function respond(services: Services, call: Call<ResponseBody>): Promise<Response> {
+  const { body, owner, signal } = call;
+  const { served, prompts, inference, options, responses: shelf, model } = services;
+  served.check(body.model);
+  checkSupported(body);
+  const { start, rest } = await beginningOf(services, owner, body);
+  const { pieces, thinking, stop, format } = conversationPrompt(conversationOf(body), services, start);
+  const prompt = prompts.ofPieces([...(rest ? [rest] : []), ...pieces], start);
+  const generation = generationOf(services, body, thinking, stop);
+  const run = await inference.start({ prompts: [prompt], choices: 1, generation, signal });
+  const id = shelf.newId();
+  const { keptResponses, keptResponseBytes } = options.limits;
+  const store = body.store !== false && keptResponses > 0 && keptResponseBytes > model.info.stateBytes;
+  const head = { ...headOf(id, body, generation), model: served.id, store };
+  const writer = new ResponseWriter(head, newItemId);
+  const keep = async (response: object) => {
+    const written = run.choices[0]?.written; // not where it was ended from outside
+    if (!store || !written) return;
+    const next = nextTurn(written, formatNamed(format).separator, model.tokenizer);
+    const content: KeptResponse = { response, input: inputItems(body, newItemId), rest: next.rest };
+    const seconds = options.limits.responseSeconds;
+    await shelf.add({ owner, snapshot: next.snapshot, content, seconds }, id);
+  };
+  const events = eventsOf(services, run, thinking, writer, keep);
+  if (!body.stream) return wholeAnswer(call, run, lastResponse(events));
+  return streamedAnswer(call, run, withErrors(events, writer), options.limits, { areNamed: true, last: "" });
+}
+
+/** @throws ApiError for a previous response or a state that the owner does not have */
+async function beginningOf(services: Services, owner: string, body: ResponseBody): Promise<Beginning> {
+  const { previous_response_id: previous } = body;
+  if (previous === undefined) return { start: await startOf(services, owner, body.state), rest: "" };
+  const { head, snapshot, content } = await services.responses.open(owner, previous, "previous_response_id");
+  return { start: { root: head.root, snapshot }, rest: (content as KeptResponse).rest };
+}
+
+function generationOf(services: Services, body: ResponseBody, thinking: Thinking, formatStop: readonly string[]) {
+  const { model, options } = services;
+  const constrain = requestedConstraint(constraintOf(body));
+  const asked = requestedOptions(
+    { ...body, n: undefined },
+    defaultSampling(services, thinking),
+    model.tokenizer,
+    model.info.vocabulary,
+  );
+  const { maxTokens } = options.limits;
+  const hasLogprobs = body.include?.includes("message.output_text.logprobs") || body.top_logprobs !== undefined;
+  return {
+    ...asked,
+    maxTokens: checkMaxTokens("max_output_tokens", body.max_output_tokens, maxTokens) ?? maxTokens,
+    stop: [...formatStop, ...(asked.stop ?? [])],
+    ...(constrain && { constrain }),
+    ...(hasLogprobs && { logProbabilities: body.top_logprobs ?? 0 }),
+  };
+}
+
+/** What is known of a response before it is written. */
+function headOf(id: string, body: ResponseBody, generation: ReturnType<typeof generationOf>): object {
+  return {
+    id,
+    object: "response",
+    created_at: secondsSince1970(),
+    background: false,
+    error: null,
+    incomplete_details: null,
+    instructions: body.instructions ?? null,
+    max_output_tokens: body.max_output_tokens ?? null,
+    metadata: body.metadata ?? {},
+    parallel_tool_calls: true,
+    previous_response_id: body.previous_response_id ?? null,
+    reasoning: { effort: body.reasoning?.effort ?? null, summary: null },
+    temperature: generation.temperature ?? null,
+    text: { format: body.text?.format ?? { type: "text" } },
+    tool_choice: "auto",
+    tools: [],
+    top_logprobs: body.top_logprobs ?? 0,
+    top_p: generation.topP ?? null,
+    truncation: "disabled",
+    usage: null,
+    user: body.user ?? null,
+  };
+}
+
+/** @param keep keeps the response; its last event follows, so that whoever has it can go on from it */
+async function* eventsOf(
+  services: Services,
+  run: TextRun,
+  thinking: Thinking,
+  writer: ResponseWriter,
+  keep: (response: object) => Promise<void>,
+): AsyncGenerator<ResponseEvent, void, void> {
+  const counts = { reasoning: 0 };
+  let status: "completed" | "incomplete" = "completed";
+  yield* writer.begin();
+  for await (const piece of chatPieces(services, run, thinking, counts)) {
+    yield* writer.write(piece);
+    if (piece.finishReason === "length") status = "incomplete";
+  }
+  yield* writer.end(status);
+  const { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details } = usageOf(run);
+  const response = writer.response(status, {
+    ...(status === "completed"
+      ? { completed_at: secondsSince1970() }
+      : { incomplete_details: { reason: "max_output_tokens" } }),
+    usage: {
+      input_tokens: prompt_tokens,
+      input_tokens_details: prompt_tokens_details,
+      output_tokens: completion_tokens,
+      output_tokens_details: { reasoning_tokens: counts.reasoning },
+      total_tokens,
+    },
+  });
+  await keep(response);
+  yield writer.event(`response.${status}`, { response });
+}
+
+async function lastResponse(events: AsyncGenerator<ResponseEvent, void, void>): Promise<object> {
+  let last: object = {};
+  for await (const { response } of events) last = response ?? last;
+  return last;
+}
+
+/** Events that end with one of an error where something fails. */
+async function* withErrors(
+  events: AsyncGenerator<ResponseEvent, void, void>,
+  writer: ResponseWriter,
+): AsyncGenerator<ResponseEvent, void, void> {
+  try {
+    yield* events;
+  } catch (error) {
+    const { message, code, param } = toApiError(error).body.error;
+    yield writer.event("error", { code, message, param });
+  }
+}
+
+/** Some of the items, as OpenAI's API pages them. */
+function page(items: KeptResponse["input"], query: Readonly<Record<string, string>>) {
+  const { limit = 20, order = "desc", after } = parseBody(listQuery, query);
+  const all = order === "asc" ? items : items.toReversed();
+  const from = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
+  const data = all.slice(from, from + limit);
+  return {
+    object: "list",
+    data,
+    first_id: data[0]?.id ?? null,
+    last_id: data.at(-1)?.id ?? null,
+    has_more: from + limit < all.length,
+  };
+}
+
+function newItemId(prefix: string): string {
+  return `${prefix}_${randomBytes(16).toString("hex")}`;
+}

@@ -1,0 +1,303 @@
+// States that outlive a server, in a folder: what is found again, by whom, and what becomes of it when files are damaged or a process is
+// killed.
+
+import { readdir, readFile, rename, stat, truncate, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import fc from "fast-check";
+import { type LoadOptions, load, type Model, RwkvError, type WritableTensor, writePth } from "rwkv";
+import { createApp, openStateDirectory } from "rwkv/server";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { readKeptFile, writeKeptFile } from "#rwkv/server/storage/kept-file";
+import { TokenChain } from "#rwkv/server/token-chain";
+import { temporaryFolder } from "./fixture-files.js";
+import { runScript } from "./node-process.js";
+
+let model: Model;
+beforeAll(async () => {
+  model = await load(undefined, { threads: 1 });
+});
+afterAll(() => model.dispose());
+
+const beginning = "Once upon a time there lived in a great forest, far from the nearest town and from the king who";
+const long = (what: string) => `${beginning} ruled it, ${beginning} had never been there, ${what}`;
+const sampling = { temperature: 1, top_p: 0.9, presence_penalty: 0, frequency_penalty: 0, seed: 5, max_tokens: 8 };
+
+/** An application whose states are in a folder, without a server. */
+async function opened(folder: string | undefined, { of = model, bytes = 2 ** 30 } = {}) {
+  const storage = folder === undefined ? {} : { storage: await openStateDirectory(of, folder, { bytes }) };
+  const app = createApp(of, { name: "tales", stateCacheBytes: 0, ...storage });
+  const ask = async (path: string, body?: unknown) => {
+    const response = await app.fetch(
+      new Request(`http://x${path}`, {
+        method: body === undefined ? "GET" : "POST",
+        headers: { "Content-Type": "application/json" },
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+      }),
+    );
+    return { status: response.status, answer: await response.json() };
+  };
+  return {
+    app,
+    ask,
+    complete: async (prompt: string) => {
+      const { answer } = await ask("/v1/completions", { ...sampling, prompt });
+      return { text: answer.choices[0].text, cached: answer.usage.prompt_tokens_details.cached_tokens };
+    },
+    close: () => app.close(1000),
+  };
+}
+
+/** The files in a folder with states, with their places. */
+async function filesIn(folder: string): Promise<string[]> {
+  const all = await Promise.all(
+    ["prefixes", "objects"].map(async (part) =>
+      (await readdir(join(folder, part))).map((name) => join(folder, part, name)),
+    ),
+  );
+  return all.flat();
+}
+
+describe("a server that is started again", () => {
+  test("reads no prompt that it has read before, and answers the same to the bit", async () => {
+    const folder = await temporaryFolder();
+    const prompts = ["a wolf", "a fox", "a hen"].map(long);
+    const first = await opened(folder);
+    const before = await Promise.all(prompts.map(first.complete));
+    await first.close();
+    const second = await opened(folder);
+    const after = await Promise.all(prompts.map(second.complete));
+    const plain = await opened(undefined);
+    for (const [i, prompt] of prompts.entries()) {
+      expect(before[i]!.cached).toBe(0);
+      expect(after[i]!.cached).toBe(model.tokenizer.encode(prompt).length);
+      expect(after[i]!.text).toBe((await plain.complete(prompt)).text);
+    }
+    const longer = await second.complete(`${prompts[0]} and another`);
+    expect(longer.cached).toBe(after[0]!.cached);
+    await Promise.all([second.close(), plain.close()]);
+  });
+
+  test("has the states and responses of its clients", async () => {
+    const folder = await temporaryFolder();
+    const first = await opened(folder);
+    const { answer: state } = await first.ask("/v1/states", { prompt: long("a wolf"), name: "wolf" });
+    const { answer: gone } = await first.ask("/v1/states", { prompt: "short-lived", ttl_seconds: 1 });
+    const response = (await first.ask("/v1/responses", { input: "Who?", max_output_tokens: 9, seed: 1 })).answer;
+    const next = { input: "And then?", previous_response_id: response.id, max_output_tokens: 9, seed: 2 };
+    const expected = (await first.ask("/v1/responses", next)).answer;
+    await first.close();
+    const second = await opened(folder);
+    expect((await second.ask("/v1/states")).answer.data.map(({ id }: { id: string }) => id)).toEqual([
+      state.id,
+      gone.id,
+    ]);
+    expect((await second.ask(`/v1/states/${state.id}`)).answer).toMatchObject({ name: "wolf", tokens: state.tokens });
+    expect((await second.ask(`/v1/responses/${response.id}`)).answer).toEqual(response);
+    const found = (await second.ask("/v1/responses", next)).answer;
+    expect(found.output[0].content).toEqual(expected.output[0].content);
+    const { answer } = await second.ask("/v1/completions", { ...sampling, prompt: "", state: state.id });
+    const plain = await opened(undefined);
+    expect(answer.choices[0].text).toBe((await plain.complete(long("a wolf"))).text);
+    await Promise.all([second.close(), plain.close()]);
+  });
+});
+
+test("what is another model's is not found: of another type, or with an adapter", async () => {
+  const folder = await temporaryFolder();
+  const first = await opened(folder);
+  await first.complete(long("a wolf"));
+  const { answer: state } = await first.ask("/v1/states", { prompt: "mine" });
+  await first.close();
+  const floats = (name: string, shape: number[]): WritableTensor => {
+    const content = new Float32Array(model.info.width).fill(0.01);
+    return { name, dtype: "f32", shape, bytes: () => [new Uint8Array(content.buffer)] };
+  };
+  const lora = join(folder, "lora.pth");
+  const { width } = model.info;
+  const module = "blocks.0.att.receptance";
+  await writePth(lora, [floats(`${module}.lora_A`, [1, width]), floats(`${module}.lora_B`, [width, 1])]);
+  const others: LoadOptions[] = [{ dtype: "q8" }, { lora: { source: lora, strength: 1 } }];
+  for (const options of others) {
+    const of = await load(undefined, { threads: 1, onWarning() {}, ...options });
+    const other = await opened(folder, { of });
+    expect((await other.complete(long("a wolf"))).cached).toBe(0);
+    expect((await other.ask("/v1/states")).answer.data).toEqual([]);
+    expect((await other.ask(`/v1/states/${state.id}`)).status).toBe(404);
+    await other.close();
+    await of.dispose();
+  }
+  const again = await opened(folder);
+  expect((await again.complete(long("a wolf"))).cached).toBeGreaterThan(0);
+  expect((await again.ask(`/v1/states/${state.id}`)).status).toBe(200);
+  await again.close();
+});
+
+test("files that are damaged, or not what their names say, are not used and removed; others are left alone", async () => {
+  const folder = await temporaryFolder();
+  const prompts = ["A wolf", "The fox", "My hen", "Her cat", "One owl"].map((what) => `${what}: ${long(what)}`);
+  const first = await opened(folder);
+  for (const prompt of prompts) await first.complete(prompt);
+  const ids: string[] = [];
+  for (const prompt of prompts) ids.push((await first.ask("/v1/states", { prompt })).answer.id);
+  await first.close();
+  const [flipped, cut, swapped, , kept] = ids as [string, string, string, string, string];
+  const files = await filesIn(folder);
+  const prefixes = files.filter((path) => path.includes("prefixes")).sort();
+  const objectOf = (id: string) => files.find((path) => path.includes(id)) as string;
+  const flip = async (path: string) => {
+    const bytes = await readFile(path);
+    bytes[bytes.length - 100]! ^= 4;
+    await writeFile(path, bytes);
+  };
+  await flip(objectOf(flipped));
+  await truncate(objectOf(cut), 100);
+  await writeFile(objectOf(swapped), await readFile(objectOf(kept)));
+  await flip(prefixes[0]!);
+  await truncate(prefixes[1]!, (await stat(prefixes[1]!)).size - 1);
+  await rename(prefixes[2]!, join(folder, "other"));
+  await rename(prefixes[3]!, prefixes[2]!);
+  await writeFile(prefixes[3]!, "");
+  await writeFile(join(folder, "prefixes", "notes.txt"), "mine");
+  await writeFile(join(folder, "objects", "x.part"), "of a process that was killed");
+
+  const second = await opened(folder);
+  const plain = await opened(undefined);
+  let cached = 0;
+  for (const prompt of prompts) {
+    const found = await second.complete(prompt);
+    if (found.cached > 0) cached++;
+    expect(found.text).toBe((await plain.complete(prompt)).text);
+  }
+  expect(cached).toBe(1);
+  const status = async (id: string) => (await second.ask(`/v1/states/${id}`)).status;
+  expect(await Promise.all([flipped, cut, swapped, kept].map(status))).toEqual([404, 404, 404, 200]);
+  await Promise.all([second.close(), plain.close()]);
+  const left = (await filesIn(folder)).map((path) => basename(path));
+  expect(left).toContain("notes.txt");
+  expect(left).not.toContain("x.part");
+  for (const id of [flipped, cut, swapped]) expect(left.some((name) => name.includes(id))).toBe(false);
+  for (const path of (await filesIn(folder)).filter((name) => name.endsWith(".kept"))) {
+    expect(await readKeptFile(path, "all")).toBeDefined();
+  }
+});
+
+test("no change of a file goes unseen", async () => {
+  const path = join(await temporaryFolder(), "x.kept");
+  const session = model.session();
+  await session.read("Once");
+  const state = await session.save();
+  await session.dispose();
+  await writeKeptFile(path, { head: { a: [1, "b"] }, body: Uint8Array.of(1, 2, 3), state });
+  const whole = await readFile(path);
+  const read = async (bytes: Uint8Array) => {
+    await writeFile(path, bytes);
+    const file = await readKeptFile(path, "all");
+    if (!file) return undefined;
+    try {
+      return model.snapshot(file.state);
+    } catch {
+      return undefined;
+    }
+  };
+  expect((await read(whole))?.position).toBe(session.position);
+  const change = fc.record({ at: fc.nat(whole.length - 1), by: fc.integer({ min: 1, max: 255 }) });
+  await fc.assert(
+    fc.asyncProperty(change, async ({ at, by }) => {
+      const changed = Uint8Array.from(whole);
+      changed[at]! ^= by;
+      expect(await read(changed)).toBeUndefined();
+    }),
+    { numRuns: 150 },
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.nat(whole.length - 1), async (length) => {
+      expect(await read(whole.subarray(0, length))).toBeUndefined();
+    }),
+    { numRuns: 50 },
+  );
+});
+
+test("a folder takes no more than it may, and the least recently used go", async () => {
+  const folder = await temporaryFolder();
+  const session = model.session();
+  await session.read("x", { keepLogits: true });
+  const snapshot = await session.snapshot();
+  await session.dispose();
+  const chainOf = (first: number) =>
+    new TokenChain(
+      "",
+      Int32Array.from({ length: 40 }, (_, i) => (i === 0 ? first : 1)),
+    );
+  const bytes = 5 * (snapshot.bytes + 1000);
+  const found = async (storage: Awaited<ReturnType<typeof openStateDirectory>>, first: number) =>
+    (await storage.prefixes.find(chainOf(first), 0)) !== undefined;
+  const storage = await openStateDirectory(model, folder, { bytes });
+  for (let i = 0; i < 5; i++) storage.prefixes.store(chainOf(i), 40, snapshot);
+  await storage.close();
+  expect(await found(storage, 0)).toBe(true);
+  for (let i = 5; i < 8; i++) storage.prefixes.store(chainOf(i), 40, snapshot);
+  await storage.close();
+  const which = async (one: typeof storage) => {
+    const all = [];
+    for (let i = 0; i < 8; i++) if (await found(one, i)) all.push(i);
+    return all;
+  };
+  expect(await which(storage)).toEqual([0, 4, 5, 6, 7]);
+  const sizes = await Promise.all((await filesIn(folder)).map(async (path) => (await stat(path)).size));
+  expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThanOrEqual(bytes);
+  expect(storage.bytes).toBeLessThanOrEqual(bytes);
+  const smaller = await openStateDirectory(model, folder, { bytes: bytes / 2 });
+  expect((await which(smaller)).length).toBe(2);
+});
+
+test("a process that is killed at any moment leaves nothing that is used wrongly", async () => {
+  const folder = await temporaryFolder();
+  const writing = (milliseconds: number) => `
+    const { load } = await import(new URL("index.js", dist));
+    const { createApp, openStateDirectory } = await import(new URL("server/index.js", dist));
+    const model = await load(undefined, { threads: 1 });
+    const storage = await openStateDirectory(model, ${JSON.stringify(folder)});
+    const app = createApp(model, { name: "tales", storage });
+    const post = (path, body) => app.fetch(new Request("http://x" + path, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) })).then((r) => r.text());
+    setTimeout(() => console.log("ready"), ${milliseconds});
+    for (let i = 0; ; i = (i + 1) % 40) {
+      const prompt = ${JSON.stringify(long("number "))} + i;
+      await Promise.all([
+        post("/v1/completions", { prompt, max_tokens: 1 }),
+        post("/v1/states", { prompt, ttl_seconds: 1000 }),
+        post("/v1/responses", { input: prompt, max_output_tokens: 1 }),
+      ]);
+    }`;
+  let used = 0;
+  for (const milliseconds of [40, 111, 190]) {
+    expect((await runScript(writing(milliseconds), { signal: "SIGKILL" })).signal).toBe("SIGKILL");
+    for (const path of (await filesIn(folder)).filter((name) => name.endsWith(".kept"))) {
+      const file = await readKeptFile(path, "all");
+      expect(file).toBeDefined();
+      model.snapshot(file!.state); // or it throws
+    }
+    const one = await opened(folder);
+    const plain = await opened(undefined);
+    for (let i = 0; i < 4; i++) {
+      const prompt = long(`number ${i}`);
+      const found = await one.complete(prompt);
+      if (found.cached > 0) used++;
+      expect(found.text).toBe((await plain.complete(prompt)).text);
+    }
+    for (const { id } of (await one.ask("/v1/states")).answer.data) {
+      expect((await one.ask("/v1/completions", { prompt: "", state: id, max_tokens: 1 })).status).toBe(200);
+    }
+    await Promise.all([one.close(), plain.close()]);
+    expect((await filesIn(folder)).filter((path) => path.endsWith(".part"))).toEqual([]);
+  }
+  expect(used).toBeGreaterThan(3);
+});
+
+test("a folder that cannot be used is told", async () => {
+  const path = join(await temporaryFolder(), "file");
+  await writeFile(path, "");
+  await expect(openStateDirectory(model, path)).rejects.toThrow(RwkvError);
+  await expect(openStateDirectory(model, path)).rejects.toThrow(`${path}: cannot be used as a folder for states`);
+  await expect(openStateDirectory(model, path, { bytes: -1 })).rejects.toThrow("option bytes");
+});
