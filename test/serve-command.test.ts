@@ -72,6 +72,28 @@ test("ends at once when it is asked twice", async () => {
   await expect(answer.text()).rejects.toThrow();
 });
 
+test("keeps states in a folder", async () => {
+  const folder = join(await temporaryFolder(), "states");
+  const first = await serving("--state-dir", folder, "--state-dir-size", "1GiB");
+  const made = await fetch(`${first.url}/v1/states`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ prompt: "Once upon a time", name: "beginning" }),
+  });
+  const { id } = await made.json();
+  first.child.kill("SIGKILL");
+  await first.exited;
+  const second = await serving("--state-dir", folder);
+  expect(await (await fetch(`${second.url}/v1/states/${id}`)).json()).toMatchObject({ id, name: "beginning" });
+  const path = join(folder, "chat.rwkvstate");
+  await writeFile(path, Buffer.from(await (await fetch(`${second.url}/v1/states/${id}/content`)).arrayBuffer()));
+  expect(await rwkv(["chat", "--state", path, "--max-tokens", "5"], "And then?\n")).toMatchObject({ code: 0 });
+  expect(await rwkv(["serve", "--state-dir", path])).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining(`${path}: cannot be used as a folder for states`),
+  });
+});
+
 test("takes keys from a file", async () => {
   const path = join(await temporaryFolder(), "keys.txt");
   await writeFile(path, "# ours\nfirst\n\nsecond\n");

@@ -241,6 +241,10 @@ test("the description of the API names every route, and what a body must be", as
   expect(Object.keys(paths)).toEqual(
     expect.arrayContaining(["/v1/chat/completions", "/v1/completions", "/v1/models/{id}"]),
   );
+  expect(Object.keys(paths["/v1/states/{id}"])).toEqual(["get", "delete"]);
+  const upload = paths["/v1/states/upload"].post;
+  expect(Object.keys(upload.requestBody.content)).toEqual(["application/octet-stream"]);
+  expect(upload.parameters.map(({ name }: { name: string }) => name)).toEqual(["name", "ttl_seconds"]);
   const schema = paths["/v1/completions"].post.requestBody.content["application/json"].schema;
   expect(schema.required).toEqual(["prompt"]);
   expect(Object.keys(schema.properties)).toEqual(expect.arrayContaining(["top_p", "logit_bias", "max_tokens"]));

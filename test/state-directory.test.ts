@@ -300,4 +300,8 @@ test("a folder that cannot be used is told", async () => {
   await expect(openStateDirectory(model, path)).rejects.toThrow(RwkvError);
   await expect(openStateDirectory(model, path)).rejects.toThrow(`${path}: cannot be used as a folder for states`);
   await expect(openStateDirectory(model, path, { bytes: -1 })).rejects.toThrow("option bytes");
+  await expect(openStateDirectory(model, "")).rejects.toThrow("option path");
+  const notYet = openStateDirectory(model, await temporaryFolder());
+  expect(() => createApp(model, { storage: notYet as never })).toThrow("option storage");
+  await notYet;
 });

@@ -129,6 +129,7 @@ The first SIGTERM or Ctrl-C lets answers end (--drain); the second ends them at 
 Examples:
   $ rwkv serve
   $ rwkv serve --model RWKV-x070-World-0.4B-v2.9-20250107-ctx4096.pth --port 8080 --state-cache 4GiB
+  $ rwkv serve --state-dir ~/.cache/rwkv-states --state-dir-size 20GiB
   $ rwkv serve --model model.gguf --host 0.0.0.0 --api-key-file keys.txt --tls-cert cert.pem --tls-key key.pem`,
     )
     .action(serve);

@@ -3,9 +3,10 @@
 import { randomBytes } from "node:crypto";
 import type { GenerationStep } from "../generation/generation.js";
 import { eventStream, type StreamOptions } from "./event-stream.js";
-import type { TextChoice, TextRun } from "./inference.js";
+import type { TextRun } from "./inference.js";
 import type { ServerLimits } from "./options.js";
 import type { Call, TokenNumbers } from "./route.js";
+import type { TextChoice } from "./text-choice.js";
 
 /** A step of one of several texts; without one the text has ended. */
 export interface ChoiceStep {

@@ -2,7 +2,7 @@
 
 import type { Snapshot } from "../generation/snapshot.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
-import type { WrittenText } from "./inference.js";
+import type { WrittenText } from "./text-choice.js";
 
 /** Where the next message begins. */
 export interface NextTurn {

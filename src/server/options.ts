@@ -126,12 +126,16 @@ export function resolveAppOptions(options: AppOptions): ResolvedAppOptions {
   if (!(Number.isSafeInteger(stateCacheBytes) && stateCacheBytes >= 0)) {
     throw new OptionError("stateCacheBytes", stateCacheBytes, "a whole number of bytes");
   }
+  const { storage } = options;
+  if (storage !== undefined && typeof storage?.prefixes?.find !== "function") {
+    throw new OptionError("storage", storage, "what openStateDirectory gives, once its promise is fulfilled");
+  }
   return {
     name: options.name,
     aliases: strings("aliases", options.aliases),
     state: options.state?.slice(),
     format: options.format,
-    storage: options.storage,
+    storage,
     sampling: { ...options.sampling },
     apiKeys: strings("apiKeys", options.apiKeys),
     corsOrigins: strings("corsOrigins", options.corsOrigins),

@@ -32,6 +32,7 @@ export async function openStateDirectory(
   { bytes = 10 * 2 ** 30 }: StateDirectoryOptions = {},
 ): Promise<StateStorage> {
   if (!(Number.isSafeInteger(bytes) && bytes > 0)) throw new OptionError("bytes", bytes, "a whole number above 0");
+  if (typeof path !== "string" || path === "") throw new OptionError("path", path, "the path of a folder");
   const [prefixFolder, objectFolder] = [join(path, "prefixes"), join(path, "objects")];
   try {
     for (const folder of [prefixFolder, objectFolder]) {
