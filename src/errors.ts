@@ -79,7 +79,17 @@ export class TrainingError extends RwkvError {
   override name = "TrainingError";
 }
 
+/** What was found, in words: for an OptionError about a part of a value. */
+export class Found {
+  readonly words: string;
+
+  constructor(words: string) {
+    this.words = words;
+  }
+}
+
 function describeValue(value: unknown): string {
+  if (value instanceof Found) return value.words;
   if (typeof value === "function") return "a function";
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
   if (Array.isArray(value)) return `an array of ${value.length}`;

@@ -10,26 +10,41 @@ import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { copyTokens } from "./tokens.js";
 
 /**
- * Restricts or changes what may be sampled at each step, for a grammar or a game, say. Both functions must be
- * synchronous.
+ * Restricts or changes what may be sampled at each step, for a grammar or a game, say. All functions must be
+ * synchronous, and each is given the tokens generated so far.
  */
 export interface Constraint {
   /**
+   * Begins a text: called once for each generation, which then uses the constraint that is returned. So one constraint
+   * can be used for several generations, and each of them can remember how far it has come.
+   */
+  begin?(): Constraint;
+  /**
    * Says which tokens may be sampled next: a bit for each token id, bit `id % 32` of word `Math.floor(id / 32)`. The
    * array is copied, so it may be reused. All tokens may be sampled when the function returns undefined.
-   *
-   * @param generated the tokens generated so far
    */
   allowedTokens?(generated: readonly number[]): Uint32Array | undefined;
+  /**
+   * Says whether the text may end here. Where the function is given, stop tokens are allowed exactly then, whatever
+   * `allowedTokens` says of them; and where nothing else is allowed, the text ends without one.
+   */
+  mayEnd?(generated: readonly number[]): boolean;
+  /**
+   * Gives the tokens that must come next, if there are any. They are not sampled: the model reads them like a prompt,
+   * in one pass. Stop tokens cannot be among them.
+   */
+  forcedTokens?(generated: readonly number[]): readonly number[];
   /**
    * Changes the logits that the next token is sampled from, before penalties, biases and cuts. This is slower than
    * `allowedTokens`, which the kernels apply, because the token is then sampled in JavaScript.
    *
    * @param logits a copy of the logits of the whole vocabulary, valid until the function returns; change it in place
-   * @param generated the tokens generated so far
    */
   changeLogits?(logits: Float32Array, generated: readonly number[]): void;
 }
+
+/** The functions of a constraint, without the one that begins it. */
+const constraintHooks = ["allowedTokens", "mayEnd", "forcedTokens", "changeLogits"] as const;
 
 /** How text is generated. */
 export interface GenerationOptions extends SamplingOptions {
@@ -93,13 +108,7 @@ export function resolveGenerationOptions(
   for (const text of stops) {
     if (typeof text !== "string" || text === "") throw new OptionError("stop", text, "non-empty strings");
   }
-  const hooks = ["allowedTokens", "changeLogits"] as const;
-  const isConstraint = typeof constrain === "object" && constrain !== null && hooks.some((hook) => hook in constrain);
-  if (options.constrain !== undefined && !isConstraint) {
-    throw new OptionError("constrain", constrain, "an object with allowedTokens or changeLogits");
-  }
-  checkFunction("constrain.allowedTokens", constrain.allowedTokens);
-  checkFunction("constrain.changeLogits", constrain.changeLogits);
+  if (options.constrain !== undefined) checkConstraint(constrain);
   checkFunction("onPromptProgress", onPromptProgress);
   const isCount = Number.isInteger(logProbabilities) && (logProbabilities as number) >= 0;
   if (logProbabilities !== undefined && !(isCount && logProbabilities <= 100)) {
@@ -118,6 +127,31 @@ export function resolveGenerationOptions(
     signal,
     onPromptProgress,
   };
+}
+
+/**
+ * The constraint of one text.
+ *
+ * @throws OptionError when `begin` gives something else
+ */
+export function beginConstraint(constrain: Constraint): Constraint {
+  if (!constrain.begin) return constrain;
+  const begun = constrain.begin();
+  checkConstraint(begun);
+  return begun;
+}
+
+/** @throws OptionError for a value that is not a constraint */
+function checkConstraint(constrain: Constraint): void {
+  const hooks = ["begin", ...constraintHooks] as const;
+  if (typeof constrain !== "object" || constrain === null || !hooks.some((hook) => hook in constrain)) {
+    throw new OptionError(
+      "constrain",
+      constrain,
+      "an object with allowedTokens or changeLogits (of a grammar: grammar.for(model))",
+    );
+  }
+  for (const hook of hooks) checkFunction(`constrain.${hook}`, constrain[hook]);
 }
 
 /** @throws OptionError for a value that is not an AbortSignal */

@@ -1,13 +1,19 @@
 // The counts and times of a generation in progress, from which its result is made.
 
-/** Why a text ended: maxTokens, a stop string or stop token, or the signal (or a reader that left its loop). */
+/**
+ * Why a text ended: maxTokens; a stop string or stop token, or a constraint that allows no more; or the signal (or a reader
+ * that left its loop).
+ */
 export type FinishReason = "length" | "stop" | "aborted";
 
 /** How a generation went. */
 export interface GenerationResult {
   /** All text that was emitted. */
   readonly text: string;
-  /** The tokens that were generated, without a stop token. */
+  /**
+   * The tokens that were generated, without a stop token. The session has read these and no others. Where a constraint
+   * forced some, they are read together, so there may be more of them here than in a text that was left or stopped.
+   */
   readonly tokens: readonly number[];
   readonly finishReason: FinishReason;
   /** The stop string or stop token that ended the text; absent if none did. */

@@ -207,9 +207,7 @@ export class Generation implements AsyncIterable<string> {
           await readTokens(scheduler, sequence, prompt, onPromptProgress && { onProgress: onPromptProgress });
           progress.promptTokens = prompt.length;
         }
-        const sampling = new TokenSampling(this.#context, this.#options);
-        const isAdmitted = () => (prompt?.length ?? 0) > 1 || progress.tokens.length > 0;
-        yield* this.#decode(progress, () => sampling.next(sequence, isAdmitted()));
+        yield* this.#decode(progress, sequence, new TokenSampling(this.#context, this.#options));
       } catch (error) {
         if (error !== aborted) throw error;
       } finally {
@@ -224,34 +222,51 @@ export class Generation implements AsyncIterable<string> {
   /** Turns tokens into text until something ends it. */
   async *#decode(
     progress: GenerationProgress,
-    nextToken: () => Promise<SampledToken>,
+    sequence: Sequence,
+    sampling: TokenSampling,
   ): AsyncGenerator<GenerationStep, void, void> {
     const { maxTokens, stopTokens } = this.#options;
     const decoder = this.#context.tokenizer.stream();
     const stops = new StopStrings(this.#options.stop);
-    while (progress.tokens.length < maxTokens && !this.#isAborted()) {
-      const asked = performance.now();
-      const sampled = await nextToken().catch((error) => {
-        if (error !== aborted) throw error;
-      });
-      if (!sampled) break;
-      progress.sampled(asked);
-      if (stopTokens.has(sampled.token)) {
-        progress.finish("stop", sampled.token);
+    for (let ended = false; !ended && !this.#isAborted(); ) {
+      const most = maxTokens - progress.tokens.length;
+      if (most === 0) {
+        progress.finish(sampling.mustEnd() ? "stop" : "length");
         break;
       }
-      progress.tokens.push(sampled.token);
-      const { text, stop } = stops.push(decoder.push(sampled.token));
-      progress.emit(text);
-      if (stop !== undefined) progress.finish("stop", stop);
-      yield { ...sampled, text };
-      if (stop !== undefined) return;
+      const asked = performance.now();
+      const read: SampledToken[] = [];
+      const continues = progress.promptTokens > 1 || progress.tokens.length > 0;
+      try {
+        if (await sampling.next(sequence, continues, most, read)) {
+          progress.finish("stop");
+          ended = true;
+        }
+      } catch (error) {
+        if (error !== aborted) throw error;
+        ended = true; // what was read until then is part of the text
+      }
+      if (read.length > 0) progress.sampled(asked);
+      const last = read.at(-1);
+      if (last && stopTokens.has(last.token)) {
+        read.pop();
+        progress.finish("stop", last.token);
+        ended = true;
+      }
+      // The session has read all of them, even if the reader leaves before they are emitted.
+      for (const { token } of read) progress.tokens.push(token);
+      for (const sampled of read) {
+        const { text, stop } = stops.push(decoder.push(sampled.token));
+        progress.emit(text);
+        if (stop !== undefined) progress.finish("stop", stop);
+        yield { ...sampled, text };
+        if (stop !== undefined) return;
+      }
     }
     // What was held back as the possible beginning of a stop string is text after all, unless it now completes one.
     const { text, stop } = stops.push(decoder.end());
     const rest = stop === undefined ? text + stops.end() : text;
     if (stop !== undefined) progress.finish("stop", stop);
-    else if (progress.tokens.length >= maxTokens) progress.finish("length");
     progress.emit(rest);
     if (rest) yield { text: rest };
   }

@@ -1,13 +1,15 @@
-// Samples the next token of a generation: runs the last token of its sequence and samples from the logits, in the
-// kernels where that is enough, and in JavaScript where a constraint changes the logits or where they are known already.
+// Finds the next tokens of a generation: runs the last token of its sequence, with those that a constraint forces, and
+// samples from the logits, in the kernels where that is enough, and in JavaScript where a constraint changes the logits or
+// where they are known already.
 
 import { OptionError, RwkvError } from "../errors.js";
 import { chooseToken } from "../sampling/choose-token.js";
 import { logProbabilities, type TokenLogProbability } from "../sampling/log-probability.js";
 import { Sampler } from "../sampling/sampler.js";
-import type { ResolvedGenerationOptions } from "./generation-options.js";
+import { beginConstraint, type Constraint, type ResolvedGenerationOptions } from "./generation-options.js";
 import type { ModelContext } from "./model-context.js";
 import type { Sequence } from "./sequence.js";
+import { copyTokens } from "./tokens.js";
 
 /**
  * Tokens that stand for nothing are banned one by one up to this number; a mask, which costs a pass over all logits,
@@ -15,7 +17,9 @@ import type { Sequence } from "./sequence.js";
  */
 const fewUnused = 256;
 
-/** A token that was sampled. */
+const noTokens = new Int32Array(0);
+
+/** A token that was sampled, or that a constraint forced. */
 export interface SampledToken {
   readonly token: number;
   /** The log-probability of the token, in nats; present where log-probabilities were asked for. */
@@ -28,6 +32,7 @@ export interface SampledToken {
 export class TokenSampling {
   readonly #context: ModelContext;
   readonly #options: ResolvedGenerationOptions;
+  readonly #constrain: Constraint;
   readonly #sampler: Sampler;
   readonly #stopTokens: ReadonlySet<number>;
   /** The tokens generated so far. Constraints are given copies, so that they cannot change it. */
@@ -38,97 +43,202 @@ export class TokenSampling {
   readonly #used: Uint32Array | undefined;
   readonly #logits: Float32Array;
 
+  /** @throws OptionError for a constraint that begins with something else than one; what it throws */
   constructor(context: ModelContext, options: ResolvedGenerationOptions) {
-    const { constrain, sampling, stopTokens } = options;
+    const { sampling, stopTokens } = options;
+    const constrain = beginConstraint(options.constrain);
+    this.#constrain = constrain;
     const unused = context.unusedTokens.filter((id) => !stopTokens.has(id));
     const masks = unused.length > fewUnused;
     this.#context = context;
     this.#options = options;
     this.#sampler = new Sampler({ ...sampling, bannedTokens: [...sampling.bannedTokens, ...(masks ? [] : unused)] });
     this.#stopTokens = stopTokens;
-    this.#mask = new Uint32Array(constrain.allowedTokens || masks ? Math.ceil(context.vocabulary / 32) : 0);
+    this.#mask = new Uint32Array(
+      constrain.allowedTokens || constrain.mayEnd || masks ? Math.ceil(context.vocabulary / 32) : 0,
+    );
     this.#used = masks ? maskWithout(unused, context.vocabulary) : undefined;
     this.#logits = new Float32Array(constrain.changeLogits ? context.vocabulary : 0);
   }
 
   /**
-   * Runs the pending token and samples the next one, which becomes the pending token. A stop token does not, so that
-   * the sequence continues with what is read next. Where the logits are known, there is no pass.
+   * Runs the pending token and what a constraint forces after it, and samples the next one, which becomes the pending
+   * token. A stop token does not, so that the sequence continues with what is read next. Where the logits are known and
+   * nothing is forced, there is no pass.
    *
    * @param continues whether the generation was admitted before
+   * @param most how many tokens there may be, at least 1
+   * @param read where the tokens are put, as they are read
+   * @returns whether the text ends because nothing but its end is allowed
    * @throws the reason for which the sequence was cancelled; what a constraint throws; RwkvError when no token can be
    *   sampled
    */
-  async next(sequence: Sequence, continues: boolean): Promise<SampledToken> {
-    const { changeLogits } = this.#options.constrain;
-    const mask = this.#allowedTokens();
+  async next(sequence: Sequence, continues: boolean, most: number, read: SampledToken[]): Promise<boolean> {
+    const forced = this.#forcedTokens().subarray(0, most);
+    for (const token of forced) {
+      this.#sampler.accept(token);
+      this.#generated.push(token);
+    }
+    const { logProbabilities: wanted } = this.#options;
+    // The log-probabilities of forced tokens take the logits of all of them, of which none can be sampled from.
+    const samples = forced.length === 0 || (forced.length < most && wanted === undefined);
+    const allowed = samples ? this.#allowedTokens() : undefined;
+    const isEnd = allowed === "end";
+    if (isEnd && forced.length === 0) return true;
+    if (samples && !isEnd) await this.#sample(sequence, forced, continues, allowed, read);
+    else await this.#readForced(sequence, forced, continues, wanted !== undefined, read);
+    return isEnd;
+  }
+
+  /** Whether nothing but the end of the text is allowed. @throws as `next` */
+  mustEnd(): boolean {
+    const mayEnd = this.#constrain.mayEnd?.(this.#generated.slice());
+    return mayEnd === true && this.#forcedTokens().length === 0 && this.#allowedTokens() === "end";
+  }
+
+  async #sample(
+    sequence: Sequence,
+    forced: Int32Array,
+    continues: boolean,
+    mask: Uint32Array | undefined,
+    read: SampledToken[],
+  ): Promise<void> {
+    const { changeLogits } = this.#constrain;
     const choice = this.#sampler.next(mask);
-    let sampled: SampledToken | undefined;
+    const { scheduler } = this.#context;
     const onLogits = (logits: Float32Array, chosen?: number) => {
       // A constraint may create states, which may move the memory of the logits.
       const kept = changeLogits && this.#options.logProbabilities !== undefined ? logits.slice() : logits;
       const token = chosen ?? chooseToken(changeLogits ? this.#changed(logits) : logits, choice);
       this.#sampler.accept(token);
       this.#generated.push(token);
-      sampled = { token, ...this.#logProbabilities(kept, token) };
+      read.push({ token, ...this.#logProbabilities(kept, token) });
       sequence.logits = undefined;
       if (this.#stopTokens.has(token)) return;
       sequence.pendingToken = token;
       sequence.position++;
     };
-    const { scheduler } = this.#context;
     const { logits } = sequence;
-    if (logits) {
-      await scheduler.access(sequence, () => onLogits(logits));
-      return sampled as unknown as SampledToken;
-    }
-    const begins = sequence.pendingToken === undefined;
+    if (logits && forced.length === 0) return scheduler.access(sequence, () => onLogits(logits));
+    const { tokens, onRun } = this.#run(sequence, forced);
     await scheduler.run({
       sequence,
-      tokens: Int32Array.of(sequence.pendingToken ?? this.#firstToken()),
+      tokens,
       logits: "last",
       continues,
       ...(!changeLogits && { choice }),
-      onRun: () => {
-        sequence.pendingToken = undefined;
-        if (begins) sequence.position++;
+      onRun: (done) => {
+        for (const token of forced.subarray(read.length, onRun(done))) read.push({ token });
       },
       onLogits,
     });
-    return sampled as unknown as SampledToken;
+  }
+
+  /** Reads forced tokens, the last of which becomes the pending one. */
+  async #readForced(
+    sequence: Sequence,
+    forced: Int32Array,
+    continues: boolean,
+    withLogits: boolean,
+    read: SampledToken[],
+  ): Promise<void> {
+    const { vocabulary, scheduler } = this.#context;
+    const { logits: known } = sequence;
+    const { tokens, onRun } = this.#run(sequence, forced);
+    const add = (logits?: Float32Array) => {
+      const token = forced[read.length] as number;
+      read.push({ token, ...(logits && this.#logProbabilities(logits, token)) });
+    };
+    const noteRun = (done: number) => {
+      const count = onRun(done);
+      if (!withLogits) while (read.length < count) add();
+      else if (known && read.length === 0) add(known);
+    };
+    if (tokens.length === 1) return scheduler.access(sequence, () => noteRun(0));
+    await scheduler.run({
+      sequence,
+      tokens: tokens.subarray(0, -1),
+      logits: withLogits ? "all" : "none",
+      continues,
+      onRun: noteRun,
+      onLogits: (rows) => {
+        for (let at = 0; at < rows.length; at += vocabulary) add(rows.subarray(at, at + vocabulary));
+      },
+    });
   }
 
   /**
-   * The mask of the next token.
+   * The tokens to run, the pending one first, and what is noted after so many of them have been run. That returns how
+   * many forced tokens have been read by then, the pending one included.
+   */
+  #run(sequence: Sequence, forced: Int32Array): { tokens: Int32Array; onRun: (done: number) => number } {
+    const { position, pendingToken, logits } = sequence;
+    const begins = pendingToken === undefined && !logits;
+    const before = logits ? [] : [pendingToken ?? this.#firstToken()];
+    const tokens = Int32Array.from([...before, ...forced]);
+    const onRun = (done: number) => {
+      const count = Math.min(done + 1 - before.length, forced.length);
+      sequence.pendingToken = tokens[done];
+      sequence.logits = undefined;
+      sequence.position = position + (begins ? 1 : 0) + count;
+      return count;
+    };
+    return { tokens, onRun };
+  }
+
+  /** @throws OptionError for a value that is not an array of tokens, none of them a stop token */
+  #forcedTokens(): Int32Array {
+    const forced: unknown = this.#constrain.forcedTokens?.(this.#generated.slice());
+    if (forced === undefined) return noTokens;
+    refusePromise("constrain.forcedTokens", forced);
+    const tokens = copyTokens(forced as readonly number[], this.#context.vocabulary, "constrain.forcedTokens");
+    const stop = tokens.find((token) => this.#stopTokens.has(token));
+    if (stop !== undefined) throw new OptionError("constrain.forcedTokens", stop, "tokens that are not stop tokens");
+    return tokens;
+  }
+
+  /**
+   * The mask of the next token; undefined where all are allowed, "end" where nothing but the end of the text is.
    *
    * @throws OptionError for a value that is not a mask; RwkvError when it allows no token
    */
-  #allowedTokens(): Uint32Array | undefined {
-    const { constrain } = this.#options;
-    const allowed: unknown = constrain.allowedTokens?.(this.#generated.slice());
-    if (allowed === undefined) return this.#used;
+  #allowedTokens(): Uint32Array | "end" | undefined {
+    const allowed: unknown = this.#constrain.allowedTokens?.(this.#generated.slice());
+    const mayEnd: unknown = this.#constrain.mayEnd?.(this.#generated.slice());
+    refusePromise("constrain.mayEnd", mayEnd);
+    if (allowed === undefined && mayEnd === undefined) return this.#used;
     refusePromise("constrain.allowedTokens", allowed);
-    const words = this.#mask.length;
+    const mask = this.#mask;
+    const words = mask.length;
     const { vocabulary } = this.#context;
-    if (!(allowed instanceof Uint32Array) || allowed.length < words) {
+    if (allowed === undefined) mask.fill(0xffffffff);
+    else if (allowed instanceof Uint32Array && allowed.length >= words) mask.set(allowed.subarray(0, words));
+    else {
       throw new OptionError(
         "constrain.allowedTokens",
         allowed,
         `a function that gives a Uint32Array of ${words} words`,
       );
     }
-    this.#mask.set(allowed.subarray(0, words));
     // Bits beyond the vocabulary are ignored.
-    if (vocabulary % 32 !== 0) this.#mask[words - 1] = (this.#mask[words - 1] as number) & (2 ** (vocabulary % 32) - 1);
-    if (this.#used)
-      for (let i = 0; i < words; i++) this.#mask[i] = (this.#mask[i] as number) & (this.#used[i] as number);
-    if (this.#mask.every((word) => word === 0)) throw new RwkvError("constrain.allowedTokens allows no token");
-    return this.#mask;
+    if (vocabulary % 32 !== 0) mask[words - 1] = (mask[words - 1] as number) & (2 ** (vocabulary % 32) - 1);
+    if (this.#used) for (let i = 0; i < words; i++) mask[i] = (mask[i] as number) & (this.#used[i] as number);
+    if (mayEnd !== undefined) {
+      for (const token of this.#stopTokens) mask[token >>> 5] = (mask[token >>> 5] as number) & ~(1 << (token & 31));
+    }
+    if (mask.every((word) => word === 0)) {
+      if (mayEnd) return "end";
+      throw new RwkvError("constrain.allowedTokens allows no token");
+    }
+    if (mayEnd) {
+      for (const token of this.#stopTokens) mask[token >>> 5] = (mask[token >>> 5] as number) | (1 << (token & 31));
+    }
+    return mask;
   }
 
   #changed(logits: Float32Array): Float32Array {
     this.#logits.set(logits);
-    const result: unknown = this.#options.constrain.changeLogits?.(this.#logits, this.#generated.slice());
+    const result: unknown = this.#constrain.changeLogits?.(this.#logits, this.#generated.slice());
     refusePromise("constrain.changeLogits", result);
     return this.#logits;
   }
