@@ -14,7 +14,7 @@ const layers: readonly (readonly string[])[] = [
   ["bench"],
   ["training", "server", "index.ts"],
   ["load.ts"],
-  ["chat"],
+  ["chat", "constraints"],
   ["generation", "loading-progress.ts"],
   ["models"],
   // In the folder of a platform, but above backends: which of them it has, and the script of its compute threads.
