@@ -84,10 +84,45 @@ static void quantize_q8(const block_of_group w, uint32_t output, uint16_t scales
   store_scales(scales + output, (finite & float_to_f16(scale)) | (~finite & f16_nan));
 }
 
-enum { q4_candidates = 8, largest_whole = 32767 };
+enum { q4_candidates = 8, fit_candidates = 16, largest_whole = 32767 };
 
 // Below this a scale is 0 in binary16.
 static const float least_extreme = 1e-20f;
+
+// Weights that are few different numbers in each block, as those of other blocks are: of several scales from ggml's to twice that
+// the one that leaves the least sum of squared errors, chosen as in q4 below.
+static void fit_q8(const block_of_group w, uint32_t output, uint16_t scales[group_outputs], int8_t quant[8][group_outputs][4]) {
+  vfloat extreme = magnitude_of(extreme_of(w, output));
+  vint finite = extreme == extreme;
+  vint some = extreme >= least_extreme;
+  vint whole[block_inputs];
+  for (uint32_t i = 0; i < block_inputs; i++) whole[i] = round_to_int(load(&w[i][output]) * (largest_whole / extreme));
+  vfloat best_factor = {0}, best_product = {0}, best_squares = splat(1);
+  for (uint32_t c = 0; c < fit_candidates; c++) {
+    const float factor = (127 - 4 * (float)c) / largest_whole;
+    vint product_sum = {0}, square_sum = {0};
+    for (uint32_t i = 0; i < block_inputs; i++) {
+      vint q = round_to_int(__builtin_convertvector(whole[i], vfloat) * factor);
+      product_sum += q * whole[i];
+      square_sum += q * q;
+    }
+    vfloat product = __builtin_convertvector(product_sum, vfloat), squares = __builtin_convertvector(square_sum, vfloat);
+    vint better = product * product * best_squares > best_product * best_product * squares;
+    best_factor = choose(better, splat(factor), best_factor);
+    best_product = choose(better, product, best_product);
+    best_squares = choose(better, squares, best_squares);
+  }
+  for (uint32_t i = 0; i < block_inputs; i += 4) {
+    vint word = {0};
+    for (uint32_t k = 0; k < 4; k++) {
+      vint q = round_to_int(__builtin_convertvector(whole[i + k], vfloat) * best_factor);
+      word |= (q & 0xff) << (8 * k);
+    }
+    store_words(quant[i / 4][output], word & some);
+  }
+  vfloat scale = best_product / best_squares * (extreme / largest_whole);
+  store_scales(scales + output, (some & float_to_f16(scale)) | (~finite & f16_nan));
+}
 
 // The nearest of the integers from -8 to 7, ties to even.
 static vfloat round_to_q4(vfloat scaled) {
@@ -145,7 +180,8 @@ static inline __attribute__((always_inline)) void quantize_group(const struct re
     for (uint32_t output = 0; output < group_outputs; output += lanes) {
       if (record->attribute[0].count == DTYPE_Q8) {
         struct q8_pair* pair = (struct q8_pair*)(uintptr_t)record->address[1] + at;
-        quantize_q8(w, output, pair->scale[b], pair->quant[b]);
+        if (record->attribute[1].count) fit_q8(w, output, pair->scale[b], pair->quant[b]);
+        else quantize_q8(w, output, pair->scale[b], pair->quant[b]);
       } else {
         struct q4_pair* pair = (struct q4_pair*)(uintptr_t)record->address[1] + at;
         quantize_q4(w, output, pair->scale[b], pair->quant[b]);
@@ -154,7 +190,8 @@ static inline __attribute__((always_inline)) void quantize_group(const struct re
   }
 }
 
-// out = the matrix in blocks, of the type `function`
+// out = the matrix in blocks
+//   attributes: the type of blocks, whether its weights come from blocks of another one
 //   address: matrix [width, inputs] of dtype, out [groups]; threads share the groups
 static void quantize_weights(const struct pass* pass, const struct record* record, uint32_t thread) {
   uint32_t groups = (record->width + group_outputs - 1) / group_outputs;

@@ -16,10 +16,18 @@ import { bytesSource } from "#rwkv/byte-source";
 import { contiguousStrides, type StoredTensor } from "#rwkv/checkpoints/checkpoint";
 import { tensorPieces } from "#rwkv/checkpoints/read-tensor";
 import { bytesPerElement, convertElements, type FloatType, float16Value } from "#rwkv/dtypes";
-import { dequantizeGroup, groupOutputs, groupSize, quantizeGroup, roundTripRow } from "#rwkv/quantization/blocks";
+import {
+  dequantizeGroup,
+  fitGroup,
+  groupOutputs,
+  groupSize,
+  quantizeGroup,
+  roundTripRow,
+} from "#rwkv/quantization/blocks";
 import { storedSize } from "#rwkv/quantization/storage-types";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { fixture, maxDifference, readJson, temporaryFolder } from "./fixture-files.js";
+import { randomBlocks } from "./random-blocks.js";
 import { rewrite } from "./rewritten-checkpoints.js";
 
 const block = fc.array(fc.float({ min: -8, max: 8, noNaN: true }), { minLength: 32, maxLength: 32 });
@@ -143,6 +151,24 @@ describe("kernels make the same blocks, to the bit", async () => {
             ).toBe(0);
           }
         }
+      }
+    }
+    await machine.dispose();
+  });
+
+  test.each(machines)("of other blocks: %s", async (_, create) => {
+    const machine = await create();
+    const quantizer = new Quantizer(machine);
+    const [outputs, inputs] = [37, 512];
+    for (const name of ["Q4_1", "Q5_1", "Q2_K", "IQ4_XS"] as const) {
+      const tensor = randomBlocks("w", name, [outputs, inputs], 7);
+      const values = await readFloat32(tensor);
+      const room = machine.allocate(storedSize("q8", [outputs, inputs]));
+      await quantizer.quantize(tensor, "q8", room.address);
+      for (let row = 0; row < outputs; row += groupOutputs) {
+        const expected = fitGroup(values.subarray(row * inputs, (row + groupOutputs) * inputs), inputs);
+        const at = (row / groupOutputs) * expected.length;
+        expect(Buffer.compare(room.bytes.subarray(at, at + expected.length), expected), name).toBe(0);
       }
     }
     await machine.dispose();

@@ -5,9 +5,8 @@ import { blockPieces, describeClamped, describeOverflow } from "../../checkpoint
 import { type BlockType, type ComputeType, isBlockType, noOverflow, weightDTypes } from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
 import type { WeightNode } from "../../graph/graph.js";
-import type { BlockFormat } from "../../quantization/block-format.js";
 import { groupOutputs } from "../../quantization/blocks.js";
-import { clampedBlocks, isFitted, layoutOf, quantizeGroup } from "../../quantization/quantize.js";
+import { clampedBlocks, layoutOf } from "../../quantization/quantize.js";
 import { blockFormatOf } from "../../quantization/storage-types.js";
 import type { BackendModel } from "../backend.js";
 import { matrixTypes, type Placement, placementsOf } from "../placement.js";
@@ -106,8 +105,7 @@ class MatrixMaker {
       return overflow.count > 0 ? describeOverflow(tensor, computed, overflow) : undefined;
     }
     if (treatment === "quantize") {
-      if (isFitted(tensor.dtype, computed)) await fitInto(tensor, computed, block);
-      else await this.#quantizer.quantize(tensor, computed, block.address);
+      await this.#quantizer.quantize(tensor, computed, block.address);
       // The largest of float16 fits any scale.
       const clamped = tensor.dtype === "f16" ? 0 : clampedBlocks(block.bytes, computed, tensor.shape[1] as number);
       return clamped > 0 ? describeClamped(tensor, computed, clamped) : undefined;
@@ -130,27 +128,6 @@ async function repackInto(tensor: StoredTensor, dtype: BlockType, block: Block):
     const step = (format.groupSize(inputs) / format.groupOutputs) * groupOutputs;
     for (let from = 0; from < groups.length; from += step, at += size) {
       format.repack.group(groups.subarray(from, from + step), inputs, bytes.subarray(at, at + size));
-    }
-  }
-}
-
-/** Quantizes a matrix in blocks of a type that kernels do not have. */
-async function fitInto(tensor: StoredTensor, dtype: BlockType, block: Block): Promise<void> {
-  const inputs = tensor.shape[1] as number;
-  const format = blockFormatOf(tensor.dtype) as BlockFormat;
-  const rowSize = format.groupSize(inputs);
-  let at = 0;
-  for await (const { groups, rows } of blockPieces(tensor, groupOutputs)) {
-    const values = new Float32Array(groupOutputs * inputs);
-    for (let row = 0; row < rows; row += groupOutputs) {
-      const some = values.subarray(0, Math.min(groupOutputs, rows - row) * inputs);
-      for (let i = 0; i * inputs < some.length; i++) {
-        const target = some.subarray(i * inputs, (i + 1) * inputs);
-        format.decode(groups.subarray((row + i) * rowSize, (row + i + 1) * rowSize), inputs, target);
-      }
-      const group = quantizeGroup(some, inputs, dtype, tensor.dtype);
-      block.bytes.set(group, at);
-      at += group.length;
     }
   }
 }

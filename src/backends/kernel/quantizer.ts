@@ -4,7 +4,7 @@ import type { StoredTensor } from "../../checkpoints/checkpoint.js";
 import { tensorPieces } from "../../checkpoints/read-tensor.js";
 import { type BlockType, bytesPerElement, type FloatType, isFloatType } from "../../dtypes.js";
 import { groupOutputs } from "../../quantization/blocks.js";
-import { layoutOf } from "../../quantization/quantize.js";
+import { isFitted, layoutOf } from "../../quantization/quantize.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { mappedAddress } from "./mapped-address.js";
 import { dtypeNumber } from "./record.js";
@@ -33,7 +33,7 @@ export class Quantizer {
     const [outputs, inputs] = tensor.shape as [number, number];
     const mapped = mappedAddress(this.#machine, tensor);
     if (mapped !== undefined && isFloatType(tensor.dtype)) {
-      return this.#run({ address: mapped, dtype: tensor.dtype, outputs, inputs }, { address, dtype });
+      return this.#run({ address: mapped, dtype: tensor.dtype, outputs, inputs }, { address, dtype, isFitted: false });
     }
     const type: FloatType = isFloatType(tensor.dtype) ? tensor.dtype : "f32";
     const rowBytes = inputs * bytesPerElement[type];
@@ -44,7 +44,8 @@ export class Quantizer {
     const flush = async () => {
       const rows = filled / rowBytes;
       const to = address + (row / groupOutputs) * layoutOf(dtype).groupSize(inputs);
-      await this.#run({ address: staging.address, dtype: type, outputs: rows, inputs }, { address: to, dtype });
+      const from = { address: staging.address, dtype: type, outputs: rows, inputs };
+      await this.#run(from, { address: to, dtype, isFitted: isFitted(tensor.dtype, dtype) });
       row += rows;
       filled = 0;
     };
@@ -68,14 +69,14 @@ export class Quantizer {
   /** The record is that of kernels/quantize_weights.c. */
   #run(
     from: { address: number; dtype: FloatType; outputs: number; inputs: number },
-    to: { address: number; dtype: BlockType },
+    to: { address: number; dtype: BlockType; isFitted: boolean },
   ): Promise<void> {
     return this.#record.run({
       kernel: "quantizeWeights",
       matrix: { dtype: from.dtype, rows: from.outputs, columns: from.inputs },
       width: from.outputs,
       inputs: from.inputs,
-      attributes: [{ count: dtypeNumber(to.dtype) }],
+      attributes: [{ count: dtypeNumber(to.dtype) }, { count: Number(to.isFitted) }],
       addresses: [from.address, to.address],
     });
   }
