@@ -6,7 +6,7 @@ import { openKernelRuntime } from "#rwkv/backends/kernel/kernel-runtime";
 import { openKernelTraining } from "#rwkv/backends/kernel/kernel-training";
 import type { OpenTraining } from "#rwkv/backends/training";
 import type { KernelSet } from "#rwkv/backends/wasm/compiled-kernels";
-import { createWasmMachine, wasmBackend } from "#rwkv/backends/wasm/wasm";
+import { lentWasmMachine } from "./machine-pool.js";
 
 export const inBrowser: boolean = typeof window !== "undefined";
 
@@ -68,7 +68,7 @@ export const fastest: BackendName = inBrowser ? "wasm" : "native";
 const wasmWith = (shared: boolean, set: KernelSet): Backend => ({
   name: "wasm",
   open: async (model, options) =>
-    openKernelRuntime(await createWasmMachine(options.threads, shared, set), model, options),
+    openKernelRuntime(await lentWasmMachine(options.threads, shared, set), model, options),
 });
 
 /** The levels of instruction sets that are tested and nothing else, where vitest.config.ts says which; all by default. */
@@ -95,8 +95,8 @@ export const kernels: readonly { label: string; backend: Backend; threads: numbe
   ...(onlyLevels
     ? []
     : [
-        { label: "wasm", backend: wasmBackend, threads: 1 },
-        { label: "wasm, two threads", backend: wasmBackend, threads: 2 },
+        { label: "wasm", backend: wasmWith(true, "generation"), threads: 1 },
+        { label: "wasm, two threads", backend: wasmWith(true, "generation"), threads: 2 },
         { label: "wasm, memory not shared", backend: wasmWith(false, "generation"), threads: 1 },
       ]),
 ];
@@ -134,12 +134,12 @@ const wasmTrainers: readonly { label: string; open: OpenTraining; threads: numbe
   {
     label: "wasm, two threads",
     open: async (model, options) =>
-      openKernelTraining(await createWasmMachine(options.threads, true, "training"), model, options),
+      openKernelTraining(await lentWasmMachine(options.threads, true, "training"), model, options),
     threads: 2,
   },
   {
     label: "wasm, memory not shared",
-    open: async (model, options) => openKernelTraining(await createWasmMachine(1, false, "training"), model, options),
+    open: async (model, options) => openKernelTraining(await lentWasmMachine(1, false, "training"), model, options),
     threads: 1,
   },
 ];
