@@ -4,18 +4,25 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { RwkvError } from "../errors.js";
-import { addBench } from "./bench.js";
-import { addChat } from "./chat.js";
-import { addConvert } from "./convert.js";
-import { addGenerate } from "./generate.js";
-import { addInspect } from "./inspect.js";
-import { addLab } from "./lab.js";
-import { addLogits } from "./logits.js";
-import { addPerplexity } from "./perplexity.js";
-import { addServe } from "./serve.js";
 import { note } from "./terminal.js";
-import { addTokenize } from "./tokenize.js";
-import { addTrain } from "./train.js";
+
+/**
+ * What adds each command, in the order of the help. Only the file of the one that was asked for is read: reading all takes longer
+ * than many commands run.
+ */
+const commands: Readonly<Record<string, () => Promise<(program: Command) => void>>> = {
+  generate: async () => (await import("./generate.js")).addGenerate,
+  chat: async () => (await import("./chat.js")).addChat,
+  serve: async () => (await import("./serve.js")).addServe,
+  inspect: async () => (await import("./inspect.js")).addInspect,
+  logits: async () => (await import("./logits.js")).addLogits,
+  tokenize: async () => (await import("./tokenize.js")).addTokenize,
+  perplexity: async () => (await import("./perplexity.js")).addPerplexity,
+  convert: async () => (await import("./convert.js")).addConvert,
+  train: async () => (await import("./train.js")).addTrain,
+  bench: async () => (await import("./bench.js")).addBench,
+  lab: async () => (await import("./lab.js")).addLab,
+};
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -26,20 +33,10 @@ const program = new Command("rwkv")
   .version(version)
   .enablePositionalOptions() // a command may have a --version of its own: that of RWKV
   .showHelpAfterError("(add --help for more)");
-for (const add of [
-  addGenerate,
-  addChat,
-  addServe,
-  addInspect,
-  addLogits,
-  addTokenize,
-  addPerplexity,
-  addConvert,
-  addTrain,
-  addBench,
-  addLab,
-])
-  add(program);
+const asked = Object.entries(commands).filter(([name]) => name === process.argv[2]);
+// All of them for the help, and to suggest a name.
+const wanted = asked.length > 0 ? asked : Object.entries(commands);
+for (const add of await Promise.all(wanted.map(([, read]) => read()))) add(program);
 for (const command of program.commands) {
   for (const one of [command, ...command.commands]) one.option("--verbose", "show stack traces of errors");
 }
@@ -52,11 +49,6 @@ for (const stream of [process.stdout, process.stderr]) {
     process.exit(1);
   });
 }
-// Commands that can stop gently add their own handler; for the others, exit handlers remove unfinished files.
-process.on("SIGINT", () => {
-  if (process.listenerCount("SIGINT") === 1) process.exit(130);
-});
-
 try {
   await program.parseAsync();
 } catch (error) {
