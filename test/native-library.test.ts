@@ -1,7 +1,7 @@
 // The native library by itself: handles that are stale, arguments that are wrong, threads that end, compilers of all
 // kinds.
 
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,6 +13,7 @@ import { libraryStamp, prebuiltName, prebuiltRecipe } from "#rwkv/backends/nativ
 import { createNativeMachine } from "#rwkv/backends/native/native";
 import { loadNativeLibrary, type NativeLibrary } from "#rwkv/backends/native/native-library";
 import { loadCheckpoint } from "#rwkv/load";
+import { program } from "./command.js";
 import { compilePoolTest } from "./compile-pool-test.js";
 import { fixture } from "./environment.js";
 import { runScript } from "./node-process.js";
@@ -224,6 +225,56 @@ it.runIf(process.platform !== "win32")("remembers that a compiler failed, until 
   expect((await runScript(report, { env })).output).toContain("another error, of a new version\n");
   expect(await calls(folder)).toBe(true);
 });
+
+/** A script that stands for a compiler that starts another and does not end; both write their ids into a file. */
+async function endlessCompiler(folder: string): Promise<string> {
+  const path = join(folder, "compiler");
+  await writeFile(path, `#!/bin/sh\nsleep 600 & echo $$ $! >> ${join(folder, "processes")}\nwait\n`);
+  await chmod(path, 0o755);
+  return path;
+}
+
+/** Which of the processes run whose ids are in the file; those that have ended may wait for init to notice. */
+async function runningProcesses(folder: string): Promise<string[]> {
+  const ids = (await readFile(join(folder, "processes"), "utf8")).trim().split(/\s+/);
+  expect(ids.length).toBeGreaterThanOrEqual(2);
+  const states = await Promise.all(ids.map((id) => readFile(`/proc/${id}/stat`, "utf8").catch(() => "")));
+  return ids.filter((_, i) => states[i] !== "" && !/\) Z /.test(states[i]!));
+}
+
+it.runIf(process.platform === "linux")("ends a compiler that takes too long with all that it started", async () => {
+  const folder = await temporaryFolder();
+  const env = { CC: await endlessCompiler(folder), XDG_CACHE_HOME: folder, RWKV_PREBUILT: "" };
+  // Minutes pass in seconds.
+  const hurried = `
+    const later = setTimeout;
+    globalThis.setTimeout = (call, time) => later(call, time / 500);
+    ${report}
+  `;
+  const late = `native kernels cannot be compiled with ${env.CC}: the compiler did not end in time`;
+  expect((await runScript(hurried, { env })).output).toBe(`${late}\n`);
+  expect(await runningProcesses(folder)).toEqual([]);
+  // The machine may have had much else to do, and soon has less.
+  expect((await runScript(report, { env })).output).toContain(`${late} (remembered for ten minutes in `);
+  const [noted = ""] = (await readdir(join(folder, "rwkv"))).filter((name) => name.endsWith(".failed.json"));
+  const note = JSON.parse(await readFile(join(folder, "rwkv", noted), "utf8"));
+  await writeFile(join(folder, "rwkv", noted), JSON.stringify({ ...note, time: note.time - 11 * 60 * 1000 }));
+  expect((await runScript(hurried, { env })).output).toBe(`${late}\n`);
+});
+
+it.runIf(process.platform === "linux").each(["SIGINT", "SIGTERM"] as const)(
+  "ends a compiler with the process that %s ends",
+  async (signal) => {
+    const folder = await temporaryFolder();
+    const env = { ...process.env, CC: await endlessCompiler(folder), XDG_CACHE_HOME: folder, RWKV_PREBUILT: "" };
+    const child = spawn(process.execPath, [program, "generate"], { env });
+    const ended = new Promise((resolve) => child.on("exit", (_, by) => resolve(by)));
+    while (!(await readdir(folder)).includes("processes")) await new Promise((resolve) => setTimeout(resolve, 20));
+    child.kill(signal);
+    expect(await ended).toBe(signal);
+    await expect.poll(() => runningProcesses(folder)).toEqual([]);
+  },
+);
 
 it("says that there is no compiler, and tries again when asked again", async () => {
   const folder = await temporaryFolder();

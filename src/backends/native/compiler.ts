@@ -12,9 +12,6 @@ export interface Compiler {
   readonly version: string;
 }
 
-/** How long a failure is believed, in milliseconds: headers may be installed meanwhile. */
-const believedFor = 24 * 60 * 60 * 1000;
-
 /**
  * Finds the compiler of a command as in the variable CC: a path or a name, and perhaps arguments. Undefined where
  * there is none.
@@ -46,18 +43,33 @@ function candidates(name: string): string[] {
   return folders.map((folder) => join(folder, name));
 }
 
-/** Why this compiler failed lately, if it did. */
+/** What is known of a failure. */
+export interface CompileFailure {
+  readonly reason: string;
+  /** Whether the compiler said no, or was ended since it took too long, as on a machine with much else to do. */
+  readonly kind: "refusal" | "timeout";
+}
+
+/** How long a failure is believed, in milliseconds and in words: headers may be installed meanwhile, a machine may have more time. */
+const believedFor = {
+  refusal: { time: 24 * 60 * 60 * 1000, words: "a day" },
+  timeout: { time: 10 * 60 * 1000, words: "ten minutes" },
+} as const;
+
+/** Why this compiler failed lately, if it did, and where that is noted. */
 export async function recalledFailure(file: string, { version }: Compiler): Promise<string | undefined> {
   try {
-    const failure = JSON.parse(await readFile(file, "utf8")) as { compiler: string; reason: string; time: number };
-    const age = Date.now() - failure.time;
-    return failure.compiler === version && age >= 0 && age < believedFor ? String(failure.reason) : undefined;
+    const note = JSON.parse(await readFile(file, "utf8")) as CompileFailure & { compiler: string; time: number };
+    const { time, words } = believedFor[note.kind];
+    const age = Date.now() - note.time;
+    const isBelieved = note.compiler === version && age >= 0 && age < time;
+    return isBelieved ? `${note.reason} (remembered for ${words} in ${file})` : undefined;
   } catch {
     return undefined; // none, or none that can be read
   }
 }
 
 /** Notes a failure, where notes can be kept. */
-export async function rememberFailure(file: string, { version }: Compiler, reason: string): Promise<void> {
-  await writeFile(file, JSON.stringify({ compiler: version, reason, time: Date.now() })).catch(() => {});
+export async function rememberFailure(file: string, { version }: Compiler, failure: CompileFailure): Promise<void> {
+  await writeFile(file, JSON.stringify({ ...failure, compiler: version, time: Date.now() })).catch(() => {});
 }

@@ -5,7 +5,6 @@ import { createHash } from "node:crypto";
 import { mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import type { Compiler } from "./compiler.js";
 import { levelsOf } from "./instruction-levels.js";
 
@@ -130,6 +129,7 @@ export function prebuiltName(platform: string, architecture: string, stamp: stri
  *
  * @param nameOf the name of the file, by its content
  * @returns the path of the library
+ * @throws CompilerFailure, or the system's errors, as `runCompiler`
  */
 export async function buildLibrary(
   folder: string,
@@ -137,9 +137,9 @@ export async function buildLibrary(
   compiler: Compiler,
   recipe: LibraryRecipe,
 ): Promise<string> {
-  const { execFile } = await import("node:child_process");
-  const run = (args: string[]) =>
-    promisify(execFile)(compiler.path, [...compiler.arguments, ...args], { timeout: 240_000 });
+  const { runCompiler } = await import("./run-compiler.js");
+  const ending = new AbortController();
+  const run = (args: string[]) => runCompiler(compiler, args, ending.signal);
   const temporary = await mkdtemp(join(folder, temporaryName));
   const path = (name: string) => join(temporary, name);
   const objects = recipe.objects.map(({ name }) => path(`${name}.o`));
@@ -157,6 +157,7 @@ export async function buildLibrary(
     await rename(path("kernels.node"), library);
     return library;
   } finally {
+    ending.abort(); // after a failure, the compilers of the other objects
     await rm(temporary, { recursive: true, force: true }).catch(() => {});
   }
 }

@@ -5,9 +5,10 @@ import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { BackendError } from "../../errors.js";
-import { findCompiler, recalledFailure, rememberFailure } from "./compiler.js";
+import { type CompileFailure, findCompiler, recalledFailure, rememberFailure } from "./compiler.js";
 import { buildLibrary, libraryStamp, localRecipe, prebuiltName, prebuiltRecipe } from "./library-build.js";
 import { cachedLibraries, cachedName, cacheFolder, sweepParts } from "./library-cache.js";
+import type { CompilerFailure } from "./run-compiler.js";
 
 /** A pool of threads. */
 export type PoolHandle = { readonly pool: unique symbol };
@@ -106,7 +107,7 @@ async function loadCompiled(): Promise<NativeLibrary> {
   if (!compiler) throw compileError(command, "no such compiler on this machine");
   const failureFile = join(folder, `kernels-${stamp}.failed.json`);
   const earlier = await recalledFailure(failureFile, compiler);
-  if (earlier) throw compileError(command, `${earlier} (remembered for a day in ${failureFile})`);
+  if (earlier) throw compileError(command, earlier);
   const notice = setTimeout(() => {
     for (const tell of listeners) tell("compiling the kernels for this machine, once");
   }, noticeAfter);
@@ -116,8 +117,9 @@ async function loadCompiled(): Promise<NativeLibrary> {
     await sweepParts(folder);
     path = await buildLibrary(folder, (content) => cachedName(stamp, content), compiler, recipe);
   } catch (cause) {
-    const reason = compileFailure(cause);
-    if (isCompilersOwn(cause)) await rememberFailure(failureFile, compiler, reason);
+    const reason = failureReason(cause);
+    const kind = failureKind(cause);
+    if (kind) await rememberFailure(failureFile, compiler, { reason, kind });
     throw compileError(command, reason, cause);
   } finally {
     clearTimeout(notice);
@@ -125,7 +127,7 @@ async function loadCompiled(): Promise<NativeLibrary> {
   const { library, failure } = bind(path);
   if (library) return library;
   const reason = `of what it made, ${failure}`;
-  await rememberFailure(failureFile, compiler, reason);
+  await rememberFailure(failureFile, compiler, { reason, kind: "refusal" });
   throw compileError(command, reason);
 }
 
@@ -137,29 +139,23 @@ function compileError(command: string, reason: string, cause?: unknown): Backend
   return new BackendError(`native kernels cannot be compiled with ${command}: ${reason}`, { cause });
 }
 
-/** Whether the compiler ran and said no, or did not end, and so would again; a full disk is another matter. */
-function isCompilersOwn(cause: unknown): boolean {
-  const { code, killed } = cause as { code?: unknown; killed?: boolean };
-  return typeof code === "number" || killed === true;
+/** Whether the compiler ran and said no, or did not end, and so would again; undefined for another matter, such as a full disk. */
+function failureKind(cause: unknown): CompileFailure["kind"] | undefined {
+  const { code, isTimeout } = cause as Partial<CompilerFailure>;
+  if (isTimeout) return "timeout";
+  return typeof code === "number" ? "refusal" : undefined;
 }
 
 /** The longest reason that is reported, in characters. */
 const longestReason = 200;
 
 /** Why compiling failed, in a line. */
-function compileFailure(cause: unknown): string {
-  const { stderr, message, code, signal, killed } = cause as {
-    stderr?: string;
-    message: string;
-    code?: unknown;
-    signal?: string;
-    killed?: boolean;
-  };
-  if (killed) return "the compiler did not end in time";
-  const lines = (stderr ?? "").trim().split("\n");
+function failureReason(cause: unknown): string {
+  const { stderr = "", message, code, signal, isTimeout } = cause as Partial<CompilerFailure> & Error;
+  if (isTimeout) return "the compiler did not end in time";
+  const lines = stderr.trim().split("\n");
   const line = lines.find((line) => /error/i.test(line)) ?? lines[0];
   if (line) return shortened(line);
-  // The message of a compiler that ran is its whole command line.
   if (typeof code === "number") return `it ended with exit code ${code} and no message`;
   return signal ? `it was ended by ${signal}` : shortened(message);
 }
