@@ -1,5 +1,5 @@
-// Chains of functions of one and two elements, as a short program over tiles that stay in the first cache: one pass over memory however
-// many functions there are. src/backends/kernel/program.ts writes programs; elementwise.def lists the functions.
+// Chains of functions of one and two elements, as a short program over tiles that stay in the first cache: one pass over memory
+// however many functions there are. src/backends/kernel/program.ts writes programs; elementwise.def lists the functions.
 //
 // Functions of few instructions that follow each other run in steps (elementwise_steps.def) on a strip of vectors that stays in
 // registers: reading and writing the first cache for each of them takes longer than they do.
@@ -192,8 +192,8 @@ static void run_tile(struct program_run* run, uint64_t row, uint64_t width, uint
 }
 
 // outputs = program(inputs)
-//   address: inputs, each [rows or 1, width / repeat], then outputs [rows, width]; an output may lie where an input does that no later
-//     instruction reads
+//   address: inputs, each [rows or 1, width / repeat], then outputs [rows, width]; an output may lie where an
+//     input does that no later instruction reads
 //   attribute: whether threads share channels, as their neighbours do, or else elements
 static void elementwise_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   _Alignas(64) float tiles[most_program_values][tile_floats];

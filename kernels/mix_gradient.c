@@ -51,7 +51,8 @@ static void token_shift_gradient(const struct pass* pass, const struct record* r
   }
 }
 
-// The gradient of shift_difference_forward: dx[t] = dout[t + 1] - dout[t], and for the state the sum over segments of their first rows.
+// The gradient of shift_difference_forward: dx[t] = dout[t + 1] - dout[t], and for the state the sum over
+// segments of their first rows.
 //   address: dout [tokens, width]; then dx [tokens, width] and dstate [width], each 0 where it is not wanted
 static void shift_difference_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
   const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;

@@ -181,8 +181,8 @@ static inline struct unit unit_at(uint32_t index, uint32_t width) {
   return (struct unit){index / blocks, {begin, end < width ? end : width}};
 }
 
-// By an index, not by cases: the WebAssembly compiler of Node 20 for code that has just begun to run (Liftoff of V8 11.3) took those
-// of a branch table for one another here, so that threads did not wait after a norm of selected rows. Node 22 does not.
+// By an index, not by cases: the WebAssembly compiler of Node 20 for code that has just begun to run (Liftoff of V8 11.3) took
+// those of a branch table for one another here, so that threads did not wait after a norm of selected rows. Node 22 does not.
 static inline uint32_t rows_of(const struct pass* pass, uint32_t row_set, uint32_t fixed) {
   return row_set == ROWS_FIXED ? fixed : pass->counted_rows[row_set];
 }

@@ -1,6 +1,7 @@
-// The recurrence of RWKV-5 and 6 with a matrix for each head as its state (arXiv 2404.05892, section 4). It walks along time; sequences, heads, and
-// the columns of a head's matrix are independent. Threads share the heads, a head's matrix stays in the first cache, and the sums of a
-// few columns in registers. Every element goes through the same arithmetic whatever pieces a sequence comes in.
+// The recurrence of RWKV-5 and 6 with a matrix for each head as its state (arXiv 2404.05892, section 4). It
+// walks along time; sequences, heads, and the columns of a head's matrix are independent. Threads share the
+// heads, a head's matrix stays in the first cache, and the sums of a few columns in registers. Every element
+// goes through the same arithmetic whatever pieces a sequence comes in.
 
 #include "kernels.h"
 #include "simd.h"

@@ -1,13 +1,13 @@
-// The gradient of the recurrence of RWKV-5 and 6 (wkv6.c). It walks back along time and needs the state before each token, which cannot be found
-// from the state after it where decays are near 0. So a first walk keeps the state after every so many tokens, and the walk back
-// computes those in between anew.
+// The gradient of the recurrence of RWKV-5 and 6 (wkv6.c). It walks back along time and needs the state
+// before each token, which cannot be found from the state after it where decays are near 0. So a first walk
+// keeps the state after every so many tokens, and the walk back computes those in between anew.
 
 #include "kernels.h"
 #include "simd.h"
 
 enum {
   wkv6_kept_tokens = 16,   // between states that are kept; src/graph/operations/wkv6.ts has it, too
-  wkv6_kept_columns = 4,   // columns of a head's matrix that are walked together: their states between two kept ones stay in the cache
+  wkv6_kept_columns = 4,   // columns of a head's matrix that are walked together: their states stay in the cache
   widest_wkv6_head = 256,  // channels of a head; checked by wkv6.ts
 };
 
@@ -122,9 +122,9 @@ static void wkv6_walk_back(const struct wkv6_head* head, const struct wkv6_gradi
 }
 
 // The gradient of wkv6_forward.
-//   address: decay [tokens or 1, width], receptance, key, value [tokens, width], bonus [1, width], dout [tokens, width]; then ddecay,
-//     dreceptance, dkey, dvalue, dbonus [tokens, width], dS [heads, size, size], each 0 where it is not wanted; then room for states that
-//     are kept [tokens, width * size / kept_tokens]
+//   address: decay [tokens or 1, width], receptance, key, value [tokens, width], bonus [1, width], dout
+//     [tokens, width]; then ddecay, dreceptance, dkey, dvalue, dbonus [tokens, width], dS [heads, size, size],
+//     each 0 where it is not wanted; then room for states that are kept [tokens, width * size / kept_tokens]
 //   state: S [heads, size, size]; attribute: heads
 // The gradient of S is a sum over sequences; where it is wanted a head's sequences are one thread's.
 static void wkv6_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {

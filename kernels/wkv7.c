@@ -1,7 +1,7 @@
-// The recurrence of RWKV-7 (arXiv 2503.14456, section 3): each head has a matrix of values by keys, which decays, forgets what it holds
-// along one direction, and learns one outer product a token. It walks along time; the rows of a head's matrix, heads and
-// sequences are independent. Of some tokens at a time the rows that a head needs are gathered, and a few rows of its matrix walk over
-// these; so both stay in the first cache. Sums have the same order in pieces of any length.
+// The recurrence of RWKV-7 (arXiv 2503.14456, section 3): each head has a matrix of values by keys, which decays, forgets
+// what it holds along one direction, and learns one outer product a token. It walks along time; the rows of a head's
+// matrix, heads and sequences are independent. Of some tokens at a time the rows that a head needs are gathered, and a few
+// rows of its matrix walk over these; so both stay in the first cache. Sums have the same order in pieces of any length.
 
 #include "kernels.h"
 #include "simd.h"

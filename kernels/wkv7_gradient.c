@@ -1,5 +1,6 @@
-// The gradient of the recurrence of RWKV-7. A head's matrix is kept before every so many tokens and computed again between (Chen et al.,
-// arXiv 1604.06174): stepping back from a later one would divide by decays, and magnify rounding up to ten thousand times.
+// The gradient of the recurrence of RWKV-7. A head's matrix is kept before every so many tokens and computed
+// again between (Chen et al., arXiv 1604.06174): stepping back from a later one would divide by decays, and
+// magnify rounding up to ten thousand times.
 
 #include "kernels.h"
 #include "simd.h"
@@ -28,7 +29,8 @@ static inline __attribute__((always_inline)) void wkv7_recompute(const float* to
 static inline void wkv7_add(float* to, vfloat more) { store(to, load(to) + more); }
 
 // Adds to the gradients of one token what some rows give, and takes the rows' own gradients g back to the token before.
-//   S' = S diag(w) - u bᵀ + v kᵀ with u = S a; out = S' r. With g the gradient of S', its own and later tokens' share of out included:
+//   S' = S diag(w) - u bᵀ + v kᵀ with u = S a; out = S' r. With g the gradient of S', its own and later
+//     tokens' share of out included:
 //   dr = S'ᵀ dout, dv = g k, dk = gᵀ v, db = -gᵀ u, du = -g b, da = Sᵀ du, dw = the column sums of g ⊙ S; dS = g diag(w) + du aᵀ
 static inline __attribute__((always_inline)) void wkv7_step_back(const float* token, const float* value, const float* dout,
                                                                  float* gradients, float* dvalue, uint32_t count, uint32_t padded,
@@ -129,8 +131,8 @@ static void wkv7_scatter(const float* gradients, const struct record* record, ui
   }
 }
 
-// One head over one segment: forward, keeping its matrix before each chunk but the first, then back, chunk by chunk. A kept matrix is
-// not needed once its chunk's states are computed again; its gradient takes its place.
+// One head over one segment: forward, keeping its matrix before each chunk but the first, then back, chunk by
+// chunk. A kept matrix is not needed once its chunk's states are computed again; its gradient takes its place.
 //   kept: the first, others `stride` floats apart; dfirst: the gradient of the matrix before the first token, or 0
 static void wkv7_head_back(const struct record* record, const struct segment* segment, uint32_t head, uint32_t size, float* kept,
                            uint64_t stride, float* dfirst) {
@@ -166,9 +168,9 @@ static void wkv7_head_back(const struct record* record, const struct segment* se
 }
 
 // The gradients of wkv7_forward.
-//   address: receptance, decay, key, value, removal, replacement, dout [tokens, width]; then the gradients of the first six in their
-//     order, kept [tokens, width * size / wkv7_chunk] with size = width / heads: room for matrices; and that of the matrix that
-//     sequences begin with [width * size], summed over them, or 0 where it is not wanted
+//   address: receptance, decay, key, value, removal, replacement, dout [tokens, width]; then the gradients of the
+//     first six in their order, kept [tokens, width * size / wkv7_chunk] with size = width / heads: room for matrices;
+//     and that of the matrix that sequences begin with [width * size], summed over them, or 0 where it is not wanted
 //   attribute: heads; state: matrix
 // A sequence of n tokens keeps (n - 1) / wkv7_chunk matrices of each head, which its rows of `kept` have room for.
 static void wkv7_gradient(const struct pass* pass, const struct record* record, uint32_t thread) {
