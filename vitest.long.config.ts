@@ -1,5 +1,6 @@
-// Tests that take minutes: whole applications in a browser, sanitizers, ends of processes, and the kernels with AVX-512 emulated
-// where the processor has none, or in pages. They run by `npm run test:long`, one file at a time, against the build in dist/.
+// Tests that take minutes: whole applications in a browser, sanitizers, ends of processes, those of `npm test` that try only some of
+// all combinations there (test/thorough.ts), and the kernels with AVX-512 emulated where the processor has none, or in pages. They
+// run by `npm run test:long`, one file at a time, against the build in dist/.
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -9,6 +10,14 @@ import { chromiumPath, isolationHeaders } from "./test/chromium.js";
 import { internals } from "./test/internals.js";
 import { pages, testFiles } from "./test/page-project.js";
 
+/** What test/thorough.ts looks for. */
+const thorough = { THOROUGH: "1" };
+
+const thoroughTests = testFiles(
+  ...["architectures", "binidx", "chains", "chat-formats", "checkpoint-writers", "choice-kernels", "dtypes"],
+  ...["elementwise-kernel", "generation", "gguf", "gguf-data", "gradients", "hostile-checkpoints", "kernels"],
+  ...["process-endings", "quantization", "sampling", "tokenizers", "train-command"],
+);
 const emulatedTests = testFiles("kernels", "quantization", "pytorch-operations");
 const pageTests = testFiles("kernels", "gradients", "matrix-states");
 
@@ -27,7 +36,16 @@ export default defineConfig({
           server: { deps: { external: [/\/dist\//] } },
         },
       },
-      ...(chromiumPath ? [pages("chromium", chromiumPath, pageTests, isolationHeaders)] : []),
+      {
+        extends: true,
+        test: {
+          name: "thorough",
+          include: thoroughTests,
+          env: thorough,
+          server: { deps: { external: [/\/dist\//] } },
+        },
+      },
+      ...(chromiumPath ? [pages("chromium", chromiumPath, pageTests, isolationHeaders, thorough)] : []),
       ...(lacksAvx512() ? [emulatedLevels()] : []),
     ],
   },
@@ -50,6 +68,7 @@ function emulatedLevels() {
       name: "avx512, emulated",
       include: emulatedTests,
       env: {
+        ...thorough,
         CC: `${folder}cc.mjs`,
         RWKV_PREBUILT: "",
         // The cache of native libraries knows the compiler's name and the sources, not this header.

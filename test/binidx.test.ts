@@ -10,6 +10,7 @@ import { byteTokenizer } from "#rwkv/tokenizers/bytes";
 import { readBinidx, tokenizedDataset } from "#rwkv/training/binidx";
 import { rwkv } from "./command.js";
 import { temporaryFolder } from "./fixture-files.js";
+import { rounds } from "./thorough.js";
 
 let folder = "";
 beforeEach(async () => {
@@ -185,7 +186,7 @@ describe("files that are none are refused", () => {
         else expect(result.tokens.length).toBe(result.sizes.reduce((sum: number, size: number) => sum + size, 0));
       },
     );
-    await fc.assert(property, { numRuns: 200 });
+    await fc.assert(property, { numRuns: rounds(50) });
   });
 
   test("a .bin without its .idx is a text like any other", async () => {

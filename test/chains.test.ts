@@ -18,6 +18,7 @@ import type { BoundModel } from "#rwkv/models/versions";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { trainableModel } from "#rwkv/training/trainable-model";
 import { kernels, maxDifference, trainers } from "./environment.js";
+import { rounds } from "./thorough.js";
 
 const vocabulary = 5;
 
@@ -201,7 +202,7 @@ test("random graphs give on every backend what the plain forms give", { timeout:
   const graphs = fc.tuple(fc.constantFrom(1, 6, 30, 66, 258), fc.array(stepArbitrary, { minLength: 1, maxLength: 60 }));
   await fc.assert(
     fc.asyncProperty(graphs, ([width, steps]) => compareBackends(bind(randomGraph(width, steps)), "f32")),
-    { numRuns: 40 },
+    { numRuns: rounds(20) },
   );
 });
 
@@ -227,6 +228,6 @@ test("and so do their gradients", { timeout: 240_000 }, async () => {
         expect(maxDifference(found, expected), label).toBeLessThan(1e-4);
       }
     }),
-    { numRuns: 25 },
+    { numRuns: rounds(15) },
   );
 });

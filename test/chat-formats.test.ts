@@ -3,6 +3,7 @@
 import fc from "fast-check";
 import { type ChatMessage, type ChatModel, chatFormatFor, chatPrompt, readToolCalls, ThinkingReader } from "rwkv";
 import { describe, expect, test } from "vitest";
+import { rounds } from "./thorough.js";
 
 function model(
   source: string,
@@ -245,7 +246,7 @@ describe("thoughts", () => {
             ),
           ).toEqual(expected);
         }),
-        { numRuns: 30 },
+        { numRuns: rounds(15) },
       );
     }
   });

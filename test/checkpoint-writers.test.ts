@@ -14,6 +14,7 @@ import type { ElementType } from "#rwkv/dtypes";
 import { fixture, readJson, temporaryFolder } from "./fixture-files.js";
 import { runScript } from "./node-process.js";
 import { op, pickle, tensor } from "./pickle-builder.js";
+import { rounds } from "./thorough.js";
 import { buildZip } from "./zip-builder.js";
 
 const writers = { pth: writePth, safetensors: writeSafetensors } as const;
@@ -76,7 +77,7 @@ describe.each(["pth", "safetensors"] as const)("%s", (format) => {
           await checkpoint.close();
         },
       ),
-      { numRuns: 60 },
+      { numRuns: rounds(20) },
     );
   });
 

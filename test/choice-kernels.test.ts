@@ -10,6 +10,7 @@ import type { BoundModel } from "#rwkv/models/versions";
 import { chooseToken, type TokenChoice } from "#rwkv/sampling/choose-token";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { kernels } from "./environment.js";
+import { rounds } from "./thorough.js";
 
 const backends = kernels.map(({ label, backend }) => [label, backend] as const);
 
@@ -73,7 +74,7 @@ async function choose(
 }
 
 test.each(backends)("%s: any cuts, sizes and adjustments", async (_, backend) => {
-  const runs = 60;
+  const runs = rounds(30);
   for (const width of [1, 3, 31, 65, 1030]) {
     const rows = [
       row(width, normal),

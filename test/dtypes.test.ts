@@ -11,6 +11,7 @@ import {
   float16Value,
   noOverflow,
 } from "#rwkv/dtypes";
+import { rounds } from "./thorough.js";
 
 const single = (value: number) => Math.fround(value);
 const float32 = fc.float({ noNaN: true });
@@ -43,7 +44,7 @@ test.each([
         if (distance === Math.abs(number - other) && rounded !== other) expect(chosen & 1).toBe(0);
       }
     }),
-    { numRuns: 20_000 },
+    { numRuns: rounds(4000) },
   );
 });
 

@@ -8,6 +8,7 @@ import { load, type Model, StateError } from "rwkv";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { StopStrings } from "#rwkv/generation/stop-strings";
 import { fixture, maxDifference, temporaryFolder } from "./fixture-files.js";
+import { rounds } from "./thorough.js";
 
 /** A model over bytes, so that a token is a letter. */
 const letters = fixture("letters.safetensors");
@@ -335,7 +336,7 @@ describe("stop strings", () => {
           }
         },
       ),
-      { numRuns: 2000 },
+      { numRuns: rounds(400) },
     );
   });
 });

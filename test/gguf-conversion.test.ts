@@ -391,19 +391,19 @@ describe("rwkv convert", () => {
   });
 
   test.each(["Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K"] as const)("quantizes to %s where rows allow it", async (dtype) => {
-    const from = await writtenPth(official("7", 2, 256));
+    const from = await writtenPth(official("7", 1, 256));
     const folder = dirname(from);
     const to = join(folder, "wide.gguf");
     expect(await notesOf(() => convert(from, to, { dtype }))).not.toContain("matrices are written as");
     const checkpoint = await openCheckpoint(to);
     const types = new Map([...checkpoint.tensors.values()].map((tensor) => [tensor.name, tensor.dtype]));
-    expect(types.get("blk.1.channel_mix_value.weight")).toBe(dtype);
+    expect(types.get("blk.0.channel_mix_value.weight")).toBe(dtype);
     expect(types.get("token_embd.weight")).toBe(dtype);
     expect(types.get("output.weight")).toBe(dtype === "Q8_0" ? "Q8_0" : "Q6_K");
-    expect(types.get("blk.1.time_mix_w1.weight")).toBe("f32");
+    expect(types.get("blk.0.time_mix_w1.weight")).toBe("f32");
     const [found, exact] = [
-      await readFloat32(checkpoint.tensors.get("blk.1.channel_mix_key.weight")!),
-      await allValues(from).then((values) => values.get("blocks.1.ffn.key.weight")!),
+      await readFloat32(checkpoint.tensors.get("blk.0.channel_mix_key.weight")!),
+      await allValues(from).then((values) => values.get("blocks.0.ffn.key.weight")!),
     ];
     const squares = exact.reduce((sum, value) => sum + value * value, 0);
     const errors = exact.reduce((sum, value, i) => sum + (value - found[i]!) ** 2, 0);

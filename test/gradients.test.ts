@@ -14,6 +14,7 @@ import { storedTensor } from "#rwkv/training/initialize";
 import { trainableModel } from "#rwkv/training/trainable-model";
 import { maxDifference, relativeError, trainers } from "./environment.js";
 import { type Build, elementGraphs, mixingGraphs, wkv6OfProducts, wkv7OfProducts } from "./operation-graphs.js";
+import { some } from "./thorough.js";
 
 const vocabulary = 7;
 const nothing = {
@@ -111,69 +112,72 @@ const graphOf = (name: string, width: number) => {
   return g.finish(g.selectRows(g.matmul(g.matrix("head", vocabulary, y.width), y)));
 };
 
-describe.each(Object.keys(graphs))("the gradient of %s", (name) => {
-  test("is what central differences give", async () => {
-    const graph = graphOf(name, 3);
-    const model = modelOf(graph, 3);
-    const runtime = await openReferenceTraining(model, limits, "f64");
-    // Learned states are written into the sequences by whoever trains them; here all sequences begin as batchOf says.
-    const segments = batchOf(runtime, graph);
-    const loss = async () => {
-      const { losses } = await runtime.step(segments, nothing, 9);
-      return losses.reduce((sum, value) => sum + value, 0) / losses.length;
-    };
-    const exactLoss = () => runtime.meanLoss(segments, 9);
-    await loss();
-    const gradients = new Map(runtime.parameters.map((p) => [p.name, p.gradient.slice()]));
-    const step = 1e-5;
-    const central = (change: (amount: number) => void) => {
-      change(step);
-      const above = exactLoss();
-      change(-2 * step);
-      const below = exactLoss();
-      change(step);
-      return (above - below) / (2 * step);
-    };
-    for (const { name: weight } of graph.weights) {
-      const values = runtime.weights.get(weight)!;
-      values.forEach((_, i) => {
-        const expected = central((amount) => {
-          values[i]! += amount;
+describe.each(Object.keys(graphs).map((name, number) => [name, number] as const))(
+  "the gradient of %s",
+  (name, number) => {
+    test("is what central differences give", async () => {
+      const graph = graphOf(name, 3);
+      const model = modelOf(graph, 3);
+      const runtime = await openReferenceTraining(model, limits, "f64");
+      // Learned states are written into the sequences by whoever trains them; here all sequences begin as batchOf says.
+      const segments = batchOf(runtime, graph);
+      const loss = async () => {
+        const { losses } = await runtime.step(segments, nothing, 9);
+        return losses.reduce((sum, value) => sum + value, 0) / losses.length;
+      };
+      const exactLoss = () => runtime.meanLoss(segments, 9);
+      await loss();
+      const gradients = new Map(runtime.parameters.map((p) => [p.name, p.gradient.slice()]));
+      const step = 1e-5;
+      const central = (change: (amount: number) => void) => {
+        change(step);
+        const above = exactLoss();
+        change(-2 * step);
+        const below = exactLoss();
+        change(step);
+        return (above - below) / (2 * step);
+      };
+      for (const { name: weight } of graph.weights) {
+        const values = runtime.weights.get(weight)!;
+        values.forEach((_, i) => {
+          const expected = central((amount) => {
+            values[i]! += amount;
+          });
+          // What nothing depends on has no gradient.
+          expect(gradients.get(weight)?.[i] ?? 0, `${weight}[${i}]`).toBeCloseTo(expected, 7);
         });
-        // What nothing depends on has no gradient.
-        expect(gradients.get(weight)?.[i] ?? 0, `${weight}[${i}]`).toBeCloseTo(expected, 7);
-      });
-    }
-    let offset = 0;
-    for (const { index, width } of hasLearnedStates(graph) ? graph.stateVectors : []) {
-      for (let c = 0; c < width; c++) {
-        const at = offset + c;
-        // In float32 a state cannot change by less than this.
-        const change = 2 ** -9;
-        const evaluate = (amount: number) => {
-          for (const { state } of segments) state.values[at]! += amount;
-          const value = exactLoss();
-          for (const { state } of segments) state.values[at]! -= amount;
-          return value;
-        };
-        const expected = (evaluate(change) - evaluate(-change)) / (2 * change);
-        expect(gradients.get(`state.${index}`)![c], `state ${index}[${c}]`).toBeCloseTo(expected, 5);
       }
-      offset += width;
-    }
-  });
+      let offset = 0;
+      for (const { index, width } of hasLearnedStates(graph) ? graph.stateVectors : []) {
+        for (let c = 0; c < width; c++) {
+          const at = offset + c;
+          // In float32 a state cannot change by less than this.
+          const change = 2 ** -9;
+          const evaluate = (amount: number) => {
+            for (const { state } of segments) state.values[at]! += amount;
+            const value = exactLoss();
+            for (const { state } of segments) state.values[at]! -= amount;
+            return value;
+          };
+          const expected = (evaluate(change) - evaluate(-change)) / (2 * change);
+          expect(gradients.get(`state.${index}`)![c], `state ${index}[${c}]`).toBeCloseTo(expected, 5);
+        }
+        offset += width;
+      }
+    });
 
-  test.each([1, 3, 31, 65])("is the same on every backend, width %i", async (width) => {
-    const graph = graphOf(name, width);
-    const model = modelOf(graph, width, { logitPenalty: 1e-2 });
-    const expected = await stepOf(await openReferenceTraining(model, limits), graph);
-    const scale = Math.max(1, ...expected.map(Math.abs));
-    for (const { open, label, threads } of trainers) {
-      const found = await stepOf(await open(model, { ...limits, threads }), graph);
-      expect(maxDifference(found, expected), label).toBeLessThan(scale * 4e-6);
-    }
-  });
-});
+    test.each(some([1, 3, 31, 65], number))("is the same on every backend, width %i", async (width) => {
+      const graph = graphOf(name, width);
+      const model = modelOf(graph, width, { logitPenalty: 1e-2 });
+      const expected = await stepOf(await openReferenceTraining(model, limits), graph);
+      const scale = Math.max(1, ...expected.map(Math.abs));
+      for (const { open, label, threads } of trainers) {
+        const found = await stepOf(await open(model, { ...limits, threads }), graph);
+        expect(maxDifference(found, expected), label).toBeLessThan(scale * 4e-6);
+      }
+    });
+  },
+);
 
 describe.each(Object.keys(mixingGraphs))("where only one weight around %s is learned", (name) => {
   test("its gradient is that of learning all, on every backend", async () => {
@@ -218,7 +222,7 @@ describe("a whole model", () => {
       const plain = await open(modelOf(graph, 1), options);
       const checkpointed = await open(modelOf(graph, 1, { checkpointing: true }), options);
       expect(checkpointed.memory, label).toBeLessThan(0.6 * plain.memory);
-      expect(await stepOf(checkpointed, graph), label).toEqual(await stepOf(plain, graph));
+      expect(maxDifference(await stepOf(checkpointed, graph), await stepOf(plain, graph)), label).toBe(0);
     }
   });
 
@@ -236,7 +240,7 @@ describe("a whole model", () => {
         await runtime.dispose();
         const source = label.replace(/, .* threads?/, "");
         expect(values.every(Number.isFinite)).toBe(true);
-        expect(values, `${label}, ${threads} threads`).toEqual(bySource.get(source) ?? values);
+        expect(maxDifference(values, bySource.get(source) ?? values), `${label}, ${threads} threads`).toBe(0);
         bySource.set(source, values);
       }
     }

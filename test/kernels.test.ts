@@ -14,6 +14,7 @@ import type { BoundModel } from "#rwkv/models/versions";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { allKernels, kernels, maxDifference } from "./environment.js";
 import { type Build, elementGraphs, mixingGraphs, wkv6OfProducts, wkv7OfProducts } from "./operation-graphs.js";
+import { some } from "./thorough.js";
 
 const widths = [1, 3, 16, 31, 65];
 const vocabulary = 7;
@@ -80,14 +81,14 @@ const graphs: Record<string, Build> = {
   ...elementGraphs,
 };
 
-describe.each(Object.keys(graphs))("%s", (name) => {
+describe.each(Object.keys(graphs).map((name, number) => [name, number] as const))("%s", (name, number) => {
   const graphOf = (width: number) => {
     const g = new GraphBuilder();
     const x = g.embedding(g.matrix("table", vocabulary, width));
     return g.finish(g.selectRows((graphs[name] as Build)(g, x, width)));
   };
 
-  test.each(widths)("width %i", async (width) => {
+  test.each(some(widths, number))("width %i", async (width) => {
     // Types are of matrices: the embedding's here, and those of products.
     const dtypes = /matmul|^wkv($| )/.test(name)
       ? (["f32", "bf16", "f16", "q8", "q4"] as const)
@@ -146,29 +147,38 @@ test("exp and sigmoid over their whole range", async () => {
   }
 });
 
-test.each([1, 2, 7, 16, 45])("products of %i rows, over inputs that go past a block", async (rows) => {
-  const tokens = Array.from({ length: rows }, (_, i) => i % vocabulary);
-  for (const [width, outputs] of [
-    [1024, 9],
-    [1030, 67],
-    [255, 130],
-  ] as const) {
-    const g = new GraphBuilder();
-    const x = g.embedding(g.matrix("table", vocabulary, width));
-    const gate = sigmoid(g.matmul(g.matrix("gate", outputs, width), x));
-    const product = g.matmul(g.matrix("w", outputs, width), x);
-    const model = bind(g.finish(g.selectRows(multiply(gate, product))), rows);
-    for (const dtype of ["f32", "bf16", "f16", "q8", "q4"] as const) {
-      const results: Float32Array[] = [];
+describe("products of 1 to 45 rows, over inputs that go past a block", () => {
+  test.each(["f32", "bf16", "f16", "q8", "q4"] as const)("%s", async (dtype) => {
+    for (const [width, outputs] of [
+      [1024, 9],
+      [1030, 67],
+      [255, 130],
+    ] as const) {
+      const g = new GraphBuilder();
+      const x = g.embedding(g.matrix("table", vocabulary, width));
+      const gate = sigmoid(g.matmul(g.matrix("gate", outputs, width), x));
+      const product = g.matmul(g.matrix("w", outputs, width), x);
+      const model = bind(g.finish(g.selectRows(multiply(gate, product))), width);
+      const results: Float32Array[][] = [];
       for (const { backend, threads } of [{ backend: referenceBackend, threads: 1 }, ...kernels]) {
         const runtime = await backend.open(model, { threads, dtype });
-        results.push((await runtime.run([{ state: runtime.createState(), tokens, logits: "all" }])).logits.slice());
+        const found: Float32Array[] = [];
+        for (const rows of [1, 2, 7, 16, 45]) {
+          const tokens = Array.from({ length: rows }, (_, i) => i % vocabulary);
+          found.push((await runtime.run([{ state: runtime.createState(), tokens, logits: "all" }])).logits.slice());
+        }
+        results.push(found);
         await runtime.dispose();
       }
-      for (const found of results.slice(1))
-        expect(maxDifference(found, results[0]!), `${dtype}, ${width}`).toBeLessThan(5e-6);
+      const [expected, ...others] = results as [Float32Array[], ...Float32Array[][]];
+      others.forEach((found, kernel) => {
+        found.forEach((logits, i) => {
+          const message = `${kernels[kernel]!.label}, ${logits.length / outputs} rows of ${width} inputs`;
+          expect(maxDifference(logits, expected[i]!), message).toBeLessThan(5e-6);
+        });
+      });
     }
-  }
+  });
 });
 
 describe("a row's results are the same to the bit whatever its company", () => {

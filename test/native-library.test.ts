@@ -14,7 +14,7 @@ import { createNativeMachine } from "#rwkv/backends/native/native";
 import { loadNativeLibrary, type NativeLibrary } from "#rwkv/backends/native/native-library";
 import { loadCheckpoint } from "#rwkv/load";
 import { program } from "./command.js";
-import { compilePoolTest } from "./compile-pool-test.js";
+import { compilePoolTests } from "./compile-pool-test.js";
 import { fixture } from "./environment.js";
 import { runScript } from "./node-process.js";
 
@@ -163,16 +163,11 @@ it("declares the functions of Node-API as Node itself does", async () => {
   expect(own.equals(official)).toBe(true);
 });
 
-// The second is what macOS and the BSDs have.
-it.each(["futexes", "a mutex and a condition"])(
-  "runs, stops and sleeps in threads that wait on %s",
-  async (waiting) => {
-    const program = join(await temporaryFolder(), "pool-test");
-    const defines = waiting === "futexes" ? [] : ["-DRWKV_PORTABLE_WAITING"];
-    await compilePoolTest(program, ["-O0", ...defines]);
-    expect((await promisify(execFile)(program, { timeout: 50_000 })).stdout).toBe("ok\n");
-  },
-);
+it("runs, stops and sleeps in threads, whatever they wait on", async () => {
+  for (const { waiting, program } of await compilePoolTests(await temporaryFolder(), ["-O0"])) {
+    expect((await promisify(execFile)(program, { timeout: 50_000 })).stdout, waiting).toBe("ok\n");
+  }
+});
 
 it("maps the file that was opened, not another that has taken its name", async () => {
   const folder = await temporaryFolder();

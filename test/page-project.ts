@@ -6,8 +6,14 @@ import { chromiumArguments } from "./chromium.js";
 /** Test files by their names. */
 export const testFiles = (...names: string[]): string[] => names.map((name) => `test/${name}.test.ts`);
 
-/** A project of vitest with tests in pages that are served with these headers. */
-export function pages(name: string, executablePath: string, include: string[], headers: Record<string, string>) {
+/** A project of vitest with tests in pages that are served with these headers. @param env for `import.meta.env` */
+export function pages(
+  name: string,
+  executablePath: string,
+  include: string[],
+  headers: Record<string, string>,
+  env: Record<string, string> = {},
+) {
   return {
     extends: true as const,
     server: { headers },
@@ -15,6 +21,7 @@ export function pages(name: string, executablePath: string, include: string[], h
     test: {
       name,
       include,
+      env,
       fileParallelism: false,
       browser: {
         enabled: true,

@@ -39,7 +39,7 @@ describe.skipIf(!hasSharedData)("reference data", () => {
       const expectedState = readFloats(sharedData(`golden/synthetic-rwkv${version}.state.f32`));
       const model = await load(sharedData(`models/synthetic-rwkv${version}.pth`), { backend, threads });
       // The plain forms take a token at a time in any case.
-      for (const chunk of backend === "reference" ? [31, 130] : [1, 5, 31, 64, 130]) {
+      for (const chunk of backend === "reference" ? [31] : [1, 5, 31, 64, 130]) {
         const state = model.createState();
         const logits: number[] = [];
         for (let at = 0; at < tokens.length; at += chunk) {

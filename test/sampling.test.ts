@@ -6,6 +6,7 @@ import { expect, test } from "vitest";
 import { TokenPenalties } from "#rwkv/sampling/penalties";
 import { randomGenerator, xoshiro128 } from "#rwkv/sampling/random";
 import { resolveSamplingOptions, type SamplingOptions } from "#rwkv/sampling/sampling-options";
+import { rounds } from "./thorough.js";
 
 /** Samples token after token, with a seed where none is given. */
 const samplerFor = (options: SamplingOptions) => new Sampler({ seed: 1, ...options });
@@ -85,7 +86,7 @@ test("only tokens that the cuts keep are chosen, and all of them can be", () => 
       expect([...seen].filter((token) => !kept.has(token))).toEqual([]);
       expect(seen.size).toBeGreaterThan(kept.size * 0.8);
     }),
-    { numRuns: 300 },
+    { numRuns: rounds(60) },
   );
 });
 

@@ -11,6 +11,7 @@ import { tokenizerFor } from "#rwkv/tokenizers/open-tokenizer";
 import { pythonLiteralBytes } from "#rwkv/tokenizers/python-literal";
 import { worldTokenizer } from "#rwkv/tokenizers/world";
 import { fixture, hasSharedData, sharedData, temporaryFolder } from "./fixture-files.js";
+import { rounds } from "./thorough.js";
 
 /** A World vocabulary: all bytes, and some longer tokens, one of them half a character. */
 function worldVocabulary(): string {
@@ -116,7 +117,7 @@ describe.each(Object.keys(tokenizers))("%s tokenizer", (name) => {
         expect(streamed(tokenizer, ids).join("")).toBe(value);
         for (const id of ids) expect(id).toBeLessThan(tokenizer.vocabularySize);
       }),
-      { numRuns: 500 },
+      { numRuns: rounds(100) },
     );
   });
 
@@ -218,7 +219,7 @@ test("merges: the pair of the lowest rank first, of equals the leftmost", () => 
       expect(merge(piece)).toEqual(plain(merges, piece));
       expect(merge(piece)).toEqual(plain(merges, piece)); // as remembered
     }),
-    { numRuns: 1000 },
+    { numRuns: rounds(200) },
   );
 });
 
@@ -408,7 +409,7 @@ test.skipIf(!hasSharedData)(
         expect(tokenizer.decode(ids)).toBe(value.normalize("NFC"));
         expect(streamed(tokenizer, ids).join("")).toBe(tokenizer.decode(ids));
       }),
-      { numRuns: 300 },
+      { numRuns: rounds(100) },
     );
   },
 );
