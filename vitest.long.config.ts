@@ -1,6 +1,6 @@
 // Tests that take minutes: whole applications in a browser, sanitizers, ends of processes, those of `npm test` that try only some of
 // all combinations there (test/thorough.ts), and the kernels with AVX-512 emulated where the processor has none, or in pages. They
-// run by `npm run test:long`, one file at a time, against the build in dist/.
+// run by `npm run test:long`, most of them one file at a time, against the build in dist/.
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -42,6 +42,9 @@ export default defineConfig({
           name: "thorough",
           include: thoroughTests,
           env: thorough,
+          fileParallelism: true,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 }, // after those that are to have the machine for themselves
           server: { deps: { external: [/\/dist\//] } },
         },
       },
