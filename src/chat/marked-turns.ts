@@ -51,6 +51,13 @@ export const functionCalling: ChatFormat = {
   instruction: world.instruction,
 };
 
+/** What a call of a tool begins with. */
+export const toolCallMark = "**Tool Call:**";
+/** What stands between that and the call's JSON. */
+export const toolCallFence = "\n```json\n";
+/** What ends it. JSON has no line breaks within its strings. */
+export const toolCallEnd = "\n```";
+
 function toolTexts(tools: readonly ChatTool[]): string[] {
   if (tools.length === 0) return [];
   return [
@@ -60,13 +67,13 @@ function toolTexts(tools: readonly ChatTool[]): string[] {
       `**Parameters:**\n${fenced(parameters)}`,
     ]),
     "To call one of these tools, write exactly this format:",
-    '**Tool Call:**\n```json\n{"name": "tool_name", "arguments": {"key": "value"}}\n```',
+    `${toolCallMark}${toolCallFence}{"name": "tool_name", "arguments": {"key": "value"}}${toolCallEnd}`,
     "Do not invent tool call IDs or write tool outputs yourself.",
   ];
 }
 
 function callText({ name, arguments: values }: ToolCall): string {
-  return `**Tool Call:**\n${fenced({ name, arguments: values })}`;
+  return `${toolCallMark}\n${fenced({ name, arguments: values })}`;
 }
 
 function fenced(value: unknown): string {
