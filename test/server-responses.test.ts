@@ -1,7 +1,9 @@
 // /v1/responses with OpenAI's client: responses that go on from the state of the one before.
 
 import OpenAI from "openai";
+import { zodResponsesFunction } from "openai/helpers/zod";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
+import { z } from "zod";
 import { nextTurn } from "#rwkv/server/next-turn";
 import { type Served, served } from "./served.js";
 
@@ -257,7 +259,8 @@ describe("wrong requests", () => {
     [{ input: [{ role: "king", content: "a" }] }, 400, "input[0].role", '"king"'],
     [{ input: [{ role: "user", content: [{ type: "input_image" }] }] }, 400, "input[0].content[0].type", "input_image"],
     [{ input: "a", background: true }, 400, "background", "not supported"],
-    [{ input: "a", tools: [{ type: "web_search" }] }, 400, "tools", "not supported"],
+    [{ input: "a", tools: [{ type: "web_search" }] }, 400, "tools[0].type", '"function"'],
+    [{ input: "a", tools: [], tool_choice: "required" }, 400, "tool_choice", "tools"],
     [{ input: "a", max_output_tokens: 1e6 }, 400, "max_output_tokens", "at most"],
     [{ input: "a", metadata: { a: 1 } }, 400, "metadata.a", "expected"],
     [{ input: "a", previous_response_id: "resp_1" }, 404, "previous_response_id", "there is no response"],
@@ -279,4 +282,55 @@ test("a client that leaves a stream ends its response", async () => {
   for await (const { type } of stream) if (type === "response.created") break;
   leaving.abort();
   await vi.waitFor(async () => expect((await tales.metrics()).get("rwkv_texts_running")).toBe(0), { timeout: 5000 });
+});
+
+describe("tools", () => {
+  const sky = z.strictObject({ color: z.enum(["blue", "grey"]), clouds: z.int().min(0).max(8) });
+  const tool = zodResponsesFunction({ name: "set_sky", description: "Sets the sky", parameters: sky });
+  const asked = { ...usual, max_output_tokens: 300, temperature: 1, tools: [tool], tool_choice: "required" as const };
+  const callsOf = ({ output }: { output: readonly { type: string }[] }) =>
+    output.filter(({ type }) => type === "function_call") as OpenAI.Responses.ResponseFunctionToolCall[];
+
+  test("are called, in the events of a stream as in the whole response", async () => {
+    for (const seed of seeds.slice(0, 3)) {
+      const whole = await tales.client.responses.parse({ ...asked, seed } as typeof asked);
+      const calls = callsOf(whole);
+      expect(calls.length).toBeGreaterThan(0);
+      expect(whole.output.length).toBe(calls.length);
+      // One that the length cuts off is none of them, unless its name was there.
+      const cut = whole.status === "incomplete" ? 1 : 0;
+      expect(calls.filter(({ status }) => status === "completed").length).toBeGreaterThanOrEqual(calls.length - cut);
+      for (const call of calls.filter(({ status }) => status === "completed")) {
+        expect(sky.safeParse(JSON.parse(call.arguments)).success).toBe(true);
+        expect(call).toMatchObject({ name: "set_sky", call_id: expect.stringMatching(/^call_/) });
+      }
+      const stream = tales.client.responses.stream({ ...asked, seed } as typeof asked);
+      const texts: string[] = [];
+      const done: string[] = [];
+      for await (const event of stream) {
+        if (event.type === "response.function_call_arguments.delta") {
+          texts[event.output_index] = (texts[event.output_index] ?? "") + event.delta;
+        }
+        if (event.type === "response.function_call_arguments.done") done.push(event.arguments);
+      }
+      const streamed = callsOf(await stream.finalResponse());
+      for (const all of [texts, done, streamed.map((call) => call.arguments)]) {
+        expect(all).toEqual(calls.map((call) => call.arguments));
+      }
+    }
+  });
+
+  test("are told to the model once in a conversation, and what they gave goes on from their calls", async () => {
+    const first = await tales.client.responses.create({ ...asked, parallel_tool_calls: false });
+    const [call] = callsOf(first);
+    const output = { type: "function_call_output" as const, call_id: call!.call_id, output: '{"done":true}' };
+    const more = { ...asked, input: [output], previous_response_id: first.id, max_output_tokens: 5 };
+    const next = await tales.client.responses.create({ ...more, tool_choice: "auto" });
+    const fresh = ({ usage }: typeof next) => usage!.input_tokens - usage!.input_tokens_details.cached_tokens;
+    const other = zodResponsesFunction({ name: "set_sea", description: "Sets the sea", parameters: sky });
+    const changed = await tales.client.responses.create({ ...more, tool_choice: "auto", tools: [tool, other] });
+    expect(fresh(next)).toBeLessThan(60);
+    expect(fresh(changed)).toBeGreaterThan(fresh(next) + 200);
+    expect(next.tools).toHaveLength(1);
+  });
 });

@@ -9,6 +9,7 @@ import type { Model } from "../generation/model.js";
 import { resolveSamplingOptions } from "../sampling/sampling-options.js";
 import { Admission } from "./admission.js";
 import { ApiKeys } from "./api-keys.js";
+import { ConstraintCache } from "./constraint-cache.js";
 import { ApiError, toApiError } from "./errors.js";
 import { Inference } from "./inference.js";
 import { Metrics } from "./metrics.js";
@@ -80,6 +81,7 @@ export function createApp(model: Model, options: AppOptions = {}): App {
     options: resolved,
     inference,
     prompts: new PromptEncoder(model.tokenizer, limits.promptTokens),
+    constraints: new ConstraintCache(model),
     metrics,
     states,
     responses,
@@ -111,7 +113,7 @@ function honoOf(services: Services): Hono {
     hono.use(
       cors({
         origin,
-        allowHeaders: ["Content-Type", "Authorization", "X-Api-Key"],
+        // Clients' libraries have many headers of their own, so a page may send those that it asks for.
         exposeHeaders: ["X-Request-Id", "Retry-After"],
         maxAge: 600,
       }),
@@ -166,7 +168,8 @@ async function answer(context: Context, route: Route, services: Services, keys: 
   } catch (error) {
     const told = toApiError(error);
     record.error = told.status >= 500 ? error : undefined;
-    response = Response.json(told.body, { status: told.status, headers: told.headers });
+    const body = route.errorBody?.(told, record.requestId) ?? told.body;
+    response = Response.json(body, { status: told.status, headers: told.headers });
   }
   response.headers.set("X-Request-Id", record.requestId);
   record.status = response.status;

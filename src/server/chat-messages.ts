@@ -4,11 +4,11 @@ import * as v from "valibot";
 import type { Thinking } from "../chat/chat-format.js";
 import { type ChatPrompt, chatPrompt, formatNamed } from "../chat/chat-prompt.js";
 import { chatFormatFor } from "../chat/formats.js";
-import type { ChatMessage, ToolCall } from "../chat/messages.js";
+import type { ChatMessage, ChatTool, ToolCall } from "../chat/messages.js";
 import { OptionError } from "../errors.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
 import { samplingPresets } from "../sampling/sampling-presets.js";
-import { invalidField, notSupported } from "./errors.js";
+import { invalidField } from "./errors.js";
 import type { PromptStart } from "./prompts.js";
 import { optional, text } from "./schema.js";
 import type { Services } from "./services.js";
@@ -21,6 +21,22 @@ const toolCall = v.object({
   function: v.object({ name: text(), arguments: v.string() }),
 });
 
+/** A tool's name, which the model is told and writes as it is. */
+export const toolName = v.pipe(v.string(), v.regex(/^[\w.:/-]{1,128}$/));
+
+/** The most tools of a request, as in OpenAI's API. */
+export const maxTools = 128;
+
+const tool = v.object({
+  type: v.literal("function"),
+  function: v.object({
+    name: toolName,
+    description: optional(v.string()),
+    parameters: optional(v.record(v.string(), v.unknown())),
+    strict: optional(v.boolean()),
+  }),
+});
+
 const message = v.variant("role", [
   v.object({ role: v.picklist(["system", "developer", "user"]), content }),
   v.object({ role: v.literal("assistant"), content: optional(content), tool_calls: optional(v.array(toolCall)) }),
@@ -31,19 +47,7 @@ type Message = v.InferOutput<typeof message>;
 /** The fields of a conversation, to be spread into the schema of a body. */
 export const conversationFields = {
   messages: v.pipe(v.array(message), v.minLength(1)),
-  tools: optional(
-    v.array(
-      v.object({
-        type: v.literal("function"),
-        function: v.object({
-          name: text(),
-          description: optional(v.string()),
-          parameters: optional(v.record(v.string(), v.unknown())),
-          strict: optional(v.boolean()),
-        }),
-      }),
-    ),
-  ),
+  tools: optional(v.pipe(v.array(tool), v.maxLength(maxTools))),
   tool_choice: optional(
     v.union([
       v.picklist(["none", "auto", "required"]),
@@ -72,24 +76,24 @@ const efforts: Readonly<Record<NonNullable<Conversation["reasoning_effort"]>, Th
  * Writes a conversation for the model.
  *
  * @param start the state that it continues, if any
+ * @param tools that the model is told of; undefined where it is to call none, which an empty array does not say
  * @throws ApiError for what its format cannot say
  */
 export function conversationPrompt(
   conversation: Conversation,
   { model, options }: Services,
   start?: PromptStart,
+  tools?: readonly ChatTool[],
 ): ChatPrompt {
-  if (conversation.tools?.length && conversation.tool_choice !== "none")
-    throw notSupported("tools", "is not supported");
-  const thinking = requestedThinking(conversation);
   const messages = conversation.messages.map(chatMessage);
-  const callsTools = messages.some(({ role, toolCalls }) => role === "tool" || toolCalls?.length);
-  const format = callsTools ? "function_calling" : (options.format ?? chatFormatFor(model));
-  // Clients that ask any model to think do not mean one that cannot.
-  const isPossible = thinking === undefined || formatNamed(format).thinks;
+  const ownFormat = options.format ?? chatFormatFor(model);
+  const hasCalls = tools !== undefined || messages.some(({ role, toolCalls }) => role === "tool" || toolCalls?.length);
+  const format = hasCalls ? "function_calling" : ownFormat;
+  // Clients that ask any model to think do not mean one that cannot; nor does one learn it with the format of tools.
+  const thinking = formatNamed(ownFormat).thinks ? requestedThinking(conversation) : "auto";
   try {
     const continues = start !== undefined && start.snapshot.position > 0;
-    return chatPrompt(model, messages, { format, continues, ...(thinking && isPossible && { thinking }) });
+    return chatPrompt(model, messages, { format, continues, tools: tools ?? [], ...(thinking && { thinking }) });
   } catch (error) {
     if (error instanceof OptionError) throw invalidField("messages", error.message);
     throw error;
@@ -108,7 +112,7 @@ export function defaultSampling({ options }: Services, thinking: Thinking): Samp
 }
 
 /** Whether a prompt asks the model to think before it answers. */
-function takesThought(thinking: Thinking): boolean {
+export function takesThought(thinking: Thinking): boolean {
   return thinking === "on" || thinking === "short" || thinking === "long";
 }
 

@@ -19,6 +19,14 @@ type Item =
       readonly status: Status;
       readonly summary: readonly [];
       readonly content: readonly ReasoningText[];
+    }
+  | {
+      readonly id: string;
+      readonly type: "function_call";
+      readonly status: Status;
+      readonly call_id: string;
+      readonly name: string;
+      readonly arguments: string;
     };
 type Status = "in_progress" | "completed" | "incomplete";
 interface OutputText {
@@ -42,10 +50,16 @@ export interface ResponseEvent {
 /** An item that is being written. */
 interface OpenItem {
   readonly id: string;
-  readonly kind: "message" | "reasoning";
+  readonly kind: Item["type"];
+  /** Its text, or the arguments of a call. */
   text: string;
+  /** What a call is of. */
+  readonly call?: { readonly call_id: string; readonly name: string };
   readonly logprobs: TokenLogprob[];
 }
+
+const idPrefixes = { message: "msg", reasoning: "rs", function_call: "fc" } as const;
+const textNames = { message: "output_text", reasoning: "reasoning_text" } as const;
 
 /** Writes a response. */
 export class ResponseWriter {
@@ -76,15 +90,24 @@ export class ResponseWriter {
   }
 
   /** Writes a piece. */
-  *write({ thought, text, logprobs }: ChatPiece): Generator<ResponseEvent, void, void> {
+  *write({ thought, text, calls, logprobs }: ChatPiece): Generator<ResponseEvent, void, void> {
     if (thought !== "") {
       if (!this.#open) yield* this.#begin("reasoning");
       yield this.#delta(thought, []);
     }
-    if (text === "" && logprobs.length === 0) return;
-    if (this.#open?.kind === "reasoning") yield* this.close("completed");
-    if (!this.#open) yield* this.#begin("message");
-    yield this.#delta(text, logprobs);
+    if (text !== "" || logprobs.length > 0) {
+      if (this.#open?.kind !== "message") yield* this.close("completed");
+      if (!this.#open) yield* this.#begin("message");
+      yield this.#delta(text, logprobs);
+    }
+    for (const { name, arguments: values, isLast } of calls) {
+      if (name !== undefined) {
+        yield* this.close("completed");
+        yield* this.#begin("function_call", { call_id: this.#newId("call"), name });
+      }
+      if (values !== "") yield this.#delta(values, []);
+      if (isLast) yield* this.close("completed");
+    }
   }
 
   /** Ends the item in progress. A response that has none gets an empty message. */
@@ -96,27 +119,29 @@ export class ResponseWriter {
   *close(status: "completed" | "incomplete"): Generator<ResponseEvent, void, void> {
     const open = this.#open;
     if (!open) return;
-    const { id, kind, text, logprobs } = open;
+    const { id, kind, text, logprobs, call } = open;
     const at = this.#place(id);
-    const told = kind === "message" ? { text, logprobs } : { text };
-    yield this.event(kind === "message" ? "response.output_text.done" : "response.reasoning_text.done", {
-      ...at,
-      ...told,
-    });
-    yield this.event("response.content_part.done", { ...at, part: partOf(open) });
+    if (call) {
+      const { content_index: _, ...place } = at;
+      yield this.event("response.function_call_arguments.done", { ...place, name: call.name, arguments: text });
+    } else {
+      const told = kind === "message" ? { text, logprobs } : { text };
+      yield this.event(`response.${textNames[kind as keyof typeof textNames]}.done`, { ...at, ...told });
+      yield this.event("response.content_part.done", { ...at, part: partOf(open) });
+    }
     const item = itemOf(open, status, true);
     this.#output.push(item);
     this.#open = undefined;
     yield this.event("response.output_item.done", { output_index: at.output_index, item });
   }
 
-  *#begin(kind: OpenItem["kind"]): Generator<ResponseEvent, void, void> {
-    const open: OpenItem = { id: this.#newId(kind === "message" ? "msg" : "rs"), kind, text: "", logprobs: [] };
+  *#begin(kind: OpenItem["kind"], call?: OpenItem["call"]): Generator<ResponseEvent, void, void> {
+    const open: OpenItem = { id: this.#newId(idPrefixes[kind]), kind, text: "", logprobs: [], ...(call && { call }) };
     this.#open = open;
     const at = this.#place(open.id);
     const item = itemOf(open, "in_progress", false);
     yield this.event("response.output_item.added", { output_index: at.output_index, item });
-    yield this.event("response.content_part.added", { ...at, part: partOf(open) });
+    if (!call) yield this.event("response.content_part.added", { ...at, part: partOf(open) });
   }
 
   #delta(delta: string, logprobs: readonly TokenLogprob[]): ResponseEvent {
@@ -124,6 +149,10 @@ export class ResponseWriter {
     open.text += delta;
     open.logprobs.push(...logprobs);
     const at = this.#place(open.id);
+    if (open.kind === "function_call") {
+      const { content_index: _, ...place } = at;
+      return this.event("response.function_call_arguments.delta", { ...place, delta });
+    }
     return open.kind === "message"
       ? this.event("response.output_text.delta", { ...at, delta, logprobs })
       : this.event("response.reasoning_text.delta", { ...at, delta });
@@ -140,7 +169,8 @@ function partOf({ kind, text, logprobs }: OpenItem): OutputText | ReasoningText 
 }
 
 function itemOf(open: OpenItem, status: Status, withContent: boolean): Item {
-  const { id, kind } = open;
+  const { id, kind, call, text } = open;
+  if (call) return { id, type: "function_call", status, ...call, arguments: text };
   const part = partOf(open);
   if (kind === "message") {
     return { id, type: "message", role: "assistant", status, content: withContent ? [part as OutputText] : [] };

@@ -1,7 +1,8 @@
 // What requests of /v1/responses are made of: fields, items, and the conversation that they are.
 
 import * as v from "valibot";
-import { type Conversation, conversationFields } from "./chat-messages.js";
+import type { AnswerRequest } from "./chat-answers.js";
+import { type Conversation, conversationFields, maxTools, toolName } from "./chat-messages.js";
 import type { ConstraintRequest } from "./constraints.js";
 import { ApiError, notSupported } from "./errors.js";
 import { samplingFields } from "./sampling-fields.js";
@@ -46,6 +47,14 @@ const format = v.variant("type", [
   }),
 ]);
 
+const tool = v.object({
+  type: v.literal("function"),
+  name: toolName,
+  description: optional(v.string()),
+  parameters: optional(v.record(v.string(), v.unknown())),
+  strict: optional(v.boolean()),
+});
+
 const { n: _, ...samplingOfOne } = samplingFields;
 
 /** The schema of a request. */
@@ -61,8 +70,11 @@ export const responseBody = v.object({
   include: optional(v.array(v.string())),
   text: optional(v.object({ format: optional(format) })),
   reasoning: optional(v.object({ effort: conversationFields.reasoning_effort })),
-  tools: optional(v.array(v.unknown())),
-  tool_choice: optional(v.unknown()),
+  tools: optional(v.pipe(v.array(tool), v.maxLength(maxTools))),
+  tool_choice: optional(
+    v.union([v.picklist(["none", "auto", "required"]), v.object({ type: v.literal("function"), name: text() })]),
+  ),
+  parallel_tool_calls: optional(v.boolean()),
   metadata: optional(
     v.pipe(v.record(v.pipe(v.string(), v.maxLength(64)), v.pipe(v.string(), v.maxLength(512))), v.maxEntries(16)),
   ),
@@ -75,22 +87,30 @@ export const responseBody = v.object({
 export type ResponseBody = v.InferOutput<typeof responseBody>;
 
 /** @throws ApiError for what no response here can do */
-export function checkSupported({
-  background,
-  tools,
-  tool_choice: choice,
-  previous_response_id: previous,
-  state,
-}: ResponseBody) {
+export function checkSupported({ background, previous_response_id: previous, state }: ResponseBody) {
   if (background) throw notSupported("background", "is not supported: responses are written while they are waited for");
-  if (tools?.length && choice !== "none") throw notSupported("tools", "is not supported");
   if (previous !== undefined && state !== undefined) {
     throw notSupported("state", "is not supported beside previous_response_id: a response begins with one state");
   }
 }
 
+/** The whole request, as the rest of the server knows it. @throws ApiError for one without messages */
+export function answerRequestOf(body: ResponseBody): AnswerRequest {
+  const { tools, tool_choice: choice, ...sampling } = body;
+  return {
+    ...sampling,
+    ...constraintOf(body),
+    ...conversationOf(body),
+    tools: tools?.map(({ name, description, parameters, strict }) => ({
+      type: "function",
+      function: { name, description, parameters, strict },
+    })),
+    tool_choice: typeof choice === "object" ? { type: "function", function: { name: choice.name } } : choice,
+  };
+}
+
 /** The conversation that a request adds: its instructions, then its input. */
-export function conversationOf({ input, instructions, reasoning }: ResponseBody): Conversation {
+function conversationOf({ input, instructions, reasoning }: ResponseBody): Conversation {
   const messages = (typeof input === "string" ? [{ role: "user" as const, content: input }] : input).flatMap(
     messagesOf,
   );
@@ -134,7 +154,7 @@ export function inputItems({ input }: ResponseBody, newId: (prefix: string) => s
 }
 
 /** What a request says of the form of its text, as chat completions say it. */
-export function constraintOf({ text: told }: ResponseBody): ConstraintRequest {
+function constraintOf({ text: told }: ResponseBody): ConstraintRequest {
   const { format: wanted } = told ?? {};
   if (wanted?.type !== "json_schema") return { response_format: wanted };
   const { name, schema, strict } = wanted;

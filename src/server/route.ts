@@ -1,6 +1,7 @@
 // What a resource says of each of its routes. From this come the handlers (app.ts) and the description of the API (openapi.ts).
 
 import type * as v from "valibot";
+import type { ApiError } from "./errors.js";
 import type { RequestRecord } from "./options.js";
 import type { Schema } from "./schema.js";
 
@@ -45,6 +46,8 @@ export interface Route {
   readonly answer?: object;
   /** The types of an answer's content, where it is not JSON alone. */
   readonly contentTypes?: readonly string[];
+  /** The body of an answer that is an error, where it is not that of OpenAI's API. */
+  readonly errorBody?: (error: ApiError, requestId: string) => object;
   /** @throws ApiError, RwkvError */
   handle(call: Call<unknown>): Response | Promise<Response>;
 }

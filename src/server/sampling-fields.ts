@@ -43,7 +43,10 @@ const samplingSchema = v.object(samplingFields);
 export type SamplingRequest = v.InferOutput<typeof samplingSchema>;
 
 /** The options of a generation that a request says. */
-export type RequestedOptions = Omit<GenerationOptions, "signal" | "maxTokens" | "constrain" | "onPromptProgress">;
+export type RequestedOptions = Omit<
+  GenerationOptions,
+  "signal" | "maxTokens" | "stop" | "constrain" | "onPromptProgress"
+> & { readonly stop?: readonly string[] };
 
 /**
  * What a request says of sampling, over what holds where it says nothing.
@@ -83,6 +86,19 @@ export function requestedOptions(
     ...biases,
     ...(stop !== undefined && { stop: typeof stop === "string" ? [stop] : stop }),
     ...(stopIds !== undefined && { stopTokens: [...stopIds, ...(endOfText === undefined ? [] : [endOfText])] }),
+  };
+}
+
+/**
+ * The options for a text that is held to a form: what is banned is as improbable as a bias can make it instead, so that the form always
+ * has a way to go on.
+ */
+export function withoutBans(options: RequestedOptions): RequestedOptions {
+  const { bannedTokens = [], logitBias } = options;
+  return {
+    ...options,
+    logitBias: { ...logitBias, ...Object.fromEntries(bannedTokens.map((id) => [id, -100])) },
+    bannedTokens: [],
   };
 }
 

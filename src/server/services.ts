@@ -1,6 +1,7 @@
 // What resources are made of: the parts of one application.
 
 import type { Model } from "../generation/model.js";
+import type { ConstraintCache } from "./constraint-cache.js";
 import type { Inference } from "./inference.js";
 import type { Metrics } from "./metrics.js";
 import type { ResolvedAppOptions } from "./options.js";
@@ -15,6 +16,7 @@ export interface Services {
   readonly options: ResolvedAppOptions;
   readonly inference: Inference;
   readonly prompts: PromptEncoder;
+  readonly constraints: ConstraintCache;
   readonly metrics: Metrics;
   /** States that clients made. */
   readonly states: Shelf;

@@ -37,6 +37,7 @@ export class TextChoice {
   written: WrittenText | undefined;
   #tokens = 0;
   #reason: FinishReason | undefined;
+  #stop: string | number | undefined;
 
   /** @param asked the time of the request, by `performance.now()` */
   constructor(index: number, session: Session, generation: Generation, metrics: Metrics, asked: number) {
@@ -60,6 +61,11 @@ export class TextChoice {
     return this.#reason === "stop" ? "stop" : "length";
   }
 
+  /** The stop string or token that ended the text. */
+  get stop(): string | number | undefined {
+    return this.#stop;
+  }
+
   /** The text, step by step; no faster than it is asked for. Its session is gone when the last step has been taken. */
   async *steps(): AsyncGenerator<GenerationStep, void, void> {
     let last = this.#asked;
@@ -77,6 +83,7 @@ export class TextChoice {
       }
       const result = await this.#generation.result;
       this.#reason = result.finishReason;
+      this.#stop = result.stop;
       if (result.finishReason !== "aborted") await this.onText?.(result);
     } finally {
       await this.end();

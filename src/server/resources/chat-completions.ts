@@ -1,15 +1,15 @@
 // /v1/chat/completions: answers to conversations.
 
 import * as v from "valibot";
+import type { ToolCallPiece } from "../../chat/tool-call-reader.js";
 import { newId, secondsSince1970, streamedAnswer, usageOf, wholeAnswer } from "../answers.js";
-import { conversationFields, conversationPrompt, defaultSampling } from "../chat-messages.js";
-import { type ChatPiece, chatPieces } from "../chat-pieces.js";
-import { constraintFields, requestedConstraint } from "../constraints.js";
+import { type Answers, startAnswers } from "../chat-answers.js";
+import { conversationFields } from "../chat-messages.js";
+import type { ChatEnd } from "../chat-pieces.js";
+import { constraintFields } from "../constraints.js";
 import { invalidField } from "../errors.js";
-import type { TextRun } from "../inference.js";
-import type { PromptStart } from "../prompts.js";
 import { type Call, type Route, withBody } from "../route.js";
-import { requestedOptions, samplingFields } from "../sampling-fields.js";
+import { samplingFields } from "../sampling-fields.js";
 import { optional, wholeNumber } from "../schema.js";
 import type { Services } from "../services.js";
 import { startOf, stateField } from "../starting-state.js";
@@ -53,77 +53,63 @@ export function chatCompletions(services: Services): Route[] {
 
 async function answer(services: Services, call: Call<Body>): Promise<Response> {
   const { body, signal } = call;
-  const { served, prompts, inference, options } = services;
+  const { served, options } = services;
   served.check(body.model);
-  const start = await startOf(services, call.owner, body.state);
-  const { pieces, thinking, generation } = request(services, body, start);
-  const prompt = prompts.ofPieces(pieces, start);
-  const run = await inference.start({ prompts: [prompt], choices: body.n ?? 1, generation, signal });
-  const head: Head = { id: newId("chatcmpl"), created: secondsSince1970(), model: served.id };
-  const counts = { reasoning: 0 };
-  const written = chatPieces(services, run, thinking, counts);
-  if (!body.stream) return wholeAnswer(call, run, whole(head, run, written, body, counts));
-  return streamedAnswer(call, run, chunks(head, run, written, body, counts), options.limits);
-}
-
-/** The prompt, and how its answer is to be written. */
-function request(services: Services, body: Body, start: PromptStart | undefined) {
-  const { model, options } = services;
   if (body.top_logprobs !== undefined && !body.logprobs) {
     throw invalidField("top_logprobs", "expected logprobs to be true beside it");
   }
-  const constrain = requestedConstraint(body);
-  const { pieces, stop: formatStop, thinking } = conversationPrompt(body, services, start);
-  const asked = requestedOptions(body, defaultSampling(services, thinking), model.tokenizer, model.info.vocabulary);
   const [field, wanted] =
     body.max_completion_tokens === undefined
       ? (["max_tokens", body.max_tokens] as const)
       : (["max_completion_tokens", body.max_completion_tokens] as const);
-  const generation = {
-    ...asked,
-    maxTokens: checkMaxTokens(field, wanted, options.limits.maxTokens) ?? options.limits.maxTokens,
-    stop: [...formatStop, ...(asked.stop ?? [])],
-    ...(constrain && { constrain }),
-    ...(body.logprobs && { logProbabilities: body.top_logprobs ?? 0 }),
-  };
-  return { pieces, thinking, generation };
+  const maxTokens = checkMaxTokens(field, wanted, options.limits.maxTokens);
+  const logProbabilities = body.logprobs ? (body.top_logprobs ?? 0) : undefined;
+  const beginning = { start: await startOf(services, call.owner, body.state) };
+  const answers = await startAnswers(services, body, { maxTokens, logProbabilities, beginning, signal });
+  const head: Head = { id: newId("chatcmpl"), created: secondsSince1970(), model: served.id };
+  if (!body.stream) return wholeAnswer(call, answers.run, whole(head, answers, body));
+  return streamedAnswer(call, answers.run, chunks(head, answers, body), options.limits);
 }
 
-async function whole(
-  head: Head,
-  run: TextRun,
-  pieces: AsyncGenerator<ChatPiece, void, void>,
-  { logprobs }: Body,
-  counts: { readonly reasoning: number },
-): Promise<object> {
-  const answers = run.choices.map(() => ({
-    thought: "",
-    text: "",
-    logprobs: [] as TokenLogprob[],
-    finishReason: "length",
-  }));
+/** An answer as it is gathered. */
+interface Gathered {
+  thought: string;
+  text: string;
+  readonly calls: { readonly id: string; readonly type: "function"; function: { name: string; arguments: string } }[];
+  readonly logprobs: TokenLogprob[];
+  end: ChatEnd;
+}
+
+async function whole(head: Head, { run, pieces, counts }: Answers, { logprobs }: Body): Promise<object> {
+  const answers = run.choices.map((): Gathered => ({ thought: "", text: "", calls: [], logprobs: [], end: "length" }));
   for await (const piece of pieces) {
-    const answer = answers[piece.index] as (typeof answers)[number];
+    const answer = answers[piece.index] as Gathered;
     answer.thought += piece.thought;
     answer.text += piece.text;
     answer.logprobs.push(...piece.logprobs);
-    if (piece.finishReason) answer.finishReason = piece.finishReason;
+    for (const { call, name, arguments: values } of piece.calls) {
+      if (name !== undefined)
+        answer.calls.push({ id: newCallId(), type: "function", function: { name, arguments: "" } });
+      (answer.calls[call] as Gathered["calls"][number]).function.arguments += values;
+    }
+    if (piece.finishReason) answer.end = piece.finishReason;
   }
   return {
     id: head.id,
     object: "chat.completion",
     created: head.created,
     model: head.model,
-    choices: answers.map(({ thought, text, logprobs: tokens, finishReason }, index) => ({
+    choices: answers.map(({ thought, text, calls, logprobs: tokens, end }, index) => ({
       index,
       message: {
         role: "assistant",
-        content: text,
+        content: text === "" && calls.length > 0 ? null : text,
         refusal: null,
         ...(thought !== "" && { reasoning_content: thought }),
+        ...(calls.length > 0 && { tool_calls: calls }),
       },
       logprobs: logprobs ? { content: tokens, refusal: null } : null,
-      finish_reason: finishReason,
+      finish_reason: end,
     })),
     usage: usageOf(run, counts.reasoning),
   };
@@ -131,30 +117,40 @@ async function whole(
 
 async function* chunks(
   head: Head,
-  run: TextRun,
-  pieces: AsyncGenerator<ChatPiece, void, void>,
+  { run, pieces, counts }: Answers,
   { logprobs, stream_options: options }: Body,
-  counts: { readonly reasoning: number },
 ): AsyncGenerator<object, void, void> {
   const withUsage = options?.include_usage === true;
-  const chunk = (index: number, delta: object, tokens: readonly TokenLogprob[], finishReason: string | null) => ({
+  const chunk = (index: number, delta: object, tokens: readonly TokenLogprob[], end: ChatEnd | null) => ({
     id: head.id,
     object: "chat.completion.chunk",
     created: head.created,
     model: head.model,
-    choices: [
-      { index, delta, logprobs: logprobs ? { content: tokens, refusal: null } : null, finish_reason: finishReason },
-    ],
+    choices: [{ index, delta, logprobs: logprobs ? { content: tokens, refusal: null } : null, finish_reason: end }],
     ...(withUsage && { usage: null }),
   });
   for (const { index } of run.choices) yield chunk(index, { role: "assistant", content: "" }, [], null);
-  for await (const { index, thought, text, logprobs: tokens, finishReason } of pieces) {
+  for await (const { index, thought, text, calls, logprobs: tokens, finishReason: end } of pieces) {
     if (thought !== "") yield chunk(index, { reasoning_content: thought }, [], null);
     if (text !== "" || tokens.length > 0) yield chunk(index, { content: text }, tokens, null);
-    if (finishReason) yield chunk(index, {}, [], finishReason);
+    for (const piece of calls) {
+      const isEmpty = piece.name === undefined && piece.arguments === "";
+      if (!isEmpty) yield chunk(index, { tool_calls: [callDelta(piece)] }, [], null);
+    }
+    if (end) yield chunk(index, {}, [], end);
   }
   if (withUsage) {
     const { id, created, model } = head;
     yield { id, object: "chat.completion.chunk", created, model, choices: [], usage: usageOf(run, counts.reasoning) };
   }
+}
+
+/** A piece of a call; the first has its id and name. */
+function callDelta({ call: index, name, arguments: values }: ToolCallPiece): object {
+  if (name === undefined) return { index, function: { arguments: values } };
+  return { index, id: newCallId(), type: "function", function: { name, arguments: values } };
+}
+
+function newCallId(): string {
+  return newId("call");
 }

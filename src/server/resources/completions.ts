@@ -8,7 +8,7 @@ import type { TextRun } from "../inference.js";
 import { type PromptToken, promptLogprobs } from "../prompt-logprobs.js";
 import type { Prompt, PromptStart } from "../prompts.js";
 import { type Call, type Route, withBody } from "../route.js";
-import { requestedOptions, samplingFields } from "../sampling-fields.js";
+import { requestedOptions, samplingFields, withoutBans } from "../sampling-fields.js";
 import { optional, wholeNumber } from "../schema.js";
 import type { Services } from "../services.js";
 import { startOf, stateField } from "../starting-state.js";
@@ -74,11 +74,12 @@ async function complete(services: Services, call: Call<Body>): Promise<Response>
     throw notSupported("best_of", "is not supported beside another n");
   const start = await startOf(services, call.owner, body.state);
   const prompts = promptsOf(services, body.prompt, start);
-  const constrain = requestedConstraint(body);
+  const constrain = requestedConstraint(body, services);
   const defaults = options.sampling;
   const maxTokens = checkMaxTokens("max_tokens", body.max_tokens, options.limits.maxTokens) ?? usualTokens;
+  const asked = requestedOptions(body, defaults, model.tokenizer, model.info.vocabulary);
   const generation = {
-    ...requestedOptions(body, defaults, model.tokenizer, model.info.vocabulary),
+    ...(constrain ? withoutBans(asked) : asked),
     maxTokens: Math.max(1, maxTokens),
     ...(constrain && { constrain }),
     ...(body.logprobs !== undefined && { logProbabilities: body.logprobs }),

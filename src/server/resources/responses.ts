@@ -2,27 +2,14 @@
 
 import { randomBytes } from "node:crypto";
 import * as v from "valibot";
-import type { Thinking } from "../../chat/chat-format.js";
 import { formatNamed } from "../../chat/chat-prompt.js";
 import { secondsSince1970, streamedAnswer, usageOf, wholeAnswer } from "../answers.js";
-import { conversationPrompt, defaultSampling } from "../chat-messages.js";
-import { chatPieces } from "../chat-pieces.js";
-import { requestedConstraint } from "../constraints.js";
+import { type Answers, type Beginning, startAnswers } from "../chat-answers.js";
 import { ApiError, notSupported, toApiError } from "../errors.js";
-import type { TextRun } from "../inference.js";
 import { nextTurn } from "../next-turn.js";
-import type { PromptStart } from "../prompts.js";
 import { type ResponseEvent, ResponseWriter } from "../response-events.js";
-import {
-  checkSupported,
-  constraintOf,
-  conversationOf,
-  inputItems,
-  type ResponseBody,
-  responseBody,
-} from "../response-input.js";
+import { answerRequestOf, checkSupported, inputItems, type ResponseBody, responseBody } from "../response-input.js";
 import { type Call, type Route, withBody } from "../route.js";
-import { requestedOptions } from "../sampling-fields.js";
 import { optional, parseBody } from "../schema.js";
 import type { Services } from "../services.js";
 import { startOf } from "../starting-state.js";
@@ -34,12 +21,8 @@ interface KeptResponse {
   readonly input: readonly { readonly id: string }[];
   /** What is to be read before the next message. */
   readonly rest: string;
-}
-
-/** Where a response begins. */
-interface Beginning {
-  readonly start: PromptStart | undefined;
-  readonly rest: string;
+  /** What stands for the tools that the model knows of. */
+  readonly tools?: string | undefined;
 }
 
 const digits = (expected: string) => v.pipe(v.string(), v.regex(/^\d{1,3}$/, expected), v.transform(Number));
@@ -122,28 +105,31 @@ export function responses(services: Services): Route[] {
 
 async function respond(services: Services, call: Call<ResponseBody>): Promise<Response> {
   const { body, owner, signal } = call;
-  const { served, prompts, inference, options, responses: shelf, model } = services;
+  const { served, options, responses: shelf, model } = services;
   served.check(body.model);
   checkSupported(body);
-  const { start, rest } = await beginningOf(services, owner, body);
-  const { pieces, thinking, stop, format } = conversationPrompt(conversationOf(body), services, start);
-  const prompt = prompts.ofPieces([...(rest ? [rest] : []), ...pieces], start);
-  const generation = generationOf(services, body, thinking, stop);
-  const run = await inference.start({ prompts: [prompt], choices: 1, generation, signal });
+  const hasLogprobs = body.include?.includes("message.output_text.logprobs") || body.top_logprobs !== undefined;
+  const answers = await startAnswers(services, answerRequestOf(body), {
+    maxTokens: checkMaxTokens("max_output_tokens", body.max_output_tokens, options.limits.maxTokens),
+    logProbabilities: hasLogprobs ? (body.top_logprobs ?? 0) : undefined,
+    beginning: await beginningOf(services, owner, body),
+    signal,
+  });
+  const { run, format, tools } = answers;
   const id = shelf.newId();
   const { keptResponses, keptResponseBytes } = options.limits;
   const store = body.store !== false && keptResponses > 0 && keptResponseBytes > model.info.stateBytes;
-  const head = { ...headOf(id, body, generation), model: served.id, store };
+  const head = { ...headOf(id, body, answers), model: served.id, store };
   const writer = new ResponseWriter(head, newItemId);
   const keep = async (response: object) => {
     const written = run.choices[0]?.written; // not where it was ended from outside
     if (!store || !written) return;
     const next = nextTurn(written, formatNamed(format).separator, model.tokenizer);
-    const content: KeptResponse = { response, input: inputItems(body, newItemId), rest: next.rest };
+    const content: KeptResponse = { response, input: inputItems(body, newItemId), rest: next.rest, tools };
     const seconds = options.limits.responseSeconds;
     await shelf.add({ owner, snapshot: next.snapshot, content, seconds }, id);
   };
-  const events = eventsOf(services, run, thinking, writer, keep);
+  const events = eventsOf(answers, writer, keep);
   if (!body.stream) return wholeAnswer(call, run, lastResponse(events));
   return streamedAnswer(call, run, withErrors(events, writer), options.limits, { areNamed: true, last: "" });
 }
@@ -151,33 +137,14 @@ async function respond(services: Services, call: Call<ResponseBody>): Promise<Re
 /** @throws ApiError for a previous response or a state that the owner does not have */
 async function beginningOf(services: Services, owner: string, body: ResponseBody): Promise<Beginning> {
   const { previous_response_id: previous } = body;
-  if (previous === undefined) return { start: await startOf(services, owner, body.state), rest: "" };
+  if (previous === undefined) return { start: await startOf(services, owner, body.state) };
   const { head, snapshot, content } = await services.responses.open(owner, previous, "previous_response_id");
-  return { start: { root: head.root, snapshot }, rest: (content as KeptResponse).rest };
-}
-
-function generationOf(services: Services, body: ResponseBody, thinking: Thinking, formatStop: readonly string[]) {
-  const { model, options } = services;
-  const constrain = requestedConstraint(constraintOf(body));
-  const asked = requestedOptions(
-    { ...body, n: undefined },
-    defaultSampling(services, thinking),
-    model.tokenizer,
-    model.info.vocabulary,
-  );
-  const { maxTokens } = options.limits;
-  const hasLogprobs = body.include?.includes("message.output_text.logprobs") || body.top_logprobs !== undefined;
-  return {
-    ...asked,
-    maxTokens: checkMaxTokens("max_output_tokens", body.max_output_tokens, maxTokens) ?? maxTokens,
-    stop: [...formatStop, ...(asked.stop ?? [])],
-    ...(constrain && { constrain }),
-    ...(hasLogprobs && { logProbabilities: body.top_logprobs ?? 0 }),
-  };
+  const { rest, tools } = content as KeptResponse;
+  return { start: { root: head.root, snapshot }, rest, tools };
 }
 
 /** What is known of a response before it is written. */
-function headOf(id: string, body: ResponseBody, generation: ReturnType<typeof generationOf>): object {
+function headOf(id: string, body: ResponseBody, { generation }: Answers): object {
   return {
     id,
     object: "response",
@@ -188,13 +155,13 @@ function headOf(id: string, body: ResponseBody, generation: ReturnType<typeof ge
     instructions: body.instructions ?? null,
     max_output_tokens: body.max_output_tokens ?? null,
     metadata: body.metadata ?? {},
-    parallel_tool_calls: true,
+    parallel_tool_calls: body.parallel_tool_calls ?? true,
     previous_response_id: body.previous_response_id ?? null,
     reasoning: { effort: body.reasoning?.effort ?? null, summary: null },
     temperature: generation.temperature ?? null,
     text: { format: body.text?.format ?? { type: "text" } },
-    tool_choice: "auto",
-    tools: [],
+    tool_choice: body.tool_choice ?? "auto",
+    tools: body.tools ?? [],
     top_logprobs: body.top_logprobs ?? 0,
     top_p: generation.topP ?? null,
     truncation: "disabled",
@@ -205,16 +172,13 @@ function headOf(id: string, body: ResponseBody, generation: ReturnType<typeof ge
 
 /** @param keep keeps the response; its last event follows, so that whoever has it can go on from it */
 async function* eventsOf(
-  services: Services,
-  run: TextRun,
-  thinking: Thinking,
+  { run, pieces, counts }: Answers,
   writer: ResponseWriter,
   keep: (response: object) => Promise<void>,
 ): AsyncGenerator<ResponseEvent, void, void> {
-  const counts = { reasoning: 0 };
   let status: "completed" | "incomplete" = "completed";
   yield* writer.begin();
-  for await (const piece of chatPieces(services, run, thinking, counts)) {
+  for await (const piece of pieces) {
     yield* writer.write(piece);
     if (piece.finishReason === "length") status = "incomplete";
   }
