@@ -3,6 +3,7 @@
 import { chatCompletions } from "./resources/chat-completions.js";
 import { choose } from "./resources/choose.js";
 import { completions } from "./resources/completions.js";
+import { embeddings } from "./resources/embeddings.js";
 import { health } from "./resources/health.js";
 import { models } from "./resources/models.js";
 import { page } from "./resources/page.js";
@@ -18,6 +19,7 @@ const resources: readonly ((services: Services) => Route[])[] = [
   responses,
   states,
   choose,
+  embeddings,
   models,
   tokens,
   health,
