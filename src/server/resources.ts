@@ -5,6 +5,7 @@ import { choose } from "./resources/choose.js";
 import { completions } from "./resources/completions.js";
 import { embeddings } from "./resources/embeddings.js";
 import { health } from "./resources/health.js";
+import { messages } from "./resources/messages.js";
 import { models } from "./resources/models.js";
 import { page } from "./resources/page.js";
 import { responses } from "./resources/responses.js";
@@ -19,6 +20,7 @@ const resources: readonly ((services: Services) => Route[])[] = [
   responses,
   states,
   choose,
+  messages,
   embeddings,
   models,
   tokens,

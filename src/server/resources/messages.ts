@@ -1,0 +1,53 @@
+// /v1/messages and /v1/messages/count_tokens: Anthropic's API of conversations.
+
+import { streamedAnswer, wholeAnswer } from "../answers.js";
+import { messageStream, wholeMessage } from "../anthropic/answer.js";
+import { errorBody } from "../anthropic/errors.js";
+import { answerRequestOf, conversationOf, countBody, type MessagesBody, messagesBody } from "../anthropic/request.js";
+import { startAnswers } from "../chat-answers.js";
+import { conversationPrompt } from "../chat-messages.js";
+import { type Call, type Route, withBody } from "../route.js";
+import type { Services } from "../services.js";
+import { checkMaxTokens } from "../token-limit.js";
+import { toolPlan } from "../tools.js";
+
+export function messages(services: Services): Route[] {
+  const { served, prompts } = services;
+  return [
+    withBody({
+      method: "post",
+      path: "/v1/messages",
+      summary: "Answer a conversation, as Anthropic's API does",
+      body: messagesBody,
+      contentTypes: ["application/json", "text/event-stream"],
+      errorBody,
+      handle: (call) => answer(services, call),
+    }),
+    withBody({
+      method: "post",
+      path: "/v1/messages/count_tokens",
+      summary: "Count the tokens of a conversation",
+      body: countBody,
+      errorBody,
+      handle: ({ body }) => {
+        served.check(body.model);
+        const conversation = conversationOf(body);
+        const { pieces } = conversationPrompt(conversation, services, undefined, toolPlan(conversation)?.tools);
+        return Response.json({ input_tokens: prompts.ofPieces(pieces).tokens.length });
+      },
+    }),
+  ];
+}
+
+async function answer(services: Services, call: Call<MessagesBody>): Promise<Response> {
+  const { body, signal, requestId } = call;
+  const { served, options } = services;
+  served.check(body.model);
+  const maxTokens = checkMaxTokens("max_tokens", body.max_tokens, options.limits.maxTokens);
+  const answers = await startAnswers(services, answerRequestOf(body), { maxTokens, signal });
+  const response = body.stream
+    ? streamedAnswer(call, answers.run, messageStream(served.id, answers), options.limits, { areNamed: true, last: "" })
+    : await wholeAnswer(call, answers.run, wholeMessage(served.id, answers));
+  response.headers.set("Request-Id", requestId);
+  return response;
+}
