@@ -43,7 +43,10 @@ interface JsonSchema {
 const texts = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom("The king", "Once upon a time", "a", " ", "Hello\n\nAssistant:") },
   { weight: 2, arbitrary: fc.string({ unit: "grapheme", maxLength: 20 }) },
-  { weight: 1, arbitrary: fc.constantFrom("\ud800", "a\udfff", "\u0000", "\ufeff", "e\u0301".repeat(50), "a".repeat(3000)) },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom("\ud800", "a\udfff", "\u0000", "\ufeff", "e\u0301".repeat(50), "a".repeat(3000)),
+  },
 );
 
 const numbers = fc.oneof(
@@ -111,12 +114,16 @@ function objectsOf({ properties = {}, required = [], additionalProperties }: Jso
   // A body with all fields at once is hardly ever right.
   const known = fc.record(fields).chain((all) => {
     const optional = Object.keys(all).filter((name) => !required.includes(name));
-    return fc.subarray(optional, { maxLength: Math.min(optional.length, 4) }).map((kept) =>
-      Object.fromEntries(Object.entries(all).filter(([name]) => required.includes(name) || kept.includes(name))),
-    );
+    return fc
+      .subarray(optional, { maxLength: Math.min(optional.length, 4) })
+      .map((kept) =>
+        Object.fromEntries(Object.entries(all).filter(([name]) => required.includes(name) || kept.includes(name))),
+      );
   });
   if (typeof additionalProperties !== "object") return known;
-  const more = fc.dictionary(fc.oneof(fc.nat(300).map(String), texts), valuesOf(additionalProperties, depth + 1), { maxKeys: 3 });
+  const more = fc.dictionary(fc.oneof(fc.nat(300).map(String), texts), valuesOf(additionalProperties, depth + 1), {
+    maxKeys: 3,
+  });
   return fc.tuple(known, more).map(([a, b]) => ({ ...b, ...a }));
 }
 
@@ -154,7 +161,18 @@ const hostileBodies: fc.Arbitrary<string | Uint8Array> = fc.oneof(
 );
 
 const ids = fc.oneof(
-  fc.constantFrom("state_0", "resp_0", "tales", "..", "%2e%2e%2fetc", "%00", "a%", "%ff", "__proto__", "x".repeat(2000)),
+  fc.constantFrom(
+    "state_0",
+    "resp_0",
+    "tales",
+    "..",
+    "%2e%2e%2fetc",
+    "%00",
+    "a%",
+    "%ff",
+    "__proto__",
+    "x".repeat(2000),
+  ),
   fc.string({ maxLength: 10 }).map((text) => encodeURIComponent(text.toWellFormed()) || "x"),
 );
 
@@ -167,7 +185,13 @@ const contentTypes = fc.oneof(
   { weight: 12, arbitrary: fc.constant("application/json") },
   {
     weight: 1,
-    arbitrary: fc.constantFrom("text/plain", "application/json; charset=utf-16", "application/octet-stream", "multipart/form-data", ""),
+    arbitrary: fc.constantFrom(
+      "text/plain",
+      "application/json; charset=utf-16",
+      "application/octet-stream",
+      "multipart/form-data",
+      "",
+    ),
   },
 );
 
@@ -203,7 +227,9 @@ export function requestsTo(description: ApiDescription): fc.Arbitrary<FuzzedRequ
         ? fc.uint8Array({ maxLength: 100 })
         : fc.constant(undefined);
     const nearlyRight = schema
-      ? fc.tuple(valuesOf(schema), fc.nat(12), hostileValues).map(([value, at, by]) => JSON.stringify(changed(value, at, by)))
+      ? fc
+          .tuple(valuesOf(schema), fc.nat(12), hostileValues)
+          .map(([value, at, by]) => JSON.stringify(changed(value, at, by)))
       : hostileBodies;
     const cut = fc.tuple(right, fc.nat(100)).map(([body, at]) => body?.slice(0, at));
     const names = operation.parameters?.filter((one) => one.in === "query").map(({ name }) => name) ?? [];
@@ -261,7 +287,10 @@ export function requestsTo(description: ApiDescription): fc.Arbitrary<FuzzedRequ
  * @returns the status
  * @throws Error that says what does not hold
  */
-export async function sendFuzzed(fetchOf: (request: Request) => Response | Promise<Response>, fuzzed: FuzzedRequest): Promise<number> {
+export async function sendFuzzed(
+  fetchOf: (request: Request) => Response | Promise<Response>,
+  fuzzed: FuzzedRequest,
+): Promise<number> {
   const { method, path, headers, body, reader } = fuzzed;
   const leaving = new AbortController();
   const request = new Request(`http://localhost${path}`, {
@@ -274,7 +303,8 @@ export async function sendFuzzed(fetchOf: (request: Request) => Response | Promi
   const response = await fetchOf(request);
   const { status } = response;
   const isStream = response.headers.get("content-type")?.startsWith("text/event-stream");
-  if (status >= 500 || (status === 499 && reader === "reads")) throw new Error(`status ${status}: ${await response.text()}`);
+  if (status >= 500 || (status === 499 && reader === "reads"))
+    throw new Error(`status ${status}: ${await response.text()}`);
   if (reader === "leaves later" && response.body) {
     const taking = response.body.getReader();
     await taking.read();
@@ -286,7 +316,8 @@ export async function sendFuzzed(fetchOf: (request: Request) => Response | Promi
   if (method === "HEAD" || method === "OPTIONS") return status;
   if (status >= 400) {
     const { error } = JSON.parse(text);
-    const isError = typeof error.message === "string" && typeof error.type === "string" && "param" in error && "code" in error;
+    const isError =
+      typeof error.message === "string" && typeof error.type === "string" && "param" in error && "code" in error;
     if (!isError) throw new Error(`status ${status}, and no error of the API: ${text}`);
   }
   if (isStream && /"type":"server_error"/.test(text)) throw new Error(`an error in a stream: ${text.slice(-300)}`);
