@@ -1,6 +1,7 @@
 // What clients may not do to a server: wrong and hostile requests, too many at once, readers that leave or stall, and its end.
 
 import { setTimeout as after } from "node:timers/promises";
+import { gzipSync } from "node:zlib";
 import OpenAI from "openai";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { type Served, served } from "./served.js";
@@ -77,13 +78,15 @@ describe("wrong requests", () => {
     });
   });
 
-  test("of other types, of no stated length, or that are not UTF-8", async () => {
+  test("of other types, packed, of no stated length, or that are not UTF-8", async () => {
     const send = async (body: BodyInit, type = "application/json", more = {}) => {
       const headers = { "Content-Type": type };
       return (await fetch(`${tales.url}/v1/completions`, { method: "POST", body, headers, ...more })).status;
     };
     const stream = (bytes: number) => new Blob(["x".repeat(bytes)]).stream();
     expect(await send('{"prompt": "a", "max_tokens": 1}', "text/plain")).toBe(415);
+    const packed = { headers: { "Content-Type": "application/json", "Content-Encoding": "gzip" } };
+    expect(await send(gzipSync('{"prompt": "a", "max_tokens": 1}'), "", packed)).toBe(415);
     expect(await send(stream(20_000), "application/json", { duplex: "half" })).toBe(413);
     expect(await send(stream(2_000), "application/json", { duplex: "half" })).toBe(400);
     expect(await send(Uint8Array.of(0x22, 0xff, 0x22))).toBe(400);

@@ -19,6 +19,7 @@ interface ServeOptions extends ModelOptions {
   state?: string;
   apiKey?: string[];
   apiKeyFile?: string;
+  allowedHost?: string[];
   corsOrigin?: string[];
   tlsCert?: string;
   tlsKey?: string;
@@ -60,6 +61,11 @@ export function addServe(program: Command): void {
     .option(
       "--cors-origin <origin>",
       'an origin whose pages may call the API, or "*"; can be given several times',
+      collect,
+    )
+    .option(
+      "--allowed-host <name>",
+      "a name by which clients may call a server without keys on 127.0.0.1, or *; can be given several times",
       collect,
     )
     .option("--tls-cert <path>", "certificate (PEM), for HTTPS")
@@ -192,6 +198,7 @@ function listenOptions(options: ServeOptions, tls: ListenOptions["tls"]): Listen
     host: options.host,
     port: options.port,
     ...(tls && { tls }),
+    ...(options.allowedHost && { allowedHosts: options.allowedHost }),
     connections: options.maxConnections,
     headerSeconds: options.headerTimeout,
     idleSeconds: options.idleTimeout,

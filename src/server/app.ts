@@ -35,6 +35,8 @@ export interface App {
   readonly hono: Hono;
   /** The model's name in the API. */
   readonly modelName: string;
+  /** Whether requests must bring an API key. */
+  readonly needsKey: boolean;
   /** How many texts are in progress, and how many requests wait. */
   readonly load: { readonly running: number; readonly waiting: number };
   /**
@@ -91,6 +93,7 @@ export function createApp(model: Model, options: AppOptions = {}): App {
     fetch: (request) => hono.fetch(request),
     hono,
     modelName: services.served.id,
+    needsKey: resolved.apiKeys.length > 0,
     get load() {
       return admission.statistics;
     },

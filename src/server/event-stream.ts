@@ -19,6 +19,14 @@ export interface StreamOptions {
   readonly areNamed?: boolean;
 }
 
+/** What ends the connections of streams, where there are connections. */
+const hangUps = new WeakMap<ReadableStream, () => void>();
+
+/** Says how the connection of an answer is ended when its reader has stalled. Without one, its stream fails. */
+export function hangUpWhenStalled({ body }: Response, hangUp: () => void): void {
+  if (body) hangUps.set(body, hangUp);
+}
+
 /**
  * An answer that streams values as JSON. An error after the first becomes an event of its own.
  *
@@ -66,7 +74,9 @@ export function eventStream(values: AsyncGenerator<object, void, void>, options:
         } else if ((controller.desiredSize ?? 0) <= 0) {
           stalled = setTimeout(() => {
             end("stalled");
-            controller.error(new Error("the reader has stalled"));
+            const hangUp = hangUps.get(stream);
+            if (hangUp) hangUp();
+            else controller.error(new Error("the reader has stalled"));
             void values.return();
           }, stalledSeconds * 1000);
         }

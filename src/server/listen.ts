@@ -1,11 +1,13 @@
 // Runs an application as a server of its own: address, TLS, limits of connections, and an end that loses no answer.
 
-import { createServer as createPlainServer, type Server } from "node:http";
+import { createServer as createPlainServer, type Server, ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import { createAdaptorServer } from "@hono/node-server";
+import { createAdaptorServer, type Http2Bindings, type HttpBindings } from "@hono/node-server";
 import { RwkvError } from "../errors.js";
 import type { App } from "./app.js";
+import { hangUpWhenStalled } from "./event-stream.js";
+import { hostCheck } from "./host-check.js";
 
 /** How an application is served. */
 export interface ListenOptions {
@@ -15,6 +17,11 @@ export interface ListenOptions {
   readonly port?: number;
   /** Certificate and key, as PEM. By default there is no TLS. */
   readonly tls?: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array };
+  /**
+   * Names by which clients may call an application without keys on a loopback address, beside localhost and addresses, or "*" for any. A
+   * page may give its own name the address 127.0.0.1, and then call what is there; the name is all that tells it from this machine's user.
+   */
+  readonly allowedHosts?: readonly string[];
   /** Connections at once; further ones are closed. Default 2048. */
   readonly connections?: number;
   /** Seconds in which the headers of a request must be there. Default 20. */
@@ -48,7 +55,7 @@ const lastBytesMilliseconds = 1000;
  */
 export async function listen(app: App, options: ListenOptions = {}): Promise<Listening> {
   const { host = "127.0.0.1", port = 8080, tls, connections = 2048 } = options;
-  const { headerSeconds = 20, bodySeconds = 60, idleSeconds = 30 } = options;
+  const { allowedHosts = [], headerSeconds = 20, bodySeconds = 60, idleSeconds = 30 } = options;
   const serverOptions = {
     headersTimeout: headerSeconds * 1000,
     requestTimeout: Math.max(headerSeconds, bodySeconds) * 1000,
@@ -56,7 +63,15 @@ export async function listen(app: App, options: ListenOptions = {}): Promise<Lis
     connectionsCheckingInterval: 1000,
     noDelay: true,
   };
-  const shared = { fetch: app.fetch, overrideGlobalObjects: false };
+  const isOpen = !app.needsKey && isLoopback(host) && !allowedHosts.includes("*");
+  const answer = isOpen ? hostCheck(app.fetch, allowedHosts) : app.fetch;
+  const fetch = async (request: Request, { outgoing }: HttpBindings | Http2Bindings) => {
+    if (outgoing instanceof ServerResponse) tellOfEnd(outgoing);
+    const response = await answer(request);
+    hangUpWhenStalled(response, () => outgoing.destroy());
+    return response;
+  };
+  const shared = { fetch, overrideGlobalObjects: false };
   const server = (
     tls
       ? createAdaptorServer({ ...shared, createServer: createTlsServer, serverOptions: { ...serverOptions, ...tls } })
@@ -72,6 +87,20 @@ export async function listen(app: App, options: ListenOptions = {}): Promise<Lis
     port: bound.port,
     close: (milliseconds = 0) => close(server, app, milliseconds),
   };
+}
+
+/** Node does not tell an answer that its connection is gone while it waits for another one before it on the same connection. */
+function tellOfEnd(outgoing: ServerResponse): void {
+  const { socket } = outgoing.req;
+  const end = () => {
+    if (outgoing.socket === null) outgoing.destroy().emit("close");
+  };
+  socket.once("close", end);
+  outgoing.once("close", () => socket.off("close", end));
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || host.startsWith("127.");
 }
 
 function bind(server: Server, host: string, port: number): Promise<void> {

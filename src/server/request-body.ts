@@ -5,7 +5,7 @@ import { ApiError } from "./errors.js";
 /**
  * The JSON value of a body.
  *
- * @throws ApiError for a body that is too long, of another type, or not JSON
+ * @throws ApiError for a body that is too long, packed, of another type, or not JSON
  */
 export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
   const type = request.headers.get("content-type") ?? "";
@@ -25,7 +25,7 @@ export async function readJson(request: Request, maxBytes: number): Promise<unkn
 /**
  * A body that is bytes.
  *
- * @throws ApiError for a body that is too long, or of another type
+ * @throws ApiError for a body that is too long, packed, or of another type
  */
 export async function readOctets(request: Request, maxBytes: number): Promise<Uint8Array> {
   // Pages may send other types to any server without asking it; this one they may not.
@@ -38,21 +38,32 @@ export async function readOctets(request: Request, maxBytes: number): Promise<Ui
 }
 
 async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {
+  // What is unpacked may be a thousand times as long, and texts are short enough as they are.
+  const encoding = request.headers.get("content-encoding") ?? "identity";
+  if (!/^\s*(identity)?\s*$/i.test(encoding)) {
+    throw new ApiError(415, "expected a body without Content-Encoding: this server unpacks nothing", {
+      code: "unsupported_media_type",
+    });
+  }
   const tooLong = () =>
     new ApiError(413, `the body is longer than ${maxBytes} bytes, the limit of this server`, {
       code: "request_too_large",
     });
   const length = request.headers.get("content-length");
-  if (length !== null) {
-    if (Number(length) > maxBytes) throw tooLong();
-    return new Uint8Array(await request.arrayBuffer());
-  }
+  const isKnown = length !== null && /^\d+$/.test(length);
+  if (isKnown && Number(length) > maxBytes) throw tooLong();
   const chunks: Uint8Array[] = [];
   let size = 0;
-  for await (const chunk of request.body ?? []) {
-    size += chunk.length;
-    if (size > maxBytes) throw tooLong();
-    chunks.push(chunk);
+  try {
+    if (isKnown) return new Uint8Array(await request.arrayBuffer());
+    for await (const chunk of request.body ?? []) {
+      size += chunk.length;
+      if (size > maxBytes) break;
+      chunks.push(chunk);
+    }
+  } catch (cause) {
+    throw new ApiError(499, "the client left before all of its body was there", { code: "client_left", cause });
   }
+  if (size > maxBytes) throw tooLong();
   return Buffer.concat(chunks);
 }
