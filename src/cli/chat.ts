@@ -12,9 +12,12 @@ import { chatInputs } from "./chat-terminal.js";
 import { Conversation } from "./conversation.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
 import { addSamplingOptions, type SamplingFlags, samplingOptions, stateOption, wholeNumber } from "./option-parsers.js";
+import { chatWithServer, type RemoteChatOptions } from "./remote-chat.js";
 import { note } from "./terminal.js";
 
 interface ChatOptions extends ModelOptions, SamplingFlags {
+  url?: string;
+  apiKey?: string;
   format?: ChatFormatName;
   thinking?: Thinking;
   hideThinking?: boolean;
@@ -45,6 +48,11 @@ export function addChat(program: Command): void {
   const command = program
     .command("chat")
     .description("chat with a model; /help lists the commands of a conversation")
+    .option(
+      "--url <url>",
+      "chat with a model of rwkv serve, or another server of OpenAI's API; --model is its name there",
+    )
+    .addOption(new Option("--api-key <key>", "the server's API key").env("RWKV_API_KEY"))
     .addOption(
       new Option("--format <name>", "how turns are written (default: by the model)").choices(Object.keys(chatFormats)),
     )
@@ -71,12 +79,15 @@ others by the defaults above, unless a preset or options are given. Thoughts go 
 
 Examples:
   $ rwkv chat --model RWKV-4-Raven-1B5-v12-Eng49%.pth --tokenizer 20B_tokenizer.json
-  $ rwkv chat --model RWKV-4-World-0.4B.pth --tokenizer rwkv_vocab_v20230424.txt --temperature 0.8`,
+  $ rwkv chat --model RWKV-4-World-0.4B.pth --tokenizer rwkv_vocab_v20230424.txt --temperature 0.8
+  $ rwkv chat --url http://127.0.0.1:8080`,
     )
     .action(chat);
 }
 
 async function chat(options: ChatOptions, command: Command): Promise<void> {
+  const { url } = options;
+  if (url !== undefined) return chatWithServer({ ...options, url } satisfies RemoteChatOptions, command);
   const model = await loadModel(options);
   try {
     await converse(model, options, command);
