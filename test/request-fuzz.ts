@@ -173,7 +173,7 @@ const ids = fc.oneof(
     "__proto__",
     "x".repeat(2000),
   ),
-  fc.string({ maxLength: 10 }).map((text) => encodeURIComponent(text.toWellFormed()) || "x"),
+  fc.string({ maxLength: 10 }).map((text) => encodeURIComponent(text.replace(/\p{Surrogate}/gu, "")) || "x"),
 );
 
 /** Nothing, nine times of ten. */
@@ -296,7 +296,7 @@ export async function sendFuzzed(
   const request = new Request(`http://localhost${path}`, {
     method,
     headers,
-    ...(body !== undefined && { body }),
+    ...(body !== undefined && { body: body as BodyInit }),
     signal: leaving.signal,
   });
   if (reader === "leaves at once") setImmediate(() => leaving.abort());

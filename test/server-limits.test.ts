@@ -41,6 +41,13 @@ describe("wrong requests", () => {
     ["/v1/completions", { prompt: "a", stop: [""] }, 400, "stop[0]", "expected"],
     ["/v1/completions", { prompt: "a", logit_bias: { x: 1 } }, 400, "logit_bias.x", "expected"],
     ["/v1/completions", { prompt: "a", logit_bias: { 99999999: 1 } }, 400, "logit_bias", "token ids below"],
+    [
+      "/v1/completions",
+      { prompt: "a", logit_bias: [["x".repeat(257), 1]] },
+      400,
+      "logit_bias[0][0]",
+      "expected <=256, found 257",
+    ],
     ["/v1/completions", { prompt: "a", suffix: "b" }, 400, "suffix", "not supported"],
     ["/v1/completions", { prompt: "a", model: "gpt-4" }, 404, "model", "does not exist here; there is tales"],
     ["/v1/completions", { prompt: "a b ".repeat(60) }, 400, null, "reads at most 50"],

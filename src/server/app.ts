@@ -77,12 +77,13 @@ export function createApp(model: Model, options: AppOptions = {}): App {
   const root = state ? createHash("sha256").update(state).digest("hex") : "";
   const reader = new PromptReader(model, cache, state, root);
   const inference = new Inference(model, reader, admission, metrics, limits);
+  const prompts = new PromptEncoder(model.tokenizer, limits.promptTokens);
   const services: Services = {
     model,
     served: new ServedModel(model, resolved.name, resolved.aliases),
     options: resolved,
     inference,
-    prompts: new PromptEncoder(model.tokenizer, limits.promptTokens),
+    prompts,
     constraints: new ConstraintCache(model),
     metrics,
     states,
@@ -99,6 +100,7 @@ export function createApp(model: Model, options: AppOptions = {}): App {
     },
     async close(milliseconds = 0) {
       await inference.close(milliseconds);
+      await prompts.close();
       await cache.close();
       await storage?.close();
     },

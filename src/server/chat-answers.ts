@@ -78,7 +78,7 @@ export async function startAnswers(
     ...(constrain && { constrain }),
     ...(logProbabilities !== undefined && { logProbabilities }),
   };
-  const encoded = prompts.ofPieces([...(rest === "" ? [] : [rest]), ...prompt.pieces], start);
+  const encoded = await prompts.ofPieces([...(rest === "" ? [] : [rest]), ...prompt.pieces], start);
   const run = await inference.start({ prompts: [encoded], choices: request.n ?? 1, generation, signal });
   const counts = { reasoning: 0 };
   const { thinking, format } = prompt;

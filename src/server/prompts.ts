@@ -3,6 +3,7 @@
 import type { Snapshot } from "../generation/snapshot.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { ApiError } from "./errors.js";
+import { TextEncoding } from "./text-encoding.js";
 
 /** A state that a prompt begins with, in place of the server's own. */
 export interface PromptStart {
@@ -23,12 +24,13 @@ export interface Prompt {
 /** Characters of texts whose tokens are remembered, in all. */
 const rememberedCharacters = 2 ** 23;
 
-/** Texts with more characters for a token than any text has are not encoded, since that takes time in which nothing else is answered. */
+/** Texts with more characters for a token than any text has are not encoded. */
 const charactersOfToken = 8;
 
 /** Encodes prompts. A conversation comes back with every turn, so the tokens of its pieces are remembered for a while. */
 export class PromptEncoder {
   readonly #tokenizer: Tokenizer;
+  readonly #encoding: TextEncoding;
   readonly #maxTokens: number;
   /** The tokens of texts, the least recently used first. */
   readonly #remembered = new Map<string, Int32Array>();
@@ -37,6 +39,7 @@ export class PromptEncoder {
   /** @param maxTokens how many tokens a prompt may have */
   constructor(tokenizer: Tokenizer, maxTokens: number) {
     this.#tokenizer = tokenizer;
+    this.#encoding = new TextEncoding(tokenizer);
     this.#maxTokens = maxTokens;
   }
 
@@ -46,11 +49,12 @@ export class PromptEncoder {
    * @throws TokenizerError where the vocabulary has no token for a byte; ApiError for a text that is too long to be encoded at all, or
    *   that has no tokens where the tokenizer has none to begin a text with
    */
-  ofPieces(pieces: readonly string[], start?: PromptStart): Prompt {
+  async ofPieces(pieces: readonly string[], start?: PromptStart): Promise<Prompt> {
     const characters = pieces.reduce((sum, piece) => sum + piece.length, 0);
     if (characters > this.#maxTokens * charactersOfToken)
       throw promptTooLong(`${characters} characters`, this.#maxTokens);
-    const encoded = pieces.map((piece) => this.#encode(piece));
+    const encoded: Int32Array[] = [];
+    for (const piece of pieces) encoded.push(await this.#encode(piece));
     const boundaries: number[] = [];
     let length = 0;
     for (const tokens of encoded) {
@@ -82,12 +86,21 @@ export class PromptEncoder {
     return Int32Array.of(endOfText);
   }
 
-  #encode(text: string): Int32Array {
-    const known = this.#remembered.get(text);
-    this.#remembered.delete(text);
-    const tokens = known ?? Int32Array.from(this.#tokenizer.encode(text));
+  /** The tokens of any text. @throws TokenizerError where the vocabulary has no token for a byte */
+  tokensOf(text: string): Promise<Int32Array> {
+    return this.#encoding.encode(text);
+  }
+
+  /** Ends what encodes long texts. */
+  close(): Promise<void> {
+    return this.#encoding.close();
+  }
+
+  async #encode(text: string): Promise<Int32Array> {
+    const tokens = this.#remembered.get(text) ?? (await this.#encoding.encode(text));
+    // It may have been encoded for another request meanwhile.
+    if (!this.#remembered.delete(text)) this.#characters += text.length;
     this.#remembered.set(text, tokens);
-    if (!known) this.#characters += text.length;
     for (const oldest of this.#remembered.keys()) {
       if (this.#characters <= rememberedCharacters) break;
       this.#remembered.delete(oldest);

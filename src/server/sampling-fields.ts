@@ -10,13 +10,20 @@ import { number, optional, text, wholeNumber } from "./schema.js";
 
 /** The most tokens that logit_bias may name. */
 const maxBiases = 1024;
+/** The most characters of a text whose tokens it names. */
+const maxBiasCharacters = 256;
 /** The most strings of `stop`. */
 const maxStops = 32;
 
 const bias = number(-100, 100);
 const biasMap = v.pipe(v.record(v.pipe(v.string(), v.regex(/^\d{1,9}$/)), bias), v.maxEntries(maxBiases));
 const biasPairs = v.pipe(
-  v.array(v.tuple([v.union([wholeNumber(0), text()]), v.union([bias, v.literal(false)])])),
+  v.array(
+    v.tuple([
+      v.union([wholeNumber(0), v.pipe(text(), v.maxLength(maxBiasCharacters))]),
+      v.union([bias, v.literal(false)]),
+    ]),
+  ),
   v.maxLength(maxBiases),
 );
 

@@ -7,6 +7,14 @@ import { byteLevelCharacters } from "./byte-level.js";
 import { bytePairMerges } from "./byte-pair-merges.js";
 import { byteTokenDecoding, checkId, checkText, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
+/** What tokenizers were made of. */
+const definitions = new WeakMap<Tokenizer, unknown>();
+
+/** The tokenizer.json that a tokenizer was made of, for another thread to make the same; undefined for other tokenizers. */
+export function huggingFaceJson(tokenizer: Tokenizer): unknown {
+  return definitions.get(tokenizer);
+}
+
 /** The largest id that is accepted, since the library makes an array with an element for each. */
 const maxId = 2 ** 20;
 
@@ -45,7 +53,7 @@ export function huggingFaceTokenizer(name: string, json: unknown): Tokenizer {
     .find((id) => id !== undefined);
 
   const byteLevel = decoder?.type === "ByteLevel" || decoder?.decoders?.some((part) => part.type === "ByteLevel");
-  return {
+  const made: Tokenizer = {
     kind: "huggingface",
     vocabularySize,
     ...(endOfText !== undefined && { endOfText }),
@@ -53,6 +61,8 @@ export function huggingFaceTokenizer(name: string, json: unknown): Tokenizer {
     encode: (text) => (checkText(text) === "" ? [] : tokenizer.encode(text, { add_special_tokens: false }).ids),
     ...(byteLevel ? byteLevelDecoding(tokenizer) : windowDecoding(tokenizer)),
   };
+  definitions.set(made, json);
+  return made;
 }
 
 function unusedIn(used: ReadonlySet<number>, vocabularySize: number): number[] {

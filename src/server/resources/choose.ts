@@ -9,7 +9,7 @@ import { scoreContinuations } from "../continuations.js";
 import { invalidField, notSupported } from "../errors.js";
 import { cachedTokensOf, tokensOf } from "../inference.js";
 import type { ReadPrompt } from "../prompt-reader.js";
-import { type Prompt, type PromptStart, promptTooLong } from "../prompts.js";
+import { type Prompt, type PromptEncoder, type PromptStart, promptTooLong } from "../prompts.js";
 import { type Call, type Route, withBody } from "../route.js";
 import { optional, text, wholeNumber } from "../schema.js";
 import type { Services } from "../services.js";
@@ -82,7 +82,7 @@ interface Question {
 async function rank(services: Services, { body, owner, signal, note }: Call<Body>): Promise<Response> {
   const { model, served, inference, options } = services;
   served.check(body.model);
-  const { prompt, without, choices } = question(services, body, await startOf(services, owner, body.state));
+  const { prompt, without, choices } = await question(services, body, await startOf(services, owner, body.state));
   const choiceTokens = choices.reduce((sum, { length }) => sum + length, 0);
   const { promptTokens, concurrent } = options.limits;
   if (choiceTokens > promptTokens) throw promptTooLong(`${choiceTokens} tokens in its choices`, promptTokens);
@@ -111,7 +111,7 @@ async function rank(services: Services, { body, owner, signal, note }: Call<Body
   return Response.json({ ...head, ...answer });
 }
 
-function question(services: Services, body: Body, start: PromptStart | undefined): Question {
+async function question(services: Services, body: Body, start: PromptStart | undefined): Promise<Question> {
   const { model, prompts } = services;
   const { prompt, messages, calibrate } = body;
   if (prompt !== undefined && messages) throw invalidField("prompt", "expected either a prompt or messages");
@@ -123,12 +123,12 @@ function question(services: Services, body: Body, start: PromptStart | undefined
       const said = format.message({ role: "assistant", content: choice }).slice(format.cue.length);
       const answer = said.slice(0, -format.separator.length);
       if (answer === "") throw invalidField(`choices[${i}]`, "expected some text");
-      return prompts.ofPieces([answer]).tokens;
+      return answer;
     });
     return {
-      prompt: prompts.ofPieces([...pieces.slice(0, -1), format.cue], start),
-      without: calibrate ? prompts.ofPieces([format.cue]) : undefined,
-      choices,
+      prompt: await prompts.ofPieces([...pieces.slice(0, -1), format.cue], start),
+      without: calibrate ? await prompts.ofPieces([format.cue]) : undefined,
+      choices: await tokensOfAll(choices, prompts),
     };
   }
   if (prompt === undefined && !start) throw invalidField("prompt", "expected a prompt, messages or a state");
@@ -139,11 +139,16 @@ function question(services: Services, body: Body, start: PromptStart | undefined
   return {
     prompt:
       typeof given === "string"
-        ? prompts.ofPieces([given], start)
+        ? await prompts.ofPieces([given], start)
         : prompts.ofTokens(checkedTokens("prompt", given, model), start),
     without: calibrate ? prompts.ofTokens([]) : undefined,
-    choices: body.choices.map((choice) => prompts.ofPieces([choice]).tokens),
+    choices: await tokensOfAll(body.choices, prompts),
   };
+}
+
+async function tokensOfAll(texts: readonly string[], prompts: PromptEncoder): Promise<Int32Array[]> {
+  const all = await Promise.all(texts.map((text) => prompts.ofPieces([text])));
+  return all.map(({ tokens }) => tokens);
 }
 
 /** The choices, the best first. */

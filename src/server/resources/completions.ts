@@ -73,7 +73,7 @@ async function complete(services: Services, call: Call<Body>): Promise<Response>
   if (body.best_of !== undefined && body.best_of !== choices)
     throw notSupported("best_of", "is not supported beside another n");
   const start = await startOf(services, call.owner, body.state);
-  const prompts = promptsOf(services, body.prompt, start);
+  const prompts = await promptsOf(services, body.prompt, start);
   const constrain = requestedConstraint(body, services);
   const defaults = options.sampling;
   const maxTokens = checkMaxTokens("max_tokens", body.max_tokens, options.limits.maxTokens) ?? usualTokens;
@@ -91,13 +91,19 @@ async function complete(services: Services, call: Call<Body>): Promise<Response>
   return streamedAnswer(call, run, chunks(head, run, pieces, body), options.limits);
 }
 
-function promptsOf({ prompts, model }: Services, given: Body["prompt"], start: PromptStart | undefined): Prompt[] {
+function promptsOf(
+  { prompts, model }: Services,
+  given: Body["prompt"],
+  start: PromptStart | undefined,
+): Promise<Prompt[]> {
   const all: readonly (string | number[])[] =
     typeof given === "string" ? [given] : isNumbers(given) ? [given] : (given as (string | number[])[]);
-  return all.map((one) =>
-    typeof one === "string"
-      ? prompts.ofPieces([one], start)
-      : prompts.ofTokens(checkedTokens("prompt", one, model), start),
+  return Promise.all(
+    all.map((one) =>
+      typeof one === "string"
+        ? prompts.ofPieces([one], start)
+        : prompts.ofTokens(checkedTokens("prompt", one, model), start),
+    ),
   );
 }
 

@@ -48,7 +48,7 @@ async function answer(services: Services, call: Call<Body>): Promise<Response> {
   const dimensions = body.dimensions ?? width;
   if (dimensions > width)
     throw invalidField("dimensions", `expected at most ${width}, the width of the model, found ${dimensions}`);
-  const texts = textsOf(services, body.input);
+  const texts = await textsOf(services, body.input);
   const promptTokens = texts.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const vectors: Float32Array[] = [];
   const places = Math.min(textsAtOnce, texts.length, options.limits.concurrent);
@@ -85,18 +85,19 @@ async function answer(services: Services, call: Call<Body>): Promise<Response> {
 }
 
 /** @throws ApiError for ids that the model does not have, and for texts that are too long */
-function textsOf({ prompts, model, options }: Services, input: Body["input"]): Prompt[] {
+function textsOf({ prompts, model, options }: Services, input: Body["input"]): Promise<Prompt[]> {
   const all: readonly (string | number[])[] =
     typeof input === "string" || typeof input[0] === "number"
       ? [input as string | number[]]
       : (input as (string | number[])[]);
   const { promptTokens } = options.limits;
-  return all.map((one) => {
+  const texts = all.map(async (one) => {
     const text =
-      typeof one === "string" ? prompts.ofPieces([one]) : prompts.ofTokens(checkedTokens("input", one, model));
+      typeof one === "string" ? await prompts.ofPieces([one]) : prompts.ofTokens(checkedTokens("input", one, model));
     if (text.tokens.length > promptTokens) throw promptTooLong(`${text.tokens.length} tokens`, promptTokens);
     return text;
   });
+  return Promise.all(texts);
 }
 
 /** The bytes of a vector's floats, little endian. */

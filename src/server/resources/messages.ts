@@ -29,11 +29,12 @@ export function messages(services: Services): Route[] {
       summary: "Count the tokens of a conversation",
       body: countBody,
       errorBody,
-      handle: ({ body }) => {
+      handle: async ({ body }) => {
         served.check(body.model);
         const conversation = conversationOf(body);
         const { pieces } = conversationPrompt(conversation, services, undefined, toolPlan(conversation)?.tools);
-        return Response.json({ input_tokens: prompts.ofPieces(pieces).tokens.length });
+        const { tokens } = await prompts.ofPieces(pieces);
+        return Response.json({ input_tokens: tokens.length });
       },
     }),
   ];

@@ -182,7 +182,7 @@ async function make(
 ) {
   const { inference } = services;
   const start = await startOf(services, owner, body.state);
-  const prompt = promptOf(body, start, services);
+  const prompt = await promptOf(body, start, services);
   const { name, ttl_seconds: seconds } = body;
   return inference.read({ prompts: [prompt], places: 1, signal }, async (read) => {
     const { snapshot } = read[0] as ReadPrompt;
@@ -198,7 +198,7 @@ async function make(
 }
 
 /** What a state is to have read. A conversation is read up to where the next message begins. */
-function promptOf(body: Body, start: PromptStart | undefined, services: Services): Prompt {
+async function promptOf(body: Body, start: PromptStart | undefined, services: Services): Promise<Prompt> {
   const { prompts, model } = services;
   const { prompt, messages } = body;
   if (prompt !== undefined && messages) throw invalidField("prompt", "expected either a prompt or messages");

@@ -15,18 +15,18 @@ const tokenizeBody = v.object({
 });
 const detokenizeBody = v.object({ model: optional(v.string()), tokens: v.array(wholeNumber(0)) });
 
-export function tokens({ model, served }: Services): Route[] {
+export function tokens({ model, served, prompts }: Services): Route[] {
   return [
     withBody({
       method: "post",
       path: "/tokenize",
       summary: "Turn a text into token ids",
       body: tokenizeBody,
-      handle: ({ body }) => {
+      handle: async ({ body }) => {
         served.check(body.model);
         const text = body.content ?? body.prompt;
         if (text === undefined) throw invalidField("content", "expected a string");
-        const ids = model.tokenizer.encode(text);
+        const ids = Array.from(await prompts.tokensOf(text));
         if (!body.with_pieces) return Response.json({ tokens: ids, count: ids.length });
         return Response.json({
           tokens: ids.map((id) => ({ id, piece: pieceOf(model.tokenizer, id) })),
