@@ -87,10 +87,7 @@ describe("a server that is started again", () => {
     const expected = (await first.ask("/v1/responses", next)).answer;
     await first.close();
     const second = await opened(folder);
-    expect((await second.ask("/v1/states")).answer.data.map(({ id }: { id: string }) => id)).toEqual([
-      state.id,
-      gone.id,
-    ]);
+    expect((await second.ask("/v1/states")).answer.data.map(({ id }: { id: string }) => id)).toContain(state.id);
     expect((await second.ask(`/v1/states/${state.id}`)).answer).toMatchObject({ name: "wolf", tokens: state.tokens });
     expect((await second.ask(`/v1/responses/${response.id}`)).answer).toEqual(response);
     const found = (await second.ask("/v1/responses", next)).answer;
@@ -98,6 +95,8 @@ describe("a server that is started again", () => {
     const { answer } = await second.ask("/v1/completions", { ...sampling, prompt: "", state: state.id });
     const plain = await opened(undefined);
     expect(answer.choices[0].text).toBe((await plain.complete(long("a wolf"))).text);
+    const listed = async () => (await second.ask("/v1/states")).answer.data.map(({ id }: { id: string }) => id);
+    await expect.poll(listed, { timeout: 10_000 }).not.toContain(gone.id);
     await Promise.all([second.close(), plain.close()]);
   });
 });
