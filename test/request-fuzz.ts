@@ -316,11 +316,13 @@ export async function sendFuzzed(
   if (method === "HEAD" || method === "OPTIONS") return status;
   if (status >= 400) {
     const { error } = JSON.parse(text);
-    const isError =
-      typeof error.message === "string" && typeof error.type === "string" && "param" in error && "code" in error;
-    if (!isError) throw new Error(`status ${status}, and no error of the API: ${text}`);
+    const areTexts = typeof error.message === "string" && typeof error.type === "string";
+    // Routes of Anthropic's API have errors of that API.
+    const isOfApi = path.startsWith("/v1/messages") || ("param" in error && "code" in error);
+    if (!areTexts || !isOfApi) throw new Error(`status ${status}, and no error of the API: ${text}`);
   }
-  if (isStream && /"type":"server_error"/.test(text)) throw new Error(`an error in a stream: ${text.slice(-300)}`);
+  if (isStream && /"type":"(server_error|api_error)"/.test(text))
+    throw new Error(`an error in a stream: ${text.slice(-300)}`);
   if (isStream && !/\n\n$/.test(text)) throw new Error(`a stream that does not end: ${text.slice(-300)}`);
   return status;
 }
