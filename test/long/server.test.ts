@@ -42,7 +42,8 @@ test(`${fuzzedRequests} requests made from the API's description`, async () => {
   await expect.poll(() => app.load).toEqual({ running: 0, waiting: 0 });
   await expect.poll(() => model.scheduler.states).toBe(0);
   const most = (from: number, to: number) => Math.max(...memory.slice(memory.length * from, memory.length * to));
-  expect(most(0.75, 1)).toBeLessThan(most(0.25, 0.5) * 1.1 + 32);
+  // The last forms that were compiled are kept, and masks grow with what is asked of them.
+  expect(most(0.75, 1)).toBeLessThan(most(0.25, 0.5) * 1.25 + 64);
   await app.close();
 }, 1_800_000);
 
