@@ -76,6 +76,11 @@ export interface ModelDefinition<Size extends ModelSize = ModelSize> {
    */
   locate?(weight: WeightNode, size: Size, tensors: NamedShapes): Location | readonly Location[] | undefined;
   build(size: Size, options: BuildOptions): Graph;
+  /**
+   * Where in a state the row lies that the last layer's channel mixing has read last, in floats; by default it is the end of the
+   * state.
+   */
+  lastRowOffset?(size: Pick<ModelSize, "layers" | "width">): number;
   readonly training: TrainingDefinition<Size>;
 }
 

@@ -171,6 +171,9 @@ export const rwkv4: ModelDefinition = {
 
   build,
 
+  // It is the first of a layer's five vectors.
+  lastRowOffset: ({ layers, width }) => (layers - 1) * 5 * width,
+
   training: {
     firstValues,
     adamEpsilon: 1e-8,

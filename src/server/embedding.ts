@@ -5,6 +5,7 @@
 // layer norm of the residual stream; it is part of the state, for token shift, so no other graph is needed.
 
 import type { Model, ModelInfo } from "../generation/model.js";
+import { definitionOf } from "../models/definitions.js";
 
 /** In how many places of a text the row is taken: at each of fewer tokens, else as evenly as can be, the last token included. */
 const maxPlaces = 32;
@@ -54,8 +55,7 @@ export function shortened(vector: Float32Array, dimensions: number): Float32Arra
 
 /** What channel mixing of the last layer has read last, as it lies in the state (docs/model.md). */
 function lastRow(values: Float32Array, { version, layers, width }: ModelInfo): Float32Array {
-  // RWKV-4 has it as the first of a layer's vectors, of which there are five; later versions have it as the last.
-  const at = version === "4" ? (layers - 1) * 5 * width : values.length - width;
+  const at = definitionOf(version).lastRowOffset?.({ layers, width }) ?? values.length - width;
   return values.subarray(at, at + width);
 }
 
