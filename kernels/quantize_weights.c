@@ -96,7 +96,8 @@ static void fit_q8(const block_of_group w, uint32_t output, uint16_t scales[grou
   vint finite = extreme == extreme;
   vint some = extreme >= least_extreme;
   vint whole[block_inputs];
-  for (uint32_t i = 0; i < block_inputs; i++) whole[i] = round_to_int(load(&w[i][output]) * (largest_whole / extreme));
+  // Where there is nothing to fit they are 0: what is not finite would become integers too large to multiply.
+  for (uint32_t i = 0; i < block_inputs; i++) whole[i] = round_to_int(load(&w[i][output]) * (largest_whole / extreme)) & some;
   vfloat best_factor = {0}, best_product = {0}, best_squares = splat(1);
   for (uint32_t c = 0; c < fit_candidates; c++) {
     const float factor = (127 - 4 * (float)c) / largest_whole;
