@@ -4,11 +4,10 @@ import { type Command, Option } from "commander";
 import { type Thinking, thinkingModes } from "../chat/chat-format.js";
 import { resolveThinking } from "../chat/chat-prompt.js";
 import { type ChatFormatName, chatFormatFor, chatFormats } from "../chat/formats.js";
-import { RwkvError } from "../errors.js";
 import type { Model } from "../generation/model.js";
 import { samplingPresets } from "../sampling/sampling-presets.js";
+import { handleInputs, needed } from "./chat-commands.js";
 import type { ChatInput } from "./chat-input.js";
-import { chatInputs } from "./chat-terminal.js";
 import { Conversation } from "./conversation.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
 import { addSamplingOptions, type SamplingFlags, samplingOptions, stateOption, wholeNumber } from "./option-parsers.js";
@@ -112,16 +111,10 @@ async function converse(model: Model, options: ChatOptions, command: Command): P
     },
   });
   await conversation.reset();
-  note("/help lists the commands; Ctrl-D leaves.");
-  for await (const input of chatInputs(() => conversation.stop())) {
-    if (input.kind === "command" && input.name === "quit") break;
-    try {
-      await handle(conversation, input, name);
-    } catch (error) {
-      if (!(error instanceof RwkvError)) throw error;
-      note(`error: ${error.message}`);
-    }
-  }
+  await handleInputs(
+    () => conversation.stop(),
+    (input) => handle(conversation, input, name),
+  );
 }
 
 function takesThought(thinking: Thinking): boolean {
@@ -159,11 +152,6 @@ async function handle(conversation: Conversation, input: ChatInput, format: Chat
     default:
       return note(help);
   }
-}
-
-function needed(argument: string, message: string): string {
-  if (!argument) throw new RwkvError(message);
-  return argument;
 }
 
 function think(conversation: Conversation, mode: string, format: ChatFormatName): void {

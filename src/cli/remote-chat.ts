@@ -5,8 +5,8 @@ import type { Thinking } from "../chat/chat-format.js";
 import { thinkingModes } from "../chat/chat-format.js";
 import { RwkvError } from "../errors.js";
 import { samplingPresets } from "../sampling/sampling-presets.js";
+import { handleInputs, needed } from "./chat-commands.js";
 import type { ChatInput } from "./chat-input.js";
-import { chatInputs } from "./chat-terminal.js";
 import { type SamplingFlags, samplingOptions } from "./option-parsers.js";
 import { RemoteConversation } from "./remote-conversation.js";
 import { note } from "./terminal.js";
@@ -49,16 +49,10 @@ export async function chatWithServer(options: RemoteChatOptions, command: Comman
     fields: { ...requestedSampling(options, command), ...(options.maxTokens && { max_tokens: options.maxTokens }) },
   });
   note(`${conversation.model} at ${options.url}`);
-  note("/help lists the commands; Ctrl-D leaves.");
-  for await (const input of chatInputs(() => conversation.stop())) {
-    if (input.kind === "command" && input.name === "quit") break;
-    try {
-      await handle(conversation, input);
-    } catch (error) {
-      if (!(error instanceof RwkvError)) throw error;
-      note(`error: ${error.message}`);
-    }
-  }
+  await handleInputs(
+    () => conversation.stop(),
+    (input) => handle(conversation, input),
+  );
 }
 
 /** What was given of sampling, in the API's words. The server knows best what suits its model otherwise. */
@@ -102,11 +96,6 @@ async function handle(conversation: RemoteConversation, input: ChatInput): Promi
     default:
       throw new RwkvError(`/${name} needs the model here, not on a server`);
   }
-}
-
-function needed(argument: string, message: string): string {
-  if (!argument) throw new RwkvError(message);
-  return argument;
 }
 
 function think(conversation: RemoteConversation, mode: string): void {
