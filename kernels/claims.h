@@ -1,13 +1,13 @@
-// Outputs of a product that threads claim, one piece after the other. Threads of equal shares do not end at the same time: another
-// program, or another machine on the same processor, slows one of them down, and the others would wait. So a thread first takes
-// most of its own share, and then pieces of what is left of all shares, until there are none. Which thread computes an output
-// does not change it.
+// Outputs of a product that threads claim, one piece after the other. Threads of equal shares do not end at the same time:
+// another program, or another machine on the same processor, slows one of them down, and the others would wait. So a thread
+// first takes most of its own share, and then pieces of what is left of all shares, until there are none. Which thread
+// computes an output does not change it.
 #pragma once
 
 #include "plan.h"
 
-// Of a share as much is a thread's own; the rest is cut into so many pieces. Smaller pieces would begin, with nothing in the caches
-// yet, as often as they save waiting.
+// Of a share as much is a thread's own; the rest is cut into so many pieces. Smaller pieces would begin, with nothing in the
+// caches yet, as often as they save waiting.
 enum { own_eighths = 5, pieces_of_share = 4, least_claimed_grains = 8 };
 
 // The part of a thread's share that may be claimed; empty where the share is small, or nobody counts claims.

@@ -1,6 +1,6 @@
-// Products of a single row with weights in super-blocks: decoding, which should wait for memory only. Two distant groups are taken
-// at a time, two streams of weights; all outputs of a group side by side, so that what is taken of x serves them all. The
-// order of the additions is that of matmul_super_blocks.c.
+// Products of a single row with weights in super-blocks: decoding, which should wait for memory only. Two distant groups are
+// taken at a time, two streams of weights; all outputs of a group side by side, so that what is taken of x serves them all.
+// The order of the additions is that of matmul_super_blocks.c.
 
 #include "matmul.h"
 #include "super_blocks.h"
