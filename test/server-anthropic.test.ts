@@ -197,7 +197,7 @@ test("errors are as the client knows them", async () => {
       });
     }
   }
-  await expect(client.messages.create({ ...ask, model: "claude" })).rejects.toBeInstanceOf(Anthropic.NotFoundError);
+  await expect(client.messages.create({ ...ask, model: "another" })).rejects.toBeInstanceOf(Anthropic.NotFoundError);
   const locked = await served({ apiKeys: ["secret"] }, { key: "secret" });
   onTestFinished(() => locked.close());
   await expect(clientOf(locked).messages.create(ask)).rejects.toBeInstanceOf(Anthropic.AuthenticationError);
