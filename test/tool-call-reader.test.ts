@@ -29,7 +29,9 @@ test("calls are the same however the answer was cut, and as the whole answer is 
   const call = fc.record({ name: fc.string({ minLength: 1 }), values: fc.dictionary(fc.string(), fc.jsonValue()) });
   const text = fc
     .string({ unit: fc.constantFrom("a", " ", "\n", "*", "`", "}", "Tool Call:") })
-    .map((one) => one.trim());
+    .map((one) => one.trim())
+    // With the whole marker in it, a text would begin a call.
+    .filter((one) => !one.includes("**Tool Call:**"));
   fc.assert(
     fc.property(text, fc.array(call, { maxLength: 3 }), fc.array(fc.nat()), (said, calls, cuts) => {
       const texts = calls.map(({ name, values }) => callText(name, JSON.stringify(values)));
