@@ -39,25 +39,30 @@ export class CompilerFailure extends Error {
 export async function runCompiler(compiler: Compiler, args: readonly string[], signal: AbortSignal): Promise<void> {
   // A group of processes of its own can be ended as a whole. Ctrl-C in a terminal does not reach it, so it ends with this process.
   const detached = process.platform !== "win32";
-  const child = spawn(compiler.path, [...compiler.arguments, ...args], {
-    detached,
-    stdio: ["ignore", "ignore", "pipe"],
-  });
-  const end = () => endWithChildren(child, detached);
+  let child: ChildProcess | undefined;
+  const end = () => {
+    if (child) endWithChildren(child, detached);
+  };
+  // Before it is started: a signal that comes while it starts waits until it can be ended.
+  const stopWatching = onExit(end);
   let [stderr, isTimeout] = ["", false];
   const timer = setTimeout(() => {
     isTimeout = true;
     end();
   }, longestRun);
-  const stopWatching = onExit(end);
   signal.addEventListener("abort", end);
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    stderr = (stderr + text).slice(0, longestMessage);
-  });
   try {
+    const started = spawn(compiler.path, [...compiler.arguments, ...args], {
+      detached,
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    child = started;
+    started.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr = (stderr + text).slice(0, longestMessage);
+    });
     await new Promise<void>((resolve, reject) => {
-      child.on("error", reject);
-      child.on("close", (code, ended) => {
+      started.on("error", reject);
+      started.on("close", (code, ended) => {
         if (code === 0) resolve();
         else reject(new CompilerFailure({ code: code ?? undefined, signal: ended ?? undefined, isTimeout, stderr }));
       });
