@@ -3,7 +3,7 @@
 /// <reference types="vite/client" />
 
 /** Whether these are the long tests; vitest.long.config.ts says so. */
-export const isThorough: boolean = Boolean(import.meta.env["THOROUGH"]);
+export const isThorough: boolean = Boolean(import.meta.env?.["THOROUGH"]);
 
 /** The number of rounds of a property's test: few in `npm test`, many in the long tests. */
 export const rounds = (few: number, many: number = 10 * few): number => (isThorough ? many : few);

@@ -285,7 +285,7 @@ export class Machine {
 
   #union(a: Stacks, b: Stacks): Stacks {
     if (a === b) return a;
-    this.#spend();
+    this.#spend(a.nodes.length + b.nodes.length);
     const nodes: number[] = [];
     const below: Stacks[] = [];
     for (let i = 0, j = 0; i < a.nodes.length || j < b.nodes.length; ) {
@@ -298,8 +298,9 @@ export class Machine {
     return this.#intern(nodes, below, a.hasEmpty || b.hasEmpty, a.hasUnknown || b.hasUnknown);
   }
 
-  #spend(): void {
-    if (--this.#work < 0) throw tooAmbiguous();
+  #spend(steps = 1): void {
+    this.#work -= steps;
+    if (this.#work < 0) throw tooAmbiguous();
   }
 }
 
