@@ -9,13 +9,16 @@
 
 enum { group_vectors = group_outputs / lanes };
 
-// A tile is a strip of rows by one group or by two distant ones, as many as leave eight sums in registers at most.
-#if LANES >= 8
-enum { quantized_rows = 4 };
+// A tile is a strip of rows by one group or by two distant ones, as many as leave eight sums in registers at most, or
+// sixteen where there are 32 registers.
+#if LANES == 16
+enum { quantized_rows = 8, tile_vectors = 16 };
+#elif LANES == 8
+enum { quantized_rows = 4, tile_vectors = 8 };
 #else
-enum { quantized_rows = 2 };
+enum { quantized_rows = 2, tile_vectors = 8 };
 #endif
-enum { tile_groups = 2, tile_vectors = 8 };
+enum { tile_groups = 2 };
 
 // How far ahead of a single strip weights are asked for, in bytes.
 enum { quantized_distance = 4096 };
@@ -38,12 +41,11 @@ static inline __attribute__((always_inline)) void ask_ahead(struct quantized_ahe
   ahead->at += ahead->step;
 }
 
-// totals[r][g] = for one block the products of its bytes with those of row r. `x` is where the rows' bytes for this
+// totals[r][g] += for one block the products of its bytes with those of row r. `x` is where the rows' bytes for this
 // block are.
 static inline __attribute__((always_inline)) void block_q8(const int8_t* const* quant, uint32_t groups, const int8_t* x,
                                                            uint64_t stride, uint32_t rows,
                                                            struct quantized_ahead* ahead, quantized_totals totals) {
-  vint sums[quantized_rows][tile_groups][group_vectors] = {0};
   for (uint32_t step = 0; step < 8; step++) {
     vint four[quantized_rows];
     ask_ahead(ahead, groups);
@@ -52,13 +54,8 @@ static inline __attribute__((always_inline)) void block_q8(const int8_t* const* 
       const int8_t* at = quant[g] + step * 4 * group_outputs;
       for (uint32_t v = 0; v < group_vectors; v++) {
         vint w = load_int(at + v * 4 * lanes);
-        for (uint32_t r = 0; r < rows; r++) sums[r][g][v] = dot_signed(sums[r][g][v], w, four[r]);
+        for (uint32_t r = 0; r < rows; r++) totals[r][g][v] = dot_signed(totals[r][g][v], w, four[r]);
       }
-    }
-  }
-  for (uint32_t r = 0; r < rows; r++) {
-    for (uint32_t g = 0; g < groups; g++) {
-      for (uint32_t v = 0; v < group_vectors; v++) totals[r][g][v] = sums[r][g][v];
     }
   }
 }
@@ -87,7 +84,7 @@ static inline __attribute__((always_inline)) void block_q4(const int8_t* const* 
   }
   for (uint32_t r = 0; r < rows; r++) {
     for (uint32_t g = 0; g < groups; g++) {
-      for (uint32_t v = 0; v < group_vectors; v++) totals[r][g][v] = nibble_total(sums[r][g][v]);
+      for (uint32_t v = 0; v < group_vectors; v++) totals[r][g][v] += nibble_total(sums[r][g][v]);
     }
   }
 }
@@ -137,16 +134,20 @@ static inline __attribute__((always_inline)) void multiply_blocks(const struct r
       }
       const int8_t* bytes = x + pair * pair_inputs + b * block_inputs;
       quantized_totals totals;
+      for (uint32_t r = 0; r < rows; r++) {
+        vint start = splat_int(-bias * block_sum(x + r * stride, pairs, 2 * pair + b));
+        for (uint32_t g = 0; g < groups; g++) {
+          for (uint32_t v = 0; v < group_vectors; v++) totals[r][g][v] = start;
+        }
+      }
       if (dtype == DTYPE_Q8) block_q8(quant, groups, bytes, stride, rows, &ahead, totals);
       else block_q4(quant, groups, bytes, stride, rows, &ahead, totals);
       for (uint32_t g = 0; g < groups; g++) {
         for (uint32_t v = 0; v < group_vectors; v++) {
           vfloat scale = load_f16((const uint16_t*)group[g] + b * group_outputs + v * lanes);
           for (uint32_t r = 0; r < rows; r++) {
-            const int8_t* of_row = x + r * stride;
-            vint total = totals[r][g][v] - splat_int(bias * block_sum(of_row, pairs, 2 * pair + b));
-            vfloat factor = scale * splat(row_scales(of_row, pairs)[2 * pair + b]);
-            sums[r][g][v] = multiply_add(__builtin_convertvector(total, vfloat), factor, sums[r][g][v]);
+            vfloat factor = scale * splat(row_scales(x + r * stride, pairs)[2 * pair + b]);
+            sums[r][g][v] = multiply_add(__builtin_convertvector(totals[r][g][v], vfloat), factor, sums[r][g][v]);
           }
         }
       }
@@ -172,7 +173,9 @@ typedef void blocks_function(const struct record* record, uint32_t output, uint3
                                        uint32_t begin, uint32_t end, struct quantized_ahead ahead) {               \
     multiply_blocks(record, dtype, output, apart, groups, row, rows, begin, end, ahead);                           \
   }
-#if LANES >= 8
+#if LANES == 16
+#define EACH_STRIP(STRIP) STRIP(1) STRIP(2) STRIP(3) STRIP(4) STRIP(5) STRIP(6) STRIP(7) STRIP(8)
+#elif LANES == 8
 #define EACH_STRIP(STRIP) STRIP(1) STRIP(2) STRIP(3) STRIP(4)
 #else
 #define EACH_STRIP(STRIP) STRIP(1) STRIP(2)
