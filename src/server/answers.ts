@@ -1,12 +1,28 @@
 // What answers of several resources have in common: usage, ids, and the texts of one request as they come.
 
 import { randomBytes } from "node:crypto";
+import * as v from "valibot";
 import type { GenerationStep } from "../generation/generation.js";
 import { eventStream, type StreamOptions } from "./event-stream.js";
 import type { TextRun } from "./inference.js";
 import type { ServerLimits } from "./options.js";
 import type { Call, TokenNumbers } from "./route.js";
+import { type Described, wholeNumber } from "./schema.js";
 import type { TextChoice } from "./text-choice.js";
+
+/** The schemas of what identifies an answer. @param object what kind of answer it is */
+export function answerHead<Kind extends string>(object: Kind) {
+  return { id: v.string(), object: v.literal(object), created: wholeNumber(0), model: v.string() };
+}
+
+/** The schema of numbers of tokens. */
+export const usage = v.strictObject({
+  prompt_tokens: wholeNumber(0),
+  completion_tokens: wholeNumber(0),
+  total_tokens: wholeNumber(0),
+  prompt_tokens_details: v.strictObject({ cached_tokens: wholeNumber(0) }),
+  completion_tokens_details: v.exactOptional(v.strictObject({ reasoning_tokens: wholeNumber(0) })),
+});
 
 /** A step of one of several texts; without one the text has ended. */
 export interface ChoiceStep {
@@ -33,7 +49,7 @@ export async function* stepsOf(run: TextRun): AsyncGenerator<ChoiceStep, void, v
 }
 
 /** The numbers of tokens of a request, as OpenAI's API tells them. */
-export function usageOf(run: TextRun, reasoningTokens?: number) {
+export function usageOf(run: TextRun, reasoningTokens?: number): Described<typeof usage> {
   const generated = run.choices.reduce((sum, { tokens }) => sum + tokens, 0);
   return {
     prompt_tokens: run.promptTokens,

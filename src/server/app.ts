@@ -13,7 +13,7 @@ import { ConstraintCache } from "./constraint-cache.js";
 import { ApiError, toApiError } from "./errors.js";
 import { Inference } from "./inference.js";
 import { Metrics } from "./metrics.js";
-import { openApi } from "./openapi.js";
+import { openApi, openApiDocument } from "./openapi.js";
 import { type AppOptions, type RequestRecord, resolveAppOptions } from "./options.js";
 import { PromptReader } from "./prompt-reader.js";
 import { PromptEncoder } from "./prompts.js";
@@ -125,11 +125,17 @@ function honoOf(services: Services): Hono {
     );
   }
   const routes = allRoutes(services);
-  const description = openApi(routes, packageVersion(), options.apiKeys.length > 0);
   const all: Route[] = [
     ...routes,
-    { method: "get", path: "/openapi.json", summary: "This description", handle: () => Response.json(description) },
+    {
+      method: "get",
+      path: "/openapi.json",
+      summary: "This description",
+      answer: openApiDocument,
+      handle: () => Response.json(description),
+    },
   ];
+  const description = openApi(all, packageVersion(), options.apiKeys.length > 0);
   for (const route of all)
     hono.on(route.method.toUpperCase(), route.path, (context) => answer(context, route, services, keys));
   for (const path of new Set(all.map((route) => route.path))) {
@@ -173,7 +179,7 @@ async function answer(context: Context, route: Route, services: Services, keys: 
   } catch (error) {
     const told = toApiError(error);
     record.error = told.status >= 500 ? error : undefined;
-    const body = route.errorBody?.(told, record.requestId) ?? told.body;
+    const body = route.errors?.bodyOf(told, record.requestId) ?? told.body;
     response = Response.json(body, { status: told.status, headers: told.headers });
   }
   response.headers.set("X-Request-Id", record.requestId);

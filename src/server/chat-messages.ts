@@ -44,6 +44,9 @@ const message = v.variant("role", [
 ]);
 type Message = v.InferOutput<typeof message>;
 
+/** How much thought an answer is to have. */
+export const effort = v.picklist(["none", "minimal", "low", "medium", "high", "xhigh", "max"]);
+
 /** The fields of a conversation, to be spread into the schema of a body. */
 export const conversationFields = {
   messages: v.pipe(v.array(message), v.minLength(1)),
@@ -55,7 +58,7 @@ export const conversationFields = {
     ]),
   ),
   parallel_tool_calls: optional(v.boolean()),
-  reasoning_effort: optional(v.picklist(["none", "minimal", "low", "medium", "high", "xhigh", "max"])),
+  reasoning_effort: optional(effort),
   chat_template_kwargs: optional(v.object({ enable_thinking: optional(v.boolean()) })),
 };
 

@@ -1,19 +1,23 @@
 // Errors as clients of OpenAI's API expect them: a status, and an object with message, type, param and code.
 
+import * as v from "valibot";
 import { BackendError, LimitError, OptionError, RwkvError, StateError, TokenizerError } from "../errors.js";
 
-/** What `type` says of an error. */
-export type ApiErrorType = "invalid_request_error" | "rate_limit_error" | "server_error";
+/** The schema of the body of an answer that is an error. */
+export const errorBody = v.strictObject({
+  error: v.strictObject({
+    message: v.string(),
+    type: v.picklist(["invalid_request_error", "rate_limit_error", "server_error"]),
+    param: v.nullable(v.string()),
+    code: v.nullable(v.string()),
+  }),
+});
 
 /** The body of an answer that is an error. */
-export interface ErrorBody {
-  readonly error: {
-    readonly message: string;
-    readonly type: ApiErrorType;
-    readonly param: string | null;
-    readonly code: string | null;
-  };
-}
+export type ErrorBody = v.InferOutput<typeof errorBody>;
+
+/** What `type` says of an error. */
+export type ApiErrorType = ErrorBody["error"]["type"];
 
 /** A request cannot be carried out. */
 export class ApiError extends RwkvError {

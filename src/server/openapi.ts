@@ -1,24 +1,18 @@
 // The description of the API (OpenAPI 3.1), from what the routes say of themselves.
 
 import { toJsonSchema } from "@valibot/to-json-schema";
+import * as v from "valibot";
+import { errorBody } from "./errors.js";
 import type { Route } from "./route.js";
+import type { Schema } from "./schema.js";
 
-const errorSchema = {
-  type: "object",
-  required: ["error"],
-  properties: {
-    error: {
-      type: "object",
-      required: ["message", "type", "param", "code"],
-      properties: {
-        message: { type: "string" },
-        type: { type: "string" },
-        param: { type: ["string", "null"] },
-        code: { type: ["string", "null"] },
-      },
-    },
-  },
-};
+/** What the description is, as its own route says it. */
+export const openApiDocument = v.strictObject({
+  openapi: v.literal("3.1.0"),
+  info: v.strictObject({ title: v.string(), version: v.string(), description: v.string() }),
+  paths: v.record(v.string(), v.record(v.string(), v.unknown())),
+  components: v.record(v.string(), v.record(v.string(), v.unknown())),
+});
 
 /** @param needsKey whether requests need an API key */
 export function openApi(routes: readonly Route[], version: string, needsKey: boolean): object {
@@ -32,7 +26,7 @@ export function openApi(routes: readonly Route[], version: string, needsKey: boo
     info: { title: "rwkv serve", version, description: "An RWKV language model behind OpenAI's API." },
     paths,
     components: {
-      schemas: { Error: errorSchema },
+      schemas: { Error: schemaOf(errorBody) },
       securitySchemes: {
         bearer: { type: "http", scheme: "bearer" },
         apiKey: { type: "apiKey", in: "header", name: "x-api-key" },
@@ -42,7 +36,7 @@ export function openApi(routes: readonly Route[], version: string, needsKey: boo
 }
 
 function operationOf(
-  { path, summary, body, maxBytes, queryNames = [], answer = {}, contentTypes = ["application/json"], isPublic }: Route,
+  { path, summary, body, maxBytes, queryNames = [], answer, events, contentTypes = [], errors, isPublic }: Route,
   needsKey: boolean,
 ): object {
   const parameter = (name: string | undefined, where: "path" | "query") => ({
@@ -58,21 +52,26 @@ function operationOf(
   const content = body
     ? { "application/json": { schema: schemaOf(body) } }
     : maxBytes && { "application/octet-stream": { schema: { type: "string", format: "binary" } } };
-  const error = (description: string) => ({
-    description,
-    content: { "application/json": { schema: { $ref: "#/components/schemas/Error" } } },
-  });
+  const errorSchema = errors ? schemaOf(errors.schema) : { $ref: "#/components/schemas/Error" };
+  const error = (description: string) => ({ description, content: { "application/json": { schema: errorSchema } } });
+  const answers = {
+    ...(answer && { "application/json": { schema: schemaOf(answer) } }),
+    // As in OpenAI's description of its API, the schema is that of an event's data.
+    ...(events && { "text/event-stream": { schema: schemaOf(events) } }),
+    ...Object.fromEntries(contentTypes.map((type) => [type, { schema: { type: "string" } }])),
+  };
   return {
     summary,
     ...(parameters.length > 0 && { parameters }),
     ...(content && { requestBody: { required: true, content } }),
     responses: {
-      200: {
-        description: "The answer",
-        content: Object.fromEntries(
-          contentTypes.map((type) => [type, { schema: type === "application/json" ? answer : { type: "string" } }]),
-        ),
-      },
+      // A route that has no answer refuses every request.
+      ...(Object.keys(answers).length > 0 && {
+        200: {
+          description: events ? "The answer; as a stream, the data of each event" : "The answer",
+          content: answers,
+        },
+      }),
       "4XX": error("The request is wrong, or one too many"),
       "5XX": error("The server cannot carry it out"),
     },
@@ -80,8 +79,8 @@ function operationOf(
   };
 }
 
-function schemaOf(body: NonNullable<Route["body"]>): object {
-  const { $schema: _, ...schema } = toJsonSchema(body, {
+function schemaOf(described: Schema): object {
+  const { $schema: _, ...schema } = toJsonSchema(described, {
     target: "draft-2020-12",
     typeMode: "input",
     errorMode: "ignore",

@@ -1,56 +1,23 @@
 // A response while it is being written: its items, and the events by which a stream tells of them. A response that is not streamed is the
 // one that its last event has.
 
+import type {
+  OutputItem,
+  OutputPart,
+  OutputText,
+  ReasoningText,
+  ResponseEvent,
+  ResponseHead,
+  ResponseObject,
+  ResponseStatus,
+} from "./answer-schemas/response.js";
 import type { ChatPiece } from "./chat-pieces.js";
 import type { TokenLogprob } from "./token-text.js";
-
-/** An item of a response's output. */
-type Item =
-  | {
-      readonly id: string;
-      readonly type: "message";
-      readonly role: "assistant";
-      readonly status: Status;
-      readonly content: readonly OutputText[];
-    }
-  | {
-      readonly id: string;
-      readonly type: "reasoning";
-      readonly status: Status;
-      readonly summary: readonly [];
-      readonly content: readonly ReasoningText[];
-    }
-  | {
-      readonly id: string;
-      readonly type: "function_call";
-      readonly status: Status;
-      readonly call_id: string;
-      readonly name: string;
-      readonly arguments: string;
-    };
-type Status = "in_progress" | "completed" | "incomplete";
-interface OutputText {
-  readonly type: "output_text";
-  readonly text: string;
-  readonly annotations: readonly [];
-  readonly logprobs: readonly TokenLogprob[];
-}
-interface ReasoningText {
-  readonly type: "reasoning_text";
-  readonly text: string;
-}
-
-/** An event of a stream. */
-export interface ResponseEvent {
-  readonly type: string;
-  readonly sequence_number: number;
-  readonly response?: object;
-}
 
 /** An item that is being written. */
 interface OpenItem {
   readonly id: string;
-  readonly kind: Item["type"];
+  readonly kind: OutputItem["type"];
   /** Its text, or the arguments of a call. */
   text: string;
   /** What a call is of. */
@@ -59,34 +26,45 @@ interface OpenItem {
 }
 
 const idPrefixes = { message: "msg", reasoning: "rs", function_call: "fc" } as const;
-const textNames = { message: "output_text", reasoning: "reasoning_text" } as const;
+
+/** An event without its number. */
+type Unnumbered = ResponseEvent extends infer Event
+  ? Event extends unknown
+    ? Omit<Event, "sequence_number">
+    : never
+  : never;
 
 /** Writes a response. */
 export class ResponseWriter {
-  readonly #response: object;
+  readonly #response: ResponseHead;
   readonly #newId: (prefix: string) => string;
-  readonly #output: Item[] = [];
+  readonly #output: OutputItem[] = [];
   #open: OpenItem | undefined;
   #sequence = 0;
 
   /** @param response all of it but its status and output */
-  constructor(response: object, newId: (prefix: string) => string) {
+  constructor(response: ResponseHead, newId: (prefix: string) => string) {
     this.#response = response;
     this.#newId = newId;
   }
 
   /** The response as it is. @param more what is known at its end */
-  response(status: Status, more: object = {}): object {
-    return { ...this.#response, status, output: [...this.#output], ...more };
+  response(
+    status: ResponseStatus,
+    more: Partial<Pick<ResponseObject, "completed_at" | "incomplete_details" | "usage">> = {},
+  ): ResponseObject {
+    const response = { ...this.#response, status, output: [...this.#output] };
+    return { ...response, incomplete_details: null, usage: null, ...more };
   }
 
-  event(type: string, fields: object): ResponseEvent {
-    return { type, sequence_number: this.#sequence++, ...fields };
+  /** Gives an event its number. */
+  event(event: Unnumbered): ResponseEvent {
+    return { ...event, sequence_number: this.#sequence++ } as ResponseEvent;
   }
 
   begin(): ResponseEvent[] {
     const response = this.response("in_progress");
-    return [this.event("response.created", { response }), this.event("response.in_progress", { response })];
+    return [this.event({ type: "response.created", response }), this.event({ type: "response.in_progress", response })];
   }
 
   /** Writes a piece. */
@@ -123,16 +101,17 @@ export class ResponseWriter {
     const at = this.#place(id);
     if (call) {
       const { content_index: _, ...place } = at;
-      yield this.event("response.function_call_arguments.done", { ...place, name: call.name, arguments: text });
+      yield this.event({ type: "response.function_call_arguments.done", ...place, name: call.name, arguments: text });
     } else {
-      const told = kind === "message" ? { text, logprobs } : { text };
-      yield this.event(`response.${textNames[kind as keyof typeof textNames]}.done`, { ...at, ...told });
-      yield this.event("response.content_part.done", { ...at, part: partOf(open) });
+      yield kind === "message"
+        ? this.event({ type: "response.output_text.done", ...at, text, logprobs })
+        : this.event({ type: "response.reasoning_text.done", ...at, text });
+      yield this.event({ type: "response.content_part.done", ...at, part: partOf(open) });
     }
     const item = itemOf(open, status, true);
     this.#output.push(item);
     this.#open = undefined;
-    yield this.event("response.output_item.done", { output_index: at.output_index, item });
+    yield this.event({ type: "response.output_item.done", output_index: at.output_index, item });
   }
 
   *#begin(kind: OpenItem["kind"], call?: OpenItem["call"]): Generator<ResponseEvent, void, void> {
@@ -140,8 +119,8 @@ export class ResponseWriter {
     this.#open = open;
     const at = this.#place(open.id);
     const item = itemOf(open, "in_progress", false);
-    yield this.event("response.output_item.added", { output_index: at.output_index, item });
-    if (!call) yield this.event("response.content_part.added", { ...at, part: partOf(open) });
+    yield this.event({ type: "response.output_item.added", output_index: at.output_index, item });
+    if (!call) yield this.event({ type: "response.content_part.added", ...at, part: partOf(open) });
   }
 
   #delta(delta: string, logprobs: readonly TokenLogprob[]): ResponseEvent {
@@ -151,11 +130,11 @@ export class ResponseWriter {
     const at = this.#place(open.id);
     if (open.kind === "function_call") {
       const { content_index: _, ...place } = at;
-      return this.event("response.function_call_arguments.delta", { ...place, delta });
+      return this.event({ type: "response.function_call_arguments.delta", ...place, delta });
     }
     return open.kind === "message"
-      ? this.event("response.output_text.delta", { ...at, delta, logprobs })
-      : this.event("response.reasoning_text.delta", { ...at, delta });
+      ? this.event({ type: "response.output_text.delta", ...at, delta, logprobs })
+      : this.event({ type: "response.reasoning_text.delta", ...at, delta });
   }
 
   #place(id: string) {
@@ -163,12 +142,12 @@ export class ResponseWriter {
   }
 }
 
-function partOf({ kind, text, logprobs }: OpenItem): OutputText | ReasoningText {
+function partOf({ kind, text, logprobs }: OpenItem): OutputPart {
   if (kind === "reasoning") return { type: "reasoning_text", text };
   return { type: "output_text", text, annotations: [], logprobs: [...logprobs] };
 }
 
-function itemOf(open: OpenItem, status: Status, withContent: boolean): Item {
+function itemOf(open: OpenItem, status: ResponseStatus, withContent: boolean): OutputItem {
   const { id, kind, call, text } = open;
   if (call) return { id, type: "function_call", status, ...call, arguments: text };
   const part = partOf(open);

@@ -2,18 +2,19 @@
 
 import * as v from "valibot";
 import type { AnswerRequest } from "./chat-answers.js";
-import { type Conversation, conversationFields, maxTools, toolName } from "./chat-messages.js";
+import { type Conversation, effort, maxTools, toolName } from "./chat-messages.js";
 import type { ConstraintRequest } from "./constraints.js";
 import { ApiError, notSupported } from "./errors.js";
 import { samplingFields } from "./sampling-fields.js";
 import { optional, text, wholeNumber } from "./schema.js";
 import { stateField } from "./starting-state.js";
 
-const part = v.variant("type", [
+/** A part of what a message says. */
+export const contentPart = v.variant("type", [
   v.object({ type: v.picklist(["input_text", "output_text", "text"]), text: v.string() }),
   v.object({ type: v.literal("refusal"), refusal: v.string() }),
 ]);
-const content = v.union([v.string(), v.array(part)]);
+const content = v.union([v.string(), v.array(contentPart)]);
 const messageItem = v.object({
   type: optional(v.literal("message")),
   role: v.picklist(["user", "assistant", "system", "developer"]),
@@ -36,7 +37,8 @@ const otherItem = v.variant("type", [
 const item = v.union([messageItem, otherItem]);
 type Item = v.InferOutput<typeof item>;
 
-const format = v.variant("type", [
+/** The form of a text. */
+export const textFormat = v.variant("type", [
   v.object({ type: v.literal("text") }),
   v.object({ type: v.literal("json_object") }),
   v.object({
@@ -47,13 +49,19 @@ const format = v.variant("type", [
   }),
 ]);
 
-const tool = v.object({
+export const tool = v.object({
   type: v.literal("function"),
   name: toolName,
   description: optional(v.string()),
   parameters: optional(v.record(v.string(), v.unknown())),
   strict: optional(v.boolean()),
 });
+
+/** Which of the tools are called. */
+export const toolChoice = v.union([
+  v.picklist(["none", "auto", "required"]),
+  v.object({ type: v.literal("function"), name: text() }),
+]);
 
 const { n: _, ...samplingOfOne } = samplingFields;
 
@@ -68,12 +76,10 @@ export const responseBody = v.object({
   max_output_tokens: optional(wholeNumber(1)),
   top_logprobs: optional(wholeNumber(0, 20)),
   include: optional(v.array(v.string())),
-  text: optional(v.object({ format: optional(format) })),
-  reasoning: optional(v.object({ effort: conversationFields.reasoning_effort })),
+  text: optional(v.object({ format: optional(textFormat) })),
+  reasoning: optional(v.object({ effort: optional(effort) })),
   tools: optional(v.pipe(v.array(tool), v.maxLength(maxTools))),
-  tool_choice: optional(
-    v.union([v.picklist(["none", "auto", "required"]), v.object({ type: v.literal("function"), name: text() })]),
-  ),
+  tool_choice: optional(toolChoice),
   parallel_tool_calls: optional(v.boolean()),
   metadata: optional(
     v.pipe(v.record(v.pipe(v.string(), v.maxLength(64)), v.pipe(v.string(), v.maxLength(512))), v.maxEntries(16)),
@@ -138,19 +144,6 @@ function messagesOf(given: Item): Conversation["messages"] {
 function textOf(given: v.InferOutput<typeof content>): string {
   if (typeof given === "string") return given;
   return given.map((one) => (one.type === "refusal" ? one.refusal : one.text)).join("");
-}
-
-/** The items of a request as they are told again, each with an id. */
-export function inputItems({ input }: ResponseBody, newId: (prefix: string) => string): { readonly id: string }[] {
-  const items = typeof input === "string" ? [{ role: "user" as const, content: input }] : input;
-  return items.map((given) => {
-    if ("role" in given) {
-      const type = given.role === "assistant" ? "output_text" : "input_text";
-      const parts = typeof given.content === "string" ? [{ type, text: given.content }] : given.content;
-      return { id: newId("msg"), type: "message", role: given.role, status: "completed", content: parts };
-    }
-    return { id: newId("item"), ...given };
-  });
 }
 
 /** What a request says of the form of its text, as chat completions say it. */

@@ -27,6 +27,12 @@ export interface Call<Body = undefined> {
 /** Numbers of tokens in the record of a request. */
 export type TokenNumbers = Pick<RequestRecord, "promptTokens" | "cachedTokens" | "generatedTokens">;
 
+/** How errors are told. */
+export interface ErrorForm {
+  readonly schema: Schema;
+  readonly bodyOf: (error: ApiError, requestId: string) => object;
+}
+
 /** A method of a path. */
 export interface Route {
   readonly method: "get" | "post" | "delete";
@@ -42,12 +48,14 @@ export interface Route {
   readonly maxBytes?: number;
   /** Names of parameters behind the path, for the description of the API. */
   readonly queryNames?: readonly string[];
-  /** A JSON schema of the answer, for the description of the API. */
-  readonly answer?: object;
-  /** The types of an answer's content, where it is not JSON alone. */
+  /** The schema of an answer of JSON. */
+  readonly answer?: Schema;
+  /** The schema of the events of an answer that is a stream. */
+  readonly events?: Schema;
+  /** The types of an answer's content, where it is neither. */
   readonly contentTypes?: readonly string[];
-  /** The body of an answer that is an error, where it is not that of OpenAI's API. */
-  readonly errorBody?: (error: ApiError, requestId: string) => object;
+  /** Answers that are errors, where they are not those of OpenAI's API. */
+  readonly errors?: ErrorForm;
   /** @throws ApiError, RwkvError */
   handle(call: Call<unknown>): Response | Promise<Response>;
 }

@@ -1,10 +1,24 @@
-// Checking what clients send: bodies by valibot's schemas, errors in the API's shape. Unknown fields are left out, null stands for absent.
+// Schemas of valibot. Bodies that clients send are checked by them, with errors in the API's shape: unknown fields are left out, null stands
+// for absent. Those of answers are for the compiler and the description of the API, and have no more fields than they say.
 
 import * as v from "valibot";
 import { ApiError } from "./errors.js";
 
-/** Any schema of a body. */
+/** Any schema of a body, or of an answer. */
 export type Schema = v.GenericSchema<unknown, unknown>;
+
+/** The type of an answer with this schema, which nobody changes. */
+export type Described<S extends Schema> = DeepReadonly<v.InferOutput<S>>;
+type DeepReadonly<T> = T extends readonly (infer Item)[]
+  ? readonly DeepReadonly<Item>[]
+  : T extends object
+    ? { readonly [Key in keyof T]: DeepReadonly<T[Key]> }
+    : T;
+
+/** An object of a request as it is told again: with no other fields. */
+export function retold<Entries extends v.ObjectEntries>({ entries }: v.ObjectSchema<Entries, undefined>) {
+  return v.strictObject(entries);
+}
 
 /** A field that may be absent or null. */
 export function optional<S extends Schema>(schema: S) {

@@ -1,19 +1,24 @@
 // Tokens as clients are told of them: their text, and their bytes, since a token may be a part of a character.
 
+import * as v from "valibot";
 import type { GenerationStep } from "../generation/generation.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
+import { type Described, wholeNumber } from "./schema.js";
+
+const tokenFields = {
+  token: v.string(),
+  logprob: v.number(),
+  bytes: v.nullable(v.array(wholeNumber(0, 255))),
+};
+const tokenOfLogprobs = v.strictObject(tokenFields);
+
+/** The schema of a token with the most probable ones in its place. */
+export const tokenLogprob = v.strictObject({ ...tokenFields, top_logprobs: v.array(tokenOfLogprobs) });
 
 /** A token of OpenAI's log-probabilities. */
-export interface TokenText {
-  readonly token: string;
-  readonly logprob: number;
-  readonly bytes: readonly number[] | null;
-}
-
+export type TokenText = Described<typeof tokenOfLogprobs>;
 /** A token with the most probable ones in its place. */
-export interface TokenLogprob extends TokenText {
-  readonly top_logprobs: readonly TokenText[];
-}
+export type TokenLogprob = Described<typeof tokenLogprob>;
 
 /** The least log-probability that JSON can say: it has no infinities. */
 const leastLogprob = -9999;

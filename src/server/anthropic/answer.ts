@@ -1,41 +1,24 @@
 // Answers of Anthropic's Messages API: a message of blocks, whole or as the events that build it.
 
+import type { BlockDelta, BlockEvent, Message, MessageBlock, MessageEvent } from "../answer-schemas/message.js";
 import { newId } from "../answers.js";
 import type { Answers } from "../chat-answers.js";
 import type { ChatPiece } from "../chat-pieces.js";
 import { toApiError } from "../errors.js";
 import { errorBody } from "./errors.js";
 
-/** A part of a message. */
-type Block =
-  | { readonly type: "thinking"; thinking: string; readonly signature: string }
-  | { readonly type: "text"; text: string; readonly citations: null }
-  | { readonly type: "tool_use"; readonly id: string; readonly name: string; input: unknown };
-
-/** The next part of a block's content. */
-type Delta =
-  | { readonly type: "thinking_delta"; readonly thinking: string }
-  | { readonly type: "text_delta"; readonly text: string }
-  | { readonly type: "input_json_delta"; readonly partial_json: string };
-
-/** What happens to blocks with a piece of an answer. */
-type BlockEvent =
-  | { readonly type: "content_block_start"; readonly index: number; readonly content_block: Block }
-  | { readonly type: "content_block_delta"; readonly index: number; readonly delta: Delta }
-  | { readonly type: "content_block_stop"; readonly index: number };
-
 const stopReasons = { stop: "end_turn", length: "max_tokens", tool_calls: "tool_use" } as const;
 
 /** The message, once all of it is there. */
-export async function wholeMessage(model: string, answers: Answers): Promise<object> {
+export async function wholeMessage(model: string, answers: Answers): Promise<Message> {
   const blocks = new Blocks();
-  const content: Block[] = [];
+  const content: MessageBlock[] = [];
   const inputs: string[] = [];
   let last: ChatPiece | undefined;
   for await (const piece of answers.pieces) {
     for (const event of blocks.of(piece)) {
       if (event.type === "content_block_start") content[event.index] = event.content_block;
-      if (event.type === "content_block_delta") add(content[event.index] as Block, event, inputs);
+      if (event.type === "content_block_delta") add(content[event.index] as MessageBlock, event, inputs);
     }
     last = piece;
   }
@@ -46,7 +29,7 @@ export async function wholeMessage(model: string, answers: Answers): Promise<obj
 }
 
 /** The events of the message. An error is the last of them. */
-export async function* messageStream(model: string, answers: Answers): AsyncGenerator<object, void, void> {
+export async function* messageStream(model: string, answers: Answers): AsyncGenerator<MessageEvent, void, void> {
   try {
     yield* messageEvents(model, answers);
   } catch (error) {
@@ -54,7 +37,7 @@ export async function* messageStream(model: string, answers: Answers): AsyncGene
   }
 }
 
-async function* messageEvents(model: string, answers: Answers): AsyncGenerator<object, void, void> {
+async function* messageEvents(model: string, answers: Answers): AsyncGenerator<MessageEvent, void, void> {
   yield { type: "message_start", message: messageOf(model, answers) };
   yield { type: "ping" };
   const blocks = new Blocks();
@@ -71,7 +54,7 @@ async function* messageEvents(model: string, answers: Answers): AsyncGenerator<o
 /** Divides an answer into blocks. */
 class Blocks {
   #index = -1;
-  #open: Block["type"] | undefined;
+  #open: MessageBlock["type"] | undefined;
 
   *of({ thought, text, calls }: ChatPiece): Generator<BlockEvent, void, void> {
     if (thought !== "") {
@@ -99,7 +82,7 @@ class Blocks {
   }
 
   /** Sees to it that a block of this type is open. */
-  *#in(block: Block): Generator<BlockEvent, void, void> {
+  *#in(block: MessageBlock): Generator<BlockEvent, void, void> {
     if (this.#open === block.type) return;
     yield* this.end();
     this.#open = block.type;
@@ -107,13 +90,13 @@ class Blocks {
     yield { type: "content_block_start", index: this.#index, content_block: block };
   }
 
-  #delta(delta: Delta): BlockEvent {
+  #delta(delta: BlockDelta): BlockEvent {
     return { type: "content_block_delta", index: this.#index, delta };
   }
 }
 
 function add(
-  block: Block,
+  block: MessageBlock,
   { index, delta }: BlockEvent & { readonly type: "content_block_delta" },
   inputs: string[],
 ): void {
@@ -131,7 +114,7 @@ function inputOf(json: string): unknown {
   }
 }
 
-function messageOf(model: string, answers: Answers) {
+function messageOf(model: string, answers: Answers): Message {
   return {
     id: newId("msg"),
     type: "message",
@@ -144,7 +127,7 @@ function messageOf(model: string, answers: Answers) {
   };
 }
 
-function endOf(last: ChatPiece | undefined) {
+function endOf(last: ChatPiece | undefined): Pick<Message, "stop_reason" | "stop_sequence"> {
   const { finishReason = "length", stop } = last ?? {};
   return {
     stop_reason: stop === undefined ? stopReasons[finishReason] : "stop_sequence",
@@ -153,7 +136,7 @@ function endOf(last: ChatPiece | undefined) {
 }
 
 /** Numbers of tokens. What was not read is told apart from the input, as in Anthropic's API. */
-function usageOf({ run, counts }: Answers) {
+function usageOf({ run, counts }: Answers): Message["usage"] {
   return {
     input_tokens: run.promptTokens - run.cachedTokens,
     cache_creation_input_tokens: 0,

@@ -1,6 +1,8 @@
 // Errors as clients of Anthropic's API expect them.
 
+import { type MessageError, messageError } from "../answer-schemas/message.js";
 import type { ApiError } from "../errors.js";
+import type { ErrorForm } from "../route.js";
 
 const types: Readonly<Record<number, string>> = {
   401: "authentication_error",
@@ -19,8 +21,11 @@ const fields: readonly (readonly [RegExp, string])[] = [
 ];
 
 /** The body of an answer that is an error. The name of the field that is wrong is part of the message. */
-export function errorBody({ status, message }: ApiError, requestId?: string): object {
+export function errorBody({ status, message }: ApiError, requestId?: string): MessageError {
   const type = types[status] ?? (status >= 500 ? "api_error" : "invalid_request_error");
   const told = fields.reduce((text, [openai, own]) => text.replace(openai, own), message);
   return { type: "error", error: { type, message: told }, ...(requestId !== undefined && { request_id: requestId }) };
 }
+
+/** How routes of Anthropic's API tell errors. */
+export const messageErrors: ErrorForm = { schema: messageError, bodyOf: errorBody };

@@ -2,12 +2,19 @@
 
 import * as v from "valibot";
 import type { ToolCallPiece } from "../../chat/tool-call-reader.js";
+import {
+  type ChatChunk,
+  type ChatCompletion,
+  type ChatDelta,
+  chatChunk,
+  chatCompletion,
+} from "../answer-schemas/chat-completion.js";
 import { newId, secondsSince1970, streamedAnswer, usageOf, wholeAnswer } from "../answers.js";
 import { type Answers, startAnswers } from "../chat-answers.js";
 import { conversationFields } from "../chat-messages.js";
 import type { ChatEnd } from "../chat-pieces.js";
 import { constraintFields } from "../constraints.js";
-import { invalidField } from "../errors.js";
+import { errorBody, invalidField } from "../errors.js";
 import { type Call, type Route, withBody } from "../route.js";
 import { samplingFields } from "../sampling-fields.js";
 import { optional, wholeNumber } from "../schema.js";
@@ -45,7 +52,8 @@ export function chatCompletions(services: Services): Route[] {
       path: "/v1/chat/completions",
       summary: "Answer a conversation",
       body,
-      contentTypes: ["application/json", "text/event-stream"],
+      answer: chatCompletion,
+      events: v.union([chatChunk, errorBody]),
       handle: (call) => answer(services, call),
     }),
   ];
@@ -80,7 +88,7 @@ interface Gathered {
   end: ChatEnd;
 }
 
-async function whole(head: Head, { run, pieces, counts }: Answers, { logprobs }: Body): Promise<object> {
+async function whole(head: Head, { run, pieces, counts }: Answers, { logprobs }: Body): Promise<ChatCompletion> {
   const answers = run.choices.map((): Gathered => ({ thought: "", text: "", calls: [], logprobs: [], end: "length" }));
   for await (const piece of pieces) {
     const answer = answers[piece.index] as Gathered;
@@ -119,9 +127,9 @@ async function* chunks(
   head: Head,
   { run, pieces, counts }: Answers,
   { logprobs, stream_options: options }: Body,
-): AsyncGenerator<object, void, void> {
+): AsyncGenerator<ChatChunk, void, void> {
   const withUsage = options?.include_usage === true;
-  const chunk = (index: number, delta: object, tokens: readonly TokenLogprob[], end: ChatEnd | null) => ({
+  const chunk = (index: number, delta: ChatDelta, tokens: readonly TokenLogprob[], end: ChatEnd | null): ChatChunk => ({
     id: head.id,
     object: "chat.completion.chunk",
     created: head.created,
@@ -146,7 +154,11 @@ async function* chunks(
 }
 
 /** A piece of a call; the first has its id and name. */
-function callDelta({ call: index, name, arguments: values }: ToolCallPiece): object {
+function callDelta({
+  call: index,
+  name,
+  arguments: values,
+}: ToolCallPiece): NonNullable<ChatDelta["tool_calls"]>[number] {
   if (name === undefined) return { index, function: { arguments: values } };
   return { index, id: newCallId(), type: "function", function: { name, arguments: values } };
 }

@@ -3,7 +3,7 @@
 import * as v from "valibot";
 import { formatNamed } from "../../chat/chat-prompt.js";
 import type { Snapshot } from "../../generation/snapshot.js";
-import { newId, secondsSince1970 } from "../answers.js";
+import { answerHead, newId, secondsSince1970 } from "../answers.js";
 import { conversationFields, conversationPrompt } from "../chat-messages.js";
 import { scoreContinuations } from "../continuations.js";
 import { invalidField, notSupported } from "../errors.js";
@@ -11,7 +11,7 @@ import { cachedTokensOf, tokensOf } from "../inference.js";
 import type { ReadPrompt } from "../prompt-reader.js";
 import { type Prompt, type PromptEncoder, type PromptStart, promptTooLong } from "../prompts.js";
 import { type Call, type Route, withBody } from "../route.js";
-import { optional, text, wholeNumber } from "../schema.js";
+import { type Described, number, optional, text, wholeNumber } from "../schema.js";
 import type { Services } from "../services.js";
 import { startOf, stateField } from "../starting-state.js";
 import { checkedTokens } from "../token-limit.js";
@@ -29,33 +29,28 @@ const body = v.object({
 });
 type Body = v.InferOutput<typeof body>;
 
-const chosenAnswer = {
-  type: "object",
-  required: ["id", "object", "created", "model", "choices", "usage"],
-  properties: {
-    id: { type: "string" },
-    object: { const: "choice.ranking" },
-    created: { type: "integer" },
-    model: { type: "string" },
-    choices: {
-      type: "array",
-      items: {
-        type: "object",
-        required: ["index", "text", "tokens", "logprob", "mean_logprob", "probability"],
-        properties: {
-          index: { type: "integer" },
-          text: { type: "string" },
-          tokens: { type: "integer" },
-          logprob: { type: "number" },
-          mean_logprob: { type: "number" },
-          calibrated_logprob: { type: "number" },
-          probability: { type: "number" },
-        },
-      },
-    },
-    usage: { type: "object" },
-  },
-};
+const choiceRanking = v.strictObject({
+  ...answerHead("choice.ranking"),
+  /** The best first. */
+  choices: v.array(
+    v.strictObject({
+      index: wholeNumber(0),
+      text: v.string(),
+      tokens: wholeNumber(1),
+      logprob: v.number(),
+      mean_logprob: v.number(),
+      calibrated_logprob: v.exactOptional(v.number()),
+      probability: number(0, 1),
+    }),
+  ),
+  usage: v.strictObject({
+    prompt_tokens: wholeNumber(0),
+    choice_tokens: wholeNumber(0),
+    total_tokens: wholeNumber(0),
+    prompt_tokens_details: v.strictObject({ cached_tokens: wholeNumber(0) }),
+  }),
+});
+type ChoiceRanking = Described<typeof choiceRanking>;
 
 export function choose(services: Services): Route[] {
   return [
@@ -64,7 +59,7 @@ export function choose(services: Services): Route[] {
       path: "/v1/choose",
       summary: "Rank continuations by how probable they are",
       body,
-      answer: chosenAnswer,
+      answer: choiceRanking,
       handle: (call) => rank(services, call),
     }),
   ];
@@ -107,8 +102,15 @@ async function rank(services: Services, { body, owner, signal, note }: Call<Body
       },
     };
   });
-  const head = { id: newId("choose"), object: "choice.ranking", created: secondsSince1970(), model: served.id };
-  return Response.json({ ...head, ...answer });
+  const created = secondsSince1970();
+  const ranking: ChoiceRanking = {
+    id: newId("choose"),
+    object: "choice.ranking",
+    created,
+    model: served.id,
+    ...answer,
+  };
+  return Response.json(ranking);
 }
 
 async function question(services: Services, body: Body, start: PromptStart | undefined): Promise<Question> {

@@ -1,9 +1,16 @@
 // /v1/completions: texts that continue prompts.
 
 import * as v from "valibot";
+import {
+  type LegacyTokens,
+  type TextChunk,
+  type TextCompletion,
+  textChunk,
+  textCompletion,
+} from "../answer-schemas/text-completion.js";
 import { newId, secondsSince1970, stepsOf, streamedAnswer, usageOf, wholeAnswer } from "../answers.js";
 import { constraintFields, requestedConstraint } from "../constraints.js";
-import { notSupported } from "../errors.js";
+import { errorBody, notSupported } from "../errors.js";
 import type { TextRun } from "../inference.js";
 import { type PromptToken, promptLogprobs } from "../prompt-logprobs.js";
 import type { Prompt, PromptStart } from "../prompts.js";
@@ -42,6 +49,9 @@ const body = v.object({
 });
 type Body = v.InferOutput<typeof body>;
 
+/** What identifies an answer. */
+type Head = Pick<TextCompletion, "id" | "object" | "created" | "model">;
+
 /** A piece of a text. */
 interface Piece {
   readonly index: number;
@@ -58,7 +68,8 @@ export function completions(services: Services): Route[] {
       path: "/v1/completions",
       summary: "Continue a text",
       body,
-      contentTypes: ["application/json", "text/event-stream"],
+      answer: textCompletion,
+      events: v.union([textChunk, errorBody]),
       handle: (call) => complete(services, call),
     }),
   ];
@@ -86,7 +97,7 @@ async function complete(services: Services, call: Call<Body>): Promise<Response>
   };
   const run = await inference.start({ prompts, choices, generation, signal: call.signal });
   const pieces = piecesOf(services, run, prompts, body, maxTokens, call.signal);
-  const head = { id: newId("cmpl"), object: "text_completion", created: secondsSince1970(), model: served.id };
+  const head = { id: newId("cmpl"), object: "text_completion" as const, created: secondsSince1970(), model: served.id };
   if (!body.stream) return wholeAnswer(call, run, whole(head, run, pieces, body));
   return streamedAnswer(call, run, chunks(head, run, pieces, body), options.limits);
 }
@@ -149,7 +160,7 @@ class LegacyLogprobs {
   readonly #offsets = new Map<number, number>();
 
   /** Those of a piece, whose text follows what was told of its choice before. */
-  of({ index, text, tokens }: Piece) {
+  of({ index, text, tokens }: Piece): LegacyTokens {
     let offset = this.#offsets.get(index) ?? 0;
     this.#offsets.set(index, offset + text.length);
     return {
@@ -168,11 +179,11 @@ class LegacyLogprobs {
 }
 
 async function whole(
-  head: object,
+  head: Head,
   run: TextRun,
   pieces: AsyncGenerator<Piece, void, void>,
   { logprobs }: Body,
-): Promise<object> {
+): Promise<TextCompletion> {
   const legacy = new LegacyLogprobs();
   const choices = run.choices.map(({ index }) => ({
     text: "",
@@ -180,32 +191,30 @@ async function whole(
     logprobs:
       logprobs === undefined
         ? null
-        : {
-            tokens: [] as unknown[],
-            token_logprobs: [] as unknown[],
-            top_logprobs: [] as unknown[],
-            text_offset: [] as unknown[],
-          },
-    finish_reason: "length",
+        : ({ tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] } as LegacyTokens),
+    finish_reason: "length" as "stop" | "length",
   }));
   for await (const piece of pieces) {
     const choice = choices[piece.index] as (typeof choices)[number];
     choice.text += piece.text;
     const told = legacy.of(piece);
-    if (choice.logprobs)
-      for (const field of ["tokens", "token_logprobs", "top_logprobs", "text_offset"] as const)
-        choice.logprobs[field].push(...told[field]);
+    if (choice.logprobs) {
+      choice.logprobs.tokens.push(...told.tokens);
+      choice.logprobs.token_logprobs.push(...told.token_logprobs);
+      choice.logprobs.top_logprobs.push(...told.top_logprobs);
+      choice.logprobs.text_offset.push(...told.text_offset);
+    }
     if (piece.finishReason) choice.finish_reason = piece.finishReason;
   }
   return { ...head, choices, usage: usageOf(run) };
 }
 
 async function* chunks(
-  head: object,
+  head: Head,
   run: TextRun,
   pieces: AsyncGenerator<Piece, void, void>,
   { logprobs, stream_options: options }: Body,
-): AsyncGenerator<object, void, void> {
+): AsyncGenerator<TextChunk, void, void> {
   const legacy = new LegacyLogprobs();
   const withUsage = options?.include_usage === true;
   for await (const piece of pieces) {

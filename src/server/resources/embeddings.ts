@@ -5,7 +5,7 @@ import { embed, shortened } from "../embedding.js";
 import { invalidField } from "../errors.js";
 import { type Prompt, promptTooLong } from "../prompts.js";
 import { type Call, type Route, withBody } from "../route.js";
-import { optional, text, wholeNumber } from "../schema.js";
+import { type Described, optional, text, wholeNumber } from "../schema.js";
 import type { Services } from "../services.js";
 import { checkedTokens } from "../token-limit.js";
 
@@ -28,6 +28,21 @@ const body = v.object({
 });
 type Body = v.InferOutput<typeof body>;
 
+const embeddingList = v.strictObject({
+  object: v.literal("list"),
+  data: v.array(
+    v.strictObject({
+      object: v.literal("embedding"),
+      index: wholeNumber(0),
+      /** As base64, the bytes of its floats, little endian. */
+      embedding: v.union([v.array(v.number()), v.string()]),
+    }),
+  ),
+  model: v.string(),
+  usage: v.strictObject({ prompt_tokens: wholeNumber(0), total_tokens: wholeNumber(0) }),
+});
+type EmbeddingList = Described<typeof embeddingList>;
+
 export function embeddings(services: Services): Route[] {
   return [
     withBody({
@@ -35,12 +50,13 @@ export function embeddings(services: Services): Route[] {
       path: "/v1/embeddings",
       summary: "Turn texts into vectors",
       body,
-      handle: (call) => answer(services, call),
+      answer: embeddingList,
+      handle: (call) => answerOf(services, call),
     }),
   ];
 }
 
-async function answer(services: Services, call: Call<Body>): Promise<Response> {
+async function answerOf(services: Services, call: Call<Body>): Promise<Response> {
   const { body, signal } = call;
   const { model, served, inference, options, metrics } = services;
   served.check(body.model);
@@ -72,7 +88,7 @@ async function answer(services: Services, call: Call<Body>): Promise<Response> {
     for (const reader of await Promise.allSettled(readers)) if (reader.status === "rejected") throw reader.reason;
   });
   call.note({ promptTokens, cachedTokens: 0, generatedTokens: 0 });
-  return Response.json({
+  const answer: EmbeddingList = {
     object: "list",
     data: vectors.map((vector, index) => ({
       object: "embedding",
@@ -81,7 +97,8 @@ async function answer(services: Services, call: Call<Body>): Promise<Response> {
     })),
     model: served.id,
     usage: { prompt_tokens: promptTokens, total_tokens: promptTokens },
-  });
+  };
+  return Response.json(answer);
 }
 
 /** @throws ApiError for ids that the model does not have, and for texts that are too long */

@@ -1,5 +1,6 @@
 // /health and /ready, for whoever watches the server, and /metrics.
 
+import * as v from "valibot";
 import { ApiError } from "../errors.js";
 import type { Route } from "../route.js";
 import type { Services } from "../services.js";
@@ -11,6 +12,7 @@ export function health({ inference, metrics }: Services): Route[] {
       path: "/health",
       summary: "Whether the server runs",
       isPublic: true,
+      answer: v.strictObject({ status: v.literal("ok") }),
       handle: () => Response.json({ status: "ok" }),
     },
     {
@@ -18,6 +20,7 @@ export function health({ inference, metrics }: Services): Route[] {
       path: "/ready",
       summary: "Whether the server takes requests",
       isPublic: true,
+      answer: v.strictObject({ status: v.literal("ready") }),
       handle: () => {
         inference.checkOpen();
         if (!inference.isReady)

@@ -1,8 +1,9 @@
 // /v1/messages and /v1/messages/count_tokens: Anthropic's API of conversations.
 
+import { message, messageEvent, tokenCount } from "../answer-schemas/message.js";
 import { streamedAnswer, wholeAnswer } from "../answers.js";
 import { messageStream, wholeMessage } from "../anthropic/answer.js";
-import { errorBody } from "../anthropic/errors.js";
+import { messageErrors } from "../anthropic/errors.js";
 import { answerRequestOf, conversationOf, countBody, type MessagesBody, messagesBody } from "../anthropic/request.js";
 import { startAnswers } from "../chat-answers.js";
 import { conversationPrompt } from "../chat-messages.js";
@@ -19,8 +20,9 @@ export function messages(services: Services): Route[] {
       path: "/v1/messages",
       summary: "Answer a conversation, as Anthropic's API does",
       body: messagesBody,
-      contentTypes: ["application/json", "text/event-stream"],
-      errorBody,
+      answer: message,
+      events: messageEvent,
+      errors: messageErrors,
       handle: (call) => answer(services, call),
     }),
     withBody({
@@ -28,7 +30,8 @@ export function messages(services: Services): Route[] {
       path: "/v1/messages/count_tokens",
       summary: "Count the tokens of a conversation",
       body: countBody,
-      errorBody,
+      answer: tokenCount,
+      errors: messageErrors,
       handle: async ({ body }) => {
         served.check(body.model);
         const conversation = conversationOf(body);

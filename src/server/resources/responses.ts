@@ -3,12 +3,23 @@
 import { randomBytes } from "node:crypto";
 import * as v from "valibot";
 import { formatNamed } from "../../chat/chat-prompt.js";
+import {
+  deletedResponse,
+  type InputItem,
+  inputItemList,
+  type ResponseEvent,
+  type ResponseHead,
+  type ResponseObject,
+  response,
+  responseEvent,
+} from "../answer-schemas/response.js";
 import { secondsSince1970, streamedAnswer, usageOf, wholeAnswer } from "../answers.js";
 import { type Answers, type Beginning, startAnswers } from "../chat-answers.js";
 import { ApiError, notSupported, toApiError } from "../errors.js";
+import { inputItems } from "../input-items.js";
 import { nextTurn } from "../next-turn.js";
-import { type ResponseEvent, ResponseWriter } from "../response-events.js";
-import { answerRequestOf, checkSupported, inputItems, type ResponseBody, responseBody } from "../response-input.js";
+import { ResponseWriter } from "../response-events.js";
+import { answerRequestOf, checkSupported, type ResponseBody, responseBody } from "../response-input.js";
 import { type Call, type Route, withBody } from "../route.js";
 import { optional, parseBody } from "../schema.js";
 import type { Services } from "../services.js";
@@ -17,8 +28,8 @@ import { checkMaxTokens } from "../token-limit.js";
 
 /** What is kept of a response beside its state. */
 interface KeptResponse {
-  readonly response: object;
-  readonly input: readonly { readonly id: string }[];
+  readonly response: ResponseObject;
+  readonly input: readonly InputItem[];
   /** What is to be read before the next message. */
   readonly rest: string;
   /** What stands for the tools that the model knows of. */
@@ -31,20 +42,6 @@ const listQuery = v.object({
   order: optional(v.picklist(["asc", "desc"])),
   after: optional(v.string()),
 });
-const responseAnswer = {
-  type: "object",
-  required: ["id", "object", "created_at", "status", "model", "output", "usage"],
-  properties: {
-    id: { type: "string" },
-    object: { const: "response" },
-    created_at: { type: "integer" },
-    status: { enum: ["in_progress", "completed", "incomplete"] },
-    model: { type: "string" },
-    previous_response_id: { type: ["string", "null"] },
-    output: { type: "array", items: { type: "object" } },
-    usage: { type: ["object", "null"] },
-  },
-};
 
 export function responses(services: Services): Route[] {
   const { responses: shelf } = services;
@@ -56,15 +53,15 @@ export function responses(services: Services): Route[] {
       path: "/v1/responses",
       summary: "Answer, and keep where the conversation goes on",
       body: responseBody,
-      answer: responseAnswer,
-      contentTypes: ["application/json", "text/event-stream"],
+      answer: response,
+      events: responseEvent,
       handle: (call) => respond(services, call),
     }),
     {
       method: "get",
       path: "/v1/responses/:id",
       summary: "Give a response again",
-      answer: responseAnswer,
+      answer: response,
       queryNames: ["stream"],
       handle: async (call) => {
         if (call.query["stream"] === "true")
@@ -77,6 +74,7 @@ export function responses(services: Services): Route[] {
       path: "/v1/responses/:id/input_items",
       summary: "List what a response answered",
       queryNames: ["limit", "order", "after"],
+      answer: inputItemList,
       handle: async (call) => Response.json(page((await kept(call)).input, call.query)),
     },
     {
@@ -94,6 +92,7 @@ export function responses(services: Services): Route[] {
       method: "delete",
       path: "/v1/responses/:id",
       summary: "Delete a response",
+      answer: deletedResponse,
       handle: async ({ owner, params }) => {
         const id = params["id"] ?? "";
         await shelf.delete(owner, id);
@@ -121,7 +120,7 @@ async function respond(services: Services, call: Call<ResponseBody>): Promise<Re
   const store = body.store !== false && keptResponses > 0 && keptResponseBytes > model.info.stateBytes;
   const head = { ...headOf(id, body, answers), model: served.id, store };
   const writer = new ResponseWriter(head, newItemId);
-  const keep = async (response: object) => {
+  const keep = async (response: ResponseObject) => {
     const written = run.choices[0]?.written; // not where it was ended from outside
     if (!store || !written) return;
     const next = nextTurn(written, formatNamed(format).separator, model.tokenizer);
@@ -144,14 +143,13 @@ async function beginningOf(services: Services, owner: string, body: ResponseBody
 }
 
 /** What is known of a response before it is written. */
-function headOf(id: string, body: ResponseBody, { generation }: Answers): object {
+function headOf(id: string, body: ResponseBody, { generation }: Answers): Omit<ResponseHead, "model" | "store"> {
   return {
     id,
     object: "response",
     created_at: secondsSince1970(),
     background: false,
     error: null,
-    incomplete_details: null,
     instructions: body.instructions ?? null,
     max_output_tokens: body.max_output_tokens ?? null,
     metadata: body.metadata ?? {},
@@ -165,7 +163,6 @@ function headOf(id: string, body: ResponseBody, { generation }: Answers): object
     top_logprobs: body.top_logprobs ?? 0,
     top_p: generation.topP ?? null,
     truncation: "disabled",
-    usage: null,
     user: body.user ?? null,
   };
 }
@@ -174,7 +171,7 @@ function headOf(id: string, body: ResponseBody, { generation }: Answers): object
 async function* eventsOf(
   { run, pieces, counts }: Answers,
   writer: ResponseWriter,
-  keep: (response: object) => Promise<void>,
+  keep: (response: ResponseObject) => Promise<void>,
 ): AsyncGenerator<ResponseEvent, void, void> {
   let status: "completed" | "incomplete" = "completed";
   yield* writer.begin();
@@ -197,12 +194,12 @@ async function* eventsOf(
     },
   });
   await keep(response);
-  yield writer.event(`response.${status}`, { response });
+  yield writer.event({ type: `response.${status}`, response });
 }
 
 async function lastResponse(events: AsyncGenerator<ResponseEvent, void, void>): Promise<object> {
   let last: object = {};
-  for await (const { response } of events) last = response ?? last;
+  for await (const event of events) if ("response" in event) last = event.response;
   return last;
 }
 
@@ -215,7 +212,7 @@ async function* withErrors(
     yield* events;
   } catch (error) {
     const { message, code, param } = toApiError(error).body.error;
-    yield writer.event("error", { code, message, param });
+    yield writer.event({ type: "error", code, message, param });
   }
 }
 

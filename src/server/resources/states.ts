@@ -9,7 +9,7 @@ import { cachedTokensOf, tokensOf } from "../inference.js";
 import type { ReadPrompt } from "../prompt-reader.js";
 import type { Prompt, PromptStart } from "../prompts.js";
 import { type Call, type Route, withBody, withBytes } from "../route.js";
-import { optional, parseBody, text, wholeNumber } from "../schema.js";
+import { type Described, optional, parseBody, text, wholeNumber } from "../schema.js";
 import type { Services } from "../services.js";
 import type { NewObject } from "../shelf.js";
 import { startOf, stateField } from "../starting-state.js";
@@ -48,35 +48,35 @@ const uploadQuery = v.object({
   ),
 });
 
-/** The JSON schema of a state. */
-const stateAnswer = {
-  type: "object",
-  required: ["id", "object", "created_at", "expires_at", "name", "model", "tokens", "bytes"],
-  properties: {
-    id: { type: "string" },
-    object: { const: "state" },
-    created_at: { type: "integer" },
-    expires_at: { type: ["integer", "null"] },
-    name: { type: ["string", "null"] },
-    model: { type: "string" },
-    tokens: { type: "integer" },
-    bytes: { type: "integer" },
-  },
+const stateFields = {
+  id: v.string(),
+  object: v.literal("state"),
+  created_at: wholeNumber(0),
+  expires_at: v.nullable(wholeNumber(0)),
+  name: v.nullable(v.string()),
+  model: v.string(),
+  tokens: wholeNumber(0),
+  bytes: wholeNumber(0),
 };
-const listAnswer = {
-  type: "object",
-  required: ["object", "data", "has_more"],
-  properties: {
-    object: { const: "list" },
-    data: { type: "array", items: stateAnswer },
-    has_more: { const: false },
-  },
-};
-const deletedAnswer = {
-  type: "object",
-  required: ["id", "object", "deleted"],
-  properties: { id: { type: "string" }, object: { const: "state.deleted" }, deleted: { const: true } },
-};
+const stateAnswer = v.strictObject(stateFields);
+const madeAnswer = v.strictObject({
+  ...stateFields,
+  usage: v.strictObject({
+    prompt_tokens: wholeNumber(0),
+    total_tokens: wholeNumber(0),
+    prompt_tokens_details: v.strictObject({ cached_tokens: wholeNumber(0) }),
+  }),
+});
+const listAnswer = v.strictObject({
+  object: v.literal("list"),
+  data: v.array(stateAnswer),
+  has_more: v.literal(false),
+});
+const deletedAnswer = v.strictObject({
+  id: v.string(),
+  object: v.literal("state.deleted"),
+  deleted: v.literal(true),
+});
 
 export function states(services: Services): Route[] {
   const { model, served, states: shelf } = services;
@@ -94,11 +94,12 @@ export function states(services: Services): Route[] {
       path: "/v1/states",
       summary: "Make a state of what the model has read",
       body,
-      answer: stateAnswer,
+      answer: madeAnswer,
       handle: async (call) => {
         served.check(call.body.model);
         const { head, usage } = await make(services, call, keep);
-        return Response.json({ ...stateOf(head, served.id), usage });
+        const made: Described<typeof madeAnswer> = { ...stateOf(head, served.id), usage };
+        return Response.json(made);
       },
     }),
     withBytes({
@@ -221,7 +222,10 @@ function uploaded({ model }: Services, bytes: Uint8Array) {
   }
 }
 
-function stateOf({ id, created, expires, name, tokens, bytes }: ObjectHead, model: string) {
+function stateOf(
+  { id, created, expires, name, tokens, bytes }: ObjectHead,
+  model: string,
+): Described<typeof stateAnswer> {
   return {
     id,
     object: "state",

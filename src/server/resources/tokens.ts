@@ -15,6 +15,15 @@ const tokenizeBody = v.object({
 });
 const detokenizeBody = v.object({ model: optional(v.string()), tokens: v.array(wholeNumber(0)) });
 
+const tokenizeAnswer = v.strictObject({
+  tokens: v.union([
+    v.array(wholeNumber(0)),
+    v.array(v.strictObject({ id: wholeNumber(0), piece: v.union([v.string(), v.array(wholeNumber(0, 255))]) })),
+  ]),
+  count: wholeNumber(0),
+});
+const detokenizeAnswer = v.strictObject({ content: v.string() });
+
 export function tokens({ model, served, prompts }: Services): Route[] {
   return [
     withBody({
@@ -22,6 +31,7 @@ export function tokens({ model, served, prompts }: Services): Route[] {
       path: "/tokenize",
       summary: "Turn a text into token ids",
       body: tokenizeBody,
+      answer: tokenizeAnswer,
       handle: async ({ body }) => {
         served.check(body.model);
         const text = body.content ?? body.prompt;
@@ -39,6 +49,7 @@ export function tokens({ model, served, prompts }: Services): Route[] {
       path: "/detokenize",
       summary: "Turn token ids into a text",
       body: detokenizeBody,
+      answer: detokenizeAnswer,
       handle: ({ body }) => {
         served.check(body.model);
         return Response.json({ content: model.tokenizer.decode(checkedTokens("tokens", body.tokens, model)) });
