@@ -1,7 +1,7 @@
 // States that outlive a server, in a folder: what is found again, by whom, and what becomes of it when files are damaged or a process is
 // killed.
 
-import { readdir, readFile, rename, stat, truncate, writeFile } from "node:fs/promises";
+import { readdir, readFile, rename, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import fc from "fast-check";
 import { type LoadOptions, load, type Model, RwkvError, type WritableTensor, writePth } from "rwkv";
@@ -157,7 +157,7 @@ test("files that are damaged, or not what their names say, are not used and remo
   await rename(prefixes[3]!, prefixes[2]!);
   await writeFile(prefixes[3]!, "");
   await writeFile(join(folder, "prefixes", "notes.txt"), "mine");
-  await writeFile(join(folder, "objects", "x.part"), "of a process that was killed");
+  await writeFile(join(folder, "objects", "x.part"), "mine");
 
   const second = await opened(folder);
   const plain = await opened(undefined);
@@ -172,8 +172,7 @@ test("files that are damaged, or not what their names say, are not used and remo
   expect(await Promise.all([flipped, cut, swapped, kept].map(status))).toEqual([404, 404, 404, 200]);
   await Promise.all([second.close(), plain.close()]);
   const left = (await filesIn(folder)).map((path) => basename(path));
-  expect(left).toContain("notes.txt");
-  expect(left).not.toContain("x.part");
+  expect(left).toEqual(expect.arrayContaining(["notes.txt", "x.part"]));
   for (const id of [flipped, cut, swapped]) expect(left.some((name) => name.includes(id))).toBe(false);
   for (const path of (await filesIn(folder)).filter((name) => name.endsWith(".kept"))) {
     expect(await readKeptFile(path, "all")).toBeDefined();
@@ -291,6 +290,73 @@ test("a process that is killed at any moment leaves nothing that is used wrongly
     expect((await filesIn(folder)).filter((path) => path.endsWith(".part"))).toEqual([]);
   }
   expect(used).toBeGreaterThan(3);
+});
+
+test("servers that share a folder leave each other's unfinished files alone, and remove those of killed ones", async () => {
+  const folder = await temporaryFolder();
+  await openStateDirectory(model, folder);
+  /** Begins to write a file, and ends it when there is another named `go`; or never. */
+  const writing = (name: string, go: string) => `
+    import { existsSync } from "node:fs";
+    const { writeFileAtomically } = await import(new URL("platform/node/file-writer.js", dist));
+    await writeFileAtomically(${JSON.stringify(join(folder, "objects", name))}, async (file) => {
+      await file.append(new Uint8Array(10));
+      console.log("ready");
+      while (!existsSync(${JSON.stringify(join(folder, go))})) await new Promise((resolve) => setTimeout(resolve, 10));
+    });`;
+  const parts = async () => (await readdir(join(folder, "objects"))).filter((name) => name.endsWith(".part"));
+  const live = runScript(writing("live.kept", "go"));
+  await expect.poll(parts, { timeout: 20_000 }).toHaveLength(1);
+  expect((await runScript(writing("killed.kept", "never"), { signal: "SIGKILL" })).signal).toBe("SIGKILL");
+  const [host = ""] = /[0-9a-f]{8}(?=-\d+-[0-9a-f]{12}\.part$)/.exec((await parts())[0]!) ?? [];
+  // Of another machine, where process 1 may be anything; of a process of this id that ran before this one.
+  const other = `other.kept.${host === "00000000" ? "1" : "0"}0000000-1-0123456789ab.part`;
+  const [recent, old, before] = [other, other.replace("-1-", "-2-"), `b.kept.${host}-${process.pid}-0123456789ab.part`];
+  for (const name of [recent, old, before]) await writeFile(join(folder, "objects", name), "");
+  const longAgo = Date.now() / 1000 - 2 * 60 * 60;
+  for (const name of [old, before]) await utimes(join(folder, "objects", name), longAgo, longAgo);
+  expect(await parts()).toHaveLength(5);
+  await openStateDirectory(model, folder);
+  expect(await parts()).toEqual([expect.stringMatching(/^live\.kept/), recent]);
+  await writeFile(join(folder, "go"), "");
+  expect(await live).toMatchObject({ code: 0, errors: "" });
+  expect((await stat(join(folder, "objects", "live.kept"))).size).toBe(10);
+});
+
+test("a server that others open the folder of stores all that it is given", async () => {
+  const folder = await temporaryFolder();
+  const stop = join(folder, "stop");
+  const storing = runScript(`
+    import { existsSync } from "node:fs";
+    const { load } = await import(new URL("index.js", dist));
+    const { createApp, openStateDirectory } = await import(new URL("server/index.js", dist));
+    const model = await load(undefined, { threads: 1 });
+    const storage = await openStateDirectory(model, ${JSON.stringify(folder)});
+    const app = createApp(model, { storage });
+    const post = (path, body) => app.fetch(new Request("http://x" + path, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }));
+    const statuses = {};
+    while (!existsSync(${JSON.stringify(stop)})) {
+      const response = await post("/v1/states", { prompt: "Once", ttl_seconds: 1 });
+      await response.text();
+      statuses[response.status] = (statuses[response.status] ?? 0) + 1;
+    }
+    await app.close();
+    console.log(JSON.stringify(Object.keys(statuses)));
+  `);
+  await expect
+    .poll(
+      () =>
+        filesIn(folder).then(
+          (all) => all.length,
+          () => 0,
+        ),
+      { timeout: 20_000 },
+    )
+    .toBeGreaterThan(0);
+  for (let i = 0; i < 15; i++) await openStateDirectory(model, folder);
+  await writeFile(stop, "");
+  expect(await storing).toMatchObject({ code: 0, output: '["200"]\n' });
 });
 
 test("a folder that cannot be used is told", async () => {

@@ -1,11 +1,11 @@
 // A file that appears under its name only when it is complete. Pages have src/platform/browser/file-writer.ts instead.
 
-import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
 import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { onExit } from "signal-exit";
 import { CheckpointError } from "../../errors.js";
 import type { FileAppender } from "../platform.js";
+import { partPath } from "./part-files.js";
 
 /** Temporary files of writes that have not ended, which are removed when the process ends. */
 const unfinished = new Set<string>();
@@ -30,7 +30,7 @@ export async function writeFileAtomically(path: string, write: (file: FileAppend
       `cannot be written: expected a regular file, found ${status.isDirectory() ? "a folder" : "a device"}`,
     );
   }
-  const temporary = `${target}.${randomBytes(6).toString("hex")}.part`;
+  const temporary = partPath(target);
   let handle: FileHandle | undefined;
   if (unfinished.size === 0) stopWatching = onExit(removeUnfinished);
   unfinished.add(temporary);

@@ -3,6 +3,7 @@
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Model } from "../../generation/model.js";
+import { removeAbandonedParts } from "../../platform/node/part-files.js";
 import { readKeptFile, writeKeptFile } from "./kept-file.js";
 import type { ObjectBacking, ObjectHead, StoredObject } from "./stored-objects.js";
 
@@ -38,11 +39,11 @@ export class ObjectDirectory implements ObjectBacking {
     return this.#bytes;
   }
 
-  /** Finds out which files there are, and removes those that are damaged or over. */
+  /** Finds out which files there are, and removes those that are damaged, over, or left behind by a process that was killed. */
   async open(): Promise<void> {
+    await removeAbandonedParts(this.#folder);
     for (const name of await readdir(this.#folder)) {
       const path = join(this.#folder, name);
-      if (name.endsWith(".part")) await rm(path, { force: true }); // of a process that was killed
       if (!namePattern.test(name)) continue;
       const head = (await readKeptFile(path, "head"))?.head as Partial<FileHead> | undefined;
       const object = head?.object;

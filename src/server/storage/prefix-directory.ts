@@ -6,6 +6,7 @@ import { readdir, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import type { Model } from "../../generation/model.js";
 import type { Snapshot } from "../../generation/snapshot.js";
+import { removeAbandonedParts } from "../../platform/node/part-files.js";
 import type { CachedPrefix, SecondLevel } from "../state-cache.js";
 import type { TokenChain } from "../token-chain.js";
 import { readKeptFile, writeKeptFile } from "./kept-file.js";
@@ -64,13 +65,13 @@ export class PrefixDirectory implements SecondLevel {
     return this.#bytes;
   }
 
-  /** Finds out which files there are. */
+  /** Finds out which files there are, and removes those that a process left behind that was killed. */
   async open(): Promise<void> {
+    await removeAbandonedParts(this.#folder);
     const names = await readdir(this.#folder);
     const found = await Promise.all(
       names.map(async (name) => {
         const path = join(this.#folder, name);
-        if (name.endsWith(".part")) await rm(path, { force: true }); // of a process that was killed
         const status = namePattern.test(name) ? await stat(path).catch(() => undefined) : undefined;
         return status?.isFile() ? [{ name, size: status.size, used: status.mtimeMs }] : [];
       }),
