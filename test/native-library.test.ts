@@ -352,6 +352,96 @@ case "$*" in *-shared*) echo link >> ${join(folder, "links")}; exec cc -shared -
   }
 });
 
+/** A compiler of an addon that does nothing, which notes when it links. It takes its time, and hangs where a file says so. */
+async function slowCompiler(folder: string): Promise<string> {
+  const [path, source] = [join(folder, "compiler"), join(folder, "addon.c")];
+  await writeFile(source, "void* napi_register_module_v1(void* env, void* exports) { return exports; }");
+  await writeFile(
+    path,
+    `#!/bin/sh
+[ -e ${join(folder, "hang")} ] && { echo $$ $$ >> ${join(folder, "processes")}; exec sleep 600; }
+for last; do [ "$before" = -o ] && out="$last"; before="$last"; done
+case "$*" in
+*-shared*) echo link >> ${join(folder, "links")}; sleep 0.3; exec cc -shared -fPIC -o "$out" ${source};;
+*) : > "$out";;
+esac
+`,
+  );
+  await chmod(path, 0o755);
+  return path;
+}
+
+const links = async (folder: string) => (await readFile(join(folder, "links"), "utf8")).trim().split("\n").length;
+
+it.runIf(process.platform === "linux")("is compiled by one of several processes that start at once", async () => {
+  const folder = await temporaryFolder();
+  const env = { CC: await slowCompiler(folder), XDG_CACHE_HOME: folder, RWKV_PREBUILT: "" };
+  const endings = await Promise.all(Array.from({ length: 4 }, () => runScript(report, { env })));
+  for (const ending of endings) expect(ending).toEqual({ code: 0, signal: null, output: "loaded\n", errors: "" });
+  expect(await links(folder)).toBe(1);
+  expect((await readdir(join(folder, "rwkv"))).filter((name) => !name.endsWith(".node"))).toEqual([]);
+});
+
+it.runIf(process.platform === "linux")(
+  "is compiled by others when who began it was killed, or takes too long",
+  async () => {
+    const folder = await temporaryFolder();
+    const cache = join(folder, "rwkv");
+    const env = { CC: await slowCompiler(folder), XDG_CACHE_HOME: folder, RWKV_PREBUILT: "" };
+    await writeFile(join(folder, "hang"), "");
+    const hanging = `
+    import { existsSync } from "node:fs";
+    const looking = setInterval(() => {
+      if (existsSync(${JSON.stringify(join(folder, "processes"))})) console.log(process.pid, "ready");
+    }, 50);
+    ${report}`;
+    const killed = await runScript(hanging, { env, signal: "SIGKILL" });
+    expect(killed.signal).toBe("SIGKILL");
+    // Its compilers go on, and are nobody's.
+    for (const id of await runningProcesses(folder)) process.kill(Number(id), "SIGKILL");
+    await rm(join(folder, "hang"));
+    const [lock = ""] = (await readdir(cache)).filter((name) => name.endsWith(".lock"));
+    expect(await readFile(join(cache, lock), "utf8")).toContain(` ${Number.parseInt(killed.output, 10)} `);
+    expect((await runScript(report, { env })).output).toBe("loaded\n");
+    expect(await links(folder)).toBe(1);
+    expect(await readdir(cache)).not.toContain(lock);
+
+    // A holder on another machine cannot be asked whether it lives. It is waited for till its lock is five minutes old.
+    for (const name of await readdir(cache)) if (name.endsWith(".node")) await rm(join(cache, name));
+    await writeFile(join(cache, lock), "00000000 1 another");
+    const since = Date.now() / 1000 - 5 * 60 + 2;
+    await utimes(join(cache, lock), since, since);
+    const started = Date.now();
+    expect((await runScript(report, { env })).output).toBe("loaded\n");
+    expect(Date.now() - started).toBeGreaterThan(1500);
+    expect(await links(folder)).toBe(2);
+  },
+);
+
+it.runIf(process.platform === "linux")("is tried again when a cleaner took what was being compiled", async () => {
+  const folder = await temporaryFolder();
+  const path = join(folder, "compiler");
+  await writeFile(
+    path,
+    `#!/bin/sh
+for last; do [ "$before" = -o ] && out="$last"; before="$last"; done
+echo called >> ${join(folder, "calls")}
+rm -rf "$(dirname "$out")"; echo "fatal error: cannot create $out" >&2; exit 1
+`,
+  );
+  await chmod(path, 0o755);
+  const env = { CC: path, XDG_CACHE_HOME: folder, RWKV_PREBUILT: "" };
+  for (let i = 0; i < 2; i++) {
+    const { output } = await runScript(report, { env });
+    expect(output).toMatch(
+      /^native kernels cannot be compiled with .*: files were removed from .* while it compiled\n$/,
+    );
+    expect(await calls(folder)).toBe(true);
+    await rm(join(folder, "calls"));
+  }
+  expect(await readdir(join(folder, "rwkv"))).toEqual([]);
+});
+
 it.runIf(process.platform === "linux")("says in a short line how a compiler failed that says nothing", async () => {
   const folder = await temporaryFolder();
   const env = { XDG_CACHE_HOME: folder, RWKV_PREBUILT: "" };

@@ -2,7 +2,7 @@
 // and a stamp that changes with the sources and with that.
 
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Compiler } from "./compiler.js";
@@ -125,11 +125,11 @@ export function prebuiltName(platform: string, architecture: string, stamp: stri
 }
 
 /**
- * Compiles a library into a folder. Several processes may do so at once; each renames its own complete file into place.
+ * Compiles a library into a folder. Several processes that do so at once do no harm; each renames its own complete file into place.
  *
  * @param nameOf the name of the file, by its content
  * @returns the path of the library
- * @throws CompilerFailure, or the system's errors, as `runCompiler`
+ * @throws CompilerFailure, or the system's errors, as `runCompiler`; Error when files of it are removed meanwhile
  */
 export async function buildLibrary(
   folder: string,
@@ -139,27 +139,36 @@ export async function buildLibrary(
 ): Promise<string> {
   const { runCompiler } = await import("./run-compiler.js");
   const ending = new AbortController();
-  const run = (args: string[]) => runCompiler(compiler, args, ending.signal);
   const temporary = await mkdtemp(join(folder, temporaryName));
+  const run = (args: string[]) => runCompiler(compiler, args, temporary, ending.signal);
   const path = (name: string) => join(temporary, name);
   const objects = recipe.objects.map(({ name }) => path(`${name}.o`));
+  const made: string[] = [];
   try {
     await Promise.all(
-      recipe.objects.map(({ source, flags }, i) =>
-        run([
-          ...[...recipe.compileFlags, ...flags, "-I", sourceFolder],
-          ...["-c", "-o", objects[i] as string, join(sourceFolder, source)],
-        ]),
-      ),
+      recipe.objects.map(async ({ source, flags }, i) => {
+        const object = objects[i] as string;
+        const common = [...recipe.compileFlags, ...flags, "-I", sourceFolder];
+        await run([...common, "-c", "-o", object, join(sourceFolder, source)]);
+        made.push(object);
+      }),
     );
     await run([...recipe.linkFlags, "-o", path("kernels.node"), ...objects, ...recipe.libraries]);
     const library = join(folder, nameOf(await readFile(path("kernels.node"))));
     await rename(path("kernels.node"), library);
     return library;
+  } catch (cause) {
+    if (await areThere([temporary, ...made])) throw cause;
+    throw new Error(`files were removed from ${temporary} while it compiled`, { cause });
   } finally {
     ending.abort(); // after a failure, the compilers of the other objects
     await rm(temporary, { recursive: true, force: true }).catch(() => {});
   }
+}
+
+async function areThere(paths: readonly string[]): Promise<boolean> {
+  const found = await Promise.all(paths.map((path) => stat(path).catch(() => undefined)));
+  return found.every((status) => status !== undefined);
 }
 
 /** What the names of folders begin with that builds work in. */

@@ -5,6 +5,7 @@ import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { BackendError } from "../../errors.js";
+import { lockBuild, type Unlock } from "./build-lock.js";
 import { type CompileFailure, findCompiler, recalledFailure, rememberFailure } from "./compiler.js";
 import { buildLibrary, libraryStamp, localRecipe, prebuiltName, prebuiltRecipe } from "./library-build.js";
 import { cachedLibraries, cachedName, cacheFolder, sweepParts } from "./library-cache.js";
@@ -99,36 +100,53 @@ async function loadCompiled(): Promise<NativeLibrary> {
   const recipe = localRecipe(process.platform, process.arch);
   const folder = cacheFolder();
   const stamp = await libraryStamp(recipe, command, process.platform, process.arch);
-  for (const path of await cachedLibraries(folder, stamp)) {
-    const { library } = bind(path);
-    if (library) return library;
-  }
+  const cached = await loadCached(folder, stamp);
+  if (cached) return cached;
   const compiler = await findCompiler(command);
   if (!compiler) throw compileError(command, "no such compiler on this machine");
   const failureFile = join(folder, `kernels-${stamp}.failed.json`);
-  const earlier = await recalledFailure(failureFile, compiler);
-  if (earlier) throw compileError(command, earlier);
+  const checkFailure = async () => {
+    const earlier = await recalledFailure(failureFile, compiler);
+    if (earlier) throw compileError(command, earlier);
+  };
+  await checkFailure();
   const notice = setTimeout(() => {
     for (const tell of listeners) tell("compiling the kernels for this machine, once");
   }, noticeAfter);
   let path: string;
+  let unlock: Unlock | undefined;
   try {
     await mkdir(folder, { recursive: true });
     await sweepParts(folder);
+    unlock = await lockBuild(join(folder, `kernels-${stamp}.lock`));
+    // Whoever had the lock may have compiled it, or found that it cannot be.
+    const made = await loadCached(folder, stamp);
+    if (made) return made;
+    await checkFailure();
     path = await buildLibrary(folder, (content) => cachedName(stamp, content), compiler, recipe);
   } catch (cause) {
+    if (cause instanceof BackendError) throw cause;
     const reason = failureReason(cause);
     const kind = failureKind(cause);
     if (kind) await rememberFailure(failureFile, compiler, { reason, kind });
     throw compileError(command, reason, cause);
   } finally {
     clearTimeout(notice);
+    await unlock?.();
   }
   const { library, failure } = bind(path);
   if (library) return library;
   const reason = `of what it made, ${failure}`;
   await rememberFailure(failureFile, compiler, { reason, kind: "refusal" });
   throw compileError(command, reason);
+}
+
+async function loadCached(folder: string, stamp: string): Promise<NativeLibrary | undefined> {
+  for (const path of await cachedLibraries(folder, stamp)) {
+    const { library } = bind(path);
+    if (library) return library;
+  }
+  return undefined;
 }
 
 async function isThere(path: string): Promise<boolean> {

@@ -33,10 +33,16 @@ export class CompilerFailure extends Error {
  * Runs a compiler with these arguments until it has succeeded. It and what it has started are ended when it takes longer than
  * four minutes, when `signal` is aborted, or when this process ends.
  *
+ * @param temporary a folder for files between its steps; what cleans the system's would make it fail
  * @throws CompilerFailure when it fails or takes too long
  * @throws Error as the system gives it when it cannot be started
  */
-export async function runCompiler(compiler: Compiler, args: readonly string[], signal: AbortSignal): Promise<void> {
+export async function runCompiler(
+  compiler: Compiler,
+  args: readonly string[],
+  temporary: string,
+  signal: AbortSignal,
+): Promise<void> {
   // A group of processes of its own can be ended as a whole. Ctrl-C in a terminal does not reach it, so it ends with this process.
   const detached = process.platform !== "win32";
   let child: ChildProcess | undefined;
@@ -54,6 +60,7 @@ export async function runCompiler(compiler: Compiler, args: readonly string[], s
   try {
     const started = spawn(compiler.path, [...compiler.arguments, ...args], {
       detached,
+      env: { ...process.env, TMPDIR: temporary, TMP: temporary, TEMP: temporary },
       stdio: ["ignore", "ignore", "pipe"],
     });
     child = started;
