@@ -156,6 +156,26 @@ test("a large vocabulary with a long tail is cut right", () => {
   }
 });
 
+test("top-k above the number of tokens that are left cuts nothing", () => {
+  const random = randomGenerator(4);
+  const left = [3, 500, 9_000, 9_001, 65_535];
+  const banned = Float32Array.from({ length: 65_536 }, () => Number.NEGATIVE_INFINITY);
+  const unlikely = Float32Array.from({ length: 65_536 }, () => random.uniform() - 100); // too little for a float
+  for (const logits of [banned, unlikely]) {
+    for (const id of left) logits[id] = random.uniform();
+    const drawn = [40, 0].map((topK) => {
+      const sampler = samplerFor({ topP: 1, topK, seed: 5 });
+      return Array.from({ length: 60 }, () => sampler.sample(logits));
+    });
+    expect(drawn[0]).toEqual(drawn[1]);
+    expect(new Set(drawn[0])).toEqual(new Set(left));
+  }
+  // With a cut that is one, ties at its end are kept in the order of ids.
+  const sampler = samplerFor({ topP: 1, topK: 3 });
+  const even = banned.map((logit) => (logit === Number.NEGATIVE_INFINITY ? logit : 0));
+  expect(new Set(Array.from({ length: 60 }, () => sampler.sample(even)))).toEqual(new Set(left.slice(0, 3)));
+});
+
 test("logits that are not numbers are an error, not a token", () => {
   const sampler = samplerFor({});
   expect(() => sampler.sample(Float32Array.from([Number.NaN, 1]))).toThrow("the logit of token 0 is NaN");

@@ -25,11 +25,6 @@ export interface TokenAdjustments {
   readonly amounts: readonly number[];
 }
 
-/** Whether a mask allows a token. */
-function isAllowed(mask: Uint32Array, token: number): boolean {
-  return (((mask[token >>> 5] ?? 0) >>> (token & 31)) & 1) === 1;
-}
-
 /**
  * Samples a token.
  *
@@ -41,22 +36,31 @@ export function chooseToken(logits: Float32Array, choice: TokenChoice): number {
   choice.adjustments.tokens.forEach((token, i) => {
     adjusted[token] = (adjusted[token] as number) + Math.fround(choice.adjustments.amounts[i] as number);
   });
-  const { mask } = choice;
+  const { mask, temperature } = choice;
   if (mask) {
     for (let token = 0; token < adjusted.length; token++) {
-      if (!isAllowed(mask, token)) adjusted[token] = Number.NEGATIVE_INFINITY;
+      if ((((mask[token >>> 5] ?? 0) >>> (token & 31)) & 1) === 0) adjusted[token] = Number.NEGATIVE_INFINITY;
     }
   }
   const best = largest(adjusted);
-  if (choice.temperature === 0) return best;
+  if (temperature === 0) return best;
   const max = adjusted[best] as number;
-  const kept = keptTokens(
-    adjusted.map((logit) => Math.exp(logit - max)),
-    choice,
-  );
-  // Probabilities to the power 1 / temperature, up to a common factor.
-  const weights = kept.map((token) => Math.fround(Math.exp(((adjusted[token] as number) - max) / choice.temperature)));
-  return kept[sampleIndex(weights, choice.uniform)] as number;
+  const weights = new Float32Array(adjusted.length);
+  for (let i = 0; i < weights.length; i++) weights[i] = power((adjusted[i] as number) - max);
+  const isKept = cutsOf(weights, choice);
+  let total = 0;
+  for (let i = 0; i < weights.length; i++) {
+    if (!isKept(i)) weights[i] = 0;
+    // Probabilities to the power 1 / temperature, up to a common factor.
+    else if (temperature !== 1) weights[i] = power(((adjusted[i] as number) - max) / temperature);
+    total += weights[i] as number;
+  }
+  return sampleIndex(weights, choice.uniform * total);
+}
+
+/** The exponential of a number that is at most 0; 0 where float32 has no normal number for it, as in the kernels. */
+function power(exponent: number): number {
+  return exponent < -87.3 ? 0 : Math.exp(exponent);
 }
 
 function largest(logits: Float32Array): number {
@@ -78,39 +82,41 @@ function largest(logits: Float32Array): number {
 }
 
 /**
- * The tokens that all cuts keep, in the order of their ids. Each cut keeps the tokens down to some rank, so it is
- * enough to know the last token that each keeps.
+ * Which tokens all cuts keep. Each cut keeps the tokens down to some rank, so it is enough to know the last token that
+ * each keeps.
  *
  * @param weights probabilities up to a common factor, the largest of them 1
  */
-function keptTokens(weights: Float32Array, { topP, topK, minP }: TokenChoice): number[] {
+function cutsOf(weights: Float32Array, { topP, topK, minP }: TokenChoice): (token: number) => boolean {
   const limited = topK > 0 && topK < weights.length;
+  if (!limited && topP >= 1 && minP === 0) return () => true;
   const ranks = new WeightRanks(weights);
   let floor = minP;
   if (topP < 1) {
-    const total = weights.reduce((sum, weight) => sum + weight, 0);
+    let total = 0;
+    for (let i = 0; i < weights.length; i++) total += weights[i] as number;
     const last = ranks.find((_, sum) => sum > topP * total);
     floor = Math.max(floor, last === undefined ? 0 : (weights[last] as number));
   }
-  const lastOfK = limited ? (ranks.find((count) => count >= topK) as number) : -1;
-  const least = weights[lastOfK] ?? 0;
-  const kept: number[] = [];
-  weights.forEach((weight, i) => {
-    if (weight < floor) return;
-    if (limited && (weight < least || (weight === least && i > lastOfK))) return;
-    kept.push(i);
-  });
-  return kept;
+  // Where fewer tokens have a probability at all, there is no last one.
+  const lastOfK = limited ? ranks.find((count) => count >= topK) : undefined;
+  const least = lastOfK === undefined ? 0 : (weights[lastOfK] as number);
+  const lastTie = lastOfK ?? weights.length;
+  return (token) => {
+    const weight = weights[token] as number;
+    return weight > 0 && weight >= floor && (weight > least || (weight === least && token <= lastTie));
+  };
 }
 
 /**
- * The first index at which the sum of weights exceeds the fraction `uniform` of their total; the last weight that is
- * not 0 where rounding keeps the sum below it.
+ * The first index at which the sum of weights exceeds `target`; the last weight that is not 0 where rounding keeps the
+ * sum below it.
  */
-function sampleIndex(weights: readonly number[], uniform: number): number {
-  let remaining = uniform * weights.reduce((sum, weight) => sum + weight, 0);
+function sampleIndex(weights: Float32Array, target: number): number {
+  let remaining = target;
   let last = 0;
-  for (const [i, weight] of weights.entries()) {
+  for (let i = 0; i < weights.length; i++) {
+    const weight = weights[i] as number;
     if (weight === 0) continue;
     last = i;
     remaining -= weight;
