@@ -435,6 +435,33 @@ describe("a generation", () => {
     expect(() => new Sampler({ bannedTokens: [256] }).sample(output)).toThrow("option bannedTokens");
   });
 
+  test("gives a constraint one array that grows, whatever the constraint does to it", async () => {
+    const given = new Set<readonly number[]>();
+    const options = { maxTokens: 12, seed: 3 };
+    const { tokens } = await model.generate(prompt, {
+      ...options,
+      constrain: {
+        allowedTokens: (generated) => void given.add(generated),
+        mayEnd: (generated) => !given.add(generated),
+      },
+    }).result;
+    expect([...given]).toEqual([tokens]);
+    const seen: number[][] = [];
+    const changing = model.generate(prompt, {
+      ...options,
+      constrain: {
+        allowedTokens(generated) {
+          seen.push([...generated]);
+          (generated as number[]).length = 0;
+          return undefined;
+        },
+        changeLogits: (_, generated) => void (generated as number[]).push(1, 2, 3),
+      },
+    });
+    expect((await changing.result).tokens).toEqual(tokens);
+    expect(seen).toEqual(tokens.map((_, i) => tokens.slice(0, i)));
+  });
+
   test("samples only what a constraint allows, by mask or by logits", async () => {
     const allowed = new Set([..."aeiou "].map((letter) => letter.charCodeAt(0)));
     const mask = new Uint32Array(8);

@@ -1,6 +1,7 @@
 // A grammar for the tokens of one model: the constraint that a generation is given.
 
 import { RwkvError } from "../errors.js";
+import { onlyGrows } from "../generation/generated-tokens.js";
 import type { Constraint } from "../generation/generation-options.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import type { Machine, State } from "./machine.js";
@@ -109,6 +110,8 @@ class GrammarReader implements Constraint {
   /** The tokens that were read, and the state after them. */
   readonly #read: number[] = [];
   #state: State;
+  /** The array that they were in. */
+  #source: readonly number[] | undefined;
 
   constructor(grammar: CompiledGrammar) {
     this.#grammar = grammar;
@@ -130,7 +133,10 @@ class GrammarReader implements Constraint {
   /** @throws RwkvError when the tokens do not follow the grammar */
   #stateAfter(generated: readonly number[]): State {
     const { machine, trie } = this.#grammar;
-    if (generated.length < this.#read.length || this.#read.some((token, i) => token !== generated[i])) {
+    const isSource = generated === this.#source && onlyGrows(generated);
+    this.#source = generated;
+    const count = this.#read.length;
+    if (generated.length < count || (!isSource && this.#read.some((token, i) => token !== generated[i]))) {
       this.#state = machine.start;
       this.#read.length = 0;
     }

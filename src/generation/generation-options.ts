@@ -11,7 +11,7 @@ import { copyTokens } from "./tokens.js";
 
 /**
  * Restricts or changes what may be sampled at each step, for a grammar or a game, say. All functions must be
- * synchronous, and each is given the tokens generated so far.
+ * synchronous, and each is given the tokens generated so far, in an array that grows with them: copy what you keep.
  */
 export interface Constraint {
   /**

@@ -6,6 +6,7 @@ import { OptionError, RwkvError } from "../errors.js";
 import { chooseToken } from "../sampling/choose-token.js";
 import { logProbabilities, type TokenLogProbability } from "../sampling/log-probability.js";
 import { Sampler } from "../sampling/sampler.js";
+import { GeneratedTokens } from "./generated-tokens.js";
 import { beginConstraint, type Constraint, type ResolvedGenerationOptions } from "./generation-options.js";
 import type { ModelContext } from "./model-context.js";
 import type { Sequence } from "./sequence.js";
@@ -35,8 +36,7 @@ export class TokenSampling {
   readonly #constrain: Constraint;
   readonly #sampler: Sampler;
   readonly #stopTokens: ReadonlySet<number>;
-  /** The tokens generated so far. Constraints are given copies, so that they cannot change it. */
-  readonly #generated: number[] = [];
+  readonly #generated = new GeneratedTokens();
   /** Buffers for the copies that are made for every token. */
   readonly #mask: Uint32Array;
   /** A mask of the tokens that stand for something, where there are many others. */
@@ -92,7 +92,7 @@ export class TokenSampling {
 
   /** Whether nothing but the end of the text is allowed. @throws as `next` */
   mustEnd(): boolean {
-    const mayEnd = this.#constrain.mayEnd?.(this.#generated.slice());
+    const mayEnd = this.#constrain.mayEnd?.(this.#generated.given);
     return mayEnd === true && this.#forcedTokens().length === 0 && this.#allowedTokens() === "end";
   }
 
@@ -188,7 +188,7 @@ export class TokenSampling {
 
   /** @throws OptionError for a value that is not an array of tokens, none of them a stop token */
   #forcedTokens(): Int32Array {
-    const forced: unknown = this.#constrain.forcedTokens?.(this.#generated.slice());
+    const forced: unknown = this.#constrain.forcedTokens?.(this.#generated.given);
     if (forced === undefined) return noTokens;
     refusePromise("constrain.forcedTokens", forced);
     const tokens = copyTokens(forced as readonly number[], this.#context.vocabulary, "constrain.forcedTokens");
@@ -203,8 +203,8 @@ export class TokenSampling {
    * @throws OptionError for a value that is not a mask; RwkvError when it allows no token
    */
   #allowedTokens(): Uint32Array | "end" | undefined {
-    const allowed: unknown = this.#constrain.allowedTokens?.(this.#generated.slice());
-    const mayEnd: unknown = this.#constrain.mayEnd?.(this.#generated.slice());
+    const allowed: unknown = this.#constrain.allowedTokens?.(this.#generated.given);
+    const mayEnd: unknown = this.#constrain.mayEnd?.(this.#generated.given);
     refusePromise("constrain.mayEnd", mayEnd);
     if (allowed === undefined && mayEnd === undefined) return this.#used;
     refusePromise("constrain.allowedTokens", allowed);
@@ -238,7 +238,7 @@ export class TokenSampling {
 
   #changed(logits: Float32Array): Float32Array {
     this.#logits.set(logits);
-    const result: unknown = this.#constrain.changeLogits?.(this.#logits, this.#generated.slice());
+    const result: unknown = this.#constrain.changeLogits?.(this.#logits, this.#generated.given);
     refusePromise("constrain.changeLogits", result);
     return this.#logits;
   }
