@@ -60,6 +60,33 @@ async function chat(body: object, server = tales) {
   return { status: response.status, answer, choice: answer.choices?.[0], error: answer.error };
 }
 
+test("others are served while a grammar is made of many tools, and those who ask for the same get the same", async () => {
+  const parameters = (i: number) => ({
+    ...place,
+    properties: { ...place.properties, [`own_${i}`]: { type: "string" } },
+  });
+  const tools = Array.from({ length: 128 }, (_, i) => ({
+    type: "function" as const,
+    function: { name: `tool_${i}`, parameters: parameters(i) },
+  }));
+  const cache = new ConstraintCache(tales.model);
+  const conversation = { messages: [], tools, tool_choice: "auto" } as unknown as Conversation;
+  const ask = () => cache.of({ tools }, () => toolGrammar(conversation, undefined, []));
+  const asked = [ask(), ask()];
+  let turns = 0;
+  let isOver = false;
+  void asked[0]!.then(() => {
+    isOver = true;
+  });
+  while (!isOver) {
+    await new Promise(setImmediate);
+    turns++;
+  }
+  expect(turns).toBeGreaterThan(10);
+  expect(await asked[0]).toBe(await asked[1]);
+  expect(await ask()).toBe(await asked[0]);
+});
+
 describe("forms", () => {
   test("of a schema, whole and as a stream", async () => {
     const valid = ajv.compile(place);
@@ -155,14 +182,15 @@ describe("forms", () => {
     }
   });
 
-  test("that turn out to be too much only when a text follows them are the request's error", () => {
+  test("that turn out to be too much only when a text follows them are the request's error", async () => {
     const tooMuch = () => {
       throw new RwkvError("the grammar is too ambiguous");
     };
     const cache = new ConstraintCache(tales.model);
     for (const [name, own] of Object.entries({ allowedTokens: tooMuch, forcedTokens: tooMuch, mayEnd: tooMuch })) {
-      const grammar = { for: () => ({ begin: () => ({ [name]: own }) }) } as unknown as Grammar;
-      const begun = cache.of({ name }, () => grammar)!.begin!();
+      const constraint = { begin: () => ({ [name]: own }) };
+      const grammar = { compile: () => stepsTo(constraint) } as unknown as Grammar;
+      const begun = (await cache.of({ name }, () => stepsTo(grammar)))!.begin!();
       expect(() => begun[name as "mayEnd"]!([])).toThrow(
         expect.objectContaining({ status: 400, message: expect.stringMatching(/ambiguous/) }),
       );
@@ -316,9 +344,18 @@ test("all answers are of the form that OpenAI publishes", async () => {
     expect((await chat(wrong)).status).toBe(400);
 });
 
+/** Steps that end with a value. */
+function* stepsTo<T>(value: T): Generator<void, T, void> {
+  yield;
+  return value;
+}
+
 /** Whether a text follows the grammar of a conversation with tools, token by token, and may end there. */
 function accepts(conversation: Conversation, text: string): boolean {
-  const constraint = toolGrammar(conversation, undefined, ["\n### User"]).for(tales.model).begin!();
+  const steps = toolGrammar(conversation, undefined, ["\n### User"]);
+  let made = steps.next();
+  while (!made.done) made = steps.next();
+  const constraint = made.value.for(tales.model).begin!();
   const tokens = tales.model.tokenizer.encode(text);
   const allows = (token: number, i: number) => {
     const mask = constraint.allowedTokens!(tokens.slice(0, i))!;

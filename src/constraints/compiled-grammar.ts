@@ -24,7 +24,6 @@ export class CompiledGrammar implements Constraint {
     this.trie = trie;
     this.masks = new TokenMasks(machine, trie, vocabulary);
     this.#tokenizer = tokenizer;
-    this.masks.prepare();
   }
 
   begin(): Constraint {

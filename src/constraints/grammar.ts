@@ -35,7 +35,7 @@ export class Grammar {
 
   /** Checks the grammar now instead of with the first model. @internal */
   checked(): this {
-    this.#factsOf();
+    atOnce(this.#factsOf());
     return this;
   }
 
@@ -47,20 +47,42 @@ export class Grammar {
    *   have no bytes of their own
    */
   for(model: ConstrainedModel): Constraint {
+    return atOnce(this.compile(model));
+  }
+
+  /** Makes the constraint in steps of some milliseconds. @throws as `for` @internal */
+  *compile(model: ConstrainedModel): Generator<void, Constraint, void> {
     const vocabulary = (model as Partial<ConstrainedModel> | undefined)?.info?.vocabulary;
     if (typeof model !== "object" || !Number.isInteger(vocabulary)) {
       throw new OptionError("model", model, "a model, or an object with its tokenizer and info.vocabulary");
     }
     const trie = trieOf(model.tokenizer, vocabulary as number);
-    return new CompiledGrammar(new Machine(this.#factsOf()), trie, model.tokenizer, vocabulary as number);
+    const facts = yield* this.#factsOf();
+    const machine = new Machine(facts);
+    yield;
+    const compiled = new CompiledGrammar(machine, trie, model.tokenizer, vocabulary as number);
+    yield* compiled.masks.prepare();
+    return compiled;
   }
 
-  #factsOf(): NetworkFacts {
+  *#factsOf(): Generator<void, NetworkFacts, void> {
     if (!this.#facts) {
-      const facts = new NetworkFacts(buildNetwork(this.expression, this.#option));
+      const network = buildNetwork(this.expression, this.#option);
+      yield;
+      const facts = new NetworkFacts(network);
+      yield;
       facts.check(this.#option);
+      yield;
       this.#facts = facts;
     }
     return this.#facts;
+  }
+}
+
+/** Takes all steps, where nothing else is to be done meanwhile. */
+function atOnce<T>(steps: Generator<void, T, void>): T {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
   }
 }

@@ -19,8 +19,9 @@ export class NetworkFacts {
     const size = network.nodes + network.counters.length;
     this.#nullable = new Uint8Array(size);
     this.#depths = new Int32Array(size).fill(endless);
-    this.#findDepths();
-    this.#findNullable();
+    const dependents = this.#findDependents();
+    this.#findDepths(dependents);
+    this.#findNullable(dependents);
   }
 
   /** The counter that a node belongs to, if it counts. */
@@ -88,8 +89,8 @@ export class NetworkFacts {
     }
   }
 
-  /** Goes from what is known backwards to what depends on it, until nothing changes. */
-  #spread(begin: (node: number) => boolean, update: (node: number) => boolean): void {
+  /** By index of a node, the indices of those of which it may decide what is true of them. */
+  #findDependents(): readonly (readonly number[])[] {
     const { nodes, bytes, calls, skips, rules, counters } = this.network;
     const before: number[][] = Array.from({ length: nodes + counters.length }, () => []);
     const depend = (on: number, node: number) => before[this.#indexOf(on)]?.push(node);
@@ -106,14 +107,23 @@ export class NetworkFacts {
     counters.forEach(({ body }, i) => {
       depend((rules[body] as { start: number }).start, nodes + i);
     });
+    return before;
+  }
+
+  /** Goes from what is known backwards to what depends on it, until nothing changes. */
+  #spread(
+    before: readonly (readonly number[])[],
+    begin: (node: number) => boolean,
+    update: (node: number) => boolean,
+  ): void {
     const waiting: number[] = [];
     for (let node = 0; node < before.length; node++) if (begin(node)) waiting.push(node);
     for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
-      for (const other of before[node] as number[]) if (update(other)) waiting.push(other);
+      for (const other of before[node] as readonly number[]) if (update(other)) waiting.push(other);
     }
   }
 
-  #findDepths(): void {
+  #findDepths(dependents: readonly (readonly number[])[]): void {
     const { nodes, bytes, calls, skips, final, rules, counters } = this.network;
     const depths = this.#depths;
     const depthOf = (node: number) => depths[this.#indexOf(node)] as number;
@@ -124,6 +134,7 @@ export class NetworkFacts {
       return true;
     };
     this.#spread(
+      dependents,
       (index) =>
         lower(index, index < nodes ? (final[index] ? 0 : endless) : counters[index - nodes]?.min === 0 ? 0 : endless),
       (index) => {
@@ -141,7 +152,7 @@ export class NetworkFacts {
     );
   }
 
-  #findNullable(): void {
+  #findNullable(dependents: readonly (readonly number[])[]): void {
     const { nodes, calls, skips, final, rules, counters } = this.network;
     const nullable = this.#nullable;
     const is = (node: number) => nullable[this.#indexOf(node)] === 1;
@@ -152,6 +163,7 @@ export class NetworkFacts {
     };
     const startOf = (rule: number) => (rules[rule] as { start: number }).start;
     this.#spread(
+      dependents,
       (index) => set(index, index < nodes ? (final[index] as boolean) : counters[index - nodes]?.min === 0),
       (index) => {
         if (index >= nodes) return set(index, is(startOf((counters[index - nodes] as Counter).body)));

@@ -74,27 +74,28 @@ export class TokenMasks {
     return mask;
   }
 
-  /** Finds tokens of nodes in advance, within a limit, so that a generation need not wait for them. */
-  prepare(): void {
+  /** Finds tokens of nodes in advance, within a limit, so that a generation need not wait for them. A step takes a few milliseconds. */
+  *prepare(): Generator<void, void, void> {
     const machine = this.#machine;
     const { nodes, bytes, calls, rules } = machine.facts.network;
     machine.refill();
-    const ahead = (prepareNode: (node: number) => void) => {
-      for (let node = 0; node < nodes && this.#walked < maxWalkedInAdvance; node++) prepareNode(node);
-    };
-    ahead((node) => {
-      if (bytes[node]) this.#ownTokens(machine.stateOf(node, machine.unknown));
-    });
-    ahead((node) => {
+    for (let node = 0; node < nodes && this.#walked < maxWalkedInAdvance; node++) {
+      if (!bytes[node]) continue;
+      this.#ownTokens(machine.stateOf(node, machine.unknown));
+      yield;
+    }
+    for (let node = 0; node < nodes && this.#walked < maxWalkedInAdvance; node++) {
       const called = calls[node] ?? [];
       const counts = called.some((rule, i) => i % 2 === 0 && (rules[rule] as { start: number }).start >= nodes);
-      if (!counts) return;
+      if (!counts) continue;
       const { nodes: first, stacks } = machine.returnTo(machine.push(node, machine.unknown));
-      first.forEach((other, i) => {
+      for (const [i, other] of first.entries()) {
         const below = stacks[i] as Stacks;
-        if (below !== machine.unknown) this.#addTokens(other, below, new Uint32Array(this.#words));
-      });
-    });
+        if (below === machine.unknown) continue;
+        this.#addTokens(other, below, new Uint32Array(this.#words));
+        yield;
+      }
+    }
   }
 
   #addTokens(node: number, stacks: Stacks, mask: Uint32Array): void {

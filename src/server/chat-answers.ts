@@ -6,7 +6,8 @@ import { type Grammar, oneOf, sequence, textUntil } from "../constraints/index.j
 import type { Constraint, GenerationOptions } from "../generation/generation-options.js";
 import { type Conversation, conversationPrompt, defaultSampling, takesThought } from "./chat-messages.js";
 import { type ChatPiece, chatPieces } from "./chat-pieces.js";
-import { type ConstraintRequest, ofField, requestedGrammar } from "./constraints.js";
+import type { GrammarSteps } from "./constraint-cache.js";
+import { type ConstraintRequest, fieldError, requestedGrammar } from "./constraints.js";
 import type { TextRun } from "./inference.js";
 import type { PromptStart } from "./prompts.js";
 import { requestedOptions, type SamplingRequest, withoutBans } from "./sampling-fields.js";
@@ -65,7 +66,7 @@ export async function startAnswers(
   // What the model was told before, it is not told again; and a conversation that had tools keeps their format.
   const isTold = tools !== undefined && tools === beginning?.tools;
   const prompt = conversationPrompt(request, services, start, isTold ? [] : plan?.tools);
-  const constrain = answerConstraint(services, request, prompt);
+  const constrain = await answerConstraint(services, request, prompt);
   const defaults = defaultSampling(services, prompt.thinking);
   const asked = requestedOptions(request, defaults, model.tokenizer, model.info.vocabulary);
   // What is held to a form ends with it. After calls of tools, and in the text before them, the next turn is an end, too.
@@ -87,22 +88,25 @@ export async function startAnswers(
 }
 
 /** Holds answers to what the request says of their form and of tools. A thought before them is free. */
-function answerConstraint(
+async function answerConstraint(
   services: Services,
   request: AnswerRequest,
   { thinking, stop }: Pick<ChatPrompt, "thinking" | "stop">,
-): Constraint | undefined {
+): Promise<Constraint | undefined> {
   const { response_format, grammar, regex, choice, structured_outputs } = request;
   const { tools, tool_choice, parallel_tool_calls } = request;
   const thinks = takesThought(thinking);
   const key = { response_format, grammar, regex, choice, structured_outputs, tools, tool_choice, parallel_tool_calls };
-  const make = () => {
+  function* make(): GrammarSteps {
     const form = requestedGrammar(request);
-    const allowed = toolPlan(request) ? toolGrammar(request, form, stop) : form;
+    const allowed = toolPlan(request) ? yield* toolGrammar(request, form, stop) : form;
     return allowed && afterThought(allowed, thinks);
-  };
-  // Each part was small enough, or it was named; tools may be too much together.
-  return ofField("tools", () => services.constraints.of({ ...key, thinks, stop }, make));
+  }
+  try {
+    return await services.constraints.of({ ...key, thinks, stop }, make);
+  } catch (error) {
+    throw fieldError("tools", error); // each part was small enough, or it was named; tools may be too much together
+  }
 }
 
 function digest(value: unknown): string {

@@ -65,10 +65,16 @@ export function requestedGrammar(request: ConstraintRequest): Grammar | undefine
  *
  * @throws ApiError as `requestedGrammar`
  */
-export function requestedConstraint(request: ConstraintRequest, services: Services): Constraint | undefined {
+export async function requestedConstraint(
+  request: ConstraintRequest,
+  services: Services,
+): Promise<Constraint | undefined> {
   const { response_format, grammar, regex: pattern, choice: texts, structured_outputs } = request;
   const key = { response_format, grammar, pattern, texts, structured_outputs };
-  return services.constraints.of(key, () => requestedGrammar(request));
+  // biome-ignore lint/correctness/useYield: a form is made in one step
+  return services.constraints.of(key, function* () {
+    return requestedGrammar(request);
+  });
 }
 
 /**
@@ -80,9 +86,13 @@ export function ofField<T>(field: string, make: () => T): T {
   try {
     return make();
   } catch (error) {
-    if (error instanceof OptionError) throw invalidField(field, withoutOption(error));
-    throw error;
+    throw fieldError(field, error);
   }
+}
+
+/** What is told of an error in making something of a field. */
+export function fieldError(field: string, error: unknown): unknown {
+  return error instanceof OptionError ? invalidField(field, withoutOption(error)) : error;
 }
 
 /** What an error says, without the name of the library's own option. */

@@ -11,7 +11,7 @@ import type { Conversation } from "./chat-messages.js";
 import { withoutOption } from "./constraints.js";
 import { invalidField } from "./errors.js";
 
-/** The most characters of all tools as JSON. Grammars are made of them, in which time nothing else is answered. */
+/** The most characters of all tools as JSON. Grammars are made of them, which takes time and memory. */
 const maxCharacters = 500_000;
 /** The most calls in an answer. */
 const maxCalls = 16;
@@ -50,27 +50,36 @@ export function toolPlan({ tools = [], tool_choice: choice = "auto" }: Conversat
 }
 
 /**
- * The answers that a conversation with tools allows.
+ * The answers that a conversation with tools allows, made tool by tool.
  *
  * @param text the answers without a call that are allowed; undefined for all
  * @param stop texts that may end an answer after its calls
  * @throws ApiError for the parameters of a strict tool that cannot be held to
  */
-export function toolGrammar(conversation: Conversation, text: Grammar | undefined, stop: readonly string[]): Grammar {
+export function* toolGrammar(
+  conversation: Conversation,
+  text: Grammar | undefined,
+  stop: readonly string[],
+): Generator<void, Grammar, void> {
   const { tools = [], tool_choice: choice = "auto", parallel_tool_calls: parallel = true } = conversation;
   const isNamed = typeof choice === "object";
   const callable = tools.map((tool, i) => ({ ...tool.function, at: `tools[${i}].function.parameters` }));
   const allowed = isNamed ? callable.filter(({ name }) => name === choice.function.name) : callable;
-  const call = sequence(toolCallFence, oneOf(...allowed.map(callGrammar)), toolCallEnd);
+  const calls: Grammar[] = [];
+  for (const tool of allowed) {
+    calls.push(callGrammar(tool));
+    yield;
+  }
+  const call = sequence(toolCallFence, oneOf(...calls), toolCallEnd);
   const more = new Grammar(
     repeat(sequence(between, toolCallMark, call).expression, 0, parallel && !isNamed ? maxCalls - 1 : 0),
     "tools",
   );
   const end = oneOf("", ...["", "\n"].flatMap((blank) => ["\n", ...stop].map((text) => blank + text)));
-  const calls = sequence(call, more, end);
-  if (choice !== "auto") return sequence(toolCallMark, calls);
-  if (text) return oneOf(text, sequence(toolCallMark, calls));
-  return oneOf(textWithout(toolCallMark), sequence(textUntil(toolCallMark), calls));
+  const all = sequence(call, more, end);
+  if (choice !== "auto") return sequence(toolCallMark, all);
+  if (text) return oneOf(text, sequence(toolCallMark, all));
+  return oneOf(textWithout(toolCallMark), sequence(textUntil(toolCallMark), all));
 }
 
 function callGrammar({ name, parameters, strict, at }: Tool & { readonly at: string }): Grammar {

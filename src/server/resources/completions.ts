@@ -85,7 +85,7 @@ async function complete(services: Services, call: Call<Body>): Promise<Response>
     throw notSupported("best_of", "is not supported beside another n");
   const start = await startOf(services, call.owner, body.state);
   const prompts = await promptsOf(services, body.prompt, start);
-  const constrain = requestedConstraint(body, services);
+  const constrain = await requestedConstraint(body, services);
   const defaults = options.sampling;
   const maxTokens = checkMaxTokens("max_tokens", body.max_tokens, options.limits.maxTokens) ?? usualTokens;
   const asked = requestedOptions(body, defaults, model.tokenizer, model.info.vocabulary);
