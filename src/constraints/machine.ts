@@ -81,7 +81,7 @@ export class State {
 const maxKept = 30_000;
 
 /** Steps that one byte, or all tokens of one mask, may take. */
-const maxWork = 5_000_000;
+const maxWork = 2_000_000;
 
 /** Reads texts with one network. It keeps no text: states are handed out and in. */
 export class Machine {
