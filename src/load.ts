@@ -22,8 +22,8 @@ import type { Tokenizer } from "./tokenizers/tokenizer.js";
 /** Options of `load`. */
 export interface LoadOptions {
   /**
-   * The path of a tokenizer file or of a folder with one, "bytes", or a tokenizer. By default the one beside the
-   * checkpoint.
+   * The path of a tokenizer file or of a folder with one, "world" or "bytes", or a tokenizer. By default the one in the checkpoint
+   * or beside it, or the World vocabulary in the package where the model's has its size.
    */
   tokenizer?: string | Tokenizer;
   /**
@@ -230,7 +230,7 @@ function checkOptions(options: LoadOptions): void {
   checkFunction("onWarning", onWarning);
   const hasTokens = typeof tokenizer === "object" && tokenizer !== null && "vocabularySize" in tokenizer;
   if (tokenizer !== undefined && typeof tokenizer !== "string" && !hasTokens) {
-    throw new OptionError("tokenizer", tokenizer, 'a path, "bytes", or a tokenizer');
+    throw new OptionError("tokenizer", tokenizer, 'a path, "world", "bytes", or a tokenizer');
   }
   if (typeof limits !== "object" || limits === null) throw new OptionError("limits", limits, "an object");
   for (const name of ["states", "waiting"] as const) {

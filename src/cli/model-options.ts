@@ -28,7 +28,7 @@ export function addModelOptions(command: Command): Command {
     )
     .option(
       "--tokenizer <path>",
-      'tokenizer.json, World vocabulary, folder with one, or "bytes" (default: the one beside the model)',
+      'tokenizer.json, World vocabulary, folder with one, "world" or "bytes" (default: by the model)',
     )
     .option(
       "--lora <file[:strength[:layers]]>",

@@ -18,7 +18,7 @@ export function addTokenize(program: Command): void {
   program
     .command("tokenize")
     .description("turn text from stdin into token ids")
-    .option("--tokenizer <path>", 'tokenizer.json, World vocabulary, folder with one, or "bytes"')
+    .option("--tokenizer <path>", 'tokenizer.json, World vocabulary, folder with one, "world" or "bytes"')
     .option("-m, --model <path>", "use the tokenizer of this model (default: the model in the package)")
     .option("--json", "print a JSON array")
     .addHelpText(

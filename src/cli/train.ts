@@ -52,7 +52,7 @@ export function addTrain(program: Command): void {
     .option("--from <checkpoint>", "fine-tune this model")
     .option(
       "--tokenizer <path>",
-      'a tokenizer, a folder with one, or "bytes" (default: that of --from, else one is trained)',
+      'a tokenizer, a folder with one, "world" or "bytes" (default: that of --from, else one is trained)',
     )
     .option(
       "--version <v>",

@@ -10,6 +10,8 @@ export interface Files {
   readonly embeddedModel: string;
   /** Its tokenizer. */
   readonly embeddedTokenizer: string;
+  /** The World vocabulary in the package. */
+  readonly packagedVocabulary: string;
   /** A name in a folder. */
   join(folder: string, name: string): string;
   /** The folder that a file is in. */
