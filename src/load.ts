@@ -11,6 +11,7 @@ import { elementCount, type WeightDType, weightDTypes } from "./dtypes.js";
 import { BackendError, OptionError, TokenizerError } from "./errors.js";
 import { checkFunction } from "./generation/generation-options.js";
 import { Model, type ModelLimits } from "./generation/model.js";
+import { mayBeName } from "./hub/model-name.js";
 import { LoadingProgress } from "./loading-progress.js";
 import type { AppliedAdapter } from "./models/apply-adapters.js";
 import { fingerprintOf } from "./models/fingerprint.js";
@@ -40,6 +41,15 @@ export interface LoadOptions {
   backend?: BackendName;
   /** The number of compute threads, from 1 to 256. By default one for each core, at most 16. */
   threads?: number;
+  /**
+   * Whether a model that is given by name is kept, and taken from there the next time: in Node in the cache of Python's huggingface_hub, which
+   * is the default; in a page, also one by URL, in the origin's private file system. docs/models-by-name.md has the names.
+   */
+  cache?: boolean;
+  /** The hub that names are of. By default that of the variable HF_ENDPOINT, or https://huggingface.co. */
+  endpoint?: string;
+  /** Ends the download of a model by name; the next one goes on from there. */
+  signal?: AbortSignal;
   /** The most states and waiting requests that the model may have at once. */
   limits?: ModelLimits;
   /** Called as weights are read, and as a file is downloaded, with the number of bytes done and their total number. */
@@ -63,8 +73,9 @@ const maxThreads = 256;
  * Loads a model.
  *
  * @param input the path or URL of a .pth, .safetensors, .gguf or .bin file, of an index of shards, or of a folder with one (the
- *   URL of a folder ends in a slash); or the file itself as a Blob, a buffer or a view of one, which must not change
- *   until the model is loaded. By default the embedded model
+ *   URL of a folder ends in a slash); or the name of a model, such as "rwkv7-g1-0.4b" or "hf:owner/repo/file", which is downloaded
+ *   once, where no path is spelled so; or the file itself as a Blob, a buffer or a view of one, which must not change until the
+ *   model is loaded. By default the embedded model
  * @throws CheckpointError when the file cannot be read or is not a model that can be run; TokenizerError when the
  *   tokenizer that was named cannot be used; BackendError when the backend cannot run or the model does not fit into
  *   memory; OptionError
@@ -75,9 +86,23 @@ export async function load(input: CheckpointInput = embeddedModel, givenOptions:
   const options = { ...givenOptions }; // later changes by the caller do not matter
   if (!options.backend || options.backend === "native") nativeBackend?.prepare?.();
   const progress = options.onProgress && new LoadingProgress(options.onProgress);
-  const checkpoint = await openCheckpoint(input, (file, done, total) => progress?.downloaded(file, done, total));
+  const onFile = (file: string, done: number, total: number) => progress?.downloaded(file, done, total);
+  const place = (await placeOf(input, options, onFile)) ?? input;
+  const checkpoint = await openCheckpoint(place, onFile);
   const ownOptions = progress ? { ...options, onProgress: progress.placed.bind(progress) } : options;
-  return loadCheckpoint(checkpoint, ownOptions, started, isPath(input));
+  return loadCheckpoint(checkpoint, ownOptions, started, isPath(place));
+}
+
+/** What a name stands for; undefined for what is no name. */
+async function placeOf(
+  input: CheckpointInput,
+  { cache, endpoint, signal, onWarning }: LoadOptions,
+  onFile: (file: string, done: number, total: number) => void,
+): Promise<CheckpointInput | undefined> {
+  if (input === embeddedModel || !isPath(input) || !(mayBeName(String(input)) || cache)) return undefined;
+  const { modelByName } = await import("./hub/named-models.js");
+  const options = { ...(cache !== undefined && { cache }), ...(endpoint !== undefined && { endpoint }) };
+  return modelByName(String(input), { ...options, ...(signal && { signal }), onFile, onWarning });
 }
 
 /**

@@ -14,6 +14,9 @@ export interface ExchangeOptions {
   readonly method?: "GET" | "HEAD";
   readonly headers?: Readonly<Record<string, string>>;
   readonly cache?: RequestCache;
+  readonly redirect?: RequestRedirect;
+  /** What errors call the file; by default its URL. */
+  readonly name?: string;
   /** Aborts the exchange. */
   readonly signal?: AbortSignal;
   /** The time without any bytes after which the request is given up, in milliseconds. */
@@ -28,7 +31,15 @@ export interface ExchangeOptions {
  */
 export async function exchange<T>(
   url: string,
-  { method = "GET", headers = {}, cache = "default", signal, timeout = defaultTimeout }: ExchangeOptions,
+  {
+    method = "GET",
+    headers = {},
+    cache = "default",
+    redirect = "follow",
+    name = url,
+    signal,
+    timeout = defaultTimeout,
+  }: ExchangeOptions,
   use: (response: Response, body: AsyncIterable<Uint8Array>) => Promise<T>,
 ): Promise<T> {
   const controller = new AbortController();
@@ -45,15 +56,15 @@ export async function exchange<T>(
     try {
       return await promise;
     } catch (cause) {
-      if (signal?.aborted) throw new CheckpointError(url, "reading was ended", { cause });
+      if (signal?.aborted) throw new CheckpointError(name, "reading was ended", { cause });
       const reason = silent ? `the server sent nothing for ${timeout / 1000} seconds` : reasonOf(cause);
-      throw new TransientError(url, `cannot be fetched (${reason})`, { cause });
+      throw new TransientError(name, `cannot be fetched (${reason})`, { cause });
     } finally {
       clearTimeout(timer);
     }
   };
   try {
-    const response = await withTimeout(fetch(url, { method, headers, cache, signal: controller.signal }));
+    const response = await withTimeout(fetch(url, { method, headers, cache, redirect, signal: controller.signal }));
     return await use(response, piecesOf(response, withTimeout));
   } finally {
     signal?.removeEventListener("abort", stop);
