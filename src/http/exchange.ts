@@ -54,7 +54,7 @@ export async function exchange<T>(
       stop();
     }, timeout);
     try {
-      return await promise;
+      return await unlessAborted(promise, controller.signal);
     } catch (cause) {
       if (signal?.aborted) throw new CheckpointError(name, "reading was ended", { cause });
       const reason = silent ? `the server sent nothing for ${timeout / 1000} seconds` : reasonOf(cause);
@@ -78,11 +78,28 @@ async function* piecesOf(
 ): AsyncGenerator<Uint8Array, void, void> {
   const reader = response.body?.getReader();
   if (!reader) return;
-  for (;;) {
-    const { done, value } = await withTimeout(reader.read());
-    if (done) return;
-    yield value;
+  try {
+    for (;;) {
+      const { done, value } = await withTimeout(reader.read());
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    reader.cancel().catch(() => {});
   }
+}
+
+/**
+ * Waits for a promise until a signal is aborted. Node's fetch forgets the signal of a request that it has no more use for (it holds it
+ * weakly), and a read of the body that is under way then never ends.
+ */
+function unlessAborted<V>(promise: Promise<V>, signal: AbortSignal): Promise<V> {
+  return new Promise((resolve, reject) => {
+    const fail = () => reject(signal.reason);
+    if (signal.aborted) fail();
+    signal.addEventListener("abort", fail, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", fail));
+  });
 }
 
 /** @throws CheckpointError when the status is not one of success */
