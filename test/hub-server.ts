@@ -91,14 +91,14 @@ export async function startHub(files: Record<string, Uint8Array>): Promise<HubSe
 
   function answerHub(request: IncomingMessage, response: ServerResponse) {
     const { pathname } = new URL(request.url as string, self.endpoint);
-    const path = decodeURIComponent(pathname);
     if (self.token !== undefined && request.headers.authorization !== `Bearer ${self.token}`) {
       return refuse(response, 401, "RepoNotFound");
     }
-    const [, api, ofApi] = /^\/api\/models\/([^/]+\/[^/]+)\/revision\/(.+)$/.exec(path) ?? [];
-    const [, repo, ofFile, name] = /^\/([^/]+\/[^/]+)\/resolve\/([^/]+)\/(.+)$/.exec(path) ?? [];
+    const [, api, ofApi] = /^\/api\/models\/([^/]+\/[^/]+)\/revision\/(.+)$/.exec(pathname) ?? [];
+    const [, repo, ofFile, name] =
+      /^\/([^/]+\/[^/]+)\/resolve\/([^/]+)\/(.+)$/.exec(pathname)?.map(decodeURIComponent) ?? [];
     if ((api ?? repo) !== repository) return refuse(response, 401, "RepoNotFound");
-    const revision = (ofApi ?? ofFile) as string;
+    const revision = decodeURIComponent((ofApi ?? ofFile) as string);
     if (revision !== "main" && revision !== "refs/pr/1" && revision !== self.commit) {
       return refuse(response, 404, "RevisionNotFound");
     }

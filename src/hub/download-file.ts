@@ -4,7 +4,7 @@
 import { createHasher } from "#platform/checksum";
 import { CheckpointError } from "../errors.js";
 import { isEncoded, TransientError } from "../http/exchange.js";
-import { rangeHeader, readExactly } from "../http/ranges.js";
+import { rangeHeader } from "../http/ranges.js";
 import type { PartialFile, StoredFile, Sum } from "../platform/platform.js";
 import { checkHubStatus, type HubSettings, hubExchange, withPatience } from "./hub-requests.js";
 
@@ -21,6 +21,8 @@ export interface Download {
 }
 
 const requestsAtOnce = 4;
+/** The most bytes that one request asks for. */
+const largestRequest = 2 ** 24;
 
 /** The server has other bytes than those that are here. */
 class ChangedError extends CheckpointError {}
@@ -54,6 +56,8 @@ class FileDownload {
   readonly #ending = new AbortController();
   /** Where the last redirect led, which is asked as long as it answers. */
   #direct: string | undefined;
+  /** Resolved when the server has sent a range. */
+  readonly #ranged = newPromise();
   #next = 0;
   #summed = 0;
   /** Bytes of chunks that are here, and of those on their way. */
@@ -104,36 +108,48 @@ class FileDownload {
     return Math.min(this.#partial.chunkSize, this.#what.size - chunk * this.#partial.chunkSize);
   }
 
-  /** The first chunk alone, which tells whether the server has ranges; then several at once. */
+  /** One request alone, until it is seen that the server has ranges; then several at once. */
   async #downloadAll(ended: (work: Promise<unknown>) => Promise<unknown>): Promise<void> {
-    if (!(await this.#downloadNext())) return;
     const downloadMore = async () => {
       while (await this.#downloadNext());
     };
-    await Promise.all(Array.from({ length: requestsAtOnce }, () => ended(downloadMore())));
+    const first = ended(downloadMore());
+    await Promise.race([first, this.#ranged.promise]);
+    await Promise.all([first, ...Array.from({ length: requestsAtOnce - 1 }, () => ended(downloadMore()))]);
   }
 
-  /** @returns whether there may be more */
+  /** The next chunks that are missing, in one request. @returns whether there may be more */
   async #downloadNext(): Promise<boolean> {
     while (this.#next < this.#chunks && this.#partial.has(this.#next)) this.#next++;
     if (this.#next >= this.#chunks) return false;
-    const chunk = this.#next++;
-    let [seen, done] = [0, this.#done];
+    const first = this.#next;
+    const part = Math.ceil(this.#chunks / (2 * requestsAtOnce)); // of a small file all have some
+    const most = Math.max(1, Math.min(part, Math.floor(largestRequest / this.#partial.chunkSize)));
+    while (this.#next < this.#chunks && this.#next - first < most && !this.#partial.has(this.#next)) this.#next++;
+    const end = this.#next;
+    let received = 0;
+    const fetch = () => this.#fetch(first, end, (bytes) => (received += bytes));
+    let before = 0;
     const progressed = () => {
-      const more = this.#done > done || (this.#arriving.get(chunk) ?? 0) > seen;
-      [seen, done] = [this.#arriving.get(chunk) ?? 0, this.#done];
+      const more = received > before;
+      before = received;
       return more;
     };
-    await withPatience(() => this.#fetch(chunk), this.#ending.signal, progressed);
+    await withPatience(fetch, this.#ending.signal, progressed);
     return true;
   }
 
-  async #fetch(chunk: number): Promise<void> {
-    const { url, name } = this.#what;
-    const from = chunk * this.#partial.chunkSize;
+  /** Fetches those of the chunks up to `end` that have not come. */
+  async #fetch(begin: number, end: number, onBytes: (count: number) => void): Promise<void> {
+    let first = begin;
+    while (first < end && this.#partial.has(first)) first++;
+    if (first === end) return;
+    const { url, name, size } = this.#what;
+    const from = first * this.#partial.chunkSize;
+    const to = Math.min(size, end * this.#partial.chunkSize);
     const { version } = this.#partial;
     const headers = {
-      ...rangeHeader(from, from + this.#sizeOf(chunk)),
+      ...rangeHeader(from, to),
       "accept-encoding": "identity",
       ...(version !== undefined && { "if-range": version }),
     };
@@ -141,42 +157,45 @@ class FileDownload {
     const request = { headers, signal: this.#ending.signal };
     await hubExchange(this.#settings, name, at, request, async (response, body, place) => {
       const { status } = response;
-      if (this.#direct !== undefined && [400, 401, 403, 404, 410].includes(status)) {
-        this.#direct = undefined; // a signed URL lives for a while only
+      if (at !== url && [400, 401, 403, 404, 410].includes(status)) {
+        if (this.#direct === at) this.#direct = undefined; // a signed URL lives for a while only
         throw new TransientError(name, `the storage of the hub refused (status ${status})`);
       }
       checkHubStatus(this.#settings, name, response);
       if (status === 206) {
-        await this.#takeRange(chunk, response, body);
+        await this.#checkRange(response, from, to);
         this.#direct = place === url ? undefined : place;
-      } else await this.#takeWhole(response, body);
+        await this.#take(first, end, body, onBytes);
+      } else {
+        await this.#checkWhole(response);
+        await this.#take(0, this.#chunks, body, onBytes);
+      }
     });
   }
 
-  async #takeRange(chunk: number, response: Response, body: AsyncIterable<Uint8Array>): Promise<void> {
+  /** @throws CheckpointError unless the response has the bytes that were asked for */
+  async #checkRange(response: Response, from: number, to: number): Promise<void> {
     const { name, size } = this.#what;
-    const from = chunk * this.#partial.chunkSize;
-    const length = this.#sizeOf(chunk);
     const range = response.headers.get("content-range");
     // Pages of other origins may not see it; then the sum must do.
-    if (range !== null && range !== `bytes ${from}-${from + length - 1}/${size}`) {
+    if (range !== null && range !== `bytes ${from}-${to - 1}/${size}`) {
       const total = Number(/\/(\d+)$/.exec(range)?.[1]);
       if (total !== size && !Number.isNaN(total)) {
         throw new ChangedError(name, `expected a file of ${size} bytes, but the server has one of ${total}`);
       }
-      throw new CheckpointError(
-        name,
-        `requested bytes ${from} to ${from + length - 1}, received "${range.slice(0, 80)}"`,
-      );
+      throw new CheckpointError(name, `requested bytes ${from} to ${to - 1}, received "${range.slice(0, 80)}"`);
     }
     if (isEncoded(response)) throw new CheckpointError(name, "the server compresses what it was asked for as it is");
     await this.#noteVersion(response);
-    const bytes = await readExactly(name, body, length, (count) => this.#arrived(chunk, count));
-    await this.#store(chunk, bytes);
+    this.#ranged.resolve();
   }
 
-  /** A server without ranges sends all; one that has ranges sends all when the file is no longer what it was. */
-  async #takeWhole(response: Response, body: AsyncIterable<Uint8Array>): Promise<void> {
+  /**
+   * A server without ranges sends all; one that has ranges sends all when the file is no longer what it was.
+   *
+   * @throws CheckpointError when it is another file
+   */
+  async #checkWhole(response: Response): Promise<void> {
     const { name, size, sum } = this.#what;
     if (this.#partial.version !== undefined) {
       await this.#partial.setVersion(undefined);
@@ -190,29 +209,44 @@ class FileDownload {
     if (length !== null && !isEncoded(response) && Number(length) !== size) {
       throw new ChangedError(name, `expected a file of ${size} bytes, but the server has one of ${length}`);
     }
-    let chunk = 0;
-    let bytes = new Uint8Array(this.#sizeOf(0));
+  }
+
+  /** Takes chunks from a body, each as soon as it is whole. */
+  async #take(
+    first: number,
+    end: number,
+    body: AsyncIterable<Uint8Array>,
+    onBytes: (count: number) => void,
+  ): Promise<void> {
+    const { name, size } = this.#what;
+    const expected = Math.min(size, end * this.#partial.chunkSize) - first * this.#partial.chunkSize;
+    let chunk = first;
+    let bytes = new Uint8Array(this.#sizeOf(chunk));
     let filled = 0;
-    const complete = async () => {
-      await this.#store(chunk, bytes);
-      chunk++;
-      filled = 0;
-      bytes = new Uint8Array(chunk < this.#chunks ? this.#sizeOf(chunk) : 0);
-    };
-    for await (const piece of body) {
-      for (let at = 0; at < piece.length; ) {
-        if (chunk >= this.#chunks) throw new ChangedError(name, `expected ${size} bytes, found more`);
-        const part = piece.subarray(at, at + bytes.length - filled);
-        bytes.set(part, filled);
-        filled += part.length;
-        at += part.length;
-        this.#arrived(chunk, filled);
-        if (filled === bytes.length) await complete();
+    let received = 0;
+    try {
+      for await (const piece of body) {
+        received += piece.length;
+        onBytes(piece.length);
+        for (let at = 0; at < piece.length; ) {
+          if (chunk >= end) throw new ChangedError(name, `expected ${expected} bytes, received more`);
+          const part = piece.subarray(at, at + bytes.length - filled);
+          bytes.set(part, filled);
+          filled += part.length;
+          at += part.length;
+          this.#arrived(chunk, filled);
+          if (filled < bytes.length) continue;
+          await this.#store(chunk, bytes);
+          chunk++;
+          filled = 0;
+          bytes = new Uint8Array(chunk < end ? this.#sizeOf(chunk) : 0);
+        }
       }
+    } finally {
+      this.#arriving.delete(chunk);
     }
-    if (chunk < this.#chunks) {
-      const received = chunk * this.#partial.chunkSize + filled;
-      throw new TransientError(name, `the connection was cut: expected ${size} bytes, received ${received}`);
+    if (chunk < end) {
+      throw new TransientError(name, `the connection was cut: expected ${expected} bytes, received ${received}`);
     }
   }
 
@@ -266,4 +300,12 @@ class FileDownload {
     this.#reported = done;
     onProgress?.(done, size);
   }
+}
+
+function newPromise(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = () => {};
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
 }

@@ -56,8 +56,9 @@ export function parseModelName(text: string, endpoint: string): HubName | undefi
 
 /** What follows hf:. */
 function hubName(text: string, rest: string): HubName | undefined {
-  const [, repository, revision = "main", quantization, file] =
-    /^([^/@:]+\/[^/@:]+)(?:@([^:]+?))?(?::([\w.-]+)|\/(.+))?$/s.exec(rest) ?? [];
+  const [, repository, at = "main", quantization, file] =
+    /^([^/@:]+\/[^/@:]+)(?:@(refs\/\w+\/[^/:]+|[^/:]+))?(?::([\w.-]+)|\/(.+))?$/s.exec(rest) ?? [];
+  const revision = at.replaceAll(/%2f/gi, "/"); // as in URLs of the hub, for a branch with a slash in its name
   if (repository === undefined || !isRepository(repository) || !isSafePath(revision)) return undefined;
   if (file !== undefined && !isSafePath(file)) return undefined;
   const what = { ...(file !== undefined && { file }), ...(quantization !== undefined && { quantization }) };

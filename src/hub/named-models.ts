@@ -131,7 +131,7 @@ function nameText({ repository, revision, file, text, mayBePath }: HubName): str
 async function urlOf(settings: HubSettings, name: HubName, signal?: AbortSignal): Promise<string> {
   const { repository, revision, file } = name;
   if (file !== undefined && isWholeModel(file)) return fileUrl(settings, repository, revision, file);
-  const files = modelFiles(name, await hubFiles(settings, nameText(name), name, signal));
+  const files = modelFiles(name, await hubFiles(settings, nameText(name), name, { signal }));
   return fileUrl(settings, repository, revision, files.at(-1)?.file as string);
 }
 
@@ -143,22 +143,18 @@ async function stored(settings: HubSettings, store: ModelStore, name: HubName, c
     if (name.file !== undefined && isWholeModel(name.file)) return store.find({ ...name, file: name.file });
     return storedBefore(store, name);
   };
+  const found = await here();
   if (settings.offline) {
-    const found = await here();
     if (found !== undefined) return found;
     throw new CheckpointError(shown, `not in ${store.location}, and HF_HUB_OFFLINE forbids to download it`);
   }
-  if (isCommit(name.revision)) {
-    const found = await here(); // which does not change
-    if (found !== undefined) return found;
-  }
+  if (found !== undefined && isCommit(name.revision)) return found; // which does not change
   let files: HubFile[];
   try {
-    files = await filesOf(settings, name, shown, signal);
+    files = await filesOf(settings, name, shown, { signal, once: found !== undefined });
   } catch (error) {
-    const found = error instanceof TransientError ? await here() : undefined;
-    if (found === undefined) throw error;
-    onWarning(`${error instanceof Error ? error.message : error}; using what was downloaded before`);
+    if (found === undefined || !(error instanceof TransientError)) throw error;
+    onWarning(`${error.message}; using what was downloaded before`);
     return found;
   }
   if (!store.hasPaths && files.length > 1) {
@@ -191,10 +187,15 @@ async function storedBefore(store: ModelStore, name: HubName): Promise<StoredFil
   }
 }
 
-async function filesOf(settings: HubSettings, name: HubName, shown: string, signal?: AbortSignal): Promise<HubFile[]> {
+async function filesOf(
+  settings: HubSettings,
+  name: HubName,
+  shown: string,
+  how: Parameters<typeof hubFile>[3],
+): Promise<HubFile[]> {
   const { repository, revision, file, sha256 } = name;
-  if (file === undefined || !isWholeModel(file)) return modelFiles(name, await hubFiles(settings, shown, name, signal));
-  const found = await hubFile(settings, shown, { repository, revision, file }, signal);
+  if (file === undefined || !isWholeModel(file)) return modelFiles(name, await hubFiles(settings, shown, name, how));
+  const found = await hubFile(settings, shown, { repository, revision, file }, how);
   if (sha256 !== undefined && found.etag !== sha256) {
     throw new CheckpointError(
       shown,

@@ -19,6 +19,17 @@ export interface HubFile {
   readonly etag: string;
 }
 
+/** How the hub is asked. */
+interface Asking {
+  readonly signal?: AbortSignal | undefined;
+  /** Whether to ask once only, where there is something else to take. */
+  readonly once?: boolean;
+}
+
+function asking<T>(ask: () => Promise<T>, { signal, once }: Asking): Promise<T> {
+  return once ? ask() : withPatience(ask, signal);
+}
+
 const metadataTimeout = 30_000;
 const mostListed = 2 ** 24;
 const commitPattern = /^[0-9a-f]{40}$/;
@@ -44,10 +55,10 @@ export async function hubFile(
   settings: HubSettings,
   name: string,
   { repository, revision, file }: { repository: string; revision: string; file: string },
-  signal?: AbortSignal,
+  how: Asking = {},
 ): Promise<HubFile> {
   if (!settings.seesRedirects) {
-    const all = await hubFiles(settings, name, { repository, revision }, signal);
+    const all = await hubFiles(settings, name, { repository, revision }, how);
     const found = all.find((one) => one.file === file);
     if (!found) throw new CheckpointError(name, "no such file in this repository");
     return found;
@@ -57,7 +68,7 @@ export async function hubFile(
     method: "HEAD",
     headers: { "accept-encoding": "identity" },
     timeout: metadataTimeout,
-    signal,
+    signal: how.signal,
     stopAt: ({ headers }: Response) => headers.has("x-linked-etag"),
   } as const;
   const ask = () =>
@@ -75,7 +86,7 @@ export async function hubFile(
         etag: etag?.replace(/^W\//, "").replaceAll('"', "") ?? null,
       });
     });
-  return withPatience(ask, signal);
+  return asking(ask, how);
 }
 
 /** All files of a revision. @throws CheckpointError */
@@ -83,15 +94,15 @@ export async function hubFiles(
   settings: HubSettings,
   name: string,
   { repository, revision }: { repository: string; revision: string },
-  signal?: AbortSignal,
+  how: Asking = {},
 ): Promise<HubFile[]> {
   const url = `${settings.endpoint}/api/models/${repository}/revision/${encodeURIComponent(revision)}?blobs=true`;
   const ask = () =>
-    hubExchange(settings, name, url, { timeout: metadataTimeout, signal }, async (response, body) => {
+    hubExchange(settings, name, url, { timeout: metadataTimeout, signal: how.signal }, async (response, body) => {
       checkHubStatus(settings, name, response, "repository or revision");
       return (await download(name, response, body, { limit: mostListed })).toBytes();
     });
-  const bytes = await withPatience(ask, signal);
+  const bytes = await asking(ask, how);
   let json: { sha?: unknown; siblings?: unknown };
   try {
     json = JSON.parse(new TextDecoder().decode(bytes));

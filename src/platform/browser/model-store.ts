@@ -7,7 +7,7 @@ import type { ModelStore, PartialFile, StorableFile, StoredFile, StoredModel, St
 
 const rootName = "rwkv-models";
 const aboutName = "about.json";
-const chunkSize = 2 ** 23;
+const chunkSize = 2 ** 22;
 
 /** What a folder holds. */
 interface About {

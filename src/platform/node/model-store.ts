@@ -26,7 +26,7 @@ import prettyBytes from "pretty-bytes";
 import { RwkvError } from "../../errors.js";
 import type { ModelStore, PartialFile, StorableFile, StoredFile, StoredModel, StoredName } from "../platform.js";
 import { hubCacheFolder, hubSettings, linksAreRefused } from "./hub-settings.js";
-import { openPartialBlob, partialEndings, partialFileName } from "./partial-blob.js";
+import { openPartialBlob, partialEndings, partialFacts } from "./partial-blob.js";
 import { socketLock } from "./socket-lock.js";
 
 export { hubSettings };
@@ -86,6 +86,7 @@ class HubCache implements ModelStore {
         return found;
       }
       await this.#checkSpace(blob, file);
+      await mkdir(dirname(pointer), { recursive: true }); // as huggingface_hub does: lists miss it otherwise
     } catch (error) {
       await unlock();
       throw error;
@@ -156,10 +157,10 @@ class HubCache implements ModelStore {
       }
       for (const blob of await readdir(join(folder, "blobs")).catch(() => [])) {
         if (!blob.endsWith(partialEndings[0])) continue;
-        const path = join(folder, "blobs", blob);
-        const { blocks = 0 } = (await stat(path).catch(() => undefined)) ?? {};
-        const file = (await partialFileName(path.slice(0, -partialEndings[0].length))) ?? blob;
-        all.push({ repository, file, revisions: [], commit: "", bytes: blocks * 512, complete: false });
+        const { file = blob, bytes } = await partialFacts(
+          join(folder, "blobs", blob.slice(0, -partialEndings[0].length)),
+        );
+        all.push({ repository, file, revisions: [], commit: "", bytes, complete: false });
       }
     }
     return all;
@@ -190,8 +191,8 @@ class HubCache implements ModelStore {
     for (const name of blobs) {
       const ending = partialEndings.find((end) => name.endsWith(end));
       if (ending === undefined) continue;
-      const of = await partialFileName(join(folder, "blobs", name.slice(0, -ending.length)));
-      if (file === undefined || of === file) partial.push(name);
+      const of = await partialFacts(join(folder, "blobs", name.slice(0, -ending.length)));
+      if (file === undefined || of.file === file) partial.push(name);
     }
     if (removed.length === 0 && partial.length === 0) return undefined;
     const kept = new Set(

@@ -9,18 +9,22 @@ import { dirname } from "node:path";
 import { CheckpointError } from "../../errors.js";
 import type { PartialFile, StoredFile } from "../platform.js";
 
-const chunkSize = 2 ** 22;
+const chunkSize = 2 ** 20;
 /** Ends of the names of the bytes and of the list. */
 export const partialEndings = [".rwkv.incomplete", ".rwkv.chunks"] as const;
 
-/** The path in its repository of a file that is not whole yet; undefined where that is not known. @param blob of the whole file */
-export async function partialFileName(blob: string): Promise<string | undefined> {
+/** What is known of a file that is not whole yet: its path in the repository, and the bytes that are there. @param blob of the whole file */
+export async function partialFacts(blob: string): Promise<{ file: string | undefined; bytes: number }> {
+  const lines = (await readFile(blob + partialEndings[1], "utf8").catch(() => "")).split("\n").slice(0, -1);
   try {
-    const [first = ""] = (await readFile(blob + partialEndings[1], "utf8")).split("\n", 1);
-    const { file } = JSON.parse(first);
-    return typeof file === "string" ? file : undefined;
+    const [first, ...others] = lines.map((line) => JSON.parse(line));
+    const chunks = new Set(others.filter((line) => "chunk" in line).map(({ chunk }) => chunk));
+    const { size, chunkSize, file } = first;
+    let bytes = 0;
+    for (const chunk of chunks) bytes += Math.max(0, Math.min(chunkSize, size - chunk * chunkSize)) || 0;
+    return { file: typeof file === "string" ? file : undefined, bytes };
   } catch {
-    return undefined;
+    return { file: undefined, bytes: 0 };
   }
 }
 
@@ -64,6 +68,7 @@ export async function openPartialBlob(
     if (chunks.size === 0) await note({ size, chunkSize, file });
   };
 
+  const written = (await stat(dataPath).catch(() => undefined))?.size ?? 0;
   readList((await readFile(listPath, "utf8").catch(() => "")).split("\n").slice(0, -1));
   if (chunks.size === 0) await rm(listPath, { force: true });
   try {
@@ -80,7 +85,8 @@ export async function openPartialBlob(
       const [first, ...others] = lines.map((line) => JSON.parse(line));
       if (first?.size !== size || first.chunkSize !== chunkSize) return;
       for (const line of others) {
-        if (Number.isSafeInteger(line.chunk)) chunks.add(line.chunk);
+        // The bytes may have been removed without the list, as by hf cache prune.
+        if (Math.min(size, (line.chunk + 1) * chunkSize) <= written) chunks.add(line.chunk);
         if ("version" in line) version = line.version ?? undefined;
       }
     } catch {
