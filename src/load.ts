@@ -9,7 +9,7 @@ import { type CheckpointInput, isPath } from "./checkpoints/checkpoint-input.js"
 import { openCheckpoint } from "./checkpoints/open-checkpoint.js";
 import { elementCount, type WeightDType, weightDTypes } from "./dtypes.js";
 import { BackendError, OptionError, TokenizerError } from "./errors.js";
-import { checkFunction } from "./generation/generation-options.js";
+import { checkFunction, checkSignal } from "./generation/generation-options.js";
 import { Model, type ModelLimits } from "./generation/model.js";
 import { mayBeName } from "./hub/model-name.js";
 import { LoadingProgress } from "./loading-progress.js";
@@ -87,22 +87,23 @@ export async function load(input: CheckpointInput = embeddedModel, givenOptions:
   if (!options.backend || options.backend === "native") nativeBackend?.prepare?.();
   const progress = options.onProgress && new LoadingProgress(options.onProgress);
   const onFile = (file: string, done: number, total: number) => progress?.downloaded(file, done, total);
-  const place = (await placeOf(input, options, onFile)) ?? input;
+  const isName = input !== embeddedModel && isPath(input) && (mayBeName(String(input)) || options.cache === true);
+  // Bytes are opened at once, since they may be changed by the caller's next line.
+  const place = isName ? ((await placeOf(String(input), options, onFile)) ?? input) : input;
   const checkpoint = await openCheckpoint(place, onFile);
   const ownOptions = progress ? { ...options, onProgress: progress.placed.bind(progress) } : options;
   return loadCheckpoint(checkpoint, ownOptions, started, isPath(place));
 }
 
-/** What a name stands for; undefined for what is no name. */
+/** What a name stands for; undefined for what is none. */
 async function placeOf(
-  input: CheckpointInput,
+  name: string,
   { cache, endpoint, signal, onWarning }: LoadOptions,
   onFile: (file: string, done: number, total: number) => void,
 ): Promise<CheckpointInput | undefined> {
-  if (input === embeddedModel || !isPath(input) || !(mayBeName(String(input)) || cache)) return undefined;
   const { modelByName } = await import("./hub/named-models.js");
   const options = { ...(cache !== undefined && { cache }), ...(endpoint !== undefined && { endpoint }) };
-  return modelByName(String(input), { ...options, ...(signal && { signal }), onFile, onWarning });
+  return modelByName(name, { ...options, ...(signal && { signal }), onFile, onWarning });
 }
 
 /**
@@ -250,7 +251,11 @@ async function findTokenizer(
 
 function checkOptions(options: LoadOptions): void {
   if (typeof options !== "object" || options === null) throw new OptionError("options", options, "an object");
-  const { dtype, backend, threads, tokenizer, onProgress, onWarning, limits = {} } = options;
+  const { dtype, backend, threads, tokenizer, onProgress, onWarning, cache, endpoint, signal, limits = {} } = options;
+  checkSignal(signal);
+  if (cache !== undefined && typeof cache !== "boolean") throw new OptionError("cache", cache, "true or false");
+  if (endpoint !== undefined && typeof endpoint !== "string")
+    throw new OptionError("endpoint", endpoint, "the URL of a hub");
   checkFunction("onProgress", onProgress);
   checkFunction("onWarning", onWarning);
   const hasTokens = typeof tokenizer === "object" && tokenizer !== null && "vocabularySize" in tokenizer;

@@ -522,6 +522,35 @@ describe("what servers do", () => {
     expect(hub.requests).toHaveLength(1);
   });
 
+  test("options of wrong types, and settings that are wrong but not needed", async () => {
+    for (const [option, value] of [
+      ["signal", 5],
+      ["onProgress", "x"],
+      ["onWarning", 1],
+      ["endpoint", 3],
+    ] as const) {
+      await expect(downloadModel(bigName, { [option]: value })).rejects.toThrow(`option ${option}: expected`);
+    }
+    for (const [option, value] of [
+      ["signal", 5],
+      ["cache", "yes"],
+      ["endpoint", 3],
+    ] as const) {
+      await expect(load(bigName, { [option]: value })).rejects.toThrow(`option ${option}: expected`);
+    }
+    process.env["HF_ENDPOINT"] = "nonsense";
+    const folder = join(await temporaryFolder(), "rwkv-run");
+    await mkdir(folder);
+    await cp(fixture("odd.pth"), join(folder, "rwkv-odd.pth"));
+    const before = process.cwd();
+    process.chdir(join(folder, ".."));
+    try {
+      for (const path of ["rwkv-run", "rwkv-run/rwkv-odd.pth"]) await (await load(path, { cache: true })).dispose();
+    } finally {
+      process.chdir(before);
+    }
+  });
+
   test.each([["https://h/x.pth"], [""], ["./x.pth"], [undefined], [7]])(
     "downloadModel(%j) is no name",
     async (name) => {

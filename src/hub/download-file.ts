@@ -127,20 +127,19 @@ class FileDownload {
     const most = Math.max(1, Math.min(part, Math.floor(largestRequest / this.#partial.chunkSize)));
     while (this.#next < this.#chunks && this.#next - first < most && !this.#partial.has(this.#next)) this.#next++;
     const end = this.#next;
-    let received = 0;
-    const fetch = () => this.#fetch(first, end, (bytes) => (received += bytes));
-    let before = 0;
+    let before = this.#done;
+    // By whole chunks: a server that cuts each connection after a few bytes is not worth patience.
     const progressed = () => {
-      const more = received > before;
-      before = received;
+      const more = this.#done > before;
+      before = this.#done;
       return more;
     };
-    await withPatience(fetch, this.#ending.signal, progressed);
+    await withPatience(() => this.#fetch(first, end), this.#ending.signal, progressed);
     return true;
   }
 
   /** Fetches those of the chunks up to `end` that have not come. */
-  async #fetch(begin: number, end: number, onBytes: (count: number) => void): Promise<void> {
+  async #fetch(begin: number, end: number): Promise<void> {
     let first = begin;
     while (first < end && this.#partial.has(first)) first++;
     if (first === end) return;
@@ -165,10 +164,10 @@ class FileDownload {
       if (status === 206) {
         await this.#checkRange(response, from, to);
         this.#direct = place === url ? undefined : place;
-        await this.#take(first, end, body, onBytes);
+        await this.#take(first, end, body);
       } else {
         await this.#checkWhole(response);
-        await this.#take(0, this.#chunks, body, onBytes);
+        await this.#take(0, this.#chunks, body);
       }
     });
   }
@@ -212,12 +211,7 @@ class FileDownload {
   }
 
   /** Takes chunks from a body, each as soon as it is whole. */
-  async #take(
-    first: number,
-    end: number,
-    body: AsyncIterable<Uint8Array>,
-    onBytes: (count: number) => void,
-  ): Promise<void> {
+  async #take(first: number, end: number, body: AsyncIterable<Uint8Array>): Promise<void> {
     const { name, size } = this.#what;
     const expected = Math.min(size, end * this.#partial.chunkSize) - first * this.#partial.chunkSize;
     let chunk = first;
@@ -227,7 +221,6 @@ class FileDownload {
     try {
       for await (const piece of body) {
         received += piece.length;
-        onBytes(piece.length);
         for (let at = 0; at < piece.length; ) {
           if (chunk >= end) throw new ChangedError(name, `expected ${expected} bytes, received more`);
           const part = piece.subarray(at, at + bytes.length - filled);

@@ -3,6 +3,7 @@
 import { fileSize, listFolder } from "#platform/files";
 import { hubSettings, openModelStore } from "#platform/model-store";
 import { CheckpointError, OptionError, RwkvError } from "../errors.js";
+import { checkFunction, checkSignal } from "../generation/generation-options.js";
 import { TransientError } from "../http/exchange.js";
 import { httpFileSize } from "../http/http-source.js";
 import { isHttpUrl, lastNameOf, resolveUrl } from "../http/urls.js";
@@ -64,7 +65,11 @@ async function settingsOf({ endpoint }: NamedModelOptions): Promise<HubSettings>
  */
 export async function downloadModel(name: string, options: DownloadOptions = {}): Promise<StoredFile> {
   if (typeof name !== "string") throw new OptionError("model", name, "a name");
+  if (typeof options !== "object" || options === null) throw new OptionError("options", options, "an object");
   const { onProgress, onWarning, signal, endpoint } = options;
+  checkFunction("onProgress", onProgress);
+  checkFunction("onWarning", onWarning);
+  checkSignal(signal);
   const files = new Map<string, readonly [done: number, total: number]>();
   const onFile = (file: string, done: number, total: number) => {
     files.set(file, [done, total]);
@@ -94,16 +99,15 @@ export async function modelByName(text: string, context: Context): Promise<Store
   if (cache !== undefined && typeof cache !== "boolean") throw new OptionError("cache", cache, "true or false");
   signal?.throwIfAborted();
   if (!mayBeName(text) && cache !== true) return undefined;
+  // What is there as it is spelled needs no hub, nor its settings.
+  if (!/^(hf|https?):/i.test(text) && (await isPath(text))) return cache ? keptUrl(text, context) : undefined;
   const settings = await settingsOf(context);
   const name = parseModelName(text, settings.endpoint);
-  const keeps = cache ?? settings.seesRedirects;
   if (!name) {
-    const isUrl = isHttpUrl(text) || (!settings.seesRedirects && !/^[a-z]+:/i.test(text));
-    if (keeps && isUrl && !settings.seesRedirects) return storedUrl(settings, text, context);
-    if (/^rwkv[\w.-]*$/i.test(text) && !/\.[a-z]+$/i.test(text) && !(await isPath(text))) throw unknownName(text);
-    return undefined;
+    if (/^rwkv[\w.-]*$/i.test(text) && !/\.[a-z]+$/i.test(text)) throw unknownName(text);
+    return cache ? keptUrl(text, context) : undefined;
   }
-  if (name.mayBePath && (await isPath(text))) return undefined;
+  const keeps = cache ?? settings.seesRedirects;
   try {
     if (!keeps) return await urlOf(settings, name, signal);
     return await stored(settings, await openModelStore(), name, context);
@@ -233,16 +237,21 @@ async function storedFile(
   }
 }
 
-/** A file of a web server, from the store of the page. What was stored once is not asked for again. */
-async function storedUrl(settings: HubSettings, text: string, context: Context): Promise<StoredFile> {
+/**
+ * A file of a web server, from the store of a page. What was stored once is not asked for again.
+ *
+ * @returns undefined in Node, which keeps files of the hub only
+ */
+async function keptUrl(text: string, context: Context): Promise<StoredFile | undefined> {
   const store = await openModelStore();
+  if (store.hasPaths) return undefined;
   const url = resolveUrl(text);
   const name = { repository: url, revision: "main", file: lastNameOf(url) || "model" };
   const found = await store.find(name);
   if (found !== undefined) return found;
   const size = await httpFileSize(url);
   if (size === undefined) throw new CheckpointError(url, "no such file, or its server does not tell its size");
-  return storedFile(settings, store, { ...name, commit: "url", etag: "url", size }, url, context);
+  return storedFile(await settingsOf(context), store, { ...name, commit: "url", etag: "url", size }, url, context);
 }
 
 /** Files of models that are here: in the hub's cache, or in a page's private file system. */
