@@ -6,100 +6,23 @@ import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { wasmBackend } from "#rwkv/backends/wasm/wasm";
 import { bytesSource } from "#rwkv/byte-source";
 import { contiguousStrides, type StoredTensor } from "#rwkv/checkpoints/checkpoint";
-import { elementCount } from "#rwkv/dtypes";
-import type { Graph } from "#rwkv/graph/graph";
 import { GraphBuilder } from "#rwkv/graph/graph-builder";
-import { add, applyUnary, multiply, reluSquared, sigmoid } from "#rwkv/graph/operations/elementwise";
+import { applyUnary, multiply, sigmoid } from "#rwkv/graph/operations/elementwise";
 import type { BoundModel } from "#rwkv/models/versions";
-import { randomGenerator } from "#rwkv/sampling/random";
 import { allKernels, kernels, maxDifference } from "./environment.js";
-import { type Build, elementGraphs, mixingGraphs, wkv6OfProducts, wkv7OfProducts } from "./operation-graphs.js";
+import { mixingGraphs, operationGraphs } from "./operation-graphs.js";
+import { bindRandomly, dtypesOf, operationGraph, outputsOfPasses, vocabulary } from "./random-models.js";
 import { some } from "./thorough.js";
 
 const widths = [1, 3, 16, 31, 65];
-const vocabulary = 7;
-/** Binds a graph to random weights: matrices of about unit gain, vectors around 0. */
-function bind(graph: Graph, seed: number): BoundModel {
-  const random = randomGenerator(seed);
-  const tensors = new Map<string, StoredTensor>();
-  for (const { name, shape } of graph.weights) {
-    const scale = 2 / Math.sqrt(shape[1] ?? 1);
-    const values = Float32Array.from({ length: elementCount(shape) }, () => (random.uniform() - 0.5) * scale);
-    const source = bytesSource(name, new Uint8Array(values.buffer));
-    tensors.set(name, { name, dtype: "f32", shape, strides: contiguousStrides(shape), source, offset: 0 });
-  }
-  return { version: "test", size: { layers: 1, width: 0, hidden: 0, vocabulary }, graph, tensors };
-}
 
-/** Runs two sequences through two passes each; all logits and states in one list. */
-async function outputs(runtime: Runtime): Promise<number[]> {
-  const [a, b] = [runtime.createState(), runtime.createState()];
-  const results: number[] = [];
-  const run = async (...segments: Parameters<Runtime["run"]>[0]) =>
-    void results.push(...(await runtime.run(segments)).logits);
-  await run({ state: a, tokens: [1, 2, 3, 4, 5], logits: "all" }, { state: b, tokens: [6], logits: "last" });
-  await run({ state: b, tokens: [0, 1, 2], logits: "none" }, { state: a, tokens: [3, 3], logits: "last" });
-  await run({ state: a, tokens: [5], logits: "last" });
-  results.push(...(await runtime.readState(a)), ...(await runtime.readState(b)));
-  await runtime.dispose();
-  return results;
-}
-
-const graphs: Record<string, Build> = {
-  embedding: (_, x) => x,
-  layerNorm: (g, x, n) => g.layerNorm(x, g.vector("weight", n), g.vector("bias", n), 1e-5),
-  "matmul to more": (g, x, n) => g.matmul(g.matrix("w", 2 * n + 1, n), x),
-  "matmul to one": (g, x, n) => g.matmul(g.matrix("w", 1, n), x),
-  "matmul with every epilogue": (g, x, n) => {
-    const gate = sigmoid(g.matmul(g.matrix("gate", n, n), x));
-    const hidden = reluSquared(g.matmul(g.matrix("hidden", n, n), x));
-    return add(x, multiply(gate, g.matmul(g.matrix("out", n, n), hidden)));
-  },
-  "tokenShift, one to nine factors": (g, x, n) => {
-    const factors = (count: number) => Array.from({ length: count }, (_, i) => g.vector(`factor${count}.${i}`, n));
-    let sum = x;
-    for (const count of [1, 3, 4, 5, 9]) {
-      for (const mixed of g.tokenShift(sum, g.state(n, 0.5), factors(count))) sum = add(sum, mixed);
-    }
-    return sum;
-  },
-  wkv: (g, x, n) => {
-    const state = { numerator: g.state(n, 0), denominator: g.state(n, 0), maxExponent: g.state(n, -1e30) };
-    const decay = g.vectorFunction("negate", g.vectorFunction("exp", g.vector("decay", n)));
-    const key = g.matmul(g.matrix("key", n, n), x);
-    return g.wkv(key, x, decay, g.vector("first", n), state);
-  },
-  "wkv with a factor": (g, x, n) => {
-    const state = { numerator: g.state(n, 0), denominator: g.state(n, 0), maxExponent: g.state(n, -1e30) };
-    const gate = sigmoid(x);
-    const key = g.matmul(g.matrix("key", n, n), x);
-    return multiply(gate, g.wkv(key, x, g.vector("decay", n), g.vector("first", n), state));
-  },
-  "wkv6, heads of 64": (g, x) => wkv6OfProducts(g, x, 128, 2, "many"),
-  "wkv7, heads of 64": (g, x) => wkv7OfProducts(g, x, 128, 2),
-  ...mixingGraphs,
-  ...elementGraphs,
-};
-
-describe.each(Object.keys(graphs).map((name, number) => [name, number] as const))("%s", (name, number) => {
-  const graphOf = (width: number) => {
-    const g = new GraphBuilder();
-    const x = g.embedding(g.matrix("table", vocabulary, width));
-    return g.finish(g.selectRows((graphs[name] as Build)(g, x, width)));
-  };
-
+describe.each(Object.keys(operationGraphs).map((name, number) => [name, number] as const))("%s", (name, number) => {
   test.each(some(widths, number))("width %i", async (width) => {
-    // Types are of matrices: the embedding's here, and those of products.
-    const dtypes = /matmul|^wkv($| )/.test(name)
-      ? (["f32", "bf16", "f16", "q8", "q4"] as const)
-      : name === "embedding"
-        ? (["f32", "bf16", "f16"] as const)
-        : (["f32"] as const);
-    for (const dtype of dtypes) {
-      const model = bind(graphOf(width), width);
-      const expected = await outputs(await referenceBackend.open(model, { threads: 1, dtype }));
+    for (const dtype of dtypesOf(name)) {
+      const model = bindRandomly(operationGraph(name, width), width);
+      const expected = await outputsOfPasses(await referenceBackend.open(model, { threads: 1, dtype }));
       for (const { backend, threads, label } of name in mixingGraphs ? allKernels : kernels) {
-        const found = await outputs(await backend.open(model, { threads, dtype }));
+        const found = await outputsOfPasses(await backend.open(model, { threads, dtype }));
         const scale = Math.max(1, ...expected.filter((value) => value > -1e29).map(Math.abs));
         // A norm over one or two channels divides by a variance near 0, which magnifies rounding.
         const tolerance = scale * (/Norm/.test(name) ? 5e-5 : 2e-6);
@@ -158,7 +81,7 @@ describe("products of 1 to 45 rows, over inputs that go past a block", () => {
       const x = g.embedding(g.matrix("table", vocabulary, width));
       const gate = sigmoid(g.matmul(g.matrix("gate", outputs, width), x));
       const product = g.matmul(g.matrix("w", outputs, width), x);
-      const model = bind(g.finish(g.selectRows(multiply(gate, product))), width);
+      const model = bindRandomly(g.finish(g.selectRows(multiply(gate, product))), width);
       const results: Float32Array[][] = [];
       for (const { backend, threads } of [{ backend: referenceBackend, threads: 1 }, ...kernels]) {
         const runtime = await backend.open(model, { threads, dtype });
@@ -190,7 +113,7 @@ describe("a row's results are the same to the bit whatever its company", () => {
     ] as const) {
       const g = new GraphBuilder();
       const x = g.embedding(g.matrix("table", vocabulary, width));
-      const model = bind(g.finish(g.selectRows(g.matmul(g.matrix("w", outputs, width), x))), width);
+      const model = bindRandomly(g.finish(g.selectRows(g.matmul(g.matrix("w", outputs, width), x))), width);
       for (const { backend, threads, label } of kernels) {
         const runtime = await backend.open(model, { threads, dtype });
         const state = runtime.createState();
@@ -218,7 +141,7 @@ describe("threads claim outputs, and give the bits that one of them gives", () =
     const [width, outputs] = [96, 1003];
     const g = new GraphBuilder();
     const x = g.embedding(g.matrix("table", vocabulary, width));
-    const model = bind(g.finish(g.selectRows(g.matmul(g.matrix("w", outputs, width), x))), outputs);
+    const model = bindRandomly(g.finish(g.selectRows(g.matmul(g.matrix("w", outputs, width), x))), outputs);
     const passes = async (runtime: Runtime) => {
       const results: Float32Array[] = [];
       for (const rows of [1, 1, 3, 20, 1, 70, 3, 1]) {

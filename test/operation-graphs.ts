@@ -143,3 +143,40 @@ export const mixingGraphs: Record<string, Build> = {
     return linearAttention(g, { query: feature("query"), key: feature("key"), value: x }, headsOf(n));
   },
 };
+
+/** Every operation that generating takes, and others that mix over time. */
+export const operationGraphs: Record<string, Build> = {
+  embedding: (_, x) => x,
+  layerNorm: (g, x, n) => g.layerNorm(x, g.vector("weight", n), g.vector("bias", n), 1e-5),
+  "matmul to more": (g, x, n) => g.matmul(g.matrix("w", 2 * n + 1, n), x),
+  "matmul to one": (g, x, n) => g.matmul(g.matrix("w", 1, n), x),
+  "matmul with every epilogue": (g, x, n) => {
+    const gate = sigmoid(g.matmul(g.matrix("gate", n, n), x));
+    const hidden = reluSquared(g.matmul(g.matrix("hidden", n, n), x));
+    return add(x, multiply(gate, g.matmul(g.matrix("out", n, n), hidden)));
+  },
+  "tokenShift, one to nine factors": (g, x, n) => {
+    const factors = (count: number) => Array.from({ length: count }, (_, i) => g.vector(`factor${count}.${i}`, n));
+    let sum = x;
+    for (const count of [1, 3, 4, 5, 9]) {
+      for (const mixed of g.tokenShift(sum, g.state(n, 0.5), factors(count))) sum = add(sum, mixed);
+    }
+    return sum;
+  },
+  wkv: (g, x, n) => {
+    const state = { numerator: g.state(n, 0), denominator: g.state(n, 0), maxExponent: g.state(n, -1e30) };
+    const decay = g.vectorFunction("negate", g.vectorFunction("exp", g.vector("decay", n)));
+    const key = g.matmul(g.matrix("key", n, n), x);
+    return g.wkv(key, x, decay, g.vector("first", n), state);
+  },
+  "wkv with a factor": (g, x, n) => {
+    const state = { numerator: g.state(n, 0), denominator: g.state(n, 0), maxExponent: g.state(n, -1e30) };
+    const gate = sigmoid(x);
+    const key = g.matmul(g.matrix("key", n, n), x);
+    return multiply(gate, g.wkv(key, x, g.vector("decay", n), g.vector("first", n), state));
+  },
+  "wkv6, heads of 64": (g, x) => wkv6OfProducts(g, x, 128, 2, "many"),
+  "wkv7, heads of 64": (g, x) => wkv7OfProducts(g, x, 128, 2),
+  ...mixingGraphs,
+  ...elementGraphs,
+};
