@@ -2,7 +2,7 @@
 // no files of their own run a second time in Chromium, where there is one.
 
 import { defineConfig } from "vitest/config";
-import { chromiumPath, isolationHeaders } from "./test/chromium.js";
+import { chromiumPath, isolationHeaders, webgpuArguments } from "./test/chromium.js";
 import { internals } from "./test/internals.js";
 import { pages, testFiles } from "./test/page-project.js";
 
@@ -40,6 +40,7 @@ export default defineConfig({
         ? [
             pages("chromium", chromiumPath, pageTests, isolationHeaders),
             pages("chromium, not isolated", chromiumPath, plainPageTests, {}),
+            pages("chromium, WebGPU", chromiumPath, testFiles("page-webgpu"), isolationHeaders, {}, webgpuArguments),
           ]
         : []),
     ],

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
-import { chromiumPath, isolationHeaders } from "./test/chromium.js";
+import { chromiumPath, isolationHeaders, webgpuArguments } from "./test/chromium.js";
 import { internals } from "./test/internals.js";
 import { pages, testFiles } from "./test/page-project.js";
 
@@ -20,6 +20,7 @@ const thoroughTests = testFiles(
 );
 const emulatedTests = testFiles("kernels", "quantization", "pytorch-operations");
 const pageTests = testFiles("kernels", "gradients", "matrix-states");
+const webgpuTests = testFiles("page-webgpu", "page-webgpu-operations");
 
 export default defineConfig({
   resolve: { alias: internals },
@@ -48,7 +49,12 @@ export default defineConfig({
           server: { deps: { external: [/\/dist\//] } },
         },
       },
-      ...(chromiumPath ? [pages("chromium", chromiumPath, pageTests, isolationHeaders, thorough)] : []),
+      ...(chromiumPath
+        ? [
+            pages("chromium", chromiumPath, pageTests, isolationHeaders, thorough),
+            pages("chromium, WebGPU", chromiumPath, webgpuTests, isolationHeaders, thorough, webgpuArguments),
+          ]
+        : []),
       ...(lacksAvx512() ? [emulatedLevels()] : []),
     ],
   },

@@ -37,8 +37,11 @@ export interface LoadOptions {
    * training (docs/adapters.md).
    */
   lora?: CheckpointInput | LoraSource | readonly (CheckpointInput | LoraSource)[];
-  /** Where to compute. By default native where it can run, else wasm. */
-  backend?: BackendName;
+  /**
+   * Where to compute. By default native where it can run, else wasm; "auto" takes webgpu before these where there is a GPU that holds the
+   * model.
+   */
+  backend?: BackendName | "auto";
   /** The number of compute threads, from 1 to 256. By default one for each core, at most 16. */
   threads?: number;
   /**
@@ -65,6 +68,7 @@ export interface LoadOptions {
 const backends: Readonly<Record<BackendName, () => Promise<Backend | undefined>>> = {
   native: async () => nativeBackend,
   wasm: async () => (await import("./backends/wasm/wasm.js")).wasmBackend,
+  webgpu: async () => (await import("./backends/webgpu/webgpu.js")).webgpuBackend,
   reference: async () => (await import("./backends/reference/reference.js")).referenceBackend,
 };
 const maxThreads = 256;
@@ -84,7 +88,7 @@ export async function load(input: CheckpointInput = embeddedModel, givenOptions:
   const started = performance.now();
   checkOptions(givenOptions);
   const options = { ...givenOptions }; // later changes by the caller do not matter
-  if (!options.backend || options.backend === "native") nativeBackend?.prepare?.();
+  if (!options.backend || ["native", "auto"].includes(options.backend)) nativeBackend?.prepare?.();
   const progress = options.onProgress && new LoadingProgress(options.onProgress);
   const onFile = (file: string, done: number, total: number) => progress?.downloaded(file, done, total);
   const isName = input !== embeddedModel && isPath(input) && (mayBeName(String(input)) || options.cache === true);
@@ -203,7 +207,15 @@ async function openRuntime(
     if (!backend) throw new BackendError(`the ${name} backend cannot run in a page`);
     return { runtime: await backend.open(bound, openOptions), backend: name };
   };
-  if (options.backend) return openAs(options.backend);
+  if (options.backend === "auto") {
+    const { hasGpu } = await import("./backends/webgpu/device.js");
+    try {
+      if (await hasGpu()) return await openAs("webgpu");
+    } catch (error) {
+      if (!(error instanceof BackendError)) throw error;
+      onWarning(`${error.message}; using ${nativeBackend ? "native kernels" : "WebAssembly"}`);
+    }
+  } else if (options.backend) return openAs(options.backend);
   if (!nativeBackend) return openAs("wasm");
   try {
     return await openAs("native");
@@ -271,8 +283,8 @@ function checkOptions(options: LoadOptions): void {
   }
   if (dtype !== undefined && !weightDTypes.includes(dtype))
     throw new OptionError("dtype", dtype, weightDTypes.join(", "));
-  if (backend !== undefined && !Object.hasOwn(backends, backend)) {
-    throw new OptionError("backend", backend, Object.keys(backends).join(", "));
+  if (backend !== undefined && backend !== "auto" && !Object.hasOwn(backends, backend)) {
+    throw new OptionError("backend", backend, [...Object.keys(backends), "auto"].join(", "));
   }
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= maxThreads)) {
     throw new OptionError("threads", threads, `a whole number from 1 to ${maxThreads}`);

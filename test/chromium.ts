@@ -20,6 +20,13 @@ export const chromiumArguments: string[] = [
   "--disable-sync",
 ];
 
+/** With WebGPU, on Chromium's own software adapter. */
+export const webgpuArguments: string[] = [
+  ...chromiumArguments,
+  "--enable-unsafe-webgpu",
+  "--use-webgpu-adapter=swiftshader",
+];
+
 /** Only pages that are served with these headers may share memory with workers. */
 export const isolationHeaders: Record<string, string> = {
   "Cross-Origin-Opener-Policy": "same-origin",

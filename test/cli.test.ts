@@ -252,7 +252,7 @@ describe("mistakes", () => {
       "error: option '--temperature <t>' argument '-1' is invalid. expected a number from 0 to 100",
     ],
     [["generate", "--threads", "x"], "expected a whole number from 1 to 256"],
-    [["generate", "--backend", "cuda"], "Allowed choices are native, wasm, reference"],
+    [["generate", "--backend", "cuda"], "Allowed choices are native, wasm, webgpu, auto, reference"],
     [["generate", "--file", "/nowhere.txt"], "error: /nowhere.txt: cannot be read (ENOENT)\n"],
     [["inspect", "package.json"], "error: package.json: this is JSON text, such as a configuration"],
     [["perplexity", "/nowhere.txt"], "error: /nowhere.txt: cannot be read (ENOENT)\n"],

@@ -1,8 +1,8 @@
 // The model's numbers: logits and states against PyTorch, over backends, threads, chunk sizes, formats and element types.
 
-import { load, type Model } from "rwkv";
+import { BackendError, load, type Model } from "rwkv";
 import { describe, expect, test } from "vitest";
-import { fastest, fixture, loadable, maxDifference, readFloats, readJson } from "./environment.js";
+import { fastest, fixture, inBrowser, loadable, maxDifference, readFloats, readJson } from "./environment.js";
 
 const { tokens } = await readJson<{ tokens: number[] }>(fixture("tokens.json"));
 const kinds = [...new Set(loadable.map(({ backend }) => backend))];
@@ -85,6 +85,18 @@ test("the fixture of extreme keys has keys beyond what exp can take in float32",
   expect(Math.fround(Math.exp(largest))).toBe(Number.POSITIVE_INFINITY);
   expect(largest).toBeGreaterThan(200);
   await model.dispose();
+});
+
+test.skipIf(inBrowser)("the webgpu backend says what it needs in Node", async () => {
+  const failure = await load(fixture("odd.pth"), { backend: "webgpu" }).then(
+    (model) => model.dispose(),
+    (error) => error,
+  );
+  // Where the optional package is installed and finds a driver, it loads.
+  if (failure) {
+    expect(failure).toBeInstanceOf(BackendError);
+    expect(failure.message).toMatch(/npm install webgpu|no adapter was found/);
+  }
 });
 
 test("logits are given for the tokens that were asked for", async () => {
@@ -191,7 +203,7 @@ test("arguments that cannot be run are refused by a rejection that names them", 
 
 test.each([
   [{ dtype: "f64" }, "option dtype: expected f32, f16, bf16, q8, q4"],
-  [{ backend: "cuda" }, "option backend: expected native, wasm, reference"],
+  [{ backend: "cuda" }, "option backend: expected native, wasm, webgpu, reference, auto"],
   [{ backend: "toString" }, "option backend"],
   [{ threads: 0 }, "option threads"],
   [{ threads: "2" }, "option threads"],

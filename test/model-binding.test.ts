@@ -86,7 +86,7 @@ test("options are checked by name", async () => {
   );
   // @ts-expect-error: likewise
   await expect(load(path, { backend: "constructor" })).rejects.toThrow(
-    "option backend: expected native, wasm, reference",
+    "option backend: expected native, wasm, webgpu, reference, auto",
   );
   await expect(load(path, { threads: 0 })).rejects.toThrow(
     "option threads: expected a whole number from 1 to 256, found 0",

@@ -7,13 +7,19 @@ import { hubCommands } from "./hub-commands.js";
 /** Test files by their names. */
 export const testFiles = (...names: string[]): string[] => names.map((name) => `test/${name}.test.ts`);
 
-/** A project of vitest with tests in pages that are served with these headers. @param env for `import.meta.env` */
+/**
+ * A project of vitest with tests in pages that are served with these headers.
+ *
+ * @param env for `import.meta.env`
+ * @param args with which the browser is started
+ */
 export function pages(
   name: string,
   executablePath: string,
   include: string[],
   headers: Record<string, string>,
   env: Record<string, string> = {},
+  args: string[] = chromiumArguments,
 ) {
   return {
     extends: true as const,
@@ -32,7 +38,7 @@ export function pages(
         provider: playwright({
           launchOptions: {
             executablePath,
-            args: chromiumArguments,
+            args,
           },
         }),
         instances: [{ browser: "chromium" as const }],

@@ -107,6 +107,9 @@ test("a URL with a query is cut where its path ends", async () => {
 
 test("what a page cannot do is an error that says so", async () => {
   await expect(load(fixture("odd.pth"), { backend: "native" })).rejects.toThrow("native backend cannot run in a page");
+  await expect(load(fixture("odd.pth"), { backend: "webgpu" })).rejects.toThrow(
+    /webgpu backend: (no adapter|.*no WebGPU)/,
+  );
   await expect(openCheckpoint(fixture("no-such-file.pth"))).rejects.toThrow(/no such file|neither a PyTorch/);
   await expect(openTokenizer(fixture("no-such-tokenizer.json"))).rejects.toThrow("no such file");
   await expect(writePth("model.pth", [])).rejects.toThrow("model.pth: a page cannot write files");

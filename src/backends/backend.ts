@@ -6,7 +6,7 @@ import type { Graph } from "../graph/graph.js";
 import type { TokenChoice } from "../sampling/choose-token.js";
 
 /** Names of the backends. */
-export type BackendName = "reference" | "native" | "wasm";
+export type BackendName = "reference" | "native" | "wasm" | "webgpu";
 
 /** The state that one sequence carries, where the backend keeps it. Only its runtime can read it. */
 export interface RuntimeState {
@@ -27,12 +27,15 @@ export interface PassSegment {
   readonly logits: "none" | "last" | "all";
   /** Asks for a token to be chosen from the logits of the last one; goes with logits "last". */
   readonly choice?: TokenChoice;
+  /** Says that the choice alone is wanted, so that a backend need not bring the logits to where they can be read. */
+  readonly choiceOnly?: boolean;
 }
 
 /** What a pass gives. */
 export interface PassResult {
   /**
-   * A row of vocabulary-size floats for each wanted token, in the order of the segments. The memory belongs to the backend. It is
+   * A row of vocabulary-size floats for each wanted token, in the order of the segments; it may be empty where no segment wants
+   * more than a choice. The memory belongs to the backend. It is
    * valid until the next pass, and may move when a state is created, so read the property again after that.
    */
   readonly logits: Float32Array;
@@ -59,6 +62,13 @@ export interface Runtime {
   writeState(state: RuntimeState, values: Float32Array): void;
   /** Runs the tokens of all segments and advances their states. One pass at a time. */
   run(segments: readonly PassSegment[]): Promise<PassResult>;
+  /**
+   * Where a backend can go on without anybody's help: runs a token, chooses the next, runs that, and so on until all choices are made, as so
+   * many passes over one sequence would. The last token that is chosen is not run. One call of this or of `run` at a time.
+   *
+   * @returns the chosen tokens; -1 where logits are not numbers
+   */
+  runAhead?(state: RuntimeState, token: number, choices: readonly TokenChoice[]): Promise<readonly number[]>;
   dispose(): Promise<void>;
 }
 

@@ -3,7 +3,10 @@
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import type { TrainingGraph } from "../graph/differentiate.js";
 import type { Graph, RowNode, WeightNode } from "../graph/graph.js";
-import type { ResidentState } from "./backend.js";
+import type { BackendName, ResidentState } from "./backend.js";
+
+/** Names of the backends that train. */
+export type TrainingBackendName = Exclude<BackendName, "webgpu">;
 
 /** A weight that is learned. */
 export interface LearnedWeight {

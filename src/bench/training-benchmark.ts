@@ -1,8 +1,7 @@
 // Measures training: steps of a new model on random tokens, and between them what the machine can do.
 
-import type { BackendName } from "../backends/backend.js";
 import { matrixUses } from "../backends/matrix-uses.js";
-import type { TrainingSegment } from "../backends/training.js";
+import type { TrainingBackendName, TrainingSegment } from "../backends/training.js";
 import { elementCount } from "../dtypes.js";
 import { randomGenerator } from "../sampling/random.js";
 import { firstTensors } from "../training/initialize.js";
@@ -17,7 +16,7 @@ export interface TrainingSetup {
   /** Sequences of a step, and tokens of each. */
   readonly batch: number;
   readonly context: number;
-  readonly backend: BackendName;
+  readonly backend: TrainingBackendName;
   readonly threads: number;
   readonly rounds: number;
   readonly onNotice: (line: string) => void;

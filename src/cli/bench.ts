@@ -13,6 +13,7 @@ import { benchmarkTraining, type TrainingMeasurement } from "../bench/training-b
 import type { Checkpoint } from "../checkpoints/checkpoint.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { isFloatType, type WeightDType, weightDTypes } from "../dtypes.js";
+import { OptionError } from "../errors.js";
 import { loadCheckpoint } from "../load.js";
 import { bindModel } from "../models/versions.js";
 import { placeOfModel } from "./named-model.js";
@@ -54,8 +55,8 @@ export function addBench(program: Command): void {
     .option("--context <n>", "tokens of each", wholeNumber(1), 256)
     .option(
       "--backend <names>",
-      "backends separated by commas: native, wasm, reference",
-      names(["native", "wasm", "reference"]),
+      "backends separated by commas: native, wasm, webgpu, reference",
+      names(["native", "wasm", "webgpu", "reference"]),
       ["native"],
     )
     .option(
@@ -94,6 +95,7 @@ async function benchTraining(options: BenchOptions): Promise<void> {
   const { batch, context, rounds, threads = defaultThreads() } = options;
   const measurements: TrainingMeasurement[] = [];
   for (const backend of options.backend) {
+    if (backend === "webgpu") throw new OptionError("backend", backend, "native, wasm or reference for training");
     const probes = await probesOf(backend, threads);
     const setup = { model, batch, context, backend, threads, rounds, onNotice: note };
     measurements.push(await benchmarkTraining(setup, probes).finally(() => probes?.dispose()));

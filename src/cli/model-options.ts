@@ -16,7 +16,7 @@ export interface ModelOptions {
   tokenizer?: string;
   lora?: LoraSource[];
   dtype?: WeightDType;
-  backend?: BackendName;
+  backend?: BackendName | "auto";
   threads?: number;
 }
 
@@ -41,6 +41,8 @@ export function addModelOptions(command: Command): Command {
       new Option("--backend <name>", "where to compute (default: native, else wasm)").choices([
         "native",
         "wasm",
+        "webgpu",
+        "auto",
         "reference",
       ]),
     )

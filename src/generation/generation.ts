@@ -207,7 +207,11 @@ export class Generation implements AsyncIterable<string> {
           await readTokens(scheduler, sequence, prompt, onPromptProgress && { onProgress: onPromptProgress });
           progress.promptTokens = prompt.length;
         }
-        yield* this.#decode(progress, sequence, new TokenSampling(this.#context, this.#options));
+        yield* this.#decode(
+          progress,
+          sequence,
+          new TokenSampling(this.#context, this.#options, this.#start.ownsSession === true),
+        );
       } catch (error) {
         if (error !== aborted) throw error;
       } finally {

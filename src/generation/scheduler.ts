@@ -5,7 +5,7 @@
 
 import type { PassResult, PassSegment, Runtime } from "../backends/backend.js";
 import { BackendError, LimitError, StateError } from "../errors.js";
-import { chooseToken } from "../sampling/choose-token.js";
+import { chooseToken, type TokenChoice } from "../sampling/choose-token.js";
 import { inNextTurn } from "./next-turn.js";
 import type { Access, Request, Sequence, Work } from "./sequence.js";
 
@@ -236,11 +236,25 @@ export class Scheduler {
       this.#rows += count;
     }
     // An async function, so that a runtime that throws before its first await does not stop the queue.
-    const running = (async () => this.#runtime.run(pieces.map(({ segment }) => segment)))();
+    const running = (async () => this.#runPieces(pieces))();
     running.then(
       (result) => this.#endPass(pieces, result),
       (error) => this.#failPass(pieces, error),
     );
+  }
+
+  /** Where one sequence decodes and nobody waits, as many of its tokens as it asks for. */
+  async #runPieces(pieces: readonly Piece[]): Promise<PassResult> {
+    const [{ request, segment }] = pieces as [Piece];
+    const { choice, state, tokens } = segment;
+    const isAlone = this.#ready.size === 1 && tokens.length === 1;
+    if (!isAlone || !choice || !request.ahead || !this.#runtime.runAhead) {
+      return this.#runtime.run(pieces.map((piece) => piece.segment));
+    }
+    const chosen = await this.#runtime.runAhead(state, tokens[0] as number, [choice, ...request.ahead]);
+    this.#passes += request.ahead.length;
+    this.#rows += request.ahead.length;
+    return { logits: new Float32Array(0), tokens: chosen };
   }
 
   /** One row for each sequence with a single token to run, then pieces of the others. */
@@ -281,6 +295,10 @@ export class Scheduler {
         // The plain form throws an error that says what is wrong with logits that are not numbers.
         const token = segment.choice && choice === -1 ? chooseToken(own, segment.choice) : choice;
         if (rows > 0) request.onLogits?.(own, token);
+        // What the backend went on to; then the sequence was alone in the pass.
+        for (const next of request.ahead && pieces.length === 1 ? result.tokens.slice(1) : []) {
+          request.onLogits?.(own, next === -1 ? chooseToken(own, segment.choice as TokenChoice) : next);
+        }
         if (remainingRows(request) > 0) {
           if (request.cancelled) throw request.cancelled.reason;
           continue;
@@ -340,7 +358,7 @@ function rowsOfPrompts(prompts: readonly Request[], rows: number): number[] {
 }
 
 function pieceOf(request: Request, count: number): Piece {
-  const { sequence, run, done, logits, choice } = request;
+  const { sequence, run, done, logits, choice, choiceOnly } = request;
   const isLast = done + count === run.length;
   const wanted = logits === "last" && !isLast ? "none" : logits;
   return {
@@ -351,7 +369,7 @@ function pieceOf(request: Request, count: number): Piece {
       state: sequence.runtimeState,
       tokens: run.subarray(done, done + count),
       logits: wanted,
-      ...(choice && isLast && { choice }),
+      ...(choice && isLast && { choice, choiceOnly: choiceOnly === true }),
     },
   };
 }

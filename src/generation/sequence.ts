@@ -44,6 +44,13 @@ export interface Work {
   readonly logits: "none" | "last" | "all";
   /** How a token is to be sampled from the logits of the last one. */
   readonly choice?: TokenChoice;
+  /** Says that the logits are not looked at: they may then be missing. */
+  readonly choiceOnly?: boolean;
+  /**
+   * How the tokens after the one that is sampled are to be sampled, as far as a backend may go on by itself; goes with `choice`. `onLogits` is
+   * then called for each token, in order, but perhaps for the first alone.
+   */
+  readonly ahead?: readonly TokenChoice[];
   /** Whether it continues work that was admitted before, and so does not count as a waiting request. */
   readonly continues?: boolean;
   /** Called after each pass with the number of tokens that have been run. No other work has used the sequence since the pass. */

@@ -3,7 +3,7 @@
 // where they are known already.
 
 import { OptionError, RwkvError } from "../errors.js";
-import { chooseToken } from "../sampling/choose-token.js";
+import { chooseToken, type TokenChoice } from "../sampling/choose-token.js";
 import { logProbabilities, type TokenLogProbability } from "../sampling/log-probability.js";
 import { Sampler } from "../sampling/sampler.js";
 import { GeneratedTokens } from "./generated-tokens.js";
@@ -17,6 +17,9 @@ import { copyTokens } from "./tokens.js";
  * leaves out more of them.
  */
 const fewUnused = 256;
+
+/** So many tokens are sampled in one go, where a backend can go on by itself: a wait for a GPU takes half a millisecond. */
+const tokensAhead = 3;
 
 const noTokens = new Int32Array(0);
 
@@ -42,14 +45,26 @@ export class TokenSampling {
   /** A mask of the tokens that stand for something, where there are many others. */
   readonly #used: Uint32Array | undefined;
   readonly #logits: Float32Array;
+  /** How the next tokens are to be sampled, where that does not depend on what comes before them. */
+  readonly #planned: TokenChoice[] = [];
+  /** How many tokens a backend may go on to after one. */
+  readonly #mostAhead: number;
 
-  /** @throws OptionError for a constraint that begins with something else than one; what it throws */
-  constructor(context: ModelContext, options: ResolvedGenerationOptions) {
+  /**
+   * @param mayGoOn whether the sequence may be run past the tokens that are read, as where nobody uses it afterwards
+   * @throws OptionError for a constraint that begins with something else than one; what it throws
+   */
+  constructor(context: ModelContext, options: ResolvedGenerationOptions, mayGoOn: boolean) {
     const { sampling, stopTokens } = options;
+    const { presencePenalty, frequencyPenalty } = sampling;
     const constrain = beginConstraint(options.constrain);
     this.#constrain = constrain;
     const unused = context.unusedTokens.filter((id) => !stopTokens.has(id));
     const masks = unused.length > fewUnused;
+    const { allowedTokens, mayEnd, forcedTokens, changeLogits } = constrain;
+    const isFree = !allowedTokens && !mayEnd && !forcedTokens && !changeLogits;
+    const isPlain = presencePenalty === 0 && frequencyPenalty === 0 && options.logProbabilities === undefined;
+    this.#mostAhead = mayGoOn && isPlain && !masks && isFree ? tokensAhead : 0;
     this.#context = context;
     this.#options = options;
     this.#sampler = new Sampler({ ...sampling, bannedTokens: [...sampling.bannedTokens, ...(masks ? [] : unused)] });
@@ -85,7 +100,7 @@ export class TokenSampling {
     const allowed = samples ? this.#allowedTokens() : undefined;
     const isEnd = allowed === "end";
     if (isEnd && forced.length === 0) return true;
-    if (samples && !isEnd) await this.#sample(sequence, forced, continues, allowed, read);
+    if (samples && !isEnd) await this.#sample(sequence, forced, continues, allowed, most - forced.length, read);
     else await this.#readForced(sequence, forced, continues, wanted !== undefined, read);
     return isEnd;
   }
@@ -101,12 +116,19 @@ export class TokenSampling {
     forced: Int32Array,
     continues: boolean,
     mask: Uint32Array | undefined,
+    most: number,
     read: SampledToken[],
   ): Promise<void> {
     const { changeLogits } = this.#constrain;
-    const choice = this.#sampler.next(mask);
+    const choice = this.#planned.shift() ?? this.#sampler.next(mask);
+    while (this.#planned.length < Math.min(this.#mostAhead, most - 1)) this.#planned.push(this.#sampler.next());
+    const ahead = this.#planned.slice(0, most - 1);
     const { scheduler } = this.#context;
+    let sampled = 0;
     const onLogits = (logits: Float32Array, chosen?: number) => {
+      // What a backend went on to after a stop token is no part of the text.
+      if (this.#stopTokens.has(read.at(-1)?.token ?? -1)) return;
+      if (sampled++ > 0) this.#planned.shift();
       // A constraint may create states, which may move the memory of the logits.
       const kept = changeLogits && this.#options.logProbabilities !== undefined ? logits.slice() : logits;
       const token = chosen ?? chooseToken(changeLogits ? this.#changed(logits) : logits, choice);
@@ -126,7 +148,8 @@ export class TokenSampling {
       tokens,
       logits: "last",
       continues,
-      ...(!changeLogits && { choice }),
+      ...(!changeLogits && { choice, choiceOnly: this.#options.logProbabilities === undefined }),
+      ...(ahead.length > 0 && { ahead }),
       onRun: (done) => {
         for (const token of forced.subarray(read.length, onRun(done))) read.push({ token });
       },

@@ -172,6 +172,12 @@ export interface ComputeWorkers {
   ): ComputeWorker;
 }
 
+/** `gpu`: where GPUs are found. */
+export interface Gpus {
+  /** Where adapters come from. @throws BackendError where there is no WebGPU, with what would bring it */
+  openGpu(): Promise<GPU>;
+}
+
 /** A compute thread. */
 export interface ComputeWorker {
   /** Whether it keeps the process alive. */

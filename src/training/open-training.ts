@@ -1,14 +1,19 @@
 // Chooses where training computes: native kernels, or WebAssembly where there is no compiler.
 
-import type { BackendName } from "../backends/backend.js";
 import { openKernelTraining } from "../backends/kernel/kernel-training.js";
 import { createNativeMachine } from "../backends/native/native.js";
 import { openReferenceTraining } from "../backends/reference/reference-training.js";
-import type { OpenTraining, TrainableModel, TrainingOptions, TrainingRuntime } from "../backends/training.js";
+import type {
+  OpenTraining,
+  TrainableModel,
+  TrainingBackendName,
+  TrainingOptions,
+  TrainingRuntime,
+} from "../backends/training.js";
 import { createWasmMachine } from "../backends/wasm/wasm.js";
 import { BackendError, OptionError } from "../errors.js";
 
-const backends: Readonly<Record<BackendName, OpenTraining>> = {
+const backends: Readonly<Record<TrainingBackendName, OpenTraining>> = {
   native: async (model, options) =>
     openKernelTraining(await createNativeMachine(options.threads, undefined, options.onNotice), model, options),
   wasm: async (model, options) =>
@@ -21,7 +26,7 @@ const backends: Readonly<Record<BackendName, OpenTraining>> = {
  * @throws BackendError, OptionError
  */
 export async function openTrainingOn(
-  name: BackendName | undefined,
+  name: TrainingBackendName | undefined,
   model: TrainableModel,
   options: TrainingOptions,
 ): Promise<TrainingRuntime> {

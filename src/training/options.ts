@@ -1,6 +1,6 @@
 // The options of training: what each means, and what it is by default.
 
-import type { BackendName } from "../backends/backend.js";
+import type { TrainingBackendName } from "../backends/training.js";
 import type { FloatType } from "../dtypes.js";
 
 /**
@@ -103,7 +103,7 @@ export interface TrainOptions {
   /** The type of the weights in the saved model. Default "f32". */
   readonly dtype?: FloatType;
 
-  readonly backend?: BackendName;
+  readonly backend?: TrainingBackendName;
   readonly threads?: number;
   /**
    * Stops the run after the step in progress and saves it, or as soon as possible before the first step. The promise is then
