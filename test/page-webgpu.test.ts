@@ -224,6 +224,18 @@ describe("what goes wrong is an error that says so", () => {
     await runtime.dispose();
   });
 
+  test("a device without memory for the weights", async () => {
+    // The software adapter gives whatever is asked for, so the answer of one that does not stands in its place.
+    const device = await Device.open({ largestBuffer: 2 ** 27 });
+    let asked = 0;
+    device.gpu.popErrorScope = async () => (++asked === 2 ? new GPUOutOfMemoryError("no room") : null);
+    const checkpoint = await openCheckpoint(fixture("odd.pth"));
+    await expect(openOn(device, bindModel(checkpoint), { threads: 1 })).rejects.toThrow(
+      /webgpu backend: the device has not enough memory for weights 1 of 1 \(\d+ of \d+ bytes\) \(no room\)/,
+    );
+    await checkpoint.close();
+  });
+
   test("errors of the device that nobody waits for", async () => {
     const { device, runtime } = await opened();
     device.gpu.createBuffer({ size: 16, usage: 0 });

@@ -1,34 +1,28 @@
 // The WebGPU backend: the plan of a model as compute shaders. In pages, and in Node with the package `webgpu`.
 
-import { isBlockType } from "../../dtypes.js";
-import type { RowNode } from "../../graph/graph.js";
+import { type ComputeType, isBlockType } from "../../dtypes.js";
+import type { RowNode, WeightNode } from "../../graph/graph.js";
 import { type Plan, planGraph } from "../../graph/plan.js";
 import { initialState, stateLayout } from "../../graph/state-layout.js";
 import type { Backend, BackendModel, OpenOptions, Runtime } from "../backend.js";
 import { matrixTypes } from "../placement.js";
 import { readVectors, vectorValues } from "../weights.js";
 import { Device } from "./device.js";
-import { layOut, preferredBuffer, uploadMatrices } from "./matrices.js";
+import { layOut, type MatrixLayout, preferredBuffer, uploadMatrices } from "./matrices.js";
 import type { GpuMatrix, Operands } from "./operands.js";
 import { programOf } from "./program.js";
-import { GpuRuntime } from "./runtime.js";
+import { GpuRuntime, type RuntimeParts } from "./runtime.js";
 import { maxTokens } from "./shader.js";
 import { VectorTable } from "./vector-table.js";
 
 export const webgpuBackend: Backend = { name: "webgpu", open };
 
 async function open(model: BackendModel, options: OpenOptions): Promise<Runtime> {
-  const device = await Device.open({ largestBuffer: preferredBuffer });
-  try {
-    return await openOn(device, model, options);
-  } catch (error) {
-    device.release();
-    throw error;
-  }
+  return openOn(await Device.open({ largestBuffer: preferredBuffer }), model, options);
 }
 
 /**
- * Loads a model onto a device, of which the runtime is then an owner.
+ * Loads a model onto a device, of which the runtime is then an owner; where loading fails, the device has one owner less.
  *
  * @param largestBuffer bytes of a buffer of weights
  */
@@ -38,9 +32,31 @@ export async function openOn(
   options: OpenOptions,
   largestBuffer: number = Math.min(device.largestBuffer, preferredBuffer),
 ): Promise<Runtime> {
-  const { graph, tensors } = model;
-  const types = matrixTypes(graph, tensors, options.dtype);
-  const layout = layOut(types, largestBuffer);
+  let runtime: GpuRuntime | undefined;
+  try {
+    const types = matrixTypes(model.graph, model.tensors, options.dtype);
+    const layout = layOut(types, largestBuffer);
+    runtime = await GpuRuntime.create(device, await partsOf(model, types, layout, device));
+    // Shaders are compiled while the weights come.
+    const compiling = runtime.prepare();
+    compiling.catch(() => {});
+    runtime.bind(await uploadMatrices(device, model, types, layout, options));
+    await compiling;
+    return runtime;
+  } catch (error) {
+    if (runtime) await runtime.dispose();
+    else device.release();
+    throw error;
+  }
+}
+
+/** What a model is on a device, but for the weights. */
+async function partsOf(
+  { graph, tensors }: BackendModel,
+  types: ReadonlyMap<WeightNode, ComputeType>,
+  layout: MatrixLayout,
+  device: Device,
+): Promise<RuntimeParts> {
   const quantized = new Set([...types].filter(([, dtype]) => isBlockType(dtype)).map(([weight]) => weight));
   const plan = planWithin(device.largestBuffer, (capacity) => planGraph([graph.output], capacity, { quantized }));
   const vectors = await readVectors(graph, tensors);
@@ -53,26 +69,14 @@ export async function openOn(
     state: ({ index }) => states.offsets[index] as number,
     abilities: device,
   };
-  const program = programOf(plan, operands);
-  const runtime = await GpuRuntime.create(device, {
-    program,
+  return {
+    program: programOf(plan, operands),
     vectors: table.values(),
     arenaSize: plan.arenaSize,
     capacity: plan.capacity,
     initial: initialState(graph, (weight) => vectorValues(weight, vectors)),
     logits: { offset: offsetIn(plan, graph.output), width: graph.output.width },
-  });
-  try {
-    // Shaders are compiled while the weights come.
-    const compiling = runtime.prepare();
-    compiling.catch(() => {});
-    runtime.bind(await uploadMatrices(device, model, types, layout, options));
-    await compiling;
-    return runtime;
-  } catch (error) {
-    await runtime.dispose();
-    throw error;
-  }
+  };
 }
 
 function offsetIn(plan: Plan, node: RowNode): number {
