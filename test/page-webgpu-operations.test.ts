@@ -4,12 +4,13 @@ import { describe, expect, test } from "vitest";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { GraphBuilder } from "#rwkv/graph/graph-builder";
 import { multiply, sigmoid } from "#rwkv/graph/operations/elementwise";
+import { chooseToken, type TokenChoice } from "#rwkv/sampling/choose-token";
 import { maxDifference } from "./environment.js";
 import { elementGraphs, operationGraphs } from "./operation-graphs.js";
 import { type GgmlName, randomBlocks } from "./random-blocks.js";
 import { bindRandomly, dtypesOf, operationGraph, outputsOfPasses, vocabulary } from "./random-models.js";
 import { some } from "./thorough.js";
-import { webgpuOnSharedDevice } from "./webgpu-device.js";
+import { webgpuAsOnGpu, webgpuOnSharedDevice } from "./webgpu-device.js";
 
 const backend = webgpuOnSharedDevice();
 
@@ -31,7 +32,10 @@ describe.each(names.map((name, number) => [name, number] as const))("%s", (name,
   });
 });
 
-describe("products of 1 to 45 rows, over inputs that go past a block", () => {
+describe.each([
+  ["as software takes them", backend],
+  ["as a GPU takes them", webgpuAsOnGpu],
+] as const)("products of 1 to 45 rows, over inputs that go past a block, %s", (_, backend) => {
   test.each(["f32", "bf16", "f16", "q8", "q4"] as const)("%s", async (dtype) => {
     for (const [width, outputs] of [
       [1030, 67],
@@ -77,13 +81,39 @@ describe.each(["Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q3_K"] as const)("%s", (
         await runtime.dispose();
         return logits;
       };
-      for (const rows of [1, 2, 4, 9]) {
+      for (const [rows, from] of [
+        ...[1, 2, 4, 9].map((rows) => [rows, backend] as const),
+        ...[1, 2].map((rows) => [rows, webgpuAsOnGpu] as const),
+      ]) {
         const expected = await run(referenceBackend, rows);
-        const found = await run(backend, rows);
+        const found = await run(from, rows);
         // Where a value lies between two integers, rounding may take it to either, an error of one in 127.
         const largest = Math.max(...expected.map(Math.abs));
         expect(maxDifference(found, expected), `${rows} x ${inputs}`).toBeLessThan(1e-3 * largest);
       }
     }
   });
+});
+
+test("tokens are chosen as in JavaScript by as many lanes as on a GPU, from a vocabulary that they share unevenly", async () => {
+  const size = 1000;
+  const g = new GraphBuilder();
+  const x = g.embedding(g.matrix("table", vocabulary, 16));
+  const model = bindRandomly(g.finish(g.matmul(g.matrix("w", size, 16), g.selectRows(x))), 3);
+  const runtime = await webgpuAsOnGpu.open(model, { threads: 1 });
+  const segment = (choice?: TokenChoice) =>
+    ({ state: runtime.createState(), tokens: [3], logits: "last", ...(choice && { choice }) }) as const;
+  const { logits } = await runtime.run([segment()]);
+  const plain = { temperature: 1, topP: 1, topK: 0, minP: 0, adjustments: { tokens: [], amounts: [] } };
+  const kinds = [plain, { ...plain, topP: 0.7 }, { ...plain, topK: 300 }, { ...plain, temperature: 0.5, minP: 0.2 }];
+  for (const kind of [...kinds, { ...plain, temperature: 0 }]) {
+    for (const uniform of [0, 0.13, 0.5, 0.999]) {
+      const near = [-2e-5, 0, 2e-5].map((shift) =>
+        chooseToken(logits, { ...kind, uniform: Math.min(Math.max(uniform + shift, 0), 1 - 1e-7) }),
+      );
+      const { tokens } = await runtime.run([segment({ ...kind, uniform })]);
+      expect(near, JSON.stringify({ ...kind, uniform })).toContain(tokens[0]);
+    }
+  }
+  await runtime.dispose();
 });

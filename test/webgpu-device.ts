@@ -5,6 +5,7 @@ import { Device } from "#rwkv/backends/webgpu/device";
 import { openOn } from "#rwkv/backends/webgpu/webgpu";
 
 let opening: Promise<Device> | undefined;
+let openingAsGpu: Promise<Device> | undefined;
 
 /** The device, which stays until the page or process ends. */
 export function sharedDevice(): Promise<Device> {
@@ -19,3 +20,17 @@ export function webgpuOnSharedDevice(largestBuffer?: number): Backend {
     open: async (model, options) => openOn((await sharedDevice()).retain(), model, options, largestBuffer),
   };
 }
+
+/**
+ * The backend on a device whose shaders are those of a GPU, with as many lanes in a workgroup, and without what a browser may lack; the software
+ * adapter computes them, too, only more slowly.
+ */
+export const webgpuAsOnGpu: Backend = {
+  name: "webgpu",
+  open: async (model, options) => {
+    openingAsGpu ??= Device.open({ largestBuffer: 2 ** 27 }).then((device) => {
+      return Object.assign(device, { isSoftware: false, hasByteProducts: false });
+    });
+    return openOn((await openingAsGpu).retain(), model, options);
+  },
+};
