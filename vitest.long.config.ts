@@ -3,7 +3,7 @@
 // run by `npm run test:long`, most of them one file at a time, against the build in dist/.
 
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 import { chromiumPath, isolationHeaders, webgpuArguments } from "./test/chromium.js";
@@ -13,6 +13,10 @@ import { pages, testFiles } from "./test/page-project.js";
 /** What test/thorough.ts looks for. */
 const thorough = { THOROUGH: "1" };
 
+/** Where pages find the data beside the checkout, if it is there. */
+const sharedData = fileURLToPath(new URL("../shared/data", import.meta.url));
+const shared: Record<string, string> = existsSync(sharedData) ? { SHARED_DATA: sharedData } : {};
+
 const thoroughTests = testFiles(
   ...["architectures", "binidx", "chains", "chat-formats", "checkpoint-writers", "choice-kernels", "dtypes"],
   ...["elementwise-kernel", "generation", "gguf", "gguf-data", "gradients", "hostile-checkpoints", "kernels"],
@@ -20,7 +24,7 @@ const thoroughTests = testFiles(
 );
 const emulatedTests = testFiles("kernels", "quantization", "pytorch-operations");
 const pageTests = testFiles("kernels", "gradients", "matrix-states");
-const webgpuTests = testFiles("page-webgpu", "page-webgpu-operations");
+const webgpuTests = testFiles("page-webgpu", "page-webgpu-operations", "page-webgpu-data");
 
 export default defineConfig({
   resolve: { alias: internals },
@@ -52,7 +56,10 @@ export default defineConfig({
       ...(chromiumPath
         ? [
             pages("chromium", chromiumPath, pageTests, isolationHeaders, thorough),
-            pages("chromium, WebGPU", chromiumPath, webgpuTests, isolationHeaders, thorough, webgpuArguments),
+            pages(
+              ...(["chromium, WebGPU", chromiumPath, webgpuTests, isolationHeaders] as const),
+              ...([{ ...thorough, ...shared }, webgpuArguments] as const),
+            ),
           ]
         : []),
       ...(lacksAvx512() ? [emulatedLevels()] : []),

@@ -23,7 +23,7 @@ export function pages(
 ) {
   return {
     extends: true as const,
-    server: { headers },
+    server: { headers, fs: { allow: [".", "../shared/data"] } },
     optimizeDeps: { include: ["@huggingface/tokenizers", "@noble/hashes/sha2.js", "fast-check"] },
     test: {
       name,
