@@ -5,7 +5,7 @@ import { choicesOf, type PassSegment } from "../backend.js";
 import { bufferUsage, type Device } from "./device.js";
 import { bannedLogit, choiceFields, chooseShader, noMask, notANumber } from "./operations/choose.js";
 import type { Pipelines } from "./pipelines.js";
-import { maxTokens, parameterWindow, passLayout } from "./shader.js";
+import { maxTokens, parameterWindow, passLayout, type Shader } from "./shader.js";
 import { floatBits } from "./wgsl.js";
 
 /** What a device has of a model, as far as sampling needs it. */
@@ -21,7 +21,7 @@ export class Choices {
   readonly #device: Device;
   readonly #pipelines: Pipelines;
   readonly #parts: ChoicesParts;
-  readonly #shader: ReturnType<typeof chooseShader>;
+  readonly #shader: Shader;
   readonly #parameters: GPUBuffer;
   readonly #chosen: GPUBuffer;
   #table: GPUBuffer | undefined;

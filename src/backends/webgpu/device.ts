@@ -28,8 +28,6 @@ export class Device implements Abilities {
   readonly gpu: GPUDevice;
   /** What the device came from, which some runtimes must not collect before it. */
   readonly root: GPU;
-  /** The device in words, as far as the browser tells. */
-  readonly description: string;
   readonly hasByteProducts: boolean;
   readonly isSoftware: boolean;
   /** Bytes that a buffer of weights can have at most. */
@@ -42,7 +40,7 @@ export class Device implements Abilities {
   /** @throws BackendError where there is no adapter, or it gives no device */
   static async open(needs: DeviceNeeds): Promise<Device> {
     const root = await openGpu();
-    const adapter = await root.requestAdapter({ powerPreference: "high-performance" });
+    const adapter = await root.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
     if (!adapter) throw new BackendError("webgpu backend: no adapter was found (no GPU, or no driver for it)");
     const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
     const wanted = Math.min(needs.largestBuffer, maxBufferSize, maxStorageBufferBindingSize);
@@ -63,7 +61,6 @@ export class Device implements Abilities {
   private constructor(root: GPU, gpu: GPUDevice, info: GPUAdapterInfo | undefined) {
     this.root = root;
     this.gpu = gpu;
-    this.description = [info?.vendor, info?.architecture, info?.description].filter((text) => text).join(" ");
     this.hasByteProducts = root.wgslLanguageFeatures?.has(byteProducts) ?? false;
     this.isSoftware = isSoftware(info);
     this.largestBuffer = Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize);

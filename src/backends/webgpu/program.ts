@@ -2,7 +2,9 @@
 // same shaders and weights in the same buffer are one dispatch, whose third dimension counts them.
 
 import { BackendError } from "../../errors.js";
+import type { Chain } from "../../graph/chains.js";
 import type { FusedOperation } from "../../graph/fusion.js";
+import type { RowNode } from "../../graph/graph.js";
 import type { Plan } from "../../graph/plan.js";
 import { regionInvocation, regionsOf } from "./channels.js";
 import type { Operands } from "./operands.js";
@@ -37,9 +39,7 @@ const alignment = 64;
 export function programOf(plan: Plan, operands: Operands): Program {
   const words: number[] = [];
   const steps = plan.steps.map((step) =>
-    groupsOf(step.flatMap((operation) => [...invocationsOf(operation, operands)])).map((group) =>
-      dispatchOf(group, words),
-    ),
+    groupsOf(invocationsOf(step, operands)).map((group) => dispatchOf(group, words)),
   );
   const oneTokenEach: Dispatch[] = [];
   const regions = new Map(regionsOf(plan).map((region) => [region.begin, region]));
@@ -75,12 +75,22 @@ function dispatchOf(group: readonly Invocation[], words: number[]): Dispatch {
   return { over: first.over, weights: first.weights, parameters, variants, count: group.length };
 }
 
-function invocationsOf(operation: FusedOperation, operands: Operands): readonly Invocation[] {
-  if (operation.chain) return [elementwise(operation.chain, operands)];
-  const kernel = kernels.get(operation.call.operation.name);
-  if (!kernel)
-    throw new BackendError(`webgpu backend: there is no shader for the operation ${operation.call.operation.name}`);
-  return kernel(operation, operands);
+function invocationsOf(step: readonly FusedOperation[], operands: Operands): Invocation[] {
+  const invocations: Invocation[] = [];
+  const chains = new Map<string, Chain[]>();
+  for (const operation of step) {
+    if (operation.chain) {
+      const [{ rows, width }] = operation.outputs as readonly [RowNode];
+      const shape = `${rows} ${width}`;
+      chains.set(shape, [...(chains.get(shape) ?? []), operation.chain]);
+      continue;
+    }
+    const { name } = operation.call.operation;
+    const kernel = kernels.get(name);
+    if (!kernel) throw new BackendError(`webgpu backend: there is no shader for the operation ${name}`);
+    invocations.push(...kernel(operation, operands));
+  }
+  return [...invocations, ...[...chains.values()].map((alike) => elementwise(alike, operands))];
 }
 
 /** Those that one dispatch can carry out, together. */

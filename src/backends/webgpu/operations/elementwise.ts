@@ -1,4 +1,4 @@
-// Chains of functions of elements: for each chain a shader, an invocation an element.
+// Chains of functions of elements: a shader for all chains of a step that have one shape, an invocation an element.
 
 import type { Chain, ChainInput } from "../../../graph/chains.js";
 import type { RowNode } from "../../../graph/graph.js";
@@ -10,42 +10,25 @@ import { binaryCode, expFunction, floatLiteral, unaryCode } from "../wgsl.js";
 
 const workgroup = 64;
 
-/** The invocation that computes a chain. */
-export function elementwise(chain: Chain, operands: Operands): Invocation {
-  const { inputs, outputs, instructions, constants } = chain;
-  const [{ rows, width }] = outputs as readonly [RowNode];
+/** The invocation that computes chains of one shape. */
+export function elementwise(chains: readonly Chain[], operands: Operands): Invocation {
+  const [{ rows, width }] = (chains[0] as Chain).outputs as readonly [RowNode];
   const fields: Record<string, number> = { width };
-  const body: string[] = [
-    `  let c = tile * ${workgroup}u + lane;`,
-    "  if (c >= p.width) { return; }",
-    "  let at = row * p.width + c;",
-  ];
-  inputs.forEach((input, i) => {
-    const vector = vectorIn(input.node);
-    fields[`input${i}`] = vector ? operands.vector(vector) : operands.value(input.node);
-    body.push(`  let v${i} = ${vector ? "vectors" : "arena"}[p.input${i} + ${indexOf(input)}];`);
-  });
-  constants.forEach((value, i) => void body.push(`  let v${inputs.length + i} = ${floatLiteral(value)};`));
-  const firstOutput = inputs.length + constants.length;
-  const results = new Set(instructions.map(({ result }) => result));
-  for (const result of results) body.push(`  var v${result} = 0.0;`);
-  for (const { function: name, a, b, result } of instructions) {
-    const unary = unaryCode[name as UnaryName];
-    const code = unary ? unary(`v${a}`) : binaryCode[name as BinaryName](`v${a}`, `v${b}`);
-    body.push(`  v${result} = ${code};`);
-  }
-  outputs.forEach((node, i) => {
-    fields[`output${i}`] = operands.value(node);
-    body.push(`  arena[p.output${i} + at] = v${firstOutput + i};`);
-  });
-  const names = instructions.map(({ function: name }) => name);
-  const label = `elementwise: ${names.slice(0, 6).join(" ")}${names.length > 6 ? " ..." : ""}`;
+  const parameter = (value: number) => {
+    const name = `f${Object.keys(fields).length}`;
+    fields[name] = value;
+    return `p.${name}`;
+  };
   const shader = makeShader({
-    label,
-    fields: Object.keys(fields),
+    label: `elementwise: ${chains.map(nameOf).join("; ")}`,
     workgroup,
     declarations: expFunction,
-    body: body.join("\n"),
+    body: `
+  let c = tile * ${workgroup}u + lane;
+  if (c >= p.width) { return; }
+  let at = row * p.width + c;
+${chains.map((chain) => `  {\n${linesOf(chain, operands, parameter).join("\n")}\n  }`).join("\n")}`,
+    fields: Object.keys(fields),
   });
   return {
     over: rows,
@@ -53,6 +36,36 @@ export function elementwise(chain: Chain, operands: Operands): Invocation {
     fields,
     variants: oneVariant(shader, Math.ceil(width / workgroup)),
   };
+}
+
+/** The first of a chain's functions. */
+function nameOf({ instructions }: Chain): string {
+  const names = instructions.map(({ function: name }) => name);
+  return `${names.slice(0, 6).join(" ")}${names.length > 6 ? " ..." : ""}`;
+}
+
+/** A chain's code for the element `at`, in channel `c`. @param parameter makes a parameter, and gives it as an expression */
+function linesOf(chain: Chain, operands: Operands, parameter: (value: number) => string): string[] {
+  const { inputs, outputs, instructions, constants } = chain;
+  const lines: string[] = [];
+  inputs.forEach((input, i) => {
+    const vector = vectorIn(input.node);
+    const place = parameter(vector ? operands.vector(vector) : operands.value(input.node));
+    lines.push(`    let v${i} = ${vector ? "vectors" : "arena"}[${place} + ${indexOf(input)}];`);
+  });
+  constants.forEach((value, i) => void lines.push(`    let v${inputs.length + i} = ${floatLiteral(value)};`));
+  const firstOutput = inputs.length + constants.length;
+  const results = new Set(instructions.map(({ result }) => result));
+  for (const result of results) lines.push(`    var v${result} = 0.0;`);
+  for (const { function: name, a, b, result } of instructions) {
+    const unary = unaryCode[name as UnaryName];
+    const code = unary ? unary(`v${a}`) : binaryCode[name as BinaryName](`v${a}`, `v${b}`);
+    lines.push(`    v${result} = ${code};`);
+  }
+  outputs.forEach((node, i) => {
+    lines.push(`    arena[${parameter(operands.value(node))} + at] = v${firstOutput + i};`);
+  });
+  return lines;
 }
 
 /** WGSL for the place of an operand's element: of its one row, or of each; of its one channel for several. */
