@@ -12,6 +12,8 @@ export interface Call<Body = undefined> {
   readonly params: Readonly<Record<string, string>>;
   /** Parameters behind the path by name. */
   readonly query: Readonly<Record<string, string>>;
+  /** Those of the request. */
+  readonly headers: Headers;
   /** What stands for the request's API key; what it makes is no other's. */
   readonly owner: string;
   /** A name for this request, which its answer has as a header. */
