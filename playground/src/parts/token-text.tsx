@@ -125,6 +125,7 @@ const TokenSpan = memo(({ at, token, isPointed, isStop }: TokenSpanProps) => (
     role="button"
     tabIndex={isStop ? 0 : -1}
     aria-pressed={isPointed}
+    aria-label={token.text.trim() === "" ? visible(token.text) || "·" : undefined}
     class={`token sure-${sureness(token.probability)} ${isPointed ? "is-pointed" : ""}`}
   >
     {token.text}
