@@ -27,13 +27,15 @@ self.addEventListener("activate", (event) => {
 self.addEventListener("fetch", (event) => {
   const { request } = event;
   const url = new URL(request.url);
-  if (request.method !== "GET" || url.origin !== self.location.origin) return;
+  if (!["GET", "HEAD"].includes(request.method) || url.origin !== self.location.origin) return;
   if (request.mode === "navigate") {
     const isOwn = [".", "./index.html"].some(
       (name) => new URL(name, self.registration.scope).pathname === url.pathname,
     );
     if (isOwn) event.respondWith(page(request));
-  } else if (url.href.startsWith(new URL("assets/", self.registration.scope).href)) event.respondWith(asset(request));
+  } else if (files.some((name) => new URL(name, self.registration.scope).href === url.href)) {
+    event.respondWith(file(request));
+  }
 });
 
 /** From the network where there is one, so that a new version is seen at once. */
@@ -50,11 +52,12 @@ async function page(request) {
   }
 }
 
-/** Files named by their content never change. */
-async function asset(request) {
+/** Files named by their content never change, and the others come with the version that names them. */
+async function file(request) {
   const cache = await caches.open(cacheName);
   const kept = await cache.match(request.url);
-  return isolated(kept ?? (await fetch(request)));
+  if (!kept) return isolated(await fetch(request));
+  return isolated(request.method === "HEAD" ? new Response(null, { headers: kept.headers }) : kept);
 }
 
 /** With the headers that threads need, which many hosts of static files cannot send. */

@@ -126,7 +126,7 @@ const TokenSpan = memo(({ at, token, isPointed, isStop }: TokenSpanProps) => (
     tabIndex={isStop ? 0 : -1}
     aria-pressed={isPointed}
     aria-label={token.text.trim() === "" ? visible(token.text) || "·" : undefined}
-    class={`token sure-${sureness(token.probability)} ${isPointed ? "is-pointed" : ""}`}
+    class={`token sure-${sureness(token.probability)} ${isPointed ? "is-pointed" : ""} ${/^\s*\n/.test(token.text) ? "is-break" : ""}`}
   >
     {token.text}
   </span>

@@ -61,11 +61,8 @@ export class LoadedModel {
           send({ done, total });
         },
       });
-      const model = await loading;
-      if (signal.aborted) {
-        await model.dispose();
-        signal.throwIfAborted();
-      }
+      // A server may be silent for minutes: who cancels does not wait for it.
+      const model = await unlessAborted(loading, signal);
       this.#model = model;
       this.#input = input;
       this.#facts = factsOf(model, source, warnings);
@@ -85,6 +82,14 @@ export class LoadedModel {
     this.states = new StateShelf();
     await model?.dispose();
   }
+}
+
+/** Resolves with a model, or rejects once the signal is aborted; the model is then disposed of when it comes. */
+function unlessAborted(loading: Promise<Model>, signal: AbortSignal): Promise<Model> {
+  return new Promise((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    loading.then((model) => (signal.aborted ? void model.dispose() : resolve(model)), reject);
+  });
 }
 
 function factsOf(model: Model, source: Source, warnings: readonly string[]): ModelFacts {
