@@ -19,7 +19,7 @@ await build({ configFile: fileURLToPath(new URL("playground/vite.config.ts", roo
 
 const shared = ["dist", "embedded"].flatMap((folder) =>
   readdirSync(new URL(folder, root))
-    .filter((name) => /\.(wasm|safetensors)$/.test(name))
+    .filter((name) => /\.(wasm|safetensors|json)$/.test(name))
     .map((name) => `${folder}/${name}`),
 );
 const sharedByDigest = new Map(shared.map((path) => [digestOf(path), path]));

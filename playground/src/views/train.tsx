@@ -3,62 +3,33 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { download } from "../downloads.js";
 import { localEngine } from "../engines/engine.js";
-import { callWorker } from "../engines/worker-client.js";
 import { engine, facts, loadModel } from "../model-state.js";
 import { useWriting } from "../parts/use-writing.js";
 import type { Trained, TrainPiece } from "../protocol.js";
 import { countText, speedText, texts } from "../texts/texts.js";
+import { beginTraining, endTraining, training, trainingText } from "../training-state.js";
 
 const leastCharacters = 2000;
 const sizes = { small: { layers: 2, width: 128 }, medium: { layers: 4, width: 192 } } as const;
 
 export function Train() {
   const t = texts.value;
-  const [text, setText] = useState("");
+  const { pieces, trained, error, isRunning } = training.value;
+  const text = trainingText.value;
   const [seconds, setSeconds] = useState(60);
   const [size, setSize] = useState<keyof typeof sizes>("small");
-  const [pieces, setPieces] = useState<readonly TrainPiece[]>([]);
-  const [trained, setTrained] = useState<Trained | undefined>(undefined);
-  const [error, setError] = useState<string | undefined>(undefined);
-  const [isRunning, setRunning] = useState(false);
   const [isSampling, setSampling] = useState(false);
-  const running = useRef<AbortController | undefined>(undefined);
+  const sampling = useRef<AbortController | undefined>(undefined);
   const file = useRef<HTMLInputElement>(null);
-  useEffect(() => () => running.current?.abort(), []);
-  const begin = async () => {
-    const controller = new AbortController();
-    running.current = controller;
-    const all: TrainPiece[] = [];
-    let frame = 0;
-    setRunning(true);
-    setPieces([]);
-    setTrained(undefined);
-    setError(undefined);
-    try {
-      const request = { text, seconds, ...sizes[size] };
-      const onPiece = (piece: TrainPiece) => {
-        all.push(piece);
-        if (frame !== 0) return;
-        frame = requestAnimationFrame(() => {
-          frame = 0;
-          setPieces([...all]);
-        });
-      };
-      setTrained(await callWorker("train", request, { signal: controller.signal, onPiece }));
-    } catch (reason) {
-      setError((reason as Error).message);
-    } finally {
-      setRunning(false);
-    }
-  };
+  useEffect(() => () => sampling.current?.abort(), []);
   /** A text to begin with, where nobody has one at hand. */
   const sample = async () => {
     const controller = new AbortController();
-    running.current = controller;
+    sampling.current = controller;
     setSampling(true);
     try {
       let tale = "Once upon a time";
-      const sampling = {
+      const options = {
         temperature: 0.9,
         topP: 0.9,
         topK: 0,
@@ -67,14 +38,14 @@ export function Train() {
         penaltyDecay: 0.996,
       };
       while (tale.length < 12_000 && !controller.signal.aborted) {
-        const request = { prompt: tale.slice(-400), kept: [], sampling, maxTokens: 400 };
+        const request = { prompt: tale.slice(-400), kept: [], sampling: options, maxTokens: 400 };
         let more = "";
         await localEngine.complete(request, { signal: controller.signal, onPiece: (token) => (more += token.text) });
         tale += more === "" ? "\n\nOnce upon a time" : more;
-        setText(tale);
+        trainingText.value = tale;
       }
     } catch (reason) {
-      setError((reason as Error).message);
+      training.value = { ...training.value, error: (reason as Error).message };
     } finally {
       setSampling(false);
     }
@@ -88,7 +59,7 @@ export function Train() {
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          if (!isRunning && !isTooShort) void begin();
+          if (!isRunning && !isTooShort) void beginTraining({ text, seconds, ...sizes[size] });
         }}
       >
         <label class="field">
@@ -99,7 +70,7 @@ export function Train() {
             placeholder={t.train.placeholder}
             value={text}
             disabled={isRunning || isSampling}
-            onInput={(event) => setText(event.currentTarget.value)}
+            onInput={(event) => (trainingText.value = event.currentTarget.value)}
           />
         </label>
         <div class="row">
@@ -117,10 +88,10 @@ export function Train() {
             accept=".txt,.md,text/*"
             tabIndex={-1}
             aria-label={t.train.file}
-            onChange={async (event) => setText((await event.currentTarget.files?.[0]?.text()) ?? text)}
+            onChange={async (event) => (trainingText.value = (await event.currentTarget.files?.[0]?.text()) ?? text)}
           />
           {isSampling ? (
-            <button type="button" onClick={() => running.current?.abort()}>
+            <button type="button" onClick={() => sampling.current?.abort()}>
               {t.stop}
             </button>
           ) : (
@@ -159,7 +130,7 @@ export function Train() {
             </select>
           </label>
           {isRunning ? (
-            <button type="button" onClick={() => running.current?.abort()}>
+            <button type="button" onClick={endTraining}>
               {t.train.finish}
             </button>
           ) : (
@@ -175,7 +146,7 @@ export function Train() {
         </p>
       )}
       {isRunning && pieces.length === 0 && <p role="status">{t.train.preparing}…</p>}
-      {pieces.length > 0 && <Progress pieces={pieces} seconds={seconds} isRunning={isRunning} />}
+      {pieces.length > 0 && <Progress pieces={pieces} seconds={training.value.seconds} isRunning={isRunning} />}
       {trained && <Result trained={trained} />}
     </div>
   );

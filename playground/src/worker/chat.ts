@@ -1,12 +1,15 @@
 // Answers of conversations.
 
-import { type ChatMessage, chatPrompt, type Session, ThinkingReader } from "rwkv";
+import { type ChatMessage, type ChatPrompt, chatPrompt, type Session, ThinkingReader } from "rwkv";
 import type { ChatPiece, ChatRequest, Ending } from "../protocol.js";
 import { formatOfLoaded } from "./chat-format.js";
 import type { Context } from "./worker.js";
 
+/** How often an empty answer is written anew. */
+const mostAttempts = 3;
+
 export async function chat(request: ChatRequest, context: Context<ChatPiece>): Promise<Ending> {
-  const { loaded, signal, send } = context;
+  const { loaded, signal } = context;
   const { model, states } = loaded;
   const format = formatOfLoaded(loaded, request.format);
   const thinking = format.thinks ? (request.thinks ? "on" : "off") : "auto";
@@ -14,25 +17,21 @@ export async function chat(request: ChatRequest, context: Context<ChatPiece>): P
   const prompt = chatPrompt(model, messages, { format: format.name, thinking });
   const pieces = request.begun === "" ? prompt.pieces : [...prompt.pieces, request.begun];
   const known = states.find(pieces);
-  const session = model.session(known?.snapshot);
+  let session = model.session(known?.snapshot);
   try {
     for (let i = known?.length ?? 0; i < pieces.length; i++) {
       await session.read(pieces[i] as string, { signal });
       states.add(pieces.slice(0, i + 1), await session.snapshot());
     }
     const promptTokens = session.position;
-    const reader = new ThinkingReader(prompt.thinking);
-    reader.push(request.begun);
-    const { sampling, maxTokens } = request;
-    const generation = session.generate({ ...sampling, maxTokens, stop: [...prompt.stop], signal });
-    let answer = request.begun;
-    for await (const piece of generation) {
-      answer += piece;
-      send({ ...reader.push(piece), raw: piece });
+    const before = await session.snapshot();
+    let { answer, result } = await write(session, request, prompt, context);
+    // Some models tend to end an answer before it has begun.
+    for (let attempt = 1; attempt < mostAttempts && answer.trim() === "" && result.finishReason === "stop"; attempt++) {
+      await session.dispose();
+      session = model.session(before);
+      ({ answer, result } = await write(session, request, prompt, context));
     }
-    const rest = reader.finish();
-    if (rest.text !== "" || rest.thought !== "") send({ ...rest, raw: "" });
-    const result = await generation.result;
     if (result.finishReason === "stop" && request.begun === "") {
       const next = chatPrompt(model, [...messages, { role: "assistant", content: answer }], {
         format: format.name,
@@ -50,6 +49,26 @@ export async function chat(request: ChatRequest, context: Context<ChatPiece>): P
   } finally {
     await session.dispose();
   }
+}
+
+/** Writes an answer, or the rest of one. */
+async function write(
+  session: Session,
+  { begun, sampling, maxTokens }: ChatRequest,
+  { thinking, stop }: ChatPrompt,
+  { signal, send }: Context<ChatPiece>,
+) {
+  const reader = new ThinkingReader(thinking);
+  reader.push(begun);
+  const generation = session.generate({ ...sampling, maxTokens, stop: [...stop], signal });
+  let answer = begun;
+  for await (const piece of generation) {
+    answer += piece;
+    send({ ...reader.push(piece), raw: piece });
+  }
+  const rest = reader.finish();
+  if (rest.text !== "" || rest.thought !== "") send({ ...rest, raw: "" });
+  return { answer, result: await generation.result };
 }
 
 /**
