@@ -43,7 +43,13 @@ async function page(request) {
   const cache = await caches.open(cacheName);
   try {
     const response = await fetch(request);
-    if (response.ok) await cache.put("./", response.clone());
+    if (!response.ok) return response;
+    // Another application may be served here by now, with which this one has nothing to do.
+    if (!(await response.clone().text()).includes('name="rwkv-server"')) {
+      await self.registration.unregister();
+      return response;
+    }
+    await cache.put("./", response.clone());
     return isolated(response);
   } catch (error) {
     const kept = await cache.match("./");

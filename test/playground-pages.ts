@@ -45,6 +45,8 @@ export interface OpenedPage {
   readonly page: Page;
   /** Errors, warnings and refusals of the browser, and requests of other origins. */
   readonly complaints: string[];
+  /** Bytes of scripts as they were sent so far, those of workers too. */
+  scriptBytes(): number;
 }
 
 /** Opens the playground and waits until a model is there. @param expected origins that the test sends requests to */
@@ -65,9 +67,13 @@ export async function openPlayground(
     const { origin, protocol } = new URL(request.url());
     if (!own.includes(origin) && !["blob:", "data:"].includes(protocol)) complaints.push(`request of ${request.url()}`);
   });
+  let scriptBytes = 0;
+  context.on("response", (response) => {
+    if (response.url().endsWith(".js")) scriptBytes += Number(response.headers()["content-length"]);
+  });
   await page.goto(url);
   await page.waitForSelector(".dot.local, .dot.server");
-  return { page, complaints };
+  return { page, complaints, scriptBytes: () => scriptBytes };
 }
 
 /** Goes to a view by its link. */

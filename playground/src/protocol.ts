@@ -18,7 +18,7 @@ export type Source =
   | { readonly kind: "files"; readonly model: File; readonly tokenizer?: File };
 
 /** Where to compute; "auto" leaves it to the library. */
-export type Backend = "auto" | "wasm";
+export type Backend = "auto" | "wasm"; // a name that `load` takes
 
 export interface LoadRequest {
   readonly source: Source;

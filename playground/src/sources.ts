@@ -1,16 +1,7 @@
-// What the dialog of models offers, in order: a further source of models is a further part of the dialog here, a kind of `Source` in
-// protocol.ts and a case in worker/open-source.ts. Likewise backends.
+// What the dialog of models offers, in order. A further source of models, such as models by name, is a part of the dialog here, a kind of
+// `Source` in protocol.ts and a case in worker/open-source.ts.
 
 import type { FunctionComponent } from "preact";
-import { EmbeddedSource, FileSource, ServerSource, UrlSource } from "./parts/model-sources.js";
-import type { Backend } from "./protocol.js";
-
-export interface SourceProps {
-  /** Called when a model is chosen: the dialog closes. */
-  readonly onChosen: () => void;
-}
+import { EmbeddedSource, FileSource, ServerSource, type SourceProps, UrlSource } from "./parts/model-sources.js";
 
 export const sources: readonly FunctionComponent<SourceProps>[] = [EmbeddedSource, FileSource, UrlSource, ServerSource];
-
-/** Where the page can compute. Where there is only one choice, none is offered. */
-export const backends: readonly Backend[] = ["auto"];

@@ -57,6 +57,8 @@ class WorkerClient {
   #fail(reason: string): void {
     for (const { reject } of this.#pending.values()) reject(new Error(reason));
     this.#pending.clear();
+    this.#worker.terminate();
+    if (client === this) client = undefined; // the next call starts another one
   }
 }
 

@@ -3,13 +3,18 @@
 import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { WeightDType } from "rwkv";
+import { backends } from "../backends.js";
 import { chosenFiles } from "../chosen-files.js";
 import { apiFolder } from "../engines/server-engine.js";
 import { callWorker } from "../engines/worker-client.js";
 import { embedded, loadModel, ownServer, taleTeller, useServer } from "../model-state.js";
 import type { Backend, Inspection, Source } from "../protocol.js";
-import { backends, type SourceProps } from "../sources.js";
 import { byteText, countText, texts } from "../texts/texts.js";
+
+export interface SourceProps {
+  /** Called when a model is chosen: the dialog closes. */
+  readonly onChosen: () => void;
+}
 
 /** Files that were dropped anywhere on the page. */
 export const droppedFiles = signal<readonly File[] | undefined>(undefined);
