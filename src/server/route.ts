@@ -44,6 +44,8 @@ export interface Route {
   readonly summary: string;
   /** Whether it needs no key. */
   readonly isPublic?: boolean;
+  /** Whether it is no part of the API, as the files of a page are not, and so not of its description. */
+  readonly isUndescribed?: boolean;
   /** What a body must be; routes without one read none. */
   readonly body?: Schema;
   /** For a route whose body is bytes, and not JSON: how many there may be. */

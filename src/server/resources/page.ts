@@ -40,7 +40,7 @@ export function page(): Route[] {
     path,
     summary: path === "/" ? "The playground, a page for people" : "A file of the playground",
     isPublic: true,
-    contentTypes: ["text/html"],
+    ...(path === "/" ? { contentTypes: ["text/html"] } : { isUndescribed: true }),
     handle: (call) => answer(files.get(nameOf(call)), contents, call.headers),
   });
   const beside = [...files.keys()].filter((name) => !name.includes("/") && name !== "index.html");
