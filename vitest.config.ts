@@ -13,7 +13,7 @@ if (!chromiumPath) {
 }
 
 // Those of kernels and gradients take a minute more, and run in pages with the long tests.
-const pageTests = testFiles("choice-kernels", "indices", "forward", "growing-memory", "page");
+const pageTests = testFiles("choice-kernels", "indices", "forward", "growing-memory", "page", "page-hub");
 const plainPageTests = testFiles("growing-memory", "page-not-isolated");
 
 export default defineConfig({

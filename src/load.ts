@@ -9,8 +9,9 @@ import { type CheckpointInput, isPath } from "./checkpoints/checkpoint-input.js"
 import { openCheckpoint } from "./checkpoints/open-checkpoint.js";
 import { elementCount, type WeightDType, weightDTypes } from "./dtypes.js";
 import { BackendError, OptionError, TokenizerError } from "./errors.js";
-import { checkFunction } from "./generation/generation-options.js";
+import { checkFunction, checkSignal } from "./generation/generation-options.js";
 import { Model, type ModelLimits } from "./generation/model.js";
+import { mayBeName } from "./hub/model-name.js";
 import { LoadingProgress } from "./loading-progress.js";
 import type { AppliedAdapter } from "./models/apply-adapters.js";
 import { fingerprintOf } from "./models/fingerprint.js";
@@ -22,8 +23,8 @@ import type { Tokenizer } from "./tokenizers/tokenizer.js";
 /** Options of `load`. */
 export interface LoadOptions {
   /**
-   * The path of a tokenizer file or of a folder with one, "bytes", or a tokenizer. By default the one beside the
-   * checkpoint.
+   * The path of a tokenizer file or of a folder with one, "world" or "bytes", or a tokenizer. By default the one in the checkpoint
+   * or beside it, or the World vocabulary in the package where the model's has its size.
    */
   tokenizer?: string | Tokenizer;
   /**
@@ -40,6 +41,15 @@ export interface LoadOptions {
   backend?: BackendName;
   /** The number of compute threads, from 1 to 256. By default one for each core, at most 16. */
   threads?: number;
+  /**
+   * Whether a model that is given by name is kept, and taken from there the next time: in Node in the cache of Python's huggingface_hub, which
+   * is the default; in a page, also one by URL, in the origin's private file system. docs/models-by-name.md has the names.
+   */
+  cache?: boolean;
+  /** The hub that names are of. By default that of the variable HF_ENDPOINT, or https://huggingface.co. */
+  endpoint?: string;
+  /** Ends the download of a model by name; the next one goes on from there. */
+  signal?: AbortSignal;
   /** The most states and waiting requests that the model may have at once. */
   limits?: ModelLimits;
   /** Called as weights are read, and as a file is downloaded, with the number of bytes done and their total number. */
@@ -63,8 +73,9 @@ const maxThreads = 256;
  * Loads a model.
  *
  * @param input the path or URL of a .pth, .safetensors, .gguf or .bin file, of an index of shards, or of a folder with one (the
- *   URL of a folder ends in a slash); or the file itself as a Blob, a buffer or a view of one, which must not change
- *   until the model is loaded. By default the embedded model
+ *   URL of a folder ends in a slash); or the name of a model, such as "rwkv7-g1-0.4b" or "hf:owner/repo/file", which is downloaded
+ *   once, where no path is spelled so; or the file itself as a Blob, a buffer or a view of one, which must not change until the
+ *   model is loaded. By default the embedded model
  * @throws CheckpointError when the file cannot be read or is not a model that can be run; TokenizerError when the
  *   tokenizer that was named cannot be used; BackendError when the backend cannot run or the model does not fit into
  *   memory; OptionError
@@ -75,9 +86,24 @@ export async function load(input: CheckpointInput = embeddedModel, givenOptions:
   const options = { ...givenOptions }; // later changes by the caller do not matter
   if (!options.backend || options.backend === "native") nativeBackend?.prepare?.();
   const progress = options.onProgress && new LoadingProgress(options.onProgress);
-  const checkpoint = await openCheckpoint(input, (file, done, total) => progress?.downloaded(file, done, total));
+  const onFile = (file: string, done: number, total: number) => progress?.downloaded(file, done, total);
+  const isName = input !== embeddedModel && isPath(input) && (mayBeName(String(input)) || options.cache === true);
+  // Bytes are opened at once, since they may be changed by the caller's next line.
+  const place = isName ? ((await placeOf(String(input), options, onFile)) ?? input) : input;
+  const checkpoint = await openCheckpoint(place, onFile);
   const ownOptions = progress ? { ...options, onProgress: progress.placed.bind(progress) } : options;
-  return loadCheckpoint(checkpoint, ownOptions, started, isPath(input));
+  return loadCheckpoint(checkpoint, ownOptions, started, isPath(place));
+}
+
+/** What a name stands for; undefined for what is none. */
+async function placeOf(
+  name: string,
+  { cache, endpoint, signal, onWarning }: LoadOptions,
+  onFile: (file: string, done: number, total: number) => void,
+): Promise<CheckpointInput | undefined> {
+  const { modelByName } = await import("./hub/named-models.js");
+  const options = { ...(cache !== undefined && { cache }), ...(endpoint !== undefined && { endpoint }) };
+  return modelByName(name, { ...options, ...(signal && { signal }), onFile, onWarning });
 }
 
 /**
@@ -225,12 +251,16 @@ async function findTokenizer(
 
 function checkOptions(options: LoadOptions): void {
   if (typeof options !== "object" || options === null) throw new OptionError("options", options, "an object");
-  const { dtype, backend, threads, tokenizer, onProgress, onWarning, limits = {} } = options;
+  const { dtype, backend, threads, tokenizer, onProgress, onWarning, cache, endpoint, signal, limits = {} } = options;
+  checkSignal(signal);
+  if (cache !== undefined && typeof cache !== "boolean") throw new OptionError("cache", cache, "true or false");
+  if (endpoint !== undefined && typeof endpoint !== "string")
+    throw new OptionError("endpoint", endpoint, "the URL of a hub");
   checkFunction("onProgress", onProgress);
   checkFunction("onWarning", onWarning);
   const hasTokens = typeof tokenizer === "object" && tokenizer !== null && "vocabularySize" in tokenizer;
   if (tokenizer !== undefined && typeof tokenizer !== "string" && !hasTokens) {
-    throw new OptionError("tokenizer", tokenizer, 'a path, "bytes", or a tokenizer');
+    throw new OptionError("tokenizer", tokenizer, 'a path, "world", "bytes", or a tokenizer');
   }
   if (typeof limits !== "object" || limits === null) throw new OptionError("limits", limits, "an object");
   for (const name of ["states", "waiting"] as const) {

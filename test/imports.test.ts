@@ -14,6 +14,7 @@ const layers: readonly (readonly string[])[] = [
   ["bench"],
   ["training", "server", "index.ts"],
   ["load.ts"],
+  ["hub"],
   ["chat", "constraints"],
   ["generation", "loading-progress.ts"],
   ["models"],

@@ -2,6 +2,7 @@
 
 import { playwright } from "@vitest/browser-playwright";
 import { chromiumArguments } from "./chromium.js";
+import { hubCommands } from "./hub-commands.js";
 
 /** Test files by their names. */
 export const testFiles = (...names: string[]): string[] => names.map((name) => `test/${name}.test.ts`);
@@ -17,7 +18,7 @@ export function pages(
   return {
     extends: true as const,
     server: { headers },
-    optimizeDeps: { include: ["@huggingface/tokenizers", "fast-check"] },
+    optimizeDeps: { include: ["@huggingface/tokenizers", "@noble/hashes/sha2.js", "fast-check"] },
     test: {
       name,
       include,
@@ -27,6 +28,7 @@ export function pages(
         enabled: true,
         headless: true,
         screenshotFailures: false,
+        commands: hubCommands,
         provider: playwright({
           launchOptions: {
             executablePath,

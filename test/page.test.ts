@@ -23,6 +23,12 @@ test("the embedded model loads from where the package is served, and writes word
   await model.dispose();
 });
 
+test("the World vocabulary in the package is found from where the package is served", async () => {
+  const tokenizer = await openTokenizer("world");
+  expect(tokenizer.encode("Hello, world")).toEqual([33155, 45, 40213]);
+  expect(tokenizer.decode([33155, 45, 40213])).toBe("Hello, world");
+});
+
 test.each(["q8", "q4"] as const)("weights are quantized in the page: %s", async (dtype) => {
   const model = await load(fixture("odd.pth"), { dtype });
   const reference = await load(fixture("odd.pth"), { dtype, backend: "reference" });

@@ -1,16 +1,21 @@
 // Tokenizers: every text survives, streams never cut a character, vocabularies are data.
 
-import { copyFile, mkdir, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { copyFile, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
-import { load, openTokenizer, type Tokenizer, TokenizerError } from "rwkv";
+import { load, openTokenizer, type Tokenizer, TokenizerError, writePth } from "rwkv";
 import { describe, expect, test } from "vitest";
+import { tensorPieces } from "#rwkv/checkpoints/read-tensor";
 import { bytePairMerges } from "#rwkv/tokenizers/byte-pair-merges";
 import { huggingFaceTokenizer } from "#rwkv/tokenizers/hugging-face";
 import { tokenizerFor } from "#rwkv/tokenizers/open-tokenizer";
 import { pythonLiteralBytes } from "#rwkv/tokenizers/python-literal";
-import { worldTokenizer } from "#rwkv/tokenizers/world";
+import { worldVocabularyText } from "#rwkv/tokenizers/stored-tokenizer";
+import { type WorldTokenizer, worldTokenizer } from "#rwkv/tokenizers/world";
 import { fixture, hasSharedData, sharedData, temporaryFolder } from "./fixture-files.js";
+import { syntheticRwkv4 } from "./synthetic-rwkv4.js";
 import { rounds } from "./thorough.js";
 
 /** A World vocabulary: all bytes, and some longer tokens, one of them half a character. */
@@ -237,6 +242,58 @@ test("World: the longest token wins, across characters and inside them", () => {
   expect(tokenizer.encode("it's\n\n世界")).toEqual([262, 259, 261]);
   expect(tokenizer.encode("👍")).toEqual([260, 0x91 + 1, 0x8d + 1]);
 });
+
+describe("the World vocabulary in the package", () => {
+  test("is RWKV's own, to the byte", async () => {
+    const tokenizer = (await openTokenizer("world")) as WorldTokenizer;
+    expect(tokenizer).toMatchObject({ kind: "world", vocabularySize: 65_530, endOfText: 0, unusedIds: [] });
+    // The sum is that of rwkv_vocab_v20230424.txt in BlinkDL/ChatRWKV, which the text is compared with below, too, where it is.
+    const text = worldVocabularyText(tokenizer);
+    expect(createHash("sha256").update(text).digest("hex")).toBe(
+      "e6dee3d4e31b4d5c40ac99508ac6c701ceef4bed681bf2167ce9a908552bca89",
+    );
+    if (hasSharedData) expect(text).toBe(readFileSync(sharedData("tokenizers/rwkv_vocab_v20230424.txt"), "utf8"));
+  });
+
+  test("is that of a lone model of its size, and beside a tokenizer of another; not where the model's own is damaged", async () => {
+    const folder = await temporaryFolder();
+    const model = join(folder, "lone.pth");
+    await writeSynthetic(model, 65_536);
+    expect(await tokensOf(model)).toEqual([33155, 45, 40213]);
+    await writeFile(join(folder, "20B_tokenizer.json"), JSON.stringify(bytePairJson()));
+    expect(await tokensOf(model)).toEqual([33155, 45, 40213]);
+    await writeFile(join(folder, "tokenizer.json"), '{"model":');
+    await expect(tokensOf(model)).rejects.toThrow(
+      "tokenizer.json: expected a tokenizer.json or a World vocabulary, found JSON that is damaged",
+    );
+    await rm(join(folder, "tokenizer.json"));
+    await writeSynthetic(model, 65_529);
+    await expect(tokensOf(model)).rejects.toThrow("no tokenizer beside it that fits");
+  });
+});
+
+/** Writes a model with a vocabulary of this size. */
+async function writeSynthetic(path: string, vocabulary: number): Promise<void> {
+  const { tensors } = syntheticRwkv4({ layers: 1, width: 16, hidden: 16, vocabulary }, "bf16");
+  await writePth(
+    path,
+    [...tensors.values()].map((tensor) => ({
+      name: tensor.name,
+      dtype: "bf16" as const,
+      shape: tensor.shape,
+      bytes: () => tensorPieces(tensor, "bf16"),
+    })),
+  );
+}
+
+async function tokensOf(path: string): Promise<number[]> {
+  const model = await load(path, { backend: "reference" });
+  try {
+    return model.tokenizer.encode("Hello, world");
+  } finally {
+    await model.dispose();
+  }
+}
 
 describe("Python literals", () => {
   test.each([

@@ -15,6 +15,7 @@ import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { isFloatType, type WeightDType, weightDTypes } from "../dtypes.js";
 import { loadCheckpoint } from "../load.js";
 import { bindModel } from "../models/versions.js";
+import { placeOfModel } from "./named-model.js";
 import { shape, wholeNumber } from "./option-parsers.js";
 import { note } from "./terminal.js";
 import { textTable } from "./text-table.js";
@@ -128,7 +129,7 @@ async function measure(
 }
 
 async function checkpointOf(options: BenchOptions, dtype: WeightDType = "bf16"): Promise<Checkpoint> {
-  if (options.model !== undefined) return openCheckpoint(options.model);
+  if (options.model !== undefined) return openCheckpoint(await placeOfModel(options.model));
   return syntheticCheckpoint(syntheticModel(options, "12x768x50277"), isFloatType(dtype) ? dtype : "bf16");
 }
 

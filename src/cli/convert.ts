@@ -20,6 +20,7 @@ import { blockFormatOf, type StorageType } from "../quantization/storage-types.j
 import { convertedPieces, type Output } from "./converted-pieces.js";
 import { copyTokenizer } from "./copy-tokenizer.js";
 import { type ConvertedType, ggufFile, ggufMatrixTypes } from "./gguf-file.js";
+import { placeOfModel } from "./named-model.js";
 import { convertedTypeOption } from "./option-parsers.js";
 import { QuantizingMachine } from "./quantizing-machine.js";
 import { note, progressBar } from "./terminal.js";
@@ -63,7 +64,7 @@ export const writableEndings: RegExp = /\.(pth|pt|bin|safetensors|gguf)$/;
 export async function convert(input: string, output: string, { dtype }: ConvertOptions = {}): Promise<void> {
   const [, ending] = writableEndings.exec(output) ?? [];
   if (!ending) throw new RwkvError(`${output}: expected a file name that ends in .pth, .safetensors or .gguf`);
-  const checkpoint = await openCheckpoint(input);
+  const checkpoint = await openCheckpoint(await placeOfModel(input));
   const bar = progressBar("writing");
   const quantizing = new QuantizingMachine();
   let done = 0;

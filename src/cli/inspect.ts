@@ -21,6 +21,7 @@ import { isHttpUrl } from "../http/urls.js";
 import { describeSize, type ModelSize } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
 import { blockFormatOf, type StorageType } from "../quantization/storage-types.js";
+import { placeOfModel } from "./named-model.js";
 import { note, progressBar } from "./terminal.js";
 import { textTable } from "./text-table.js";
 
@@ -70,7 +71,7 @@ Examples:
   $ rwkv inspect model.safetensors --json | jq .parameters`,
     )
     .action(async (file: string, options: { json?: boolean }) => {
-      const checkpoint = await openCheckpoint(file);
+      const checkpoint = await openCheckpoint(await placeOfModel(file));
       try {
         const inspection = await inspect(checkpoint);
         process.stdout.write(options.json ? `${JSON.stringify(asJson(inspection), null, 2)}\n` : report(inspection));

@@ -23,6 +23,7 @@ import { plotLibraries } from "../plots/svg-plot.js";
 import { openTokenizer } from "../tokenizers/open-tokenizer.js";
 import { type Document, documentOf, holdOut } from "../training/document.js";
 import { readDocuments } from "../training/documents.js";
+import { placeOfModel } from "./named-model.js";
 import { dimensions, wholeNumber } from "./option-parsers.js";
 import { note, progressBar } from "./terminal.js";
 import { textTable } from "./text-table.js";
@@ -284,7 +285,7 @@ function addExplain(lab: Command): void {
     .addHelpText("after", '\nExample:\n  $ rwkv lab explain --prompt "The king gave his daughter to the" --out lab')
     .action(async ({ model, tokenizer, prompt, out }: ExplainOptions) => {
       const own = tokenizer === undefined ? undefined : await openTokenizer(tokenizer);
-      const found = await explain(model ?? embeddedModel, prompt, own);
+      const found = await explain(model === undefined ? embeddedModel : await placeOfModel(model), prompt, own);
       const explanation = { ...found, model: model ?? "the model in the package" };
       await report(out, "explain", explanation, await explainReport(explanation));
       process.stdout.write(summary(explanation));

@@ -14,6 +14,8 @@ const commands: Readonly<Record<string, () => Promise<(program: Command) => void
   generate: async () => (await import("./generate.js")).addGenerate,
   chat: async () => (await import("./chat.js")).addChat,
   serve: async () => (await import("./serve.js")).addServe,
+  pull: async () => (await import("./pull.js")).addPull,
+  models: async () => (await import("./models.js")).addModels,
   inspect: async () => (await import("./inspect.js")).addInspect,
   logits: async () => (await import("./logits.js")).addLogits,
   tokenize: async () => (await import("./tokenize.js")).addTokenize,

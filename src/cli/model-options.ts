@@ -6,6 +6,7 @@ import type { WeightDType } from "../dtypes.js";
 import type { Model, ModelLimits } from "../generation/model.js";
 import { load } from "../load.js";
 import type { LoraSource } from "../models/lora-source.js";
+import { placeOfModel } from "./named-model.js";
 import { dtypeOption, loraSource, wholeNumber } from "./option-parsers.js";
 import { note, progressBar } from "./terminal.js";
 
@@ -24,11 +25,11 @@ export function addModelOptions(command: Command): Command {
   return command
     .option(
       "-m, --model <path>",
-      ".pth, .safetensors, .gguf or rwkv.cpp .bin file, or a folder with one (default: the model in the package)",
+      ".pth, .safetensors, .gguf or rwkv.cpp .bin file, a folder with one, or a name as of rwkv pull (default: the model in the package)",
     )
     .option(
       "--tokenizer <path>",
-      'tokenizer.json, World vocabulary, folder with one, or "bytes" (default: the one beside the model)',
+      'tokenizer.json, World vocabulary, folder with one, "world" or "bytes" (default: by the model)',
     )
     .option(
       "--lora <file[:strength[:layers]]>",
@@ -48,9 +49,10 @@ export function addModelOptions(command: Command): Command {
 
 /** Loads the model that the options name, with a progress bar. */
 export async function loadModel(options: ModelOptions, limits: ModelLimits = {}): Promise<Model> {
+  const place = options.model === undefined ? undefined : await placeOfModel(options.model);
   const bar = progressBar("loading");
   try {
-    return await load(options.model, {
+    return await load(place, {
       ...(options.tokenizer !== undefined && { tokenizer: options.tokenizer }),
       ...(options.lora && { lora: options.lora }),
       ...(options.dtype && { dtype: options.dtype }),

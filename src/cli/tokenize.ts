@@ -6,6 +6,7 @@ import { bindModel } from "../models/versions.js";
 import { embeddedModel } from "../platform/node/files.js";
 import { openTokenizer, tokenizerFor } from "../tokenizers/open-tokenizer.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
+import { placeOfModel } from "./named-model.js";
 import { readStdin } from "./terminal.js";
 
 interface TokenizeOptions {
@@ -18,7 +19,7 @@ export function addTokenize(program: Command): void {
   program
     .command("tokenize")
     .description("turn text from stdin into token ids")
-    .option("--tokenizer <path>", 'tokenizer.json, World vocabulary, folder with one, or "bytes"')
+    .option("--tokenizer <path>", 'tokenizer.json, World vocabulary, folder with one, "world" or "bytes"')
     .option("-m, --model <path>", "use the tokenizer of this model (default: the model in the package)")
     .option("--json", "print a JSON array")
     .addHelpText(
@@ -36,7 +37,7 @@ Examples:
 
 async function tokenizerOf(options: TokenizeOptions): Promise<Tokenizer> {
   if (options.tokenizer !== undefined) return openTokenizer(options.tokenizer);
-  const path = options.model ?? embeddedModel;
+  const path = options.model === undefined ? embeddedModel : await placeOfModel(options.model);
   const checkpoint = await openCheckpoint(path);
   await checkpoint.close();
   return tokenizerFor(checkpoint, bindModel(checkpoint).size.vocabulary);

@@ -10,6 +10,7 @@ import type { StepProgress, TrainOptions, TrainResult } from "../training/option
 import { parseRecipe } from "../training/recipe.js";
 import { train } from "../training/train.js";
 import { convert, writableEndings } from "./convert.js";
+import { placeOfModel } from "./named-model.js";
 import { number, wholeNumber } from "./option-parsers.js";
 import { bar, StatusLine } from "./status-line.js";
 import { note } from "./terminal.js";
@@ -18,6 +19,7 @@ import { note } from "./terminal.js";
 interface TrainCommandOptions {
   data?: string;
   out?: string;
+  from?: string;
   config?: string;
   lr?: number;
   lrFinal?: number;
@@ -52,7 +54,7 @@ export function addTrain(program: Command): void {
     .option("--from <checkpoint>", "fine-tune this model")
     .option(
       "--tokenizer <path>",
-      'a tokenizer, a folder with one, or "bytes" (default: that of --from, else one is trained)',
+      'a tokenizer, a folder with one, "world" or "bytes" (default: that of --from, else one is trained)',
     )
     .option(
       "--version <v>",
@@ -121,6 +123,7 @@ async function run(given: TrainCommandOptions, command: Command): Promise<void> 
   const { data, out } = options;
   if (data === undefined || out === undefined)
     throw new RwkvError("expected --data and --out, or a --config with them");
+  if (options.from !== undefined) options.from = await placeOfModel(options.from);
   const exported = writableEndings.test(out) ? out : undefined;
   const folder = out.replace(writableEndings, "");
   const interrupt = new AbortController();

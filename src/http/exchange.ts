@@ -14,6 +14,9 @@ export interface ExchangeOptions {
   readonly method?: "GET" | "HEAD";
   readonly headers?: Readonly<Record<string, string>>;
   readonly cache?: RequestCache;
+  readonly redirect?: RequestRedirect;
+  /** What errors call the file; by default its URL. */
+  readonly name?: string;
   /** Aborts the exchange. */
   readonly signal?: AbortSignal;
   /** The time without any bytes after which the request is given up, in milliseconds. */
@@ -28,7 +31,15 @@ export interface ExchangeOptions {
  */
 export async function exchange<T>(
   url: string,
-  { method = "GET", headers = {}, cache = "default", signal, timeout = defaultTimeout }: ExchangeOptions,
+  {
+    method = "GET",
+    headers = {},
+    cache = "default",
+    redirect = "follow",
+    name = url,
+    signal,
+    timeout = defaultTimeout,
+  }: ExchangeOptions,
   use: (response: Response, body: AsyncIterable<Uint8Array>) => Promise<T>,
 ): Promise<T> {
   const controller = new AbortController();
@@ -43,17 +54,17 @@ export async function exchange<T>(
       stop();
     }, timeout);
     try {
-      return await promise;
+      return await unlessAborted(promise, controller.signal);
     } catch (cause) {
-      if (signal?.aborted) throw new CheckpointError(url, "reading was ended", { cause });
+      if (signal?.aborted) throw new CheckpointError(name, "reading was ended", { cause });
       const reason = silent ? `the server sent nothing for ${timeout / 1000} seconds` : reasonOf(cause);
-      throw new TransientError(url, `cannot be fetched (${reason})`, { cause });
+      throw new TransientError(name, `cannot be fetched (${reason})`, { cause });
     } finally {
       clearTimeout(timer);
     }
   };
   try {
-    const response = await withTimeout(fetch(url, { method, headers, cache, signal: controller.signal }));
+    const response = await withTimeout(fetch(url, { method, headers, cache, redirect, signal: controller.signal }));
     return await use(response, piecesOf(response, withTimeout));
   } finally {
     signal?.removeEventListener("abort", stop);
@@ -67,11 +78,28 @@ async function* piecesOf(
 ): AsyncGenerator<Uint8Array, void, void> {
   const reader = response.body?.getReader();
   if (!reader) return;
-  for (;;) {
-    const { done, value } = await withTimeout(reader.read());
-    if (done) return;
-    yield value;
+  try {
+    for (;;) {
+      const { done, value } = await withTimeout(reader.read());
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    reader.cancel().catch(() => {});
   }
+}
+
+/**
+ * Waits for a promise until a signal is aborted. Node's fetch forgets the signal of a request that it has no more use for (it holds it
+ * weakly), and a read of the body that is under way then never ends.
+ */
+function unlessAborted<V>(promise: Promise<V>, signal: AbortSignal): Promise<V> {
+  return new Promise((resolve, reject) => {
+    const fail = () => reject(signal.reason);
+    if (signal.aborted) fail();
+    signal.addEventListener("abort", fail, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", fail));
+  });
 }
 
 /** @throws CheckpointError when the status is not one of success */

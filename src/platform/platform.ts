@@ -10,6 +10,8 @@ export interface Files {
   readonly embeddedModel: string;
   /** Its tokenizer. */
   readonly embeddedTokenizer: string;
+  /** The World vocabulary in the package. */
+  readonly packagedVocabulary: string;
   /** A name in a folder. */
   join(folder: string, name: string): string;
   /** The folder that a file is in. */
@@ -48,8 +50,105 @@ export interface FileAppender {
   patch(position: number, bytes: Uint8Array): Promise<void>;
 }
 
+/** What the bytes of a file add up to. */
+export interface Sum {
+  /** Git's SHA-1 has the words "blob" and the size before the bytes. */
+  readonly algorithm: "sha256" | "git-sha1";
+  /** In lower case. */
+  readonly hex: string;
+}
+
+/** A sum of bytes that come one after another. */
+export interface Hasher {
+  update(bytes: Uint8Array): void;
+  /** Ends it. @returns the sum, in lower-case hexadecimal digits */
+  hex(): string;
+}
+
+/** `model-store`: models that were downloaded, in the cache of Python's huggingface_hub, or a page's private file system. */
+export interface ModelStores {
+  /** Where the hub is, and how it may be asked. @throws RwkvError for a setting that cannot be used */
+  hubSettings(): Promise<{ endpoint: string; token?: string; offline: boolean; seesRedirects: boolean }>;
+  /** @throws RwkvError where nothing can be stored */
+  openModelStore(): Promise<ModelStore>;
+}
+
+/** A file that is kept, by where it came from. */
+export interface StoredName {
+  /** owner/name on the hub, or the URL of a file elsewhere. */
+  readonly repository: string;
+  /** What was asked for: a branch, a tag or a commit. */
+  readonly revision: string;
+  /** Its path in the repository. */
+  readonly file: string;
+}
+
+/** A file that is to be kept. */
+export interface StorableFile extends StoredName {
+  readonly commit: string;
+  /** The name of its content. */
+  readonly etag: string;
+  readonly size: number;
+}
+
+/** A file that is kept: its path, or where there are no paths the file itself. */
+export type StoredFile = string | File;
+
+/** What is kept of a repository. */
+export interface StoredModel {
+  readonly repository: string;
+  readonly file: string;
+  /** Branches and tags that stand for it. */
+  readonly revisions: readonly string[];
+  readonly commit: string;
+  /** Bytes that are here: of a file whose download was not finished, a part. */
+  readonly bytes: number;
+  readonly complete: boolean;
+}
+
+/** Files of models, by where they came from and by their content. */
+export interface ModelStore {
+  /** Where it is, for messages. */
+  readonly location: string;
+  /** Whether files are by path, so that one finds those beside it. */
+  readonly hasPaths: boolean;
+  /** A whole file, if it is there. */
+  find(name: StoredName): Promise<StoredFile | undefined>;
+  /**
+   * Opens a file for writing, or what there is of it; waits while another process or tab writes it.
+   *
+   * @param onWait called once if another one does
+   * @returns the file itself if its content is there
+   * @throws RwkvError when there is no room for it; the signal's reason
+   */
+  begin(file: StorableFile, signal?: AbortSignal, onWait?: () => void): Promise<PartialFile | StoredFile>;
+  list(): Promise<StoredModel[]>;
+  /** Removes a file, or all of a repository. @returns the bytes that were freed; undefined where nothing was there */
+  remove(name: { repository: string; file?: string }): Promise<number | undefined>;
+}
+
+/** A file in chunks of one size, of which any may be there. */
+export interface PartialFile {
+  readonly chunkSize: number;
+  /** Whether a chunk is there. */
+  has(chunk: number): boolean;
+  write(chunk: number, bytes: Uint8Array): Promise<void>;
+  read(chunk: number): Promise<Uint8Array>;
+  /** The version of the file as its server tells it, for requests that continue. */
+  readonly version: string | undefined;
+  setVersion(version: string | undefined): Promise<void>;
+  /** Drops all chunks. */
+  restart(): Promise<void>;
+  /** Puts the file in its place; all chunks are there. */
+  finish(): Promise<StoredFile>;
+  /** Lets others write. What is there stays. */
+  close(): Promise<void>;
+}
+
 /** `checksum`. */
 export interface Checksum {
+  /** A sum. @param size of all bytes that will come */
+  createHasher(algorithm: Sum["algorithm"], size: number): Promise<Hasher>;
   /** CRC-32 of `bytes`, continued from `crc` (0 to start); an unsigned 32-bit integer. */
   crc32(bytes: Uint8Array, crc?: number): number;
 }

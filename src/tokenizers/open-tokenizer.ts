@@ -6,6 +6,7 @@ import { describedBytes, describeForeignFile } from "../foreign-file.js";
 import type { StoredVocabulary } from "../stored-vocabulary.js";
 import { decodeText } from "../text-files.js";
 import { byteTokenizer } from "./bytes.js";
+import { packagedTokenizer, packagedVocabularySize } from "./packaged-vocabulary.js";
 import { isWorldVocabulary, storedTokenizer } from "./stored-tokenizer.js";
 import type { Tokenizer } from "./tokenizer.js";
 import { looksLikeWorldVocabulary, type WorldTokenizer, worldFile, worldTokenizer } from "./world.js";
@@ -29,15 +30,16 @@ const largestMultiple = 512;
 /**
  * Opens a tokenizer.
  *
- * @param path a tokenizer.json, a World vocabulary, a folder with either, or "bytes"
+ * @param path a tokenizer.json, a World vocabulary, a folder with either, "world" for the World vocabulary in the package, or "bytes"
  * @param vocabulary the size of the vocabulary of the model that the tokenizer is for; if it is given, the tokenizer
  *   must fit, and the first in a folder that fits is opened
  * @throws TokenizerError when the tokenizer is missing, damaged, or does not fit
  */
 export async function openTokenizer(path: string, vocabulary?: number): Promise<Tokenizer> {
-  const names = path === "bytes" ? undefined : await listFolder(path, tokenizerFiles);
+  const own = isNamedTokenizer(path) ? await namedTokenizers[path]() : undefined;
+  const names = own ? undefined : await listFolder(path, tokenizerFiles);
   if (!names) {
-    const tokenizer = path === "bytes" ? byteTokenizer() : await openTokenizerFile(path);
+    const tokenizer = own ?? (await openTokenizerFile(path));
     const mismatch = vocabulary !== undefined && sizeMismatch(tokenizer, vocabulary);
     if (mismatch) throw new TokenizerError(`${path}: ${mismatch}`);
     return tokenizer;
@@ -50,6 +52,17 @@ export async function openTokenizer(path: string, vocabulary?: number): Promise<
   return found.tokenizer;
 }
 
+/** Tokenizers that are no files. */
+const namedTokenizers: Readonly<Record<"bytes" | "world", () => Tokenizer | Promise<Tokenizer>>> = {
+  bytes: byteTokenizer,
+  world: packagedTokenizer,
+};
+
+/** Whether a tokenizer is asked for by a name rather than by the path of a file. */
+export function isNamedTokenizer(path: string): path is keyof typeof namedTokenizers {
+  return Object.hasOwn(namedTokenizers, path);
+}
+
 /** A checkpoint as far as its tokenizer goes. */
 export interface TokenizedCheckpoint {
   /** Its path. */
@@ -58,8 +71,8 @@ export interface TokenizedCheckpoint {
 }
 
 /**
- * Finds the tokenizer of a checkpoint: the one in it, or a tokenizer file beside it that fits, or bytes for a vocabulary
- * of 256.
+ * Finds the tokenizer of a checkpoint: the one in it, or a tokenizer file beside it that fits, or by the size of the vocabulary:
+ * bytes for 256, the World vocabulary in the package for 65530 to 65536.
  *
  * @param vocabulary the size of the model's vocabulary
  * @param hasFolder whether files may lie beside the checkpoint
@@ -78,7 +91,8 @@ export async function tokenizerFor(
   }
   const beside = hasFolder ? await tokenizerBeside(checkpoint.name, vocabulary) : undefined;
   return (
-    beside?.tokenizer ?? tokenizerOf(vocabulary, hasFolder ? checkpoint.name : undefined, checkpoint.vocabulary?.kind)
+    beside?.tokenizer ??
+    (await tokenizerOf(vocabulary, hasFolder ? checkpoint.name : undefined, checkpoint.vocabulary?.kind))
   );
 }
 
@@ -101,18 +115,24 @@ export async function tokenizerFileFor(checkpointPath: string, vocabulary: numbe
 }
 
 /**
- * The tokenizer of a model without a tokenizer file: bytes, for a vocabulary of 256.
+ * The tokenizer of a model without a tokenizer file: bytes for a vocabulary of 256, RWKV World's for 65530 to 65536.
  *
  * @param unused the kind of a vocabulary in the model's file that is not one of RWKV's
  * @throws TokenizerError for any other vocabulary
  */
-export function tokenizerOf(vocabulary: number, name = "the model", unused?: string): Tokenizer {
+export async function tokenizerOf(vocabulary: number, name = "the model", unused?: string): Promise<Tokenizer> {
   if (vocabulary === 256) return byteTokenizer();
+  if (isWorldSize(vocabulary) && unused === undefined) return packagedTokenizer();
   throw new TokenizerError(
     `${name}: no tokenizer beside it (tokenizer.json, 20B_tokenizer.json or rwkv_vocab_*.txt)` +
       (unused === undefined ? "" : `, and the vocabulary in it, of the kind ${unused.slice(0, 60)}, is not used`) +
       "; put the model's there, or name one with the option tokenizer",
   );
+}
+
+/** Whether a vocabulary is that of RWKV World, with or without padding. */
+function isWorldSize(vocabulary: number): boolean {
+  return vocabulary >= packagedVocabularySize && vocabulary <= 65_536;
 }
 
 /**
@@ -132,7 +152,7 @@ interface FoundTokenizer {
 async function openTokenizerFile(path: string): Promise<Tokenizer> {
   const size = await fileSize(path);
   if (size === undefined) {
-    throw new TokenizerError(`${path}: no such file (a tokenizer.json, a World vocabulary, or "bytes")`);
+    throw new TokenizerError(`${path}: no such file (a tokenizer.json, a World vocabulary, "world" or "bytes")`);
   }
   if (size > maxFileSize) throw new TokenizerError(`${path}: expected at most ${maxFileSize} bytes, found ${size}`);
   const bytes = await readBytes(path).catch((error: Error) => {
@@ -164,8 +184,11 @@ async function tokenizerBeside(checkpointPath: string, vocabulary: number): Prom
   const inside = await listFolder(checkpointPath, tokenizerFiles);
   const folder = inside ? checkpointPath : dirname(checkpointPath);
   const names = inside ?? (await listFolder(folder, tokenizerFiles)) ?? [];
-  const { found, reasons } = await firstThatFits(tokenizerFilesIn(folder, names, vocabulary), vocabulary);
+  const { found, reasons, damaged } = await firstThatFits(tokenizerFilesIn(folder, names, vocabulary), vocabulary);
   if (found || reasons.length === 0 || vocabulary === 256) return found;
+  // Beside others, such as that of a Pile model in the same folder, a World model has that of the package. But a file that cannot be
+  // read may be the model's own.
+  if (isWorldSize(vocabulary) && !damaged) return undefined;
   throw new TokenizerError(
     `${checkpointPath}: no tokenizer beside it that fits; name one with the option tokenizer (${reasons.join("; ")})`,
   );
@@ -175,20 +198,22 @@ async function tokenizerBeside(checkpointPath: string, vocabulary: number): Prom
 async function firstThatFits(
   files: readonly string[],
   vocabulary: number,
-): Promise<{ found?: FoundTokenizer; reasons: string[] }> {
+): Promise<{ found?: FoundTokenizer; reasons: string[]; damaged: boolean }> {
   const reasons: string[] = [];
+  let damaged = false;
   for (const path of files) {
     try {
       const tokenizer = await openTokenizerFile(path);
       const mismatch = sizeMismatch(tokenizer, vocabulary);
-      if (!mismatch) return { found: { path, tokenizer }, reasons };
+      if (!mismatch) return { found: { path, tokenizer }, reasons, damaged };
       reasons.push(`${path}: ${mismatch}`);
     } catch (error) {
       if (!(error instanceof TokenizerError)) throw error;
       reasons.push(error.message);
+      damaged = true;
     }
   }
-  return { reasons };
+  return { reasons, damaged };
 }
 
 /** The tokenizer files in a folder, the most likely first. */

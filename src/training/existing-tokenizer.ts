@@ -3,25 +3,37 @@
 import { readFile, stat } from "node:fs/promises";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { bindModel } from "../models/versions.js";
-import { openTokenizer, tokenizerFileFor, tokenizerIn, tokenizerOf } from "../tokenizers/open-tokenizer.js";
+import {
+  isNamedTokenizer,
+  openTokenizer,
+  tokenizerFileFor,
+  tokenizerIn,
+  tokenizerOf,
+} from "../tokenizers/open-tokenizer.js";
 import { worldVocabularyText } from "../tokenizers/stored-tokenizer.js";
-import { worldFile } from "../tokenizers/world.js";
+import type { Tokenizer } from "../tokenizers/tokenizer.js";
+import { type WorldTokenizer, worldFile } from "../tokenizers/world.js";
 import type { TrainingTokenizer } from "./dataset.js";
 
 /** Names by which a tokenizer is found beside a model. */
 const jsonFile = "tokenizer.json";
 export const tokenizerFiles: readonly string[] = [jsonFile, worldFile];
 
-/** A tokenizer that is there already. @param path of its file, or of a folder with one; or "bytes" @throws TokenizerError */
+/**
+ * A tokenizer that is there already.
+ *
+ * @param path of its file, or of a folder with one; or "world" or "bytes"
+ * @throws TokenizerError
+ */
 export async function existingTokenizer(path: string): Promise<TrainingTokenizer> {
   let tokenizer = await openTokenizer(path);
+  if (isNamedTokenizer(path)) return withoutFile(tokenizer);
   let file = path;
-  if (path !== "bytes" && (await stat(path)).isDirectory()) {
+  if ((await stat(path)).isDirectory()) {
     file = (await tokenizerFileFor(path, tokenizer.vocabularySize)) ?? path;
     tokenizer = await openTokenizer(file);
   }
   const encode = (text: string) => tokenizer.encode(text);
-  if (path === "bytes") return { tokenizer, encode };
   // Under a name by which it is found beside a model.
   const name = tokenizer.kind === "world" ? worldFile : jsonFile;
   return { tokenizer, encode, file: { name, content: await readFile(file) } };
@@ -33,12 +45,15 @@ export async function checkpointTokenizer(path: string): Promise<TrainingTokeniz
   const { vocabulary } = bindModel(checkpoint).size;
   await checkpoint.close();
   const inside = tokenizerIn(checkpoint);
-  if (inside) {
-    const file = { name: worldFile, content: worldVocabularyText(inside) };
-    return { tokenizer: inside, encode: (text) => inside.encode(text), file };
-  }
+  if (inside) return withoutFile(inside);
   const file = await tokenizerFileFor(path, vocabulary);
   if (file !== undefined) return existingTokenizer(file);
-  const tokenizer = tokenizerOf(vocabulary, path);
-  return { tokenizer, encode: (text) => tokenizer.encode(text) };
+  return withoutFile(await tokenizerOf(vocabulary, path));
+}
+
+/** A tokenizer that was in no file of its own; a run gets one, if it is not that of bytes. */
+function withoutFile(tokenizer: Tokenizer): TrainingTokenizer {
+  const encode = (text: string) => tokenizer.encode(text);
+  if (tokenizer.kind !== "world") return { tokenizer, encode };
+  return { tokenizer, encode, file: { name: worldFile, content: worldVocabularyText(tokenizer as WorldTokenizer) } };
 }

@@ -33,7 +33,10 @@ export interface TrainOptions {
   readonly resume?: boolean;
   /** A checkpoint to begin with; by default random weights. */
   readonly from?: string;
-  /** A tokenizer's file, a folder with one, or "bytes"; by default the one beside `from`, or one that is trained on the data. */
+  /**
+   * A tokenizer's file, a folder with one, "world" or "bytes"; by default the one beside `from`, or one that is trained on the
+   * data.
+   */
   readonly tokenizer?: string;
 
   /** The RWKV version of a new model, such as "4". Default: the newest that can be trained. */

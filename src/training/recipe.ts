@@ -6,6 +6,7 @@ import type { FloatType } from "../dtypes.js";
 import { OptionError, TrainingError } from "../errors.js";
 import { definitionOf, definitions, firstVersion, newModels } from "../models/definitions.js";
 import type { NewModelSize } from "../models/model-definition.js";
+import { isNamedTokenizer } from "../tokenizers/open-tokenizer.js";
 import { between, type Check, flag, oneOf, orNull, path, smallest, whole } from "./checks.js";
 import type { LoraOptions, TrainOptions } from "./options.js";
 
@@ -126,7 +127,10 @@ export function recipeOf(options: TrainOptions): Recipe {
   const recipe: Recipe = {
     from: absolute(from),
     baseFingerprint: null,
-    tokenizer: options.tokenizer === "bytes" ? "bytes" : absolute(options.tokenizer),
+    tokenizer:
+      options.tokenizer !== undefined && isNamedTokenizer(options.tokenizer)
+        ? options.tokenizer
+        : absolute(options.tokenizer),
     version,
     layers,
     width,

@@ -1,62 +1,14 @@
-// One run at a time in a folder. The lock is a local socket that its holder listens on: the system takes it back when the process
-// ends, however it ends, so that one that was killed never leaves a lock behind, and a thread or another process cannot take it
-// twice.
+// One run at a time in a folder.
 
-import { createHash } from "node:crypto";
-import { realpath, rm } from "node:fs/promises";
-import { connect, createServer, type Server } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { realpath } from "node:fs/promises";
 import { TrainingError } from "../errors.js";
+import { socketLock, type Unlock } from "../platform/node/socket-lock.js";
 
-/** Gives the lock back. */
-export type Unlock = () => Promise<void>;
+export type { Unlock };
 
 /** @param folder that exists @throws TrainingError while another call, here or in another process, trains in it */
 export async function lockFolder(folder: string): Promise<Unlock> {
-  const path = socketPath(await realpath(folder));
-  let server = await listen(path);
-  // Only a socket in the file system outlives its process; then nobody answers.
-  if (!server && process.platform !== "win32" && !path.startsWith("\0") && !(await answers(path))) {
-    await rm(path, { force: true });
-    server = await listen(path);
-  }
-  if (!server) {
-    throw new TrainingError(`${folder}: expected a folder that no run is using, found one in which a run is training`);
-  }
-  const held = server;
-  held.unref();
-  return () => new Promise((resolve) => void held.close(() => resolve()));
-}
-
-function socketPath(folder: string): string {
-  const name = `rwkv-train-${createHash("sha256").update(folder).digest("hex").slice(0, 32)}`;
-  if (process.platform === "win32") return `\\\\.\\pipe\\${name}`;
-  // Linux has names for sockets that are no files.
-  return process.platform === "linux" ? `\0${name}` : join(tmpdir(), name);
-}
-
-/** Undefined where somebody listens, or did. */
-function listen(path: string): Promise<Server | undefined> {
-  return new Promise((resolve) => {
-    const server = createServer((socket) => void socket.destroy());
-    server.once("error", (error: NodeJS.ErrnoException) => {
-      // Where there can be no such socket there is no lock, but there can be a run.
-      resolve(error.code === "EADDRINUSE" ? undefined : createServer());
-    });
-    // Exclusive: processes of a cluster would share it.
-    server.listen({ path, exclusive: true }, () => resolve(server));
-  });
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ path });
-    const answer = (value: boolean) => {
-      socket.destroy();
-      resolve(value);
-    };
-    socket.once("connect", () => answer(true));
-    socket.once("error", () => answer(false));
-  });
+  const unlock = await socketLock("train", await realpath(folder));
+  if (unlock) return unlock;
+  throw new TrainingError(`${folder}: expected a folder that no run is using, found one in which a run is training`);
 }

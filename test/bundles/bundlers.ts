@@ -14,7 +14,7 @@ import { webpack } from "webpack";
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
 const useModel = `
-  import { load } from "rwkv";
+  import { load, openTokenizer } from "rwkv";
 
   /** Writes a few words with the embedded model. */
   export async function useModel() {
@@ -25,7 +25,8 @@ const useModel = `
     const [text, same] = await Promise.all([generate(model), generate(other)]);
     const { threads, vocabulary } = model.info;
     await Promise.all([model.dispose(), other.dispose()]);
-    return { text, same, threads, vocabulary, warnings, isolated: globalThis.crossOriginIsolated };
+    const tokens = (await openTokenizer("world")).encode("Hello, world");
+    return { tokens, text, same, threads, vocabulary, warnings, isolated: globalThis.crossOriginIsolated };
   }`;
 
 const files: Record<string, string> = {

@@ -45,6 +45,7 @@ async function serveFolder(path: string, headers: Record<string, string>, others
 }
 
 interface Outcome {
+  tokens: number[];
   text: string;
   same: string;
   threads: number;
@@ -74,6 +75,7 @@ async function use(url: string, isolated: boolean) {
     const call = (name: string) => (globalThis as unknown as Record<string, () => Promise<Outcome>>)[name]!();
     const outcome = await page.evaluate(call, where);
     expect(outcome).toMatchObject({ vocabulary: 2048, threads: isolated ? 2 : 1, isolated, warnings: [] });
+    expect(outcome.tokens).toEqual([33155, 45, 40213]);
     expect(outcome.text.length).toBeGreaterThan(20);
     expect(outcome.same).toBe(outcome.text);
     // What is left is the worker that the application started.

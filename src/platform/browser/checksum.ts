@@ -1,4 +1,7 @@
-// CRC-32 (IEEE 802.3, as in zip), eight bytes a step: pages have no function for it.
+// CRC-32 (IEEE 802.3, as in zip), eight bytes a step: pages have no function for it. Nor have they one for SHA of bytes that come one after
+// another.
+
+import type { Hasher, Sum } from "../platform.js";
 
 const tables = buildTables();
 
@@ -49,4 +52,15 @@ export function crc32(bytes: Uint8Array, crc = 0): number {
   }
   for (; i < bytes.length; i++) value = (t0[(value ^ (bytes[i] as number)) & 255] as number) ^ (value >>> 8);
   return ~value >>> 0;
+}
+
+/** A sum of bytes that come one after another. @param size of all of them */
+export async function createHasher(algorithm: Sum["algorithm"], size: number): Promise<Hasher> {
+  const hash =
+    algorithm === "sha256"
+      ? (await import("@noble/hashes/sha2.js")).sha256.create()
+      : (await import("@noble/hashes/legacy.js")).sha1.create();
+  if (algorithm === "git-sha1") hash.update(new TextEncoder().encode(`blob ${size}\0`));
+  const digits = (byte: number) => byte.toString(16).padStart(2, "0");
+  return { update: (bytes) => void hash.update(bytes), hex: () => Array.from(hash.digest(), digits).join("") };
 }

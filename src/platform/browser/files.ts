@@ -24,6 +24,12 @@ export const embeddedTokenizer: string = located(
   new URL("../../../embedded/tokenizer.json", import.meta.url),
 ).href;
 
+/** The World vocabulary in the package. */
+export const packagedVocabulary: string = located(
+  "../../../embedded/world-vocabulary.bin",
+  new URL("../../../embedded/world-vocabulary.bin", import.meta.url),
+).href;
+
 /** A URL as text. */
 export function resolvePath(url: string | URL): string {
   return String(url);

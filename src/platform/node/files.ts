@@ -16,6 +16,9 @@ export const embeddedModel: string = fileURLToPath(new URL("../../../embedded/",
 /** Its tokenizer. */
 export const embeddedTokenizer: string = paths.join(embeddedModel, "tokenizer.json");
 
+/** The World vocabulary in the package. */
+export const packagedVocabulary: string = paths.join(embeddedModel, "world-vocabulary.bin");
+
 /** Reads what is named by a URL, as a page does; seldom, so it is loaded then. */
 const web = () => import("../../http/http-source.js");
 

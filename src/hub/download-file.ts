@@ -1,0 +1,304 @@
+// Downloads one file in chunks, several at once, into a place that remembers which are there, so that a download that was ended, by
+// whatever, goes on where it was. The bytes are summed in their order as they come, and a file whose sum is another is never used.
+
+import { createHasher } from "#platform/checksum";
+import { CheckpointError } from "../errors.js";
+import { isEncoded, TransientError } from "../http/exchange.js";
+import { rangeHeader } from "../http/ranges.js";
+import type { PartialFile, StoredFile, Sum } from "../platform/platform.js";
+import { checkHubStatus, type HubSettings, hubExchange, withPatience } from "./hub-requests.js";
+
+/** What is downloaded. */
+export interface Download {
+  /** The model's name, for errors. */
+  readonly name: string;
+  readonly url: string;
+  readonly size: number;
+  /** What the bytes are to add up to, where that is known. */
+  readonly sum: Sum | undefined;
+  readonly onProgress?: ((done: number, total: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const requestsAtOnce = 4;
+/** The most bytes that one request asks for. */
+const largestRequest = 2 ** 24;
+
+/** The server has other bytes than those that are here. */
+class ChangedError extends CheckpointError {}
+
+/**
+ * Downloads what is missing of a file, and puts the file in its place.
+ *
+ * @throws CheckpointError when it cannot be downloaded, or its sum is not the one expected; the signal's reason. What has come stays for
+ *   the next time, unless it is wrong
+ */
+export async function downloadFile(settings: HubSettings, what: Download, partial: PartialFile): Promise<StoredFile> {
+  const first = new FileDownload(settings, what, partial);
+  const continued = first.isBegun;
+  try {
+    return await first.run();
+  } catch (error) {
+    if (!(error instanceof ChangedError)) throw error;
+    await partial.restart();
+    // What was here before may have been of another time; what came now is from one server, which will not do better.
+    if (!continued) throw error;
+  }
+  return new FileDownload(settings, what, partial).run();
+}
+
+class FileDownload {
+  readonly #settings: HubSettings;
+  readonly #what: Download;
+  readonly #partial: PartialFile;
+  readonly #chunks: number;
+  /** Ends all requests when one has failed. */
+  readonly #ending = new AbortController();
+  /** Where the last redirect led, which is asked as long as it answers. */
+  #direct: string | undefined;
+  /** Resolved when the server has sent a range. */
+  readonly #ranged = newPromise();
+  #next = 0;
+  #summed = 0;
+  /** Bytes of chunks that are here, and of those on their way. */
+  #done = 0;
+  readonly #arriving = new Map<number, number>();
+  #reported = -1;
+
+  constructor(settings: HubSettings, what: Download, partial: PartialFile) {
+    this.#settings = settings;
+    this.#what = what;
+    this.#partial = partial;
+    this.#chunks = Math.ceil(what.size / partial.chunkSize);
+    for (let chunk = 0; chunk < this.#chunks; chunk++) if (partial.has(chunk)) this.#done += this.#sizeOf(chunk);
+    this.#ending.signal.addEventListener("abort", () => this.#stored?.());
+  }
+
+  /** Whether some of the file is here. */
+  get isBegun(): boolean {
+    return this.#done > 0;
+  }
+
+  async run(): Promise<StoredFile> {
+    const { name, sum, size, signal } = this.#what;
+    signal?.throwIfAborted();
+    const stop = () => this.#ending.abort(signal?.reason);
+    signal?.addEventListener("abort", stop);
+    try {
+      this.#report();
+      // Where one fails all are ended, and waited for: nothing of them may still write.
+      const ended = (work: Promise<unknown>) => work.catch((error) => this.#ending.abort(error));
+      const summing = sum ? this.#sum(sum) : undefined;
+      await Promise.all([ended(this.#downloadAll(ended)), ended(Promise.resolve(summing))]);
+      this.#ending.signal.throwIfAborted();
+      const found = await summing;
+      if (sum && found !== sum.hex) {
+        throw new ChangedError(
+          name,
+          `${size} bytes were downloaded, but they are not the file: expected the ${sum.algorithm} ${sum.hex}, found ${found}`,
+        );
+      }
+      return await this.#partial.finish();
+    } finally {
+      signal?.removeEventListener("abort", stop);
+    }
+  }
+
+  #sizeOf(chunk: number): number {
+    return Math.min(this.#partial.chunkSize, this.#what.size - chunk * this.#partial.chunkSize);
+  }
+
+  /** One request alone, until it is seen that the server has ranges; then several at once. */
+  async #downloadAll(ended: (work: Promise<unknown>) => Promise<unknown>): Promise<void> {
+    const downloadMore = async () => {
+      while (await this.#downloadNext());
+    };
+    const first = ended(downloadMore());
+    await Promise.race([first, this.#ranged.promise]);
+    await Promise.all([first, ...Array.from({ length: requestsAtOnce - 1 }, () => ended(downloadMore()))]);
+  }
+
+  /** The next chunks that are missing, in one request. @returns whether there may be more */
+  async #downloadNext(): Promise<boolean> {
+    while (this.#next < this.#chunks && this.#partial.has(this.#next)) this.#next++;
+    if (this.#next >= this.#chunks) return false;
+    const first = this.#next;
+    const part = Math.ceil(this.#chunks / (2 * requestsAtOnce)); // of a small file all have some
+    const most = Math.max(1, Math.min(part, Math.floor(largestRequest / this.#partial.chunkSize)));
+    while (this.#next < this.#chunks && this.#next - first < most && !this.#partial.has(this.#next)) this.#next++;
+    const end = this.#next;
+    let before = this.#done;
+    // By whole chunks: a server that cuts each connection after a few bytes is not worth patience.
+    const progressed = () => {
+      const more = this.#done > before;
+      before = this.#done;
+      return more;
+    };
+    await withPatience(() => this.#fetch(first, end), this.#ending.signal, progressed);
+    return true;
+  }
+
+  /** Fetches those of the chunks up to `end` that have not come. */
+  async #fetch(begin: number, end: number): Promise<void> {
+    let first = begin;
+    while (first < end && this.#partial.has(first)) first++;
+    if (first === end) return;
+    const { url, name, size } = this.#what;
+    const from = first * this.#partial.chunkSize;
+    const to = Math.min(size, end * this.#partial.chunkSize);
+    const { version } = this.#partial;
+    const headers = {
+      ...rangeHeader(from, to),
+      "accept-encoding": "identity",
+      ...(version !== undefined && { "if-range": version }),
+    };
+    const at = this.#direct ?? url;
+    const request = { headers, signal: this.#ending.signal };
+    await hubExchange(this.#settings, name, at, request, async (response, body, place) => {
+      const { status } = response;
+      if (at !== url && [400, 401, 403, 404, 410].includes(status)) {
+        if (this.#direct === at) this.#direct = undefined; // a signed URL lives for a while only
+        throw new TransientError(name, `the storage of the hub refused (status ${status})`);
+      }
+      checkHubStatus(this.#settings, name, response);
+      if (status === 206) {
+        await this.#checkRange(response, from, to);
+        this.#direct = place === url ? undefined : place;
+        await this.#take(first, end, body);
+      } else {
+        await this.#checkWhole(response);
+        await this.#take(0, this.#chunks, body);
+      }
+    });
+  }
+
+  /** @throws CheckpointError unless the response has the bytes that were asked for */
+  async #checkRange(response: Response, from: number, to: number): Promise<void> {
+    const { name, size } = this.#what;
+    const range = response.headers.get("content-range");
+    // Pages of other origins may not see it; then the sum must do.
+    if (range !== null && range !== `bytes ${from}-${to - 1}/${size}`) {
+      const total = Number(/\/(\d+)$/.exec(range)?.[1]);
+      if (total !== size && !Number.isNaN(total)) {
+        throw new ChangedError(name, `expected a file of ${size} bytes, but the server has one of ${total}`);
+      }
+      throw new CheckpointError(name, `requested bytes ${from} to ${to - 1}, received "${range.slice(0, 80)}"`);
+    }
+    if (isEncoded(response)) throw new CheckpointError(name, "the server compresses what it was asked for as it is");
+    await this.#noteVersion(response);
+    this.#ranged.resolve();
+  }
+
+  /**
+   * A server without ranges sends all; one that has ranges sends all when the file is no longer what it was.
+   *
+   * @throws CheckpointError when it is another file
+   */
+  async #checkWhole(response: Response): Promise<void> {
+    const { name, size, sum } = this.#what;
+    if (this.#partial.version !== undefined) {
+      await this.#partial.setVersion(undefined);
+      if (!sum) throw new ChangedError(name, "the file changed on the server while it was downloaded");
+      // Other machines of a storage may have other versions of one content; the sum will tell.
+      throw new TransientError(name, "the server has another version of the file than before");
+    }
+    // Of what is here nothing tells that it belongs to this.
+    if (!sum && this.isBegun) throw new ChangedError(name, "the server sends the whole file in place of a part");
+    const length = response.headers.get("content-length");
+    if (length !== null && !isEncoded(response) && Number(length) !== size) {
+      throw new ChangedError(name, `expected a file of ${size} bytes, but the server has one of ${length}`);
+    }
+  }
+
+  /** Takes chunks from a body, each as soon as it is whole. */
+  async #take(first: number, end: number, body: AsyncIterable<Uint8Array>): Promise<void> {
+    const { name, size } = this.#what;
+    const expected = Math.min(size, end * this.#partial.chunkSize) - first * this.#partial.chunkSize;
+    let chunk = first;
+    let bytes = new Uint8Array(this.#sizeOf(chunk));
+    let filled = 0;
+    let received = 0;
+    try {
+      for await (const piece of body) {
+        received += piece.length;
+        for (let at = 0; at < piece.length; ) {
+          if (chunk >= end) throw new ChangedError(name, `expected ${expected} bytes, received more`);
+          const part = piece.subarray(at, at + bytes.length - filled);
+          bytes.set(part, filled);
+          filled += part.length;
+          at += part.length;
+          this.#arrived(chunk, filled);
+          if (filled < bytes.length) continue;
+          await this.#store(chunk, bytes);
+          chunk++;
+          filled = 0;
+          bytes = new Uint8Array(chunk < end ? this.#sizeOf(chunk) : 0);
+        }
+      }
+    } finally {
+      this.#arriving.delete(chunk);
+    }
+    if (chunk < end) {
+      throw new TransientError(name, `the connection was cut: expected ${expected} bytes, received ${received}`);
+    }
+  }
+
+  async #noteVersion(response: Response): Promise<void> {
+    const version = response.headers.get("etag");
+    // A weak one does not say that bytes are the same, and is not allowed with ranges.
+    if (version === null || version.startsWith("W/") || this.#partial.version !== undefined) return;
+    await this.#partial.setVersion(version);
+  }
+
+  async #store(chunk: number, bytes: Uint8Array): Promise<void> {
+    this.#ending.signal.throwIfAborted();
+    if (!this.#partial.has(chunk)) {
+      await this.#partial.write(chunk, bytes);
+      this.#done += bytes.length;
+    }
+    this.#arriving.delete(chunk);
+    this.#stored?.();
+  }
+
+  #stored: (() => void) | undefined;
+
+  /** Sums chunks in their order, waiting for each. */
+  async #sum({ algorithm }: Sum): Promise<string> {
+    const hasher = await createHasher(algorithm, this.#what.size);
+    const { signal } = this.#ending;
+    for (; this.#summed < this.#chunks; this.#summed++) {
+      while (!this.#partial.has(this.#summed)) {
+        signal.throwIfAborted();
+        await new Promise<void>((resolve) => {
+          this.#stored = resolve;
+        });
+      }
+      signal.throwIfAborted();
+      hasher.update(await this.#partial.read(this.#summed));
+    }
+    return hasher.hex();
+  }
+
+  #arrived(chunk: number, bytes: number): void {
+    if (!this.#partial.has(chunk)) this.#arriving.set(chunk, bytes);
+    this.#report();
+  }
+
+  /** Progress never goes back, though a chunk may come twice. */
+  #report(): void {
+    const { onProgress, size } = this.#what;
+    let done = this.#done;
+    for (const bytes of this.#arriving.values()) done += bytes;
+    if (done <= this.#reported) return;
+    this.#reported = done;
+    onProgress?.(done, size);
+  }
+}
+
+function newPromise(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = () => {};
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}

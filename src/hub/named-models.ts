@@ -1,0 +1,289 @@
+// Models by name: what a name stands for, and downloading it once into the store of this machine or page.
+
+import { fileSize, listFolder } from "#platform/files";
+import { hubSettings, openModelStore } from "#platform/model-store";
+import { CheckpointError, OptionError, RwkvError } from "../errors.js";
+import { checkFunction, checkSignal } from "../generation/generation-options.js";
+import { TransientError } from "../http/exchange.js";
+import { httpFileSize } from "../http/http-source.js";
+import { isHttpUrl, lastNameOf, resolveUrl } from "../http/urls.js";
+import type { ModelStore, StorableFile, StoredFile, StoredModel } from "../platform/platform.js";
+import { downloadFile } from "./download-file.js";
+import type { HubSettings } from "./hub-requests.js";
+import { knownModels } from "./known-models.js";
+import { isWholeModel, modelFiles } from "./model-files.js";
+import { type HubName, mayBeName, nameOf, parseModelName } from "./model-name.js";
+import { fileUrl, type HubFile, hubFile, hubFiles, isCommit, sumOf } from "./repository.js";
+
+/** Options of naming a model. */
+export interface NamedModelOptions {
+  /** The hub's URL. By default that of the variable HF_ENDPOINT, or https://huggingface.co. */
+  endpoint?: string;
+  /**
+   * Whether what is downloaded is kept, and taken from there the next time: in Node in the cache of Python's huggingface_hub, in a page in the
+   * origin's private file system. By default true in Node and false in pages.
+   */
+  cache?: boolean;
+  /** Ends the download, which goes on from there the next time. */
+  signal?: AbortSignal;
+}
+
+/** Options of `downloadModel`. */
+export interface DownloadOptions extends Omit<NamedModelOptions, "cache"> {
+  /** Called as bytes come, with those that are here and those of all files in all. */
+  onProgress?: (done: number, total: number) => void;
+  /** Called with a line that the user should see, such as that another process is downloading. By default console.warn. */
+  onWarning?: (message: string) => void;
+}
+
+/** What callers inside the package tell. */
+interface Context extends NamedModelOptions {
+  readonly onFile?: ((file: string, done: number, total: number) => void) | undefined;
+  readonly onWarning?: ((message: string) => void) | undefined;
+}
+
+async function settingsOf({ endpoint }: NamedModelOptions): Promise<HubSettings> {
+  const settings = await hubSettings();
+  if (endpoint === undefined) return settings;
+  if (typeof endpoint !== "string" || !URL.canParse(endpoint) || !isHttpUrl(endpoint)) {
+    throw new OptionError("endpoint", endpoint, "the URL of a hub");
+  }
+  const { origin } = new URL(endpoint);
+  const { token, ...others } = settings;
+  // The token is for the hub that the user's variables name, not for one that a program does.
+  const own = origin === new URL(settings.endpoint).origin && token !== undefined;
+  return { ...others, ...(own && { token }), endpoint: endpoint.replace(/\/+$/, "") };
+}
+
+/**
+ * Downloads a model, if it is not here already.
+ *
+ * @param name such as "rwkv7-g1-0.4b", "hf:owner/repo/file", "hf:owner/repo:Q4_K_M", or in a page also the URL of a file
+ * @returns the path of its file; in a page the file itself
+ * @throws CheckpointError when it cannot be downloaded or is not what it should be; OptionError for what is no name; RwkvError when it cannot be
+ *   stored; the signal's reason
+ */
+export async function downloadModel(name: string, options: DownloadOptions = {}): Promise<StoredFile> {
+  if (typeof name !== "string") throw new OptionError("model", name, "a name");
+  if (typeof options !== "object" || options === null) throw new OptionError("options", options, "an object");
+  const { onProgress, onWarning, signal, endpoint } = options;
+  checkFunction("onProgress", onProgress);
+  checkFunction("onWarning", onWarning);
+  checkSignal(signal);
+  const files = new Map<string, readonly [done: number, total: number]>();
+  const onFile = (file: string, done: number, total: number) => {
+    files.set(file, [done, total]);
+    const sum = (i: 0 | 1) => [...files.values()].reduce((all, pair) => all + pair[i], 0);
+    onProgress?.(sum(0), sum(1));
+  };
+  const context = {
+    onFile,
+    onWarning,
+    cache: true,
+    ...(signal && { signal }),
+    ...(endpoint !== undefined && { endpoint }),
+  };
+  const found = await modelByName(name, context);
+  if (found !== undefined && found !== name) return found;
+  throw new OptionError("model", name, "the name of a model on the hub, such as rwkv7-g1-0.4b or hf:owner/repo/file");
+}
+
+/**
+ * The file, path or URL that a name stands for, downloaded where it is to be kept.
+ *
+ * @returns undefined for a path or URL that stands for itself
+ * @throws CheckpointError, OptionError, RwkvError; the signal's reason
+ */
+export async function modelByName(text: string, context: Context): Promise<StoredFile | undefined> {
+  const { cache, signal } = context;
+  if (cache !== undefined && typeof cache !== "boolean") throw new OptionError("cache", cache, "true or false");
+  signal?.throwIfAborted();
+  if (!mayBeName(text) && cache !== true) return undefined;
+  // What is there as it is spelled needs no hub, nor its settings.
+  if (!/^(hf|https?):/i.test(text) && (await isPath(text))) return cache ? keptUrl(text, context) : undefined;
+  const settings = await settingsOf(context);
+  const name = parseModelName(text, settings.endpoint);
+  if (!name) {
+    if (/^rwkv[\w.-]*$/i.test(text) && !/\.[a-z]+$/i.test(text)) throw unknownName(text);
+    return cache ? keptUrl(text, context) : undefined;
+  }
+  const keeps = cache ?? settings.seesRedirects;
+  try {
+    if (!keeps) return await urlOf(settings, name, signal);
+    return await stored(settings, await openModelStore(), name, context);
+  } catch (error) {
+    if (!name.mayBePath || !(error instanceof CheckpointError)) throw error;
+    throw new CheckpointError(text, `there is no such path here, and as a name: ${error.message}`, { cause: error });
+  }
+}
+
+async function isPath(text: string): Promise<boolean> {
+  return (await fileSize(text)) !== undefined || (await listFolder(text)) !== undefined;
+}
+
+function unknownName(text: string): CheckpointError {
+  const names = knownModels.map(({ name }) => name).join(", ");
+  return new CheckpointError(text, `there is no such path here, and no model of this name; known are ${names}`);
+}
+
+/** The text that errors about a name begin with. */
+function nameText({ repository, revision, file, text, mayBePath }: HubName): string {
+  return mayBePath && file !== undefined ? nameOf(repository, revision, file) : text;
+}
+
+/** The URL from which a model is read. */
+async function urlOf(settings: HubSettings, name: HubName, signal?: AbortSignal): Promise<string> {
+  const { repository, revision, file } = name;
+  if (file !== undefined && isWholeModel(file)) return fileUrl(settings, repository, revision, file);
+  const files = modelFiles(name, await hubFiles(settings, nameText(name), name, { signal }));
+  return fileUrl(settings, repository, revision, files.at(-1)?.file as string);
+}
+
+/** The file that a name stands for, from the store. */
+async function stored(settings: HubSettings, store: ModelStore, name: HubName, context: Context): Promise<StoredFile> {
+  const { onWarning = console.warn, signal } = context;
+  const shown = nameText(name);
+  const here = async () => {
+    if (name.file !== undefined && isWholeModel(name.file)) return store.find({ ...name, file: name.file });
+    return storedBefore(store, name);
+  };
+  const found = await here();
+  if (settings.offline) {
+    if (found !== undefined) return found;
+    throw new CheckpointError(shown, `not in ${store.location}, and HF_HUB_OFFLINE forbids to download it`);
+  }
+  if (found !== undefined && isCommit(name.revision)) return found; // which does not change
+  let files: HubFile[];
+  try {
+    files = await filesOf(settings, name, shown, { signal, once: found !== undefined });
+  } catch (error) {
+    if (found === undefined || !(error instanceof TransientError)) throw error;
+    onWarning(`${error.message}; using what was downloaded before`);
+    return found;
+  }
+  if (!store.hasPaths && files.length > 1) {
+    throw new RwkvError(
+      `${shown}: consists of several files, which a page does not keep; load it without the option cache`,
+    );
+  }
+  let last: StoredFile | undefined;
+  for (const file of files) {
+    last = await storedFile(settings, store, { ...file, revision: name.revision }, shown, context);
+  }
+  return last as StoredFile;
+}
+
+/** The files of a model that are in the store, by the rules for those on the hub. */
+async function storedBefore(store: ModelStore, name: HubName): Promise<StoredFile | undefined> {
+  const { repository, revision } = name;
+  const all = (await store.list()).filter(
+    (one) =>
+      one.complete && one.repository === repository && (one.commit === revision || one.revisions.includes(revision)),
+  );
+  try {
+    const main = modelFiles(
+      name,
+      all.map(({ file, bytes }) => ({ file, size: bytes })),
+    ).at(-1);
+    return main && store.find({ repository, revision, file: main.file });
+  } catch {
+    return undefined; // nothing that can be meant
+  }
+}
+
+async function filesOf(
+  settings: HubSettings,
+  name: HubName,
+  shown: string,
+  how: Parameters<typeof hubFile>[3],
+): Promise<HubFile[]> {
+  const { repository, revision, file, sha256 } = name;
+  if (file === undefined || !isWholeModel(file)) return modelFiles(name, await hubFiles(settings, shown, name, how));
+  const found = await hubFile(settings, shown, { repository, revision, file }, how);
+  if (sha256 !== undefined && found.etag !== sha256) {
+    throw new CheckpointError(
+      shown,
+      `expected the SHA-256 ${sha256}, as this model is known by, but the hub has ${found.etag}; hf:${repository}/${file} takes what it has`,
+    );
+  }
+  return [found];
+}
+
+/** A file that is in the store, or is downloaded into it. */
+async function storedFile(
+  settings: HubSettings,
+  store: ModelStore,
+  file: StorableFile,
+  shown: string,
+  { onFile, onWarning = console.warn, signal }: Context,
+): Promise<StoredFile> {
+  const { repository, commit, size } = file;
+  const isUrl = isHttpUrl(repository);
+  const waiting = () => onWarning(`${shown}: another download of it is under way; waiting for it`);
+  const begun = await store.begin(file, signal, waiting);
+  if (typeof begun === "string" || !("chunkSize" in begun)) return begun;
+  const download = {
+    name: shown,
+    url: isUrl ? repository : fileUrl(settings, repository, commit, file.file),
+    size,
+    sum: isUrl ? undefined : sumOf(file),
+    onProgress: (done: number, total: number) => onFile?.(file.file, done, total),
+    signal,
+  };
+  try {
+    return await downloadFile(settings, download, begun);
+  } finally {
+    await begun.close();
+  }
+}
+
+/**
+ * A file of a web server, from the store of a page. What was stored once is not asked for again.
+ *
+ * @returns undefined in Node, which keeps files of the hub only
+ */
+async function keptUrl(text: string, context: Context): Promise<StoredFile | undefined> {
+  const store = await openModelStore();
+  if (store.hasPaths) return undefined;
+  const url = resolveUrl(text);
+  const name = { repository: url, revision: "main", file: lastNameOf(url) || "model" };
+  const found = await store.find(name);
+  if (found !== undefined) return found;
+  const size = await httpFileSize(url);
+  if (size === undefined) throw new CheckpointError(url, "no such file, or its server does not tell its size");
+  return storedFile(await settingsOf(context), store, { ...name, commit: "url", etag: "url", size }, url, context);
+}
+
+/** Files of models that are here: in the hub's cache, or in a page's private file system. */
+export async function storedModels(): Promise<StoredModel[]> {
+  return (await openModelStore()).list();
+}
+
+/**
+ * Removes a file that was downloaded, or all of a repository.
+ *
+ * @param name as for `downloadModel`; or hf:owner/repo
+ * @returns the bytes that were freed; undefined where nothing was there
+ * @throws OptionError for what is no name
+ */
+export async function removeStoredModel(name: string): Promise<number | undefined> {
+  if (typeof name !== "string") throw new OptionError("model", name, "a name");
+  const settings = await hubSettings();
+  const parsed = parseModelName(name, settings.endpoint);
+  const store = await openModelStore();
+  if (!parsed) {
+    if (isHttpUrl(name)) return store.remove({ repository: resolveUrl(name) });
+    throw new OptionError("model", name, "the name of a model, such as rwkv7-g1-0.4b or hf:owner/repo/file");
+  }
+  const { repository, file, quantization } = parsed;
+  if (file === undefined && quantization === undefined) return store.remove({ repository });
+  if (file !== undefined) return store.remove({ repository, file });
+  const here = (await store.list()).filter((one) => one.repository === repository);
+  const files = modelFiles(
+    parsed,
+    here.map((one) => ({ file: one.file, size: one.bytes })),
+  );
+  let freed: number | undefined;
+  for (const one of files) freed = (freed ?? 0) + ((await store.remove({ repository, file: one.file })) ?? 0);
+  return freed;
+}
