@@ -1,6 +1,8 @@
 // Long synchronous work that yields to the event loop, so that timers, other requests, and the signal that ends it (such as
 // Ctrl-C) are handled. Such work is written as a generator that yields wherever it can pause.
 
+import { inNextTurn } from "./next-turn.js";
+
 /** Thrown where a signal ended the work before there was anything to keep. */
 export class InterruptedError extends Error {
   override name = "InterruptedError";
@@ -29,7 +31,7 @@ export async function interruptible<Result>(
     const { done, value } = work.next();
     if (done) return value;
     if (performance.now() - paused < turn) continue;
-    await new Promise(setImmediate);
+    await new Promise<void>(inNextTurn);
     checkInterrupt(signal);
     paused = performance.now();
   }

@@ -9,7 +9,8 @@ import { randomGenerator } from "#rwkv/sampling/random";
 import { byteTokenizer } from "#rwkv/tokenizers/bytes";
 import { consecutiveBatches, shuffledBatches } from "#rwkv/training/batches";
 import { type Dataset, datasetOf } from "#rwkv/training/dataset";
-import { holdOut, readDocuments } from "#rwkv/training/documents";
+import { holdOut } from "#rwkv/training/document";
+import { readDocuments } from "#rwkv/training/documents";
 import { temporaryFolder } from "./fixture-files.js";
 
 let folder = "";

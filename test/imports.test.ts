@@ -26,7 +26,7 @@ const layers: readonly (readonly string[])[] = [
   ["quantization", "checksum.ts", "interruptible.ts", "plots"],
   ["platform"],
   ["http"],
-  ["byte-source.ts", "text-files.ts", "foreign-file.ts", "dtypes.ts", "stored-vocabulary.ts"],
+  ["byte-source.ts", "text-files.ts", "foreign-file.ts", "dtypes.ts", "stored-vocabulary.ts", "next-turn.ts"],
   ["errors.ts"],
 ];
 

@@ -95,6 +95,17 @@ test("blob: URLs and data: URLs, beside which nothing lies", async () => {
   await expect(load(blob)).rejects.toThrow("cannot be fetched");
 });
 
+test("a tokenizer that the user picked is as good as one on a server", async () => {
+  const tokenizer = await (await fetch(new URL("../embedded/tokenizer.json", import.meta.url))).blob();
+  const weights = await (await fetch(new URL("../embedded/model.safetensors", import.meta.url))).blob();
+  const url = URL.createObjectURL(tokenizer);
+  const model = await load(weights, { tokenizer: url });
+  expect(model.tokenizer.vocabularySize).toBe(2048);
+  await model.dispose();
+  URL.revokeObjectURL(url);
+  await expect(load(weights, { tokenizer: url })).rejects.toThrow("no such file");
+});
+
 test("a URL with a query is cut where its path ends", async () => {
   const embedded = new URL("../embedded/model.safetensors?download=true&sig=a/b", import.meta.url).href;
   const model = await load(embedded);

@@ -46,7 +46,7 @@ const streaming = (url: string, maxTokens: number) =>
 test("says where it is and how to call it, answers, and ends when it is asked to", async () => {
   const { child, url, exited, errors, output } = await serving("--log", "requests");
   expect(await (await fetch(`${url}/health`)).json()).toEqual({ status: "ok" });
-  expect(await (await fetch(url)).text()).toContain("rwkv-tales");
+  expect(await (await fetch(url)).text()).toContain("RWKV playground");
   expect(errors()).toContain(`curl ${url}/v1/chat/completions`);
   const answer = await streaming(url, 100);
   child.kill("SIGTERM");

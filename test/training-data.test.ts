@@ -5,7 +5,8 @@ import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { TrainingError } from "rwkv";
 import { beforeEach, describe, expect, test } from "vitest";
-import { type Document, readDocuments } from "#rwkv/training/documents";
+import type { Document } from "#rwkv/training/document";
+import { readDocuments } from "#rwkv/training/documents";
 import { temporaryFolder } from "./fixture-files.js";
 
 let folder = "";

@@ -10,7 +10,7 @@ import { huggingFaceTokenizer } from "#rwkv/tokenizers/hugging-face";
 import { pieceEncoder, trainBytePairEncoding } from "#rwkv/tokenizers/train-bpe";
 import { consecutiveBatches, shuffledBatches } from "#rwkv/training/batches";
 import { datasetOf } from "#rwkv/training/dataset";
-import { type Document, documentOf, holdOut } from "#rwkv/training/documents";
+import { type Document, documentOf, holdOut } from "#rwkv/training/document";
 import { firstTensors } from "#rwkv/training/initialize";
 import { learningRateAt } from "#rwkv/training/schedule";
 

@@ -59,6 +59,23 @@ try {
      await model.dispose();`,
   );
   if (run("node", ["train.mjs"]) !== "1 layer") throw new Error("training left no model");
+  writeFileSync(
+    join(folder, "playground.mjs"),
+    `import { readFileSync } from "node:fs";
+     import { load } from "rwkv";
+     import { createApp } from "rwkv/server";
+     const files = JSON.parse(readFileSync("node_modules/rwkv/playground/built/files.json", "utf8"));
+     const model = await load();
+     const app = createApp(model);
+     for (const { name } of files) {
+       const { status } = await app.fetch(new Request("http://localhost/" + name));
+       if (status !== 200) throw new Error(name + ": status " + status);
+     }
+     await app.close();
+     await model.dispose();
+     process.stdout.write(files.length > 20 ? "all files" : "few files");`,
+  );
+  if (run("node", ["playground.mjs"]) !== "all files") throw new Error("the playground lacks files");
   if (readdirSync(join(folder, "node_modules")).includes("linkedom")) throw new Error("what is optional was installed");
   if (hasPrebuilt && readdirSync(folder).includes("cache")) throw new Error("kernels were compiled");
   const kernels = hasPrebuilt ? "with the kernels in the package" : "with kernels compiled here";

@@ -34,13 +34,57 @@ export async function writePth(
   tensors: readonly WritableTensor[],
   options: WriteOptions = {},
 ): Promise<void> {
+  await writeFileAtomically(path, checkedWriter(path, tensors, options));
+}
+
+/**
+ * The same as bytes in memory.
+ *
+ * @throws as `writePth`
+ */
+export async function pthBytes(
+  tensors: readonly WritableTensor[],
+  options: WriteOptions = {},
+): Promise<Uint8Array<ArrayBuffer>> {
+  const file = new MemoryFile();
+  await checkedWriter("model.pth", tensors, options)(file);
+  return file.bytes();
+}
+
+/** A file in memory, which grows as it needs. */
+class MemoryFile implements FileAppender {
+  #content = new Uint8Array(2 ** 16);
+  position = 0;
+
+  async append(bytes: Uint8Array): Promise<void> {
+    const end = this.position + bytes.length;
+    if (end > this.#content.length) {
+      const larger = new Uint8Array(Math.max(end, 2 * this.#content.length));
+      larger.set(this.#content.subarray(0, this.position));
+      this.#content = larger;
+    }
+    this.#content.set(bytes, this.position);
+    this.position = end;
+  }
+
+  async patch(position: number, bytes: Uint8Array): Promise<void> {
+    this.#content.set(bytes, position);
+  }
+
+  bytes(): Uint8Array<ArrayBuffer> {
+    return this.#content.slice(0, this.position);
+  }
+}
+
+/** What writes the file, once all is known to be in order. */
+function checkedWriter(path: string, tensors: readonly WritableTensor[], options: WriteOptions) {
   checkWritable(path, tensors);
   const pickle = stateDictPickle(path, tensors);
   if (pickle.length > maxPickleSize) {
     throw new CheckpointError(path, `names and shapes take ${pickle.length} bytes; expected at most ${maxPickleSize}`);
   }
   const metadata = Object.keys(options.metadata ?? {}).length > 0 ? options.metadata : undefined;
-  await writeFileAtomically(path, async (file) => {
+  return async (file: FileAppender) => {
     const entries: WrittenEntry[] = [];
     const writeBytes = async (name: string, bytes: Uint8Array) => {
       entries.push(await writeEntry(file, `archive/${name}`, bytes.length, [bytes]));
@@ -52,7 +96,7 @@ export async function writePth(
     if (metadata) await writeBytes(metadataEntry, new TextEncoder().encode(JSON.stringify(metadata)));
     await writeBytes("version", new TextEncoder().encode("3\n"));
     await writeDirectory(file, entries);
-  });
+  };
 }
 
 /** The pickle of an OrderedDict that maps names to contiguous tensors, each with its own storage. */

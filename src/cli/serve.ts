@@ -125,7 +125,7 @@ export function addServe(program: Command): void {
         .choices(["none", "errors", "requests"])
         .default("errors"),
     )
-    .option("--open", "open a page that shows how the server is doing");
+    .option("--open", "open the playground, a page to try the model in");
   addModelOptions(command)
     .addHelpText(
       "after",

@@ -2,6 +2,7 @@
 // Iterating streams text.
 
 import type { StateError } from "../errors.js";
+import { inNextTurn } from "../next-turn.js";
 import { onAbort } from "./abort-signals.js";
 import { asyncDispose } from "./async-dispose.js";
 import {
@@ -11,7 +12,6 @@ import {
 } from "./generation-options.js";
 import { GenerationProgress, type GenerationResult } from "./generation-progress.js";
 import type { ModelContext } from "./model-context.js";
-import { inNextTurn } from "./next-turn.js";
 import { readTokens } from "./reading.js";
 import type { Sequence } from "./sequence.js";
 import { StopStrings } from "./stop-strings.js";

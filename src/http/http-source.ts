@@ -64,6 +64,8 @@ export async function httpFileSize(name: string): Promise<number | undefined> {
       if (error instanceof TransientError) return { status: 0, size: undefined };
       throw error;
     });
+  // Browsers answer GET alone for what they hold themselves.
+  if (/^(blob|data):/i.test(url)) return (await size("GET")).size;
   const found = await size("HEAD");
   // Not every server supports HEAD, and a URL may be signed for GET only.
   if (found.size === undefined && [400, 403, 405, 501].includes(found.status)) return (await size("GET")).size;

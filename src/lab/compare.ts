@@ -7,7 +7,7 @@ import type { Graph } from "../graph/graph.js";
 import { randomGenerator } from "../sampling/random.js";
 import { shuffledBatches } from "../training/batches.js";
 import { type Dataset, datasetOf, type HeldOutText, targetCount, trainTokenizer } from "../training/dataset.js";
-import type { SplitDocuments } from "../training/documents.js";
+import type { SplitDocuments } from "../training/document.js";
 import { bitsPerByte } from "../training/evaluation.js";
 import { openTrainingOn } from "../training/open-training.js";
 import { learningRateAt } from "../training/schedule.js";

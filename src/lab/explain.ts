@@ -1,6 +1,8 @@
 // Explains what a model does with a text, token by token: receptance, key and value of each layer, how fast its channels forget,
 // which earlier tokens its recurrence looks at, and what would be predicted after each layer.
 
+import { embeddedModel } from "#platform/files";
+import { type CheckpointInput, isPath } from "../checkpoints/checkpoint-input.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { RwkvError, TokenizerError } from "../errors.js";
 import { type Graph, type RowNode, topologicalOrder } from "../graph/graph.js";
@@ -31,19 +33,29 @@ export interface Explanation {
 }
 
 /**
- * @param path a checkpoint with its tokenizer beside it
+ * Explains what a model does with a text. The whole model is computed in plain TypeScript, so it should be a small one.
+ *
+ * @param input a checkpoint, as `load` takes it; undefined is the model in the package
+ * @param prompt 1 to 64 tokens of text
+ * @param tokenizerOf the model's tokenizer; by default the one in the checkpoint or beside it
  * @throws RwkvError for a model of another version than 4 and 7, and for a text without tokens, or with too many; CheckpointError,
  *   TokenizerError
  */
-export async function explain(path: string, prompt: string, tokenizerOf?: Tokenizer): Promise<Explanation> {
-  const checkpoint = await openCheckpoint(path);
+export async function explain(
+  input: CheckpointInput | undefined,
+  prompt: string,
+  tokenizerOf?: Tokenizer,
+): Promise<Explanation> {
+  const opened = input ?? embeddedModel;
+  const checkpoint = await openCheckpoint(opened);
+  const path = checkpoint.name;
   try {
     const bound = bindModel(checkpoint);
     const layers = layersOf(bound.graph);
     if (layers.length === 0) {
       throw new RwkvError(`${path}: an RWKV-${bound.version} model; expected RWKV-4 or RWKV-7, which can be explained`);
     }
-    const tokenizer = tokenizerOf ?? (await tokenizerFor(checkpoint, bound.size.vocabulary));
+    const tokenizer = tokenizerOf ?? (await tokenizerFor(checkpoint, bound.size.vocabulary, isPath(opened)));
     const mismatch = sizeMismatch(tokenizer, bound.size.vocabulary);
     if (mismatch) throw new TokenizerError(`${path}: ${mismatch}`);
     const tokens = tokenizer.encode(prompt);

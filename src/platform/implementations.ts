@@ -2,7 +2,7 @@
 // interface, is a compile error here. There are only types in this file, nothing that runs.
 
 import type { Backend } from "../backends/backend.js";
-import type { Checksum, ComputeWorkers, Files, FileWriter, Gpus, ModelStores } from "./platform.js";
+import type { Checksum, ComputeWorkers, Files, FileWriter, Gpus, ModelStores, TrainingKernels } from "./platform.js";
 
 /** `backends`: what can be computed with. It is apart from the others because backends are built on them. */
 interface Backends {
@@ -27,6 +27,8 @@ export type Implementations = [
   Implementation<Checksum, typeof import("./browser/checksum.js")>,
   Implementation<ComputeWorkers, typeof import("./node/compute-workers.js")>,
   Implementation<ComputeWorkers, typeof import("./browser/compute-workers.js")>,
+  Implementation<TrainingKernels, typeof import("./node/training-kernels.js")>,
+  Implementation<TrainingKernels, typeof import("./browser/training-kernels.js")>,
   Implementation<ModelStores, typeof import("./node/model-store.js")>,
   Implementation<ModelStores, typeof import("./browser/model-store.js")>,
   Implementation<Gpus, typeof import("./node/gpu.js")>,

@@ -178,6 +178,11 @@ export interface Gpus {
   openGpu(): Promise<GPU>;
 }
 
+/** `training-kernels`: those that training and the lab need beside the others. */
+export interface TrainingKernels {
+  readTrainingKernels: ComputeWorkers["readKernels"];
+}
+
 /** A compute thread. */
 export interface ComputeWorker {
   /** Whether it keeps the process alive. */

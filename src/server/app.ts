@@ -170,6 +170,7 @@ async function answer(context: Context, route: Route, services: Services, keys: 
       body,
       params: context.req.param(),
       query: context.req.query(),
+      headers: raw.headers,
       owner,
       requestId,
       signal,

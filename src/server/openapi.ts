@@ -17,7 +17,7 @@ export const openApiDocument = v.strictObject({
 /** @param needsKey whether requests need an API key */
 export function openApi(routes: readonly Route[], version: string, needsKey: boolean): object {
   const paths: Record<string, Record<string, object>> = {};
-  for (const route of routes) {
+  for (const route of routes.filter(({ isUndescribed }) => !isUndescribed)) {
     const path = route.path.replace(/:(\w+)/g, "{$1}");
     paths[path] = { ...paths[path], [route.method]: operationOf(route, needsKey) };
   }

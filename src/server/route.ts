@@ -12,6 +12,8 @@ export interface Call<Body = undefined> {
   readonly params: Readonly<Record<string, string>>;
   /** Parameters behind the path by name. */
   readonly query: Readonly<Record<string, string>>;
+  /** Those of the request. */
+  readonly headers: Headers;
   /** What stands for the request's API key; what it makes is no other's. */
   readonly owner: string;
   /** A name for this request, which its answer has as a header. */
@@ -42,6 +44,8 @@ export interface Route {
   readonly summary: string;
   /** Whether it needs no key. */
   readonly isPublic?: boolean;
+  /** Whether it is no part of the API, as the files of a page are not, and so not of its description. */
+  readonly isUndescribed?: boolean;
   /** What a body must be; routes without one read none. */
   readonly body?: Schema;
   /** For a route whose body is bytes, and not JSON: how many there may be. */

@@ -12,7 +12,7 @@ import { TrainingError } from "../errors.js";
 import { checkInterrupt } from "../interruptible.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { checkTokenCount, type Dataset, type HeldOutText, type TokenArray } from "./dataset.js";
-import { fewDocuments } from "./documents.js";
+import { fewDocuments } from "./document.js";
 import { unreadable } from "./text-file.js";
 
 /** Documents of tokens, one after the other. */

@@ -1,29 +1,15 @@
 // Turns documents into tokens: one stream for training, and the held-out texts for measuring.
 
-import { readFile, stat } from "node:fs/promises";
-import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { TrainingError } from "../errors.js";
 import { interruptible } from "../interruptible.js";
-import { bindModel } from "../models/versions.js";
-import {
-  isNamedTokenizer,
-  openTokenizer,
-  tokenizerFileFor,
-  tokenizerIn,
-  tokenizerOf,
-} from "../tokenizers/open-tokenizer.js";
-import { worldVocabularyText } from "../tokenizers/stored-tokenizer.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 import { bytePairTraining, pieceEncoder } from "../tokenizers/train-bpe.js";
-import { type WorldTokenizer, worldFile } from "../tokenizers/world.js";
-import type { Document, SplitDocuments } from "./documents.js";
+import type { Document, SplitDocuments } from "./document.js";
+
+const utf8 = new TextEncoder();
 
 /** Token ids; of vocabularies up to 65536 they may be in half the memory. */
 export type TokenArray = Int32Array | Uint16Array;
-
-/** Names by which a tokenizer is found beside a model. */
-const jsonFile = "tokenizer.json";
-export const tokenizerFiles: readonly string[] = [jsonFile, worldFile];
 
 /** Tokens, and which of them are learned. */
 export interface LearnedTokens {
@@ -72,45 +58,6 @@ export async function trainedTokenizer(content: string): Promise<TrainingTokeniz
   const { huggingFaceTokenizer } = await import("../tokenizers/hugging-face.js");
   const tokenizer = huggingFaceTokenizer("the trained tokenizer", JSON.parse(content));
   return { tokenizer, encode: pieceEncoder(tokenizer), file: { name: "tokenizer.json", content } };
-}
-
-/**
- * A tokenizer that is there already.
- *
- * @param path of its file, or of a folder with one; or "world" or "bytes"
- * @throws TokenizerError
- */
-export async function existingTokenizer(path: string): Promise<TrainingTokenizer> {
-  let tokenizer = await openTokenizer(path);
-  if (isNamedTokenizer(path)) return withoutFile(tokenizer);
-  let file = path;
-  if ((await stat(path)).isDirectory()) {
-    file = (await tokenizerFileFor(path, tokenizer.vocabularySize)) ?? path;
-    tokenizer = await openTokenizer(file);
-  }
-  const encode = (text: string) => tokenizer.encode(text);
-  // Under a name by which it is found beside a model.
-  const name = tokenizer.kind === "world" ? worldFile : jsonFile;
-  return { tokenizer, encode, file: { name, content: await readFile(file) } };
-}
-
-/** The tokenizer of a checkpoint. @throws TokenizerError, CheckpointError */
-export async function checkpointTokenizer(path: string): Promise<TrainingTokenizer> {
-  const checkpoint = await openCheckpoint(path);
-  const { vocabulary } = bindModel(checkpoint).size;
-  await checkpoint.close();
-  const inside = tokenizerIn(checkpoint);
-  if (inside) return withoutFile(inside);
-  const file = await tokenizerFileFor(path, vocabulary);
-  if (file !== undefined) return existingTokenizer(file);
-  return withoutFile(await tokenizerOf(vocabulary, path));
-}
-
-/** A tokenizer that was in no file of its own; a run gets one, if it is not that of bytes. */
-function withoutFile(tokenizer: Tokenizer): TrainingTokenizer {
-  const encode = (text: string) => tokenizer.encode(text);
-  if (tokenizer.kind !== "world") return { tokenizer, encode };
-  return { tokenizer, encode, file: { name: worldFile, content: worldVocabularyText(tokenizer as WorldTokenizer) } };
 }
 
 /** @throws TrainingError when there is less to learn from than one sequence; InterruptedError */
@@ -189,5 +136,5 @@ function* encoded(
 
 /** The bytes of what is learned. */
 function bytesOf({ parts, learned }: Document): number {
-  return parts.reduce((sum, part, i) => sum + ((learned?.[i] ?? true) ? Buffer.byteLength(part) : 0), 0);
+  return parts.reduce((sum, part, i) => sum + ((learned?.[i] ?? true) ? utf8.encode(part).length : 0), 0);
 }

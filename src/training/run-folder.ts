@@ -18,7 +18,7 @@ import type { WritableTensor } from "../checkpoints/writer.js";
 import { CheckpointError, TrainingError } from "../errors.js";
 import { ownAdapterName } from "../models/adapter-file.js";
 import { between, type Check, whole } from "./checks.js";
-import { tokenizerFiles } from "./dataset.js";
+import { tokenizerFiles } from "./existing-tokenizer.js";
 import { parseRecipe, type Recipe } from "./recipe.js";
 import { lockFolder, type Unlock } from "./run-lock.js";
 

@@ -3,14 +3,10 @@
 
 import { readFile } from "node:fs/promises";
 import { OptionError, TrainingError } from "../errors.js";
-import {
-  checkpointTokenizer,
-  existingTokenizer,
-  type TrainingTokenizer,
-  trainedTokenizer,
-  trainTokenizer,
-} from "./dataset.js";
-import type { Document, ReadOptions } from "./documents.js";
+import { type TrainingTokenizer, trainedTokenizer, trainTokenizer } from "./dataset.js";
+import type { Document } from "./document.js";
+import type { ReadOptions } from "./documents.js";
+import { checkpointTokenizer, existingTokenizer } from "./existing-tokenizer.js";
 import type { Recipe } from "./recipe.js";
 import type { RunFolder } from "./run-folder.js";
 

@@ -15,7 +15,8 @@ import { type Batches, consecutiveBatches, shuffledBatches } from "./batches.js"
 import { type BinidxFiles, binidxAt, readBinidx, tokenizedDataset } from "./binidx.js";
 import { checkedOptions } from "./checked-options.js";
 import { type Dataset, datasetOf, type LearnedTokens } from "./dataset.js";
-import { holdOut, readDocuments, type SplitDocuments } from "./documents.js";
+import { holdOut, type SplitDocuments } from "./document.js";
+import { readDocuments } from "./documents.js";
 import { bitsPerByte } from "./evaluation.js";
 import { loraOf } from "./lora-options.js";
 import { lossCurve } from "./loss-curve.js";

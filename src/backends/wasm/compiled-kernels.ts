@@ -21,6 +21,9 @@ export function hasRelaxedSimd(): boolean {
  */
 export type KernelSet = "generation" | "training";
 
+/** Reads a file of kernels in the package's dist folder, and says where it is. */
+export type ReadKernels = typeof readKernels;
+
 const compiling = new Map<string, Promise<WebAssembly.Module>>();
 
 /**
@@ -28,22 +31,27 @@ const compiling = new Map<string, Promise<WebAssembly.Module>>();
  *
  * @param shared whether their memory is shared between threads
  * @param set "training" has all kernels
+ * @param read where the files are found; bundlers know only those that are named where they are read
  * @throws BackendError when they cannot be read or compiled here
  */
-export async function compiledKernels(shared: boolean, set: KernelSet): Promise<WebAssembly.Module> {
+export async function compiledKernels(
+  shared: boolean,
+  set: KernelSet,
+  read: ReadKernels = readKernels,
+): Promise<WebAssembly.Module> {
   const kind = set === "training" ? "training" : "kernels";
   const name = `${kind}${shared ? "" : "-single"}${set === "generation" && hasRelaxedSimd() ? "-relaxed" : ""}.wasm`;
   let loading = compiling.get(name);
   if (!loading) {
-    loading = compile(name);
+    loading = compile(name, read);
     loading.catch(() => compiling.delete(name));
     compiling.set(name, loading);
   }
   return loading;
 }
 
-async function compile(name: string): Promise<WebAssembly.Module> {
-  const { bytes, location } = await readKernels(name).catch((cause) => {
+async function compile(name: string, read: ReadKernels): Promise<WebAssembly.Module> {
+  const { bytes, location } = await read(name).catch((cause) => {
     throw new BackendError(`wasm backend: ${name} cannot be read (${(cause as Error).message})`, { cause });
   });
   return WebAssembly.compile(bytes).catch((cause) => {

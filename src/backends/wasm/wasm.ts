@@ -8,7 +8,7 @@ import type { KernelMachine } from "../kernel/kernel-machine.js";
 import { openKernelRuntime } from "../kernel/kernel-runtime.js";
 import { checkCapacity } from "../kernel/matrices.js";
 import { matrixTypes } from "../placement.js";
-import { compiledKernels, type KernelSet } from "./compiled-kernels.js";
+import { compiledKernels, type KernelSet, type ReadKernels } from "./compiled-kernels.js";
 import { SingleThreadMachine } from "./single-thread-machine.js";
 import { WorkersMachine } from "./workers-machine.js";
 
@@ -23,14 +23,16 @@ export const wasmBackend: Backend = {
  * @param threads more than one only where memory can be shared
  * @param shared whether workers run the kernels, over shared memory
  * @param set which kernels are needed
+ * @param read where their files are found
  * @throws BackendError when its threads cannot be started
  */
 export async function createWasmMachine(
   threads: number,
   shared: boolean = canShareMemory,
   set: KernelSet = "generation",
+  read?: ReadKernels,
 ): Promise<KernelMachine> {
-  const kernels = await compiledKernels(shared, set);
+  const kernels = await compiledKernels(shared, set, read);
   return shared ? WorkersMachine.create(kernels, threads) : SingleThreadMachine.create(kernels);
 }
 

@@ -1,15 +1,13 @@
 // Workers and the kernels' WebAssembly in a page. src/platform/node/compute-workers.ts has the same for Node.
 
 import type { ComputeWorker } from "../platform.js";
-import { located, movedFrom } from "./moved-files.js";
+import { readKernelsFrom } from "./kernel-files.js";
+import { movedFrom } from "./moved-files.js";
 
 /** Pages that are not isolated by COOP and COEP headers may not share memory with workers. */
 export const canShareMemory: boolean = globalThis.crossOriginIsolated === true;
 
-// Not written where it is used: bundlers would take what is made of it for the URL of a file.
-const here: string = import.meta.url;
-
-/** The files of kernels that pages generate with, written out, so that bundlers find them. Training is for Node alone. */
+/** The files of kernels that pages generate with, written out, so that bundlers find them. */
 const kernelFiles: Readonly<Record<string, URL>> = {
   "kernels.wasm": new URL("../../kernels.wasm", import.meta.url),
   "kernels-relaxed.wasm": new URL("../../kernels-relaxed.wasm", import.meta.url),
@@ -18,12 +16,8 @@ const kernelFiles: Readonly<Record<string, URL>> = {
 };
 
 /** A file of the package's dist folder, and where it is. */
-export async function readKernels(name: string): Promise<{ bytes: Uint8Array<ArrayBuffer>; location: string }> {
-  const path = `../../${name}`;
-  const url = located(path, kernelFiles[name] ?? new URL(path, here));
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url.href} is answered with status ${response.status}`);
-  return { bytes: new Uint8Array(await response.arrayBuffer()), location: url.href };
+export function readKernels(name: string): Promise<{ bytes: Uint8Array<ArrayBuffer>; location: string }> {
+  return readKernelsFrom(kernelFiles, name);
 }
 
 /** Starts a compute thread. `onError` is called when it cannot be started or fails outside a pass. */

@@ -1,0 +1,91 @@
+// Which model writes: loaded in this page, or on a server; how loading goes; and what it says of itself.
+
+import { computed, signal } from "@preact/signals";
+import { type Engine, localEngine } from "./engines/engine.js";
+import { listModels, type ServerAddress, type ServerModel, serverEngine } from "./engines/server-engine.js";
+import { callWorker, startWorker } from "./engines/worker-client.js";
+import type { LoadRequest, ModelFacts } from "./protocol.js";
+
+/** What the page can write with now. */
+export type ModelState =
+  | { readonly kind: "loading"; readonly name: string; readonly share: number; readonly cancel: () => void }
+  | { readonly kind: "local"; readonly facts: ModelFacts }
+  | { readonly kind: "server"; readonly address: ServerAddress; readonly model: ServerModel }
+  | { readonly kind: "failed"; readonly name: string; readonly message: string };
+
+/** The name of the model in the package, here and on servers. */
+export const taleTeller = "rwkv-tales";
+
+export const model = signal<ModelState>({ kind: "loading", name: taleTeller, share: 0, cancel: () => {} });
+
+/** undefined while nothing can write. */
+export const engine = computed<Engine | undefined>(() => {
+  const { value } = model;
+  if (value.kind === "local") return value.facts.tokenizer === undefined ? undefined : localEngine;
+  return value.kind === "server" ? serverEngine(value.address, value.model.id) : undefined;
+});
+
+export const facts = computed<ModelFacts | undefined>(() =>
+  model.value.kind === "local" ? model.value.facts : undefined,
+);
+export const isTaleTeller = computed(
+  () => facts.value?.isEmbedded ?? (model.value.kind === "server" && model.value.model.id === taleTeller),
+);
+
+export const embedded: LoadRequest = { source: { kind: "embedded" }, dtype: "stored", backend: "auto" };
+
+let loadings = 0;
+
+/** Loads a model into the page. Errors are a state that the page shows. */
+export async function loadModel(request: LoadRequest, name: string): Promise<void> {
+  const own = ++loadings;
+  const controller = new AbortController();
+  const loading = (share: number) => {
+    if (own === loadings && !controller.signal.aborted) {
+      model.value = { kind: "loading", name, share, cancel: () => controller.abort(new Error("cancelled")) };
+    }
+  };
+  loading(0);
+  try {
+    const loaded = await callWorker("load", request, {
+      signal: controller.signal,
+      onPiece: ({ done, total }) => loading(total > 0 ? done / total : 0),
+    });
+    if (own === loadings) model.value = { kind: "local", facts: loaded };
+  } catch (error) {
+    if (own !== loadings) return;
+    const isEmbedded = request.source.kind === "embedded";
+    if (controller.signal.aborted && !isEmbedded) return loadModel(embedded, taleTeller);
+    model.value = { kind: "failed", name, message: controller.signal.aborted ? "cancelled" : (error as Error).message };
+  }
+}
+
+/** Writes with a server from now on. @throws Error where it does not answer */
+export async function useServer(address: ServerAddress, wanted?: string): Promise<void> {
+  const all = await listModels(address);
+  const found = all.find(({ id }) => id === wanted) ?? all[0];
+  if (!found) throw new Error(`${address.url}: the server lists no model`);
+  loadings++;
+  model.value = { kind: "server", address, model: found };
+}
+
+/** The API of the server that this page came from; undefined where that is a server of files alone. */
+export const ownServer: string | undefined =
+  document.querySelector('meta[name="rwkv-server"]')?.getAttribute("content") === "here"
+    ? new URL("v1/", document.baseURI).href
+    : undefined;
+
+/** Begins with the model of the server that serves the page, where it has one of its own; else with the one in the page. */
+export async function begin(): Promise<void> {
+  startWorker();
+  if (ownServer !== undefined) {
+    const address = { url: ownServer, key: "" };
+    // Where it wants a key, or is gone, the user may say so in the dialog of models.
+    const [first] = await listModels(address).catch(() => []);
+    if (first && first.id !== taleTeller) {
+      model.value = { kind: "server", address, model: first };
+      return;
+    }
+  }
+  await loadModel(embedded, taleTeller);
+}

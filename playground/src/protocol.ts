@@ -1,0 +1,179 @@
+// What the page and its worker say to each other: calls by name, each with an input, pieces on the way, and an output. Plain data alone.
+
+import type {
+  ChatFormatName,
+  ChatMessage,
+  FinishReason,
+  ModelInfo,
+  SamplingOptions,
+  samplingPresets,
+  WeightDType,
+} from "rwkv";
+import type { Explanation } from "rwkv/lab";
+
+/** Where a model comes from. Further kinds, such as models by name, are added here, in `sources.ts` and in `worker/open-source.ts`. */
+export type Source =
+  | { readonly kind: "embedded" }
+  | { readonly kind: "url"; readonly url: string }
+  | { readonly kind: "files"; readonly model: File; readonly tokenizer?: File };
+
+/** Where to compute; "auto" leaves it to the library. */
+export type Backend = "auto" | "wasm"; // a name that `load` takes
+
+export interface LoadRequest {
+  readonly source: Source;
+  readonly dtype: WeightDType | "stored";
+  readonly backend: Backend;
+}
+
+/** What the page shows of a model that is loaded. */
+export interface ModelFacts extends Omit<ModelInfo, "metadata"> {
+  readonly name: string;
+  /** undefined where the model has no tokenizer: then there is nothing to chat with. */
+  readonly tokenizer: string | undefined;
+  readonly whyNoTokenizer?: string;
+  readonly format: ChatFormatName | undefined;
+  readonly isEmbedded: boolean;
+  /** Bytes of the weights as they lie in memory, about. */
+  readonly weightBytes: number;
+  readonly warnings: readonly string[];
+}
+
+/** What a file's header tells, before its weights are read. */
+export interface Inspection {
+  readonly name: string;
+  readonly format: string;
+  readonly tensors: number;
+  readonly parameters: number;
+  /** Bytes in memory by the type of the weights, and whether that fits. */
+  readonly choices: readonly {
+    readonly dtype: WeightDType | "stored";
+    readonly bytes: number;
+    readonly fits: boolean;
+  }[];
+}
+
+export type Sampling = Pick<
+  SamplingOptions,
+  "temperature" | "topP" | "topK" | "presencePenalty" | "frequencyPenalty" | "penaltyDecay"
+>;
+export type PresetName = keyof typeof samplingPresets;
+
+export interface ChatRequest {
+  readonly messages: readonly Pick<ChatMessage, "role" | "content">[];
+  /** What the answer begins with, where it is to be continued: the text as the model wrote it. */
+  readonly begun: string;
+  readonly format: ChatFormatName | "auto";
+  readonly thinks: boolean;
+  readonly sampling: Sampling;
+  readonly maxTokens: number;
+}
+
+export interface ChatPiece {
+  readonly thought: string;
+  readonly text: string;
+  /** As the model wrote it, tags of thoughts included. */
+  readonly raw: string;
+}
+
+/** How a text ended, and what it took. */
+export interface Ending {
+  readonly reason: FinishReason;
+  readonly generatedTokens: number;
+  readonly tokensPerSecond: number;
+  /** Tokens before the answer, and how many of them a kept state had read already; undefined where a server does not tell. */
+  readonly promptTokens?: number;
+  readonly reusedTokens?: number;
+}
+
+export interface CompleteRequest {
+  readonly prompt: string;
+  /** Tokens behind the prompt that are settled: ids here, texts for servers. */
+  readonly kept: readonly { readonly id: number; readonly text: string }[];
+  readonly sampling: Sampling;
+  readonly maxTokens: number;
+}
+
+/** A token that was written, with the model's own probabilities. */
+export interface WrittenToken {
+  readonly id: number;
+  readonly text: string;
+  readonly probability: number;
+  readonly others: readonly { readonly id: number; readonly text: string; readonly probability: number }[];
+}
+
+export interface TrainRequest {
+  readonly text: string;
+  readonly seconds: number;
+  readonly layers: number;
+  readonly width: number;
+}
+
+export interface TrainPiece {
+  readonly step: number;
+  readonly loss: number;
+  readonly bitsPerByte: number;
+  /** Of the text that is held out, where it was measured. */
+  readonly validation?: number;
+  readonly tokensPerSecond: number;
+  readonly progress: number;
+}
+
+export interface Trained {
+  readonly pth: Blob;
+  readonly tokenizer: Blob;
+  readonly parameters: number;
+  readonly steps: number;
+  readonly bitsPerByte: number;
+}
+
+export interface BenchPiece {
+  readonly done: number;
+  readonly total: number;
+}
+
+export interface Distribution {
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+}
+
+export interface BenchResult {
+  /** Milliseconds a token of decoding. */
+  readonly decode: Distribution;
+  readonly decodeTokensPerSecond: number;
+  readonly promptTokens: number;
+  /** Tokens a second of prompts: half of the rounds were faster, nine tenths were. */
+  readonly promptTokensPerSecond: number;
+  readonly promptTokensPerSecondP90: number;
+  readonly generateTokensPerSecond: number;
+}
+
+interface Call<Input, Output, Piece = never> {
+  readonly input: Input;
+  readonly output: Output;
+  readonly piece: Piece;
+}
+
+/** All calls. */
+export interface Calls {
+  inspect: Call<Source, Inspection>;
+  load: Call<LoadRequest, ModelFacts, { readonly done: number; readonly total: number }>;
+  chat: Call<ChatRequest, Ending, ChatPiece>;
+  complete: Call<CompleteRequest, Ending, WrittenToken>;
+  explain: Call<string, Explanation>;
+  train: Call<TrainRequest, Trained, TrainPiece>;
+  bench: Call<null, BenchResult, BenchPiece>;
+}
+export type CallName = keyof Calls;
+
+export type ToWorker =
+  | {
+      readonly [Name in CallName]: { readonly id: number; readonly call: Name; readonly input: Calls[Name]["input"] };
+    }[CallName]
+  | { readonly id: number; readonly abort: true };
+
+export type ToPage =
+  | { readonly id: number; readonly piece: Calls[CallName]["piece"] }
+  | { readonly id: number; readonly output: Calls[CallName]["output"] }
+  | { readonly id: number; readonly error: { readonly name: string; readonly message: string } };
