@@ -143,7 +143,7 @@ const quantizeRows: ChannelKernel = ({ call, inputs }, writer) => {
   writer.line(`if ((lane & 31u) == 0u) { arena[${place} + ${scales}u + c / 32u] = bitcast<u32>(${most} / 127.0); }`);
 };
 
-/** The recurrence of RWKV-4 over one token. */
+/** The recurrence wkv over one token. */
 const wkv: ChannelKernel = (operation, writer) => {
   if (!operation.call) return;
   const { call, inputs, outputs, multiplier } = operation;
@@ -180,7 +180,7 @@ function share(writer: ChannelWriter, node: RowNode): string {
   return memory;
 }
 
-/** The recurrence of RWKV-5 and 6 over one token: a lane a column of a head's matrix. */
+/** The recurrence wkv6 over one token: a lane a column of a head's matrix. */
 const wkv6: ChannelKernel = (operation, writer) => {
   const { call, inputs } = operation;
   const [decay, receptance, key, value, bonus] = inputs as [RowNode, RowNode, RowNode, RowNode, RowNode];
@@ -205,7 +205,7 @@ const wkv6: ChannelKernel = (operation, writer) => {
 };
 
 /**
- * The recurrence of RWKV-7 over one token: a lane a row of a head's matrix. What the new row gives for the receptance follows from the old
+ * The recurrence wkv7 over one token: a lane a row of a head's matrix. What the new row gives for the receptance follows from the old
  * one, so that one loop sums and another replaces.
  */
 const wkv7: ChannelKernel = (operation, writer) => {

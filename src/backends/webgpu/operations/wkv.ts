@@ -1,4 +1,4 @@
-// The wkv recurrence of RWKV-4: an invocation a channel of a sequence.
+// The recurrence wkv: an invocation a channel of a sequence.
 
 import { type RowNode, statesOf, vectorsOf } from "../../../graph/graph.js";
 import type { Kernel } from "../operands.js";

@@ -1,4 +1,4 @@
-// The recurrence of RWKV-5 and 6: a workgroup some columns of a head's matrix, one each of its invocations, which hold them while they walk
+// The recurrence wkv6: a workgroup some columns of a head's matrix, one each of its invocations, which hold them while they walk
 // through the tokens of a sequence.
 
 import { type RowNode, type StateVector, statesOf } from "../../../graph/graph.js";

@@ -1,4 +1,4 @@
-// The recurrence of RWKV-7: a workgroup some rows of a head's matrix, one each of its invocations, which hold them while they walk through
+// The recurrence wkv7: a workgroup some rows of a head's matrix, one each of its invocations, which hold them while they walk through
 // the tokens of a sequence.
 
 import { type RowNode, type StateVector, statesOf } from "../../../graph/graph.js";
