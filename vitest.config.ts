@@ -2,7 +2,7 @@
 // no files of their own run a second time in Chromium, where there is one.
 
 import { defineConfig } from "vitest/config";
-import { chromiumPath, isolationHeaders, webgpuArguments } from "./test/chromium.js";
+import { chromiumPath, isolationHeaders } from "./test/chromium.js";
 import { internals } from "./test/internals.js";
 import { pages, testFiles } from "./test/page-project.js";
 
@@ -12,7 +12,7 @@ if (!chromiumPath) {
   );
 }
 
-// Those of kernels and gradients take a minute more, and run in pages with the long tests.
+// Those of kernels and gradients, and of WebGPU in software, take a minute more each, and run in pages with the long tests.
 const pageTests = testFiles("choice-kernels", "indices", "forward", "growing-memory", "page", "page-hub");
 const plainPageTests = testFiles("growing-memory", "page-not-isolated");
 
@@ -40,7 +40,6 @@ export default defineConfig({
         ? [
             pages("chromium", chromiumPath, pageTests, isolationHeaders),
             pages("chromium, not isolated", chromiumPath, plainPageTests, {}),
-            pages("chromium, WebGPU", chromiumPath, testFiles("page-webgpu"), isolationHeaders, {}, webgpuArguments),
           ]
         : []),
     ],
