@@ -1,7 +1,7 @@
 // Long synchronous work that yields to the event loop, so that timers, other requests, and the signal that ends it (such as
 // Ctrl-C) are handled. Such work is written as a generator that yields wherever it can pause.
 
-import { inNextTurn } from "./next-turn.js";
+import { inNextTurn } from "./next-event-loop-turn.js";
 
 /** Thrown where a signal ended the work before there was anything to keep. */
 export class InterruptedError extends Error {

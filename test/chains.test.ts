@@ -6,33 +6,17 @@ import { expect, test } from "vitest";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { openReferenceTraining } from "#rwkv/backends/reference/reference-training";
 import type { TrainingRuntime } from "#rwkv/backends/training";
-import { bytesSource } from "#rwkv/byte-source";
-import { contiguousStrides, type StoredTensor } from "#rwkv/checkpoints/checkpoint";
-import { elementCount, type WeightDType } from "#rwkv/dtypes";
+import type { WeightDType } from "#rwkv/dtypes";
 import type { Graph, RowNode } from "#rwkv/graph/graph";
 import { GraphBuilder } from "#rwkv/graph/graph-builder";
 import { add, exp, multiply, sigmoid, subtract, tanh } from "#rwkv/graph/operations/elementwise";
 import { constant, vectorRow } from "#rwkv/graph/operations/leaves";
 import { planGraph } from "#rwkv/graph/plan";
 import type { BoundModel } from "#rwkv/models/versions";
-import { randomGenerator } from "#rwkv/sampling/random";
 import { trainableModel } from "#rwkv/training/trainable-model";
 import { kernels, maxDifference, trainers } from "./environment.js";
+import { bindRandomly, vocabulary } from "./random-models.js";
 import { rounds } from "./thorough.js";
-
-const vocabulary = 5;
-
-function bind(graph: Graph): BoundModel {
-  const random = randomGenerator(3);
-  const tensors = new Map<string, StoredTensor>();
-  for (const { name, shape } of graph.weights) {
-    const scale = 2 / Math.sqrt(shape[1] ?? 1);
-    const values = Float32Array.from({ length: elementCount(shape) }, () => (random.uniform() - 0.5) * scale);
-    const source = bytesSource(name, new Uint8Array(values.buffer));
-    tensors.set(name, { name, dtype: "f32", shape, strides: contiguousStrides(shape), source, offset: 0 });
-  }
-  return { version: "test", size: { layers: 1, width: 0, hidden: 0, vocabulary }, graph, tensors };
-}
 
 const kernelsOf = (output: RowNode) =>
   planGraph([output], 16).steps.flatMap((step) => step.map(({ kernel }) => kernel));
@@ -108,7 +92,7 @@ test("operations read vectors and constants as rows", async () => {
   const rows = Array.from({ length: 10 }, (_, which) => readAsRow(g, `l${which}`, width, 3, which));
   const sum = [...rows, ...both].reduce((total, value) => add(total, value), x);
   const graph = g.finish(g.selectRows(g.matmul(g.matrix("head", vocabulary, width), sum)));
-  for (const dtype of ["f32", "q8"] as const) await compareBackends(bind(graph), dtype);
+  for (const dtype of ["f32", "q8"] as const) await compareBackends(bindRandomly(graph, 3), dtype);
 });
 
 test("two values that are made together do not lie in one place", () => {
@@ -201,7 +185,7 @@ async function compareBackends(model: BoundModel, dtype: WeightDType): Promise<v
 test("random graphs give on every backend what the plain forms give", { timeout: 240_000 }, async () => {
   const graphs = fc.tuple(fc.constantFrom(1, 6, 30, 66, 258), fc.array(stepArbitrary, { minLength: 1, maxLength: 60 }));
   await fc.assert(
-    fc.asyncProperty(graphs, ([width, steps]) => compareBackends(bind(randomGraph(width, steps)), "f32")),
+    fc.asyncProperty(graphs, ([width, steps]) => compareBackends(bindRandomly(randomGraph(width, steps), 3), "f32")),
     { numRuns: rounds(20) },
   );
 });
@@ -210,7 +194,7 @@ test("and so do their gradients", { timeout: 240_000 }, async () => {
   const graphs = fc.tuple(fc.constantFrom(6, 30, 258), fc.array(stepArbitrary, { minLength: 1, maxLength: 25 }));
   await fc.assert(
     fc.asyncProperty(graphs, async ([width, steps]) => {
-      const { graph, tensors } = bind(randomGraph(width, steps));
+      const { graph, tensors } = bindRandomly(randomGraph(width, steps), 3);
       const model = trainableModel(graph, tensors, { weights: graph.weights, logitPenalty: 0 });
       const gradientsOf = async (runtime: TrainingRuntime) => {
         const [state, nextState] = [runtime.createState(), runtime.createState()];

@@ -26,7 +26,14 @@ const layers: readonly (readonly string[])[] = [
   ["quantization", "checksum.ts", "interruptible.ts", "plots"],
   ["platform"],
   ["http"],
-  ["byte-source.ts", "text-files.ts", "foreign-file.ts", "dtypes.ts", "stored-vocabulary.ts", "next-turn.ts"],
+  [
+    "byte-source.ts",
+    "text-files.ts",
+    "foreign-file.ts",
+    "dtypes.ts",
+    "stored-vocabulary.ts",
+    "next-event-loop-turn.ts",
+  ],
   ["errors.ts"],
 ];
 

@@ -2,7 +2,7 @@
 // Iterating streams text.
 
 import type { StateError } from "../errors.js";
-import { inNextTurn } from "../next-turn.js";
+import { inNextTurn } from "../next-event-loop-turn.js";
 import { onAbort } from "./abort-signals.js";
 import { asyncDispose } from "./async-dispose.js";
 import {

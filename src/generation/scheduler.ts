@@ -5,7 +5,7 @@
 
 import type { PassResult, PassSegment, Runtime } from "../backends/backend.js";
 import { BackendError, LimitError, StateError } from "../errors.js";
-import { inNextTurn } from "../next-turn.js";
+import { inNextTurn } from "../next-event-loop-turn.js";
 import { chooseToken, type TokenChoice } from "../sampling/choose-token.js";
 import type { Access, Request, Sequence, Work } from "./sequence.js";
 

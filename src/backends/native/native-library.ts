@@ -118,7 +118,7 @@ async function loadCompiled(): Promise<NativeLibrary> {
   try {
     await mkdir(folder, { recursive: true });
     await sweepParts(folder);
-    unlock = await lockBuild(join(folder, `kernels-${stamp}.lock`));
+    unlock = await lockBuild(join(folder, `kernels-${stamp}`));
     // Whoever had the lock may have compiled it, or found that it cannot be.
     const made = await loadCached(folder, stamp);
     if (made) return made;
