@@ -20,8 +20,9 @@ export const hubCommands = {
     hub = undefined;
   },
   hubSent: async (): Promise<number> => hub?.sent() ?? 0,
-  hubSpeed: async (_: unknown, speed: number): Promise<void> => {
-    if (hub) hub.speed = speed;
+  /** Bytes of files from this one on are held back; null: none. */
+  hubHold: async (_: unknown, from: number | null): Promise<void> => {
+    if (hub) hub.heldFrom = from ?? Number.POSITIVE_INFINITY;
   },
   hubSum: async (): Promise<string> => createHash("sha256").update(big).digest("hex"),
   /** From now on the storage sends zeros. */
@@ -48,7 +49,7 @@ declare module "vitest/browser" {
     startHub: PageSide<typeof hubCommands.startHub>;
     stopHub: PageSide<typeof hubCommands.stopHub>;
     hubSent: PageSide<typeof hubCommands.hubSent>;
-    hubSpeed: PageSide<typeof hubCommands.hubSpeed>;
+    hubHold: PageSide<typeof hubCommands.hubHold>;
     hubSum: PageSide<typeof hubCommands.hubSum>;
     hubDamage: PageSide<typeof hubCommands.hubDamage>;
   }

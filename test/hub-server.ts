@@ -1,5 +1,5 @@
 // A hub for tests, on this machine alone: its API as far as models are downloaded, with a storage for large files on a port of its own, as
-// the real one sends clients to another host for them. It can be slow, busy, cut, wrong, and change its mind.
+// the real one sends clients to another host for them. It can wait, be busy, cut, wrong, and change its mind.
 
 import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
@@ -27,8 +27,8 @@ export interface HubServer {
   token?: string;
   /** Whether the storage has ranges; by default it has. */
   ranges: boolean;
-  /** Bytes a second that each connection gets. */
-  speed?: number;
+  /** Bytes of a file from this one on are held back, until a test says otherwise. */
+  heldFrom: number;
   close(): Promise<void>;
 }
 
@@ -57,6 +57,7 @@ export async function startHub(files: Record<string, Uint8Array>): Promise<HubSe
     files: new Map(Object.entries(files)),
     commit: "0123456789abcdef0123456789abcdef01234567",
     ranges: true,
+    heldFrom: Number.POSITIVE_INFINITY,
     close: async () => {
       for (const server of [hub, storage]) {
         server.closeAllConnections();
@@ -148,16 +149,19 @@ export async function startHub(files: Record<string, Uint8Array>): Promise<HubSe
       ...(ranged && { "content-range": `bytes ${begin}-${end - 1}/${bytes.length}` }),
     });
     if (request.method === "HEAD") return void response.end();
-    void send(response, bytes.subarray(begin, end));
+    void send(response, bytes, begin, end);
   }
 
-  async function send(response: ServerResponse, bytes: Uint8Array) {
-    const step = self.speed === undefined ? bytes.length : Math.ceil(self.speed / 20);
-    for (let at = 0; at < bytes.length && !response.destroyed; at += step) {
-      const part = bytes.subarray(at, at + step);
+  async function send(response: ServerResponse, bytes: Uint8Array, begin: number, end: number) {
+    for (let at = begin; at < end && !response.destroyed; ) {
+      const part = bytes.subarray(at, Math.min(end, self.heldFrom));
+      if (part.length === 0) {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        continue;
+      }
       sent += part.length;
       response.write(part);
-      if (self.speed !== undefined) await new Promise((resolve) => setTimeout(resolve, 50));
+      at += part.length;
     }
     response.end();
   }

@@ -587,7 +587,7 @@ describe("ended, and gone on with", () => {
 
   test("aborted: what was downloaded stays, and is not downloaded again", async () => {
     const hub = await hubWith({ "big.pth": big });
-    hub.speed = 4_000_000;
+    hub.heldFrom = 2_500_000;
     const stop = new AbortController();
     const running = downloadModel(bigName, { signal: stop.signal });
     await begun();
@@ -596,7 +596,7 @@ describe("ended, and gone on with", () => {
     await expect(downloadModel(bigName, { signal: stop.signal })).rejects.toThrow("enough");
     const [partial] = await storedModels();
     expect(partial).toMatchObject({ repository, file: "big.pth", complete: false });
-    hub.speed = 1e9;
+    hub.heldFrom = Number.POSITIVE_INFINITY;
     hub.requests.length = 0;
     const first: number[] = [];
     await sameBytes(await downloadModel(bigName, { onProgress: (done) => void first.push(done) }), big);
@@ -607,13 +607,14 @@ describe("ended, and gone on with", () => {
 
   test("two at once in one process, and one that is aborted: one download", async () => {
     const hub = await hubWith({ "big.pth": big });
-    hub.speed = 8_000_000;
+    hub.heldFrom = 2_500_000;
     const stop = new AbortController();
     const aborted = downloadModel(bigName, { signal: stop.signal, onWarning: () => {} });
     const paths = [1, 2].map(() => downloadModel(bigName, { onWarning: () => {} }));
     await begun();
     stop.abort(new Error("enough"));
     await expect(aborted).rejects.toThrow("enough");
+    hub.heldFrom = Number.POSITIVE_INFINITY;
     for (const path of await Promise.all(paths)) await sameBytes(path, big);
     expect(hub.sent()).toBeLessThan(1.9 * big.length);
   });
@@ -629,9 +630,9 @@ describe("ended, and gone on with", () => {
 
   test("killed at any moment, it goes on, loses little, and the file is never a bad one", async () => {
     const hub = await hubWith({ "big.pth": big });
-    hub.speed = 2_000_000;
     let kept = 0;
     for (let round = 0; round < 3; round++) {
+      hub.heldFrom = 1_500_000 * (round + 1);
       const { child, exited } = puller(bigName);
       await begun(Math.min(kept + 1, big.length));
       await pause(37 * round);
@@ -641,7 +642,7 @@ describe("ended, and gone on with", () => {
       expect(partial!.bytes).toBeGreaterThanOrEqual(kept);
       kept = partial!.bytes;
     }
-    hub.speed = 1e9;
+    hub.heldFrom = Number.POSITIVE_INFINITY;
     hub.requests.length = 0;
     await sameBytes(await downloadModel(bigName), big);
     expect(requested(hub)).toBeLessThanOrEqual(big.length - kept);
@@ -650,17 +651,19 @@ describe("ended, and gone on with", () => {
 
   test("two processes: one downloads, the other waits for it", async () => {
     const hub = await hubWith({ "big.pth": big });
-    hub.speed = 4_000_000;
+    hub.heldFrom = 2_500_000;
     const processes = [puller(bigName), puller(bigName)];
+    const words = () => processes.map(({ stderr }) => stderr()).join();
+    while (!words().includes("another download of it is under way")) await pause(10);
+    hub.heldFrom = Number.POSITIVE_INFINITY;
     const codes = await Promise.all(processes.map(({ exited }) => exited));
     expect(codes).toEqual([0, 0]);
-    expect(processes.map(({ stderr }) => stderr()).join()).toContain("another download of it is under way");
     expect(hub.sent()).toBe(big.length);
   });
 
   test("Ctrl-C ends it with a word, and the status of an interrupt", async () => {
     const hub = await hubWith({ "big.pth": big });
-    hub.speed = 2_000_000;
+    hub.heldFrom = 2_500_000;
     const { child, exited, stderr } = puller(bigName);
     await begun();
     child.kill("SIGINT");
@@ -688,14 +691,14 @@ describe("ended, and gone on with", () => {
       },
     ];
     for (const damage of damages) {
-      hub.speed = 10_000_000;
+      hub.heldFrom = 2_500_000;
       const stop = new AbortController();
       const running = downloadModel(bigName, { signal: stop.signal });
       await begun();
       stop.abort(new Error("enough"));
       await running.catch(() => {});
       await damage();
-      hub.speed = 1e9;
+      hub.heldFrom = Number.POSITIVE_INFINITY;
       await sameBytes(await downloadModel(bigName), big);
       expect(await removeStoredModel(bigName)).toBe(big.length);
     }
@@ -703,7 +706,7 @@ describe("ended, and gone on with", () => {
 
   test("a part can be removed", async () => {
     const hub = await hubWith({ "big.pth": big });
-    hub.speed = 4_000_000;
+    hub.heldFrom = 2_500_000;
     const stop = new AbortController();
     const running = downloadModel(bigName, { signal: stop.signal });
     await begun();

@@ -30,7 +30,7 @@ export interface NamedModelOptions {
 
 /** Options of `downloadModel`. */
 export interface DownloadOptions extends Omit<NamedModelOptions, "cache"> {
-  /** Called as bytes come, with those that are here and those of all files in all. */
+  /** Called as bytes come, with those that are here and those of all files in all; once with two equal numbers where nothing had to come. */
   onProgress?: (done: number, total: number) => void;
   /** Called with a line that the user should see, such as that another process is downloading. By default console.warn. */
   onWarning?: (message: string) => void;
@@ -84,7 +84,14 @@ export async function downloadModel(name: string, options: DownloadOptions = {})
     ...(endpoint !== undefined && { endpoint }),
   };
   const found = await modelByName(name, context);
-  if (found !== undefined && found !== name) return found;
+  if (found !== undefined && found !== name) {
+    if (files.size === 0) {
+      // It was here, or another caller's download brought it.
+      const size = typeof found === "string" ? ((await fileSize(found)) ?? 0) : found.size;
+      onProgress?.(size, size);
+    }
+    return found;
+  }
   throw new OptionError("model", name, "the name of a model on the hub, such as rwkv7-g1-0.4b or hf:owner/repo/file");
 }
 
