@@ -21,6 +21,8 @@ export default defineConfig({
   test: {
     testTimeout: 60_000,
     hookTimeout: 120_000,
+    // What a test waits for comes, if late, on a machine that does much else, too.
+    expect: { poll: { timeout: 30_000 } },
     // Backends use threads of their own; more test files at once than cores would only make them wait for each other.
     maxWorkers: 2,
     setupFiles: "test/repeatable.ts",

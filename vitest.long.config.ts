@@ -1,6 +1,6 @@
 // Tests that take minutes: whole applications in a browser, sanitizers, ends of processes, those of `npm test` that try only some of
 // all combinations there (test/thorough.ts), and the kernels with AVX-512 emulated where the processor has none, or in pages. They
-// run by `npm run test:long`, most of them one file at a time, against the build in dist/.
+// run by `npm run test:long`, against the build in dist/.
 
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
@@ -31,6 +31,8 @@ export default defineConfig({
   test: {
     testTimeout: 300_000,
     hookTimeout: 300_000,
+    // What a test waits for comes, if late, on a machine that does much else, too.
+    expect: { poll: { timeout: 30_000 } },
     fileParallelism: false,
     projects: [
       {
@@ -38,6 +40,9 @@ export default defineConfig({
         test: {
           name: "long",
           include: ["test/long/*.test.ts"],
+          // Most of them wait for one process, a browser or an emulator, which leaves a core idle.
+          fileParallelism: true,
+          maxWorkers: 2,
           server: { deps: { external: [/\/dist\//] } },
         },
       },
@@ -49,7 +54,7 @@ export default defineConfig({
           env: thorough,
           fileParallelism: true,
           maxWorkers: 2,
-          sequence: { groupOrder: 1 }, // after those that are to have the machine for themselves
+          sequence: { groupOrder: 1 },
           server: { deps: { external: [/\/dist\//] } },
         },
       },

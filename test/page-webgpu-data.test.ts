@@ -22,16 +22,19 @@ describe.skipIf(!folder)("larger models", () => {
       ["logits", "state"].map((what) => readFloats(data(`golden/${name}.${what}.f32`))),
     );
     const model = await load(data(`models/${name}.pth`), { backend: "webgpu" });
-    for (const chunk of [tokens.length, 31, 1]) {
+    // Software takes a tenth of a second for a pass: two ways through the text must do.
+    for (const pieces of [[tokens.length], [1, 1, 31, 1, 5, tokens.length]]) {
       const own = model.createState();
       const found: number[] = [];
-      for (let at = 0; at < tokens.length; at += chunk) {
-        const [rows] = await model.forward([{ state: own, tokens: tokens.slice(at, at + chunk), logits: "all" }]);
+      let at = 0;
+      for (const piece of pieces) {
+        const [rows] = await model.forward([{ state: own, tokens: tokens.slice(at, at + piece), logits: "all" }]);
         found.push(...rows!);
+        at += piece;
       }
-      expect(maxDifference(found, logits!), `chunk ${chunk}`).toBeLessThan(1e-3);
+      expect(maxDifference(found, logits!), `in ${pieces.length}`).toBeLessThan(1e-3);
       const largest = Math.max(...state!.map(Math.abs));
-      expect(maxDifference(await own.values(), state!) / largest, `chunk ${chunk}`).toBeLessThan(1e-3);
+      expect(maxDifference(await own.values(), state!) / largest, `in ${pieces.length}`).toBeLessThan(1e-3);
       await own.dispose();
     }
     await model.dispose();
@@ -42,7 +45,7 @@ describe.skipIf(!folder)("larger models", () => {
   test.each(["rwkv7-Q8_0", "rwkv7-Q4_0", "rwkv7-Q4_K_M", "rwkv7-Q5_K_M", "rwkv7-Q6_K", "rwkv6-Q4_K_M"])(
     "%s",
     async (name) => {
-      const tokens = await readJson<number[]>(data("golden/synthetic.tokens.json"));
+      const tokens = (await readJson<number[]>(data("golden/synthetic.tokens.json"))).slice(0, 24);
       const run = async (backend: "webgpu" | "wasm") => {
         const model = await load(data(`gguf/${name}.gguf`), { backend });
         const [rows] = await model.forward([{ state: model.createState(), tokens, logits: "all" }]);

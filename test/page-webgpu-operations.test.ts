@@ -35,7 +35,7 @@ describe.each(names.map((name, number) => [name, number] as const))("%s", (name,
 describe.each([
   ["as software takes them", backend],
   ["as a GPU takes them", webgpuAsOnGpu],
-] as const)("products of 1 to 45 rows, over inputs that go past a block, %s", (_, backend) => {
+] as const)("products of 1, 3 and 45 rows, over inputs that go past a block, %s", (_, backend) => {
   test.each(["f32", "bf16", "f16", "q8", "q4"] as const)("%s", async (dtype) => {
     for (const [width, outputs] of [
       [1030, 67],
@@ -50,7 +50,7 @@ describe.each([
         await referenceBackend.open(model, { threads: 1, dtype }),
         await backend.open(model, { threads: 1, dtype }),
       ];
-      for (const rows of [1, 2, 3, 7, 45]) {
+      for (const rows of [1, 3, 45]) {
         const tokens = Array.from({ length: rows }, (_, i) => i % vocabulary);
         const run = async (runtime: typeof found) =>
           (await runtime.run([{ state: runtime.createState(), tokens, logits: "all" }])).logits;

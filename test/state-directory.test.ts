@@ -96,7 +96,7 @@ describe("a server that is started again", () => {
     const plain = await opened(undefined);
     expect(answer.choices[0].text).toBe((await plain.complete(long("a wolf"))).text);
     const listed = async () => (await second.ask("/v1/states")).answer.data.map(({ id }: { id: string }) => id);
-    await expect.poll(listed, { timeout: 10_000 }).not.toContain(gone.id);
+    await expect.poll(listed).not.toContain(gone.id);
     await Promise.all([second.close(), plain.close()]);
   });
 });
@@ -306,7 +306,7 @@ test("servers that share a folder leave each other's unfinished files alone, and
     });`;
   const parts = async () => (await readdir(join(folder, "objects"))).filter((name) => name.endsWith(".part"));
   const live = runScript(writing("live.kept", "go"));
-  await expect.poll(parts, { timeout: 20_000 }).toHaveLength(1);
+  await expect.poll(parts).toHaveLength(1);
   expect((await runScript(writing("killed.kept", "never"), { signal: "SIGKILL" })).signal).toBe("SIGKILL");
   const [host = ""] = /[0-9a-f]{8}(?=-\d+-[0-9a-f]{12}\.part$)/.exec((await parts())[0]!) ?? [];
   // Of another machine, where process 1 may be anything; of a process of this id that ran before this one.

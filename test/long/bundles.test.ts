@@ -79,9 +79,7 @@ async function use(url: string, isolated: boolean) {
     expect(outcome.text.length).toBeGreaterThan(20);
     expect(outcome.same).toBe(outcome.text);
     // What is left is the worker that the application started.
-    await expect
-      .poll(() => page.workers().length, { timeout: 10_000 })
-      .toBeLessThanOrEqual(where === "inWorker" ? 1 : 0);
+    await expect.poll(() => page.workers().length).toBeLessThanOrEqual(where === "inWorker" ? 1 : 0);
   }
   expect(complaints).toEqual([]);
 }
@@ -105,20 +103,24 @@ describe.skipIf(!chromiumPath).each([
     await use(`${server.url}below/index.html`, kind === "isolated");
   });
 
-  test.each(kinds)("a model of 86 MB from a web server, in a page that is %s", async (kind, headers) => {
-    const bytes = await largeCheckpoint();
-    const server = await serveFolder(output(), headers, { "/models/large.pth": { bytes, headers } });
-    const { page } = await openPage(`${server.url}below/index.html`);
-    const outcome = await page.evaluate(
-      (url) => (globalThis as unknown as { loadUrl(url: string): Promise<{ progress: number[] }> }).loadUrl(url),
-      "../models/large.pth",
-    );
-    expect(outcome).toMatchObject({ layers: 12, finite: true });
-    expect(outcome).toHaveProperty("threads", kind === "isolated" ? expect.any(Number) : 1);
-    expect(outcome.progress.length).toBeGreaterThan(20);
-    expect(outcome.progress.at(-1)).toBe(1);
-    expect(server.requests.filter((line) => line.includes("large.pth")).length).toBeLessThanOrEqual(20);
-  });
+  // By one bundler: what it does to a file that is fetched while it runs is nothing.
+  test.runIf(name === "Vite 8").each(kinds)(
+    "a model of 86 MB from a web server, in a page that is %s",
+    async (kind, headers) => {
+      const bytes = await largeCheckpoint();
+      const server = await serveFolder(output(), headers, { "/models/large.pth": { bytes, headers } });
+      const { page } = await openPage(`${server.url}below/index.html`);
+      const outcome = await page.evaluate(
+        (url) => (globalThis as unknown as { loadUrl(url: string): Promise<{ progress: number[] }> }).loadUrl(url),
+        "../models/large.pth",
+      );
+      expect(outcome).toMatchObject({ layers: 12, finite: true });
+      expect(outcome).toHaveProperty("threads", kind === "isolated" ? expect.any(Number) : 1);
+      expect(outcome.progress.length).toBeGreaterThan(20);
+      expect(outcome.progress.at(-1)).toBe(1);
+      expect(server.requests.filter((line) => line.includes("large.pth")).length).toBeLessThanOrEqual(20);
+    },
+  );
 });
 
 describe.skipIf(!chromiumPath).each(["Vite 7", "Vite 8"] as const)("the development server of %s", (version) => {
