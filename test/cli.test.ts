@@ -277,6 +277,7 @@ describe("mistakes", () => {
       "logits",
       "tokenize",
       "perplexity",
+      "eval",
       "convert",
       "train",
       "bench",

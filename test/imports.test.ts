@@ -11,7 +11,7 @@ import { expect, test } from "vitest";
 const layers: readonly (readonly string[])[] = [
   ["cli", "bundlers", "platform/implementations.ts"],
   ["lab"],
-  ["bench"],
+  ["bench", "evaluation"],
   ["training", "server", "index.ts"],
   ["load.ts"],
   ["hub"],

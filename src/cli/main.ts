@@ -20,6 +20,7 @@ const commands: Readonly<Record<string, () => Promise<(program: Command) => void
   logits: async () => (await import("./logits.js")).addLogits,
   tokenize: async () => (await import("./tokenize.js")).addTokenize,
   perplexity: async () => (await import("./perplexity.js")).addPerplexity,
+  eval: async () => (await import("./eval.js")).addEval,
   convert: async () => (await import("./convert.js")).addConvert,
   train: async () => (await import("./train.js")).addTrain,
   bench: async () => (await import("./bench.js")).addBench,

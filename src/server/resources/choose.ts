@@ -2,10 +2,10 @@
 
 import * as v from "valibot";
 import { formatNamed } from "../../chat/chat-prompt.js";
+import { scoreContinuations } from "../../generation/continuations.js";
 import type { Snapshot } from "../../generation/snapshot.js";
 import { answerHead, newId, secondsSince1970 } from "../answers.js";
 import { conversationFields, conversationPrompt } from "../chat-messages.js";
-import { scoreContinuations } from "../continuations.js";
 import { invalidField, notSupported } from "../errors.js";
 import { cachedTokensOf, tokensOf } from "../inference.js";
 import type { ReadPrompt } from "../prompt-reader.js";
@@ -86,7 +86,7 @@ async function rank(services: Services, { body, owner, signal, note }: Call<Body
   const answer = await inference.read({ prompts, places, signal }, async (read, ended) => {
     const score = async ({ snapshot }: { readonly snapshot: Snapshot }) => {
       const scores = await scoreContinuations(model, snapshot, choices, places, ended);
-      return scores.map((values) => values.reduce((sum, value) => sum + value, 0));
+      return scores.map((tokens) => tokens.reduce((sum, { logProbability }) => sum + logProbability, 0));
     };
     const sums = await score(read[0] as ReadPrompt);
     const sumsWithout = read[1] && (await score(read[1]));

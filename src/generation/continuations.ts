@@ -1,27 +1,35 @@
 // How probable texts are after a prompt: each is read by a fork of the prompt's state, and all of them share passes.
 
-import type { Model } from "../generation/model.js";
-import type { Snapshot } from "../generation/snapshot.js";
-import type { State } from "../generation/state.js";
 import { negativeLogProbability } from "../sampling/log-probability.js";
+import type { Model } from "./model.js";
+import type { Snapshot } from "./snapshot.js";
+import type { State } from "./state.js";
 
 /** Rows of logits that are held at once, which is what a pass takes. */
 const rowsAtOnce = 128;
 
+/** How probable a token is where it stands. */
+export interface TokenScore {
+  /** In nats. */
+  readonly logProbability: number;
+  /** Whether no token is more probable. */
+  readonly isMostProbable: boolean;
+}
+
 /** A text whose tokens are being read. */
 interface Continuation {
   readonly tokens: Int32Array;
-  /** The log-probabilities of its tokens, as far as they are known. */
-  readonly scores: number[];
+  /** The scores of its tokens, as far as they are known. */
+  readonly scores: TokenScore[];
 }
 
 /**
- * The log-probabilities of continuations, in nats.
+ * How probable each token of continuations is.
  *
  * @param before the state after the prompt, with the logits that follow it
  * @param continuations the tokens of each, one at least
  * @param places how many states the model is to hold at once, at most
- * @returns of each the log-probabilities of its tokens
+ * @returns of each the scores of its tokens
  * @throws the signal's reason when it is aborted; LimitError
  */
 export async function scoreContinuations(
@@ -30,11 +38,9 @@ export async function scoreContinuations(
   continuations: readonly Int32Array[],
   places: number,
   signal: AbortSignal,
-): Promise<number[][]> {
+): Promise<TokenScore[][]> {
   const logits = before.logits as Float32Array;
-  const all = continuations.map(
-    (tokens): Continuation => ({ tokens, scores: [-negativeLogProbability(logits, tokens[0] as number)] }),
-  );
+  const all = continuations.map((tokens): Continuation => ({ tokens, scores: [scoreOf(logits, tokens[0] as number)] }));
   const longer = all.filter(({ tokens }) => tokens.length > 1);
   for (let at = 0; at < longer.length; at += places) {
     await readGroup(model, before, longer.slice(at, at + places), signal);
@@ -77,7 +83,15 @@ async function readOn(model: Model, open: readonly (Continuation & { readonly st
   for (const [i, { tokens, scores, read, piece }] of pieces.entries()) {
     for (let k = 0; k < piece.length; k++) {
       const row = (logits[i] as Float32Array).subarray(k * vocabulary, (k + 1) * vocabulary);
-      scores.push(-negativeLogProbability(row, tokens[read + k + 1] as number));
+      scores.push(scoreOf(row, tokens[read + k + 1] as number));
     }
   }
+}
+
+function scoreOf(logits: Float32Array, token: number): TokenScore {
+  const own = logits[token] as number;
+  return {
+    logProbability: -negativeLogProbability(logits, token),
+    isMostProbable: logits.every((logit) => logit <= own),
+  };
 }
