@@ -56,7 +56,7 @@ export class Grammar {
     if (typeof model !== "object" || !Number.isInteger(vocabulary)) {
       throw new OptionError("model", model, "a model, or an object with its tokenizer and info.vocabulary");
     }
-    const trie = trieOf(model.tokenizer, vocabulary as number);
+    const trie = yield* trieOf(model.tokenizer, vocabulary as number);
     const facts = yield* this.#factsOf();
     const machine = new Machine(facts);
     yield;

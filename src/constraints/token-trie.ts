@@ -5,6 +5,12 @@ import { TokenizerError } from "../errors.js";
 import { PairTable } from "../tokenizers/pair-table.js";
 import type { Tokenizer } from "../tokenizers/tokenizer.js";
 
+/** Nodes and tokens between two steps of making a trie: a millisecond or so. */
+const stepSize = 4096;
+
+/** The arrays of a trie, as the class has them. */
+type TrieParts = Pick<TokenTrie, "bytes" | "depths" | "ends" | "tokens" | "duplicates" | "maxDepth" | "bytesOf">;
+
 /** The trie of a vocabulary. Node 0 is the root. */
 export class TokenTrie {
   /** By node: the byte that leads to it. */
@@ -22,34 +28,45 @@ export class TokenTrie {
   /** By id: the bytes of a token; undefined where it has none. */
   readonly bytesOf: readonly (Uint8Array | undefined)[];
 
-  /** @param bytesOf by id, the bytes of each token; those of more than 256 bytes are left out */
-  constructor(bytesOf: readonly (Uint8Array | undefined)[]) {
-    this.bytesOf = bytesOf;
-    const { byteOf, tokenOf, firstChild, nextSibling, duplicates } = linkedTrie(bytesOf);
-    const size = byteOf.length;
-    this.bytes = new Uint8Array(size);
-    this.depths = new Uint16Array(size);
-    this.ends = new Int32Array(size);
-    this.tokens = new Int32Array(size);
+  private constructor({ bytes, depths, ends, tokens, duplicates, maxDepth, bytesOf }: TrieParts) {
+    this.bytes = bytes;
+    this.depths = depths;
+    this.ends = ends;
+    this.tokens = tokens;
     this.duplicates = duplicates;
+    this.maxDepth = maxDepth;
+    this.bytesOf = bytesOf;
+  }
+
+  /**
+   * Makes a trie in steps.
+   *
+   * @param bytesOf by id, the bytes of each token; those of more than 256 bytes are left out
+   */
+  static *build(bytesOf: readonly (Uint8Array | undefined)[]): Generator<void, TokenTrie, void> {
+    const { byteOf, tokenOf, firstChild, nextSibling, duplicates } = yield* linkedTrie(bytesOf);
+    const size = byteOf.length;
+    const [bytes, depths] = [new Uint8Array(size), new Uint16Array(size)];
+    const [ends, tokens] = [new Int32Array(size), new Int32Array(size)];
     // Nodes are numbered anew in the order of a walk. Those on the way to the current one end when it is left.
     const path: number[] = [];
     const waiting: [linked: number, depth: number][] = [[0, 0]];
     let [next, maxDepth] = [0, 0];
     for (let item = waiting.pop(); item; item = waiting.pop()) {
       const [linked, depth] = item;
-      while (path.length > depth) this.ends[path.pop() as number] = next;
+      while (path.length > depth) ends[path.pop() as number] = next;
       path.push(next);
-      this.bytes[next] = byteOf[linked] as number;
-      this.depths[next] = depth;
-      this.tokens[next++] = tokenOf[linked] as number;
+      bytes[next] = byteOf[linked] as number;
+      depths[next] = depth;
+      tokens[next++] = tokenOf[linked] as number;
       maxDepth = Math.max(maxDepth, depth);
       for (let child = firstChild[linked] as number; child >= 0; child = nextSibling[child] as number) {
         waiting.push([child, depth + 1]);
       }
+      if (next % stepSize === 0) yield;
     }
-    for (const node of path) this.ends[node] = size;
-    this.maxDepth = maxDepth;
+    for (const node of path) ends[node] = size;
+    return new TokenTrie({ bytes, depths, ends, tokens, duplicates, maxDepth, bytesOf });
   }
 
   /** The child of a node by a byte, or -1. */
@@ -77,12 +94,13 @@ export class TokenTrie {
 const maxTokenBytes = 256;
 
 /** A trie whose nodes are linked to their children, by node: node 0 is the root; -1 stands for none. */
-function linkedTrie(bytesOf: readonly (Uint8Array | undefined)[]) {
+function* linkedTrie(bytesOf: readonly (Uint8Array | undefined)[]) {
   const edges = new PairTable(2 ** 17);
   const [byteOf, tokenOf, firstChild, nextSibling] = [[0], [-1], [-1], [-1]];
   const duplicates: [number, number][] = [];
-  bytesOf.forEach((bytes, id) => {
-    if (!bytes || bytes.length === 0 || bytes.length > maxTokenBytes) return;
+  for (const [id, bytes] of bytesOf.entries()) {
+    if (id % stepSize === 0) yield;
+    if (!bytes || bytes.length === 0 || bytes.length > maxTokenBytes) continue;
     let node = 0;
     for (const byte of bytes) {
       let child = edges.get(node, byte);
@@ -98,7 +116,7 @@ function linkedTrie(bytesOf: readonly (Uint8Array | undefined)[]) {
     }
     if ((tokenOf[node] as number) < 0) tokenOf[node] = id;
     else duplicates.push([tokenOf[node] as number, id]);
-  });
+  }
   return { byteOf, tokenOf, firstChild, nextSibling, duplicates };
 }
 
@@ -106,12 +124,12 @@ function linkedTrie(bytesOf: readonly (Uint8Array | undefined)[]) {
 const tries = new WeakMap<Tokenizer, Map<number, TokenTrie>>();
 
 /**
- * The trie of the tokens that a model may generate.
+ * The trie of the tokens that a model may generate, made in steps where there is none yet.
  *
  * @param vocabulary the number of ids of the model
  * @throws TokenizerError for a tokenizer whose tokens have no bytes of their own
  */
-export function trieOf(tokenizer: Tokenizer, vocabulary: number): TokenTrie {
+export function* trieOf(tokenizer: Tokenizer, vocabulary: number): Generator<void, TokenTrie, void> {
   let byVocabulary = tries.get(tokenizer);
   if (!byVocabulary) {
     byVocabulary = new Map();
@@ -127,9 +145,12 @@ export function trieOf(tokenizer: Tokenizer, vocabulary: number): TokenTrie {
     }
     const without = new Set([...unusedIds, endOfText]);
     const size = Math.min(vocabulary, vocabularySize);
-    trie = new TokenTrie(
-      Array.from({ length: size }, (_, id) => (without.has(id) ? undefined : tokenizer.bytesOf?.(id))),
-    );
+    const bytesOf: (Uint8Array | undefined)[] = [];
+    for (let id = 0; id < size; id++) {
+      if (id % stepSize === 0) yield;
+      bytesOf.push(without.has(id) ? undefined : tokenizer.bytesOf(id));
+    }
+    trie = yield* TokenTrie.build(bytesOf);
     byVocabulary.set(vocabulary, trie);
   }
   return trie;
