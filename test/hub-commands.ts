@@ -1,7 +1,7 @@
 // Commands by which tests in pages start and steer a hub (hub-server.ts), which runs beside vitest's own server.
 
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { type HubServer, startHub } from "./hub-server.js";
 
 let hub: HubServer | undefined;
@@ -11,8 +11,13 @@ const big = new Uint8Array(9_000_000).map((_, i) => i ^ (i >>> 8) ^ (i >>> 16));
 export const hubCommands = {
   startHub: async (): Promise<string> => {
     await hub?.close();
-    const odd = readFileSync(new URL("./fixtures/odd.pth", import.meta.url));
-    hub = await startHub({ "odd.pth": odd, "big.bin": big });
+    const fixtures = new URL("./fixtures/", import.meta.url);
+    const sharded = readdirSync(new URL("odd-hugging-face", fixtures)).map((name) => [
+      `sharded/${name}`,
+      readFileSync(new URL(`odd-hugging-face/${name}`, fixtures)),
+    ]);
+    const odd = readFileSync(new URL("odd.pth", fixtures));
+    hub = await startHub({ "odd.pth": odd, "big.bin": big, ...Object.fromEntries(sharded) });
     return hub.endpoint;
   },
   stopHub: async (): Promise<void> => {

@@ -8,7 +8,16 @@ import { readFileSync } from "node:fs";
 import { cp, lstat, mkdir, readdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { chatFormatFor, downloadModel, knownModels, load, removeStoredModel, storedModels } from "rwkv";
+import {
+  chatFormatFor,
+  downloadModel,
+  knownModels,
+  load,
+  modelUrl,
+  removeStoredModel,
+  storedModels,
+  storeModel,
+} from "rwkv";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { modelFiles } from "#rwkv/hub/model-files";
 import { isSafePath, parseModelName } from "#rwkv/hub/model-name";
@@ -51,6 +60,16 @@ const cacheOf = (repo = repository) => join(home, "hub", `models--${repo.replace
 const blobs = async () => (await readdir(join(cacheOf(), "blobs"))).sort();
 const sameBytes = async (path: unknown, bytes: Uint8Array) =>
   expect(Buffer.compare(await readFile(path as string), bytes)).toBe(0);
+
+test("where a name is read from can be asked; files of the user are for pages to keep", async () => {
+  const hub = await hubWith({ "odd.pth": odd });
+  expect(await modelUrl(oddName)).toBe(`${hub.endpoint}/${repository}/resolve/main/odd.pth`);
+  expect(await modelUrl(`hf:${repository}`)).toBe(`${hub.endpoint}/${repository}/resolve/main/odd.pth`);
+  await expect(modelUrl("none.pth")).rejects.toThrow("the name of a model on the hub");
+  await expect(storeModel([new File([odd], "odd.pth")])).rejects.toThrow("Node reads files where they are");
+  await expect(load("local:odd.pth")).rejects.toThrow(`local:odd.pth: not in ${join(home, "hub")}`);
+  expect(await removeStoredModel("local:odd.pth")).toBeUndefined();
+});
 
 describe("names", () => {
   const endpoint = "https://huggingface.co";

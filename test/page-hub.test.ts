@@ -1,9 +1,19 @@
 // Models by name in a page: read from the hub as they are, or kept in the origin's private file system, where a closed tab goes on. The hub
 // is a command of vitest's, since a page cannot be a server (hub-commands.ts).
 
-import { downloadModel, knownModels, load, removeStoredModel, storedModels } from "rwkv";
+import {
+  downloadModel,
+  knownModels,
+  load,
+  modelUrl,
+  openCheckpoint,
+  removeStoredModel,
+  storedModels,
+  storeModel,
+} from "rwkv";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { commands } from "vitest/browser";
+import { readBytes } from "#rwkv/platform/browser/files";
 import { fixture, maxDifference, readFloats, readJson } from "./environment.js";
 
 const { tokens } = await readJson<{ tokens: number[] }>(fixture("tokens.json"));
@@ -13,12 +23,14 @@ let endpoint: string;
 
 beforeEach(async () => {
   endpoint = await commands.startHub();
-  for (const { repository } of await storedModels()) await removeStoredModel(`hf:${repository}`).catch(() => {});
+  for (const { repository } of await storedModels()) {
+    await removeStoredModel(/^(https?|local):/.test(repository) ? repository : `hf:${repository}`);
+  }
 });
 afterEach(() => commands.stopHub());
 
-async function checkLogits(options: Parameters<typeof load>[1]): Promise<string> {
-  const model = await load(name, { ...options, endpoint, threads: 1 });
+async function checkLogits(options: Parameters<typeof load>[1], of = name): Promise<string> {
+  const model = await load(of, { ...options, endpoint, threads: 1 });
   const [logits] = await model.forward([{ state: model.createState(), tokens, logits: "all" }]);
   const { source } = model.info;
   await model.dispose();
@@ -33,17 +45,18 @@ test("a model by name is read from the hub, and nothing is kept", async () => {
 
 test("with the cache it is downloaded once, has its own name, and is listed and removed", async () => {
   const progress: number[] = [];
-  expect(await checkLogits({ cache: true, onProgress: (done, total) => void progress.push(done / total) })).toBe(
-    "odd.pth",
+  expect(await checkLogits({ cache: true, onProgress: (done, total) => void progress.push(done / total) })).toMatch(
+    /^rwkv-models:\/someone%2Fsome-rwkv\/[0-9a-f]{40}\/odd\.pth$/,
   );
   expect(progress.at(-1)).toBe(1);
   const sent = await commands.hubSent();
-  expect(await checkLogits({ cache: true })).toBe("odd.pth");
+  await checkLogits({ cache: true });
   expect(await commands.hubSent()).toBe(sent);
   const stored = await storedModels();
   expect(stored).toMatchObject([
     { repository: "someone/some-rwkv", file: "odd.pth", complete: true, revisions: ["main"] },
   ]);
+  expect(stored[0]!.bytes).toBe(stored[0]!.size);
   // Without the hub it is still there.
   await commands.stopHub();
   const warnings: string[] = [];
@@ -63,18 +76,18 @@ test("a download that was ended goes on where it was, in any tab, and two at onc
   stop.abort(new Error("enough"));
   await expect(running).rejects.toThrow("enough");
   const [partial] = await storedModels();
-  expect(partial).toMatchObject({ file: "big.bin", complete: false });
+  expect(partial).toMatchObject({ file: "big.bin", complete: false, size: 9_000_000 });
   await commands.hubHold(null);
   const first: number[] = [];
-  const [file, same] = (await Promise.all([
+  const [path, same] = await Promise.all([
     downloadModel(bigName, { endpoint, onProgress: (done) => void first.push(done), onWarning: () => {} }),
     downloadModel(bigName, { endpoint, onWarning: () => {} }),
-  ])) as [File, File];
+  ]);
   // Whichever of the two did the download: it began with what was here, or came when all was.
   expect(first[0]).toBeGreaterThanOrEqual(partial!.bytes);
   expect(first.at(-1)).toBe(9_000_000);
-  expect([file.name, file.size, same.size]).toEqual(["big.bin", 9_000_000, 9_000_000]);
-  const digest = await crypto.subtle.digest("SHA-256", await file.arrayBuffer());
+  expect(same).toBe(path);
+  const digest = await crypto.subtle.digest("SHA-256", (await readBytes(path)) as Uint8Array<ArrayBuffer>);
   expect(Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("")).toBe(
     await commands.hubSum(),
   );
@@ -86,15 +99,71 @@ test("bytes that are not the file are never used", async () => {
   expect(await storedModels()).toMatchObject([{ complete: false, bytes: 0 }]);
 });
 
-test("a file by its URL is kept, too", async () => {
-  const url = fixture("odd-bf16.pth");
+test("a model of several files is kept with all of them", async () => {
+  const source = await checkLogits({ cache: true }, "hf:someone/some-rwkv/sharded");
+  expect(source).toMatch(/sharded\/model\.safetensors\.index\.json$/);
+  const files = (await storedModels()).map(({ file, complete }) => [file, complete]).sort();
+  expect(files).toEqual([
+    ["sharded/config.json", true],
+    ["sharded/model-00001-of-00002.safetensors", true],
+    ["sharded/model-00002-of-00002.safetensors", true],
+    ["sharded/model.safetensors.index.json", true],
+  ]);
+});
+
+test("a file by its URL is kept, too, with the tokenizer beside it", async () => {
+  // As it is spelled it would be the model in the package, which needs no keeping.
+  const url = new URL("../embedded/model.safetensors?kept", import.meta.url).href;
   for (let round = 0; round < 2; round++) {
     const model = await load(url, { cache: true, threads: 1 });
-    expect(model.info).toMatchObject({ source: "odd-bf16.pth", dtype: "bf16" });
+    expect(model.info.source).toMatch(/^rwkv-models:.*\/model\.safetensors$/);
+    expect(model.tokenizer.encode("Once upon a time").length).toBeLessThan(10);
     await model.dispose();
   }
-  expect(await storedModels()).toMatchObject([{ repository: url, complete: true }]);
-  expect(await removeStoredModel(url)).toBeGreaterThan(0);
+  expect((await storedModels()).map(({ repository, file }) => [repository, file]).sort()).toEqual([
+    [url, "model.safetensors"],
+    [url, "tokenizer.json"],
+  ]);
+  expect(await removeStoredModel(url)).toBeGreaterThan(5_000_000);
+  expect(await storedModels()).toEqual([]);
+});
+
+test("files of the user are kept under a name of their own, and replaced", async () => {
+  const fileAt = async (url: string) =>
+    new File([(await readBytes(url)) as Uint8Array<ArrayBuffer>], url.slice(url.lastIndexOf("/") + 1));
+  const shards = ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+  const all = [...shards, "model.safetensors.index.json"].map((part) => fileAt(fixture(`odd-hugging-face/${part}`)));
+  const progress: number[] = [];
+  const stored = await storeModel(await Promise.all(all), { onProgress: (done, total) => progress.push(done / total) });
+  expect([stored, progress.at(-1)]).toEqual(["local:model.safetensors.index.json", 1]);
+  await checkLogits({}, stored);
+  const odd = await fileAt(fixture("odd.pth"));
+  const again = async () => storeModel([odd, new File(["{"], "tokenizer.json")]);
+  expect([await again(), await again()]).toEqual(["local:odd.pth", "local:odd.pth"]);
+  expect(await downloadModel("local:odd.pth")).toBe("rwkv-models:/local%3Aodd.pth/local/odd.pth");
+  // What was beside it is beside it here.
+  await expect(load("local:odd.pth")).resolves.toHaveProperty("info.dtype", "f32");
+  expect((await storedModels()).filter(({ repository }) => repository === "local:odd.pth")).toHaveLength(2);
+  expect(await removeStoredModel("local:odd.pth")).toBe(odd.size + 1);
+  await expect(load("local:odd.pth")).rejects.toThrow("local:odd.pth: not in this site's storage in the browser");
+  const stop = new AbortController();
+  const options = { signal: stop.signal, onProgress: () => stop.abort(new Error("enough")) };
+  await expect(storeModel([odd, new File(["{"], "tokenizer.json")], options)).rejects.toThrow("enough");
+  expect((await storedModels()).filter(({ repository }) => repository === "local:odd.pth")).toEqual([]);
+  await expect(storeModel([])).rejects.toThrow("expected an array of files");
+  await expect(storeModel([new File(["x"], "a.txt")])).rejects.toThrow("no model");
+  await expect(storeModel([odd, new File(["x"], "b.pth")])).rejects.toThrow("several models");
+});
+
+test("the header of a model by name can be looked at before anything is downloaded", async () => {
+  const url = await modelUrl(name, { endpoint });
+  expect(url).toBe(`${endpoint}/someone/some-rwkv/resolve/main/odd.pth`);
+  const checkpoint = await openCheckpoint(url);
+  expect(checkpoint.format).toBe("pth");
+  await checkpoint.close();
+  expect(await modelUrl("hf:someone/some-rwkv/sharded", { endpoint })).toMatch(/model\.safetensors\.index\.json$/);
+  await expect(modelUrl("nothing")).rejects.toThrow("the name of a model on the hub");
+  expect(await storedModels()).toEqual([]);
 });
 
 test("errors say what was tried", async () => {

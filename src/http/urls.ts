@@ -23,12 +23,12 @@ export function isFolderUrl(url: string): boolean {
 }
 
 /**
- * The folder of a file's URL; empty for URLs without one, such as `blob:` and `data:`. The query is kept, so that
+ * The folder of a file's URL, or of the path of one that a page keeps; empty for URLs without one, such as `blob:` and `data:`. The query is kept, so that
  * neighbouring files are requested in the same way: it may contain a key or a version.
  */
 export function folderUrl(url: string): string {
   const folder = parse(url);
-  if (!folder || !/^(https?|file):$/.test(folder.protocol)) return "";
+  if (!folder || !/^(https?|file|rwkv-models):$/.test(folder.protocol)) return "";
   folder.pathname = folder.pathname.slice(0, folder.pathname.lastIndexOf("/") + 1);
   folder.hash = "";
   return folder.href;

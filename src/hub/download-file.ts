@@ -5,7 +5,7 @@ import { createHasher } from "#platform/checksum";
 import { CheckpointError } from "../errors.js";
 import { isEncoded, TransientError } from "../http/exchange.js";
 import { rangeHeader } from "../http/ranges.js";
-import type { PartialFile, StoredFile, Sum } from "../platform/platform.js";
+import type { PartialFile, Sum } from "../platform/platform.js";
 import { checkHubStatus, type HubSettings, hubExchange, withPatience } from "./hub-requests.js";
 
 /** What is downloaded. */
@@ -33,7 +33,7 @@ class ChangedError extends CheckpointError {}
  * @throws CheckpointError when it cannot be downloaded, or its sum is not the one expected; the signal's reason. What has come stays for
  *   the next time, unless it is wrong
  */
-export async function downloadFile(settings: HubSettings, what: Download, partial: PartialFile): Promise<StoredFile> {
+export async function downloadFile(settings: HubSettings, what: Download, partial: PartialFile): Promise<string> {
   const first = new FileDownload(settings, what, partial);
   const continued = first.isBegun;
   try {
@@ -79,7 +79,7 @@ class FileDownload {
     return this.#done > 0;
   }
 
-  async run(): Promise<StoredFile> {
+  async run(): Promise<string> {
     const { name, sum, size, signal } = this.#what;
     signal?.throwIfAborted();
     const stop = () => this.#ending.abort(signal?.reason);

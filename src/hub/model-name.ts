@@ -30,7 +30,7 @@ const modelFile = /\.(pth|safetensors|gguf|pt|bin|safetensors\.index\.json|bin\.
 
 /** Whether a text may be a name at all; of most paths it is seen at a glance that they are none. */
 export function mayBeName(text: string): boolean {
-  return /^(hf:|https?:)/i.test(text) || /^rwkv[\w.-]*$/i.test(text) || plainName(text) !== undefined;
+  return /^(hf:|https?:|local:)/i.test(text) || /^rwkv[\w.-]*$/i.test(text) || plainName(text) !== undefined;
 }
 
 /**

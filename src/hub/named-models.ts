@@ -2,15 +2,16 @@
 
 import { fileSize, listFolder } from "#platform/files";
 import { hubSettings, openModelStore } from "#platform/model-store";
-import { CheckpointError, OptionError, RwkvError } from "../errors.js";
+import { CheckpointError, OptionError } from "../errors.js";
 import { checkFunction, checkSignal } from "../generation/generation-options.js";
 import { TransientError } from "../http/exchange.js";
-import { httpFileSize } from "../http/http-source.js";
-import { isHttpUrl, lastNameOf, resolveUrl } from "../http/urls.js";
-import type { ModelStore, StorableFile, StoredFile, StoredModel } from "../platform/platform.js";
+import { isHttpUrl, resolveUrl } from "../http/urls.js";
+import type { ModelStore, StorableFile, StoredModel } from "../platform/platform.js";
 import { downloadFile } from "./download-file.js";
 import type { HubSettings } from "./hub-requests.js";
 import { knownModels } from "./known-models.js";
+import { isLocalName, storedLocally } from "./local-models.js";
+import { fileAtUrl, isSingleUrl, storeBeside, storedUrl } from "./model-at-url.js";
 import { isWholeModel, modelFiles } from "./model-files.js";
 import { type HubName, mayBeName, nameOf, parseModelName } from "./model-name.js";
 import { fileUrl, type HubFile, hubFile, hubFiles, isCommit, sumOf } from "./repository.js";
@@ -58,12 +59,13 @@ async function settingsOf({ endpoint }: NamedModelOptions): Promise<HubSettings>
 /**
  * Downloads a model, if it is not here already.
  *
- * @param name such as "rwkv7-g1-0.4b", "hf:owner/repo/file", "hf:owner/repo:Q4_K_M", or in a page also the URL of a file
- * @returns the path of its file; in a page the file itself
+ * @param name such as "rwkv7-g1-0.4b", "hf:owner/repo/file", "hf:owner/repo:Q4_K_M", or in a page also the URL of a file and what
+ *   `storeModel` has returned
+ * @returns the path of its file, which `load` and `openCheckpoint` take, in pages too
  * @throws CheckpointError when it cannot be downloaded or is not what it should be; OptionError for what is no name; RwkvError when it cannot be
  *   stored; the signal's reason
  */
-export async function downloadModel(name: string, options: DownloadOptions = {}): Promise<StoredFile> {
+export async function downloadModel(name: string, options: DownloadOptions = {}): Promise<string> {
   if (typeof name !== "string") throw new OptionError("model", name, "a name");
   if (typeof options !== "object" || options === null) throw new OptionError("options", options, "an object");
   const { onProgress, onWarning, signal, endpoint } = options;
@@ -101,11 +103,12 @@ export async function downloadModel(name: string, options: DownloadOptions = {})
  * @returns undefined for a path or URL that stands for itself
  * @throws CheckpointError, OptionError, RwkvError; the signal's reason
  */
-export async function modelByName(text: string, context: Context): Promise<StoredFile | undefined> {
+export async function modelByName(text: string, context: Context): Promise<string | undefined> {
   const { cache, signal } = context;
   if (cache !== undefined && typeof cache !== "boolean") throw new OptionError("cache", cache, "true or false");
   signal?.throwIfAborted();
   if (!mayBeName(text) && cache !== true) return undefined;
+  if (isLocalName(text)) return storedLocally(text);
   // What is there as it is spelled needs no hub, nor its settings.
   if (!/^(hf|https?):/i.test(text) && (await isPath(text))) return cache ? keptUrl(text, context) : undefined;
   const settings = await settingsOf(context);
@@ -147,7 +150,7 @@ async function urlOf(settings: HubSettings, name: HubName, signal?: AbortSignal)
 }
 
 /** The file that a name stands for, from the store. */
-async function stored(settings: HubSettings, store: ModelStore, name: HubName, context: Context): Promise<StoredFile> {
+async function stored(settings: HubSettings, store: ModelStore, name: HubName, context: Context): Promise<string> {
   const { onWarning = console.warn, signal } = context;
   const shown = nameText(name);
   const here = async () => {
@@ -168,20 +171,15 @@ async function stored(settings: HubSettings, store: ModelStore, name: HubName, c
     onWarning(`${error.message}; using what was downloaded before`);
     return found;
   }
-  if (!store.hasPaths && files.length > 1) {
-    throw new RwkvError(
-      `${shown}: consists of several files, which a page does not keep; load it without the option cache`,
-    );
-  }
-  let last: StoredFile | undefined;
+  let last: string | undefined;
   for (const file of files) {
     last = await storedFile(settings, store, { ...file, revision: name.revision }, shown, context);
   }
-  return last as StoredFile;
+  return last as string;
 }
 
 /** The files of a model that are in the store, by the rules for those on the hub. */
-async function storedBefore(store: ModelStore, name: HubName): Promise<StoredFile | undefined> {
+async function storedBefore(store: ModelStore, name: HubName): Promise<string | undefined> {
   const { repository, revision } = name;
   const all = (await store.list()).filter(
     (one) =>
@@ -223,17 +221,16 @@ async function storedFile(
   file: StorableFile,
   shown: string,
   { onFile, onWarning = console.warn, signal }: Context,
-): Promise<StoredFile> {
+): Promise<string> {
   const { repository, commit, size } = file;
-  const isUrl = isHttpUrl(repository);
   const waiting = () => onWarning(`${shown}: another download of it is under way; waiting for it`);
   const begun = await store.begin(file, signal, waiting);
-  if (typeof begun === "string" || !("chunkSize" in begun)) return begun;
+  if (typeof begun === "string") return begun;
   const download = {
     name: shown,
-    url: isUrl ? repository : fileUrl(settings, repository, commit, file.file),
+    url: isHttpUrl(repository) ? repository : fileUrl(settings, repository, commit, file.file),
     size,
-    sum: isUrl ? undefined : sumOf(file),
+    sum: sumOf(file),
     onProgress: (done: number, total: number) => onFile?.(file.file, done, total),
     signal,
   };
@@ -245,20 +242,20 @@ async function storedFile(
 }
 
 /**
- * A file of a web server, from the store of a page. What was stored once is not asked for again.
+ * The model at a URL, from the store of a page. What was stored once is not asked for again.
  *
- * @returns undefined in Node, which keeps files of the hub only
+ * @returns undefined in Node, which keeps files of the hub only, and for what is no single file of weights
  */
-async function keptUrl(text: string, context: Context): Promise<StoredFile | undefined> {
+async function keptUrl(text: string, context: Context): Promise<string | undefined> {
   const store = await openModelStore();
-  if (store.hasPaths) return undefined;
   const url = resolveUrl(text);
-  const name = { repository: url, revision: "main", file: lastNameOf(url) || "model" };
-  const found = await store.find(name);
+  if (!store.isOfPage || !isSingleUrl(url)) return undefined;
+  const found = await storedUrl(store, url);
   if (found !== undefined) return found;
-  const size = await httpFileSize(url);
-  if (size === undefined) throw new CheckpointError(url, "no such file, or its server does not tell its size");
-  return storedFile(await settingsOf(context), store, { ...name, commit: "url", etag: "url", size }, url, context);
+  const settings = await settingsOf(context);
+  const file = await fileAtUrl(url);
+  await storeBeside(store, url, context.signal);
+  return storedFile(settings, store, file, url, context);
 }
 
 /** Files of models that are here: in the hub's cache, or in a page's private file system. */
@@ -267,9 +264,29 @@ export async function storedModels(): Promise<StoredModel[]> {
 }
 
 /**
+ * The URL from which a model on the hub is read, or the URL of one elsewhere as it is, so that `openCheckpoint` can look at its header
+ * before anything is downloaded.
+ *
+ * @param name as for `downloadModel`
+ * @throws CheckpointError where the hub has no such model or does not answer; OptionError for what is no name; the signal's reason
+ */
+export async function modelUrl(
+  name: string,
+  options: Pick<NamedModelOptions, "endpoint" | "signal"> = {},
+): Promise<string> {
+  if (typeof name !== "string") throw new OptionError("model", name, "a name");
+  checkSignal(options.signal);
+  const settings = await settingsOf(options);
+  const parsed = parseModelName(name, settings.endpoint);
+  if (parsed) return urlOf(settings, parsed, options.signal);
+  if (isHttpUrl(name)) return resolveUrl(name);
+  throw new OptionError("model", name, "the name of a model on the hub, such as rwkv7-g1-0.4b or hf:owner/repo/file");
+}
+
+/**
  * Removes a file that was downloaded, or all of a repository.
  *
- * @param name as for `downloadModel`; or hf:owner/repo
+ * @param name as for `downloadModel`; or hf:owner/repo. Of a URL, and of what `storeModel` stored, all files are removed
  * @returns the bytes that were freed; undefined where nothing was there
  * @throws OptionError for what is no name
  */
@@ -280,6 +297,7 @@ export async function removeStoredModel(name: string): Promise<number | undefine
   const store = await openModelStore();
   if (!parsed) {
     if (isHttpUrl(name)) return store.remove({ repository: resolveUrl(name) });
+    if (isLocalName(name)) return store.remove({ repository: name });
     throw new OptionError("model", name, "the name of a model, such as rwkv7-g1-0.4b or hf:owner/repo/file");
   }
   const { repository, file, quantization } = parsed;

@@ -75,7 +75,7 @@ export interface ModelStores {
 
 /** A file that is kept, by where it came from. */
 export interface StoredName {
-  /** owner/name on the hub, or the URL of a file elsewhere. */
+  /** owner/name on the hub, the URL of a file elsewhere, or local: and the name of a file that the user gave. */
   readonly repository: string;
   /** What was asked for: a branch, a tag or a commit. */
   readonly revision: string;
@@ -91,9 +91,6 @@ export interface StorableFile extends StoredName {
   readonly size: number;
 }
 
-/** A file that is kept: its path, or where there are no paths the file itself. */
-export type StoredFile = string | File;
-
 /** What is kept of a repository. */
 export interface StoredModel {
   readonly repository: string;
@@ -103,6 +100,8 @@ export interface StoredModel {
   readonly commit: string;
   /** Bytes that are here: of a file whose download was not finished, a part. */
   readonly bytes: number;
+  /** Bytes of the whole file; absent where a download ended before that was written down. */
+  readonly size?: number;
   readonly complete: boolean;
 }
 
@@ -110,18 +109,18 @@ export interface StoredModel {
 export interface ModelStore {
   /** Where it is, for messages. */
   readonly location: string;
-  /** Whether files are by path, so that one finds those beside it. */
-  readonly hasPaths: boolean;
-  /** A whole file, if it is there. */
-  find(name: StoredName): Promise<StoredFile | undefined>;
+  /** Whether it is a page's, which keeps files of any server and of the user; the hub's cache is for the hub's alone. */
+  readonly isOfPage: boolean;
+  /** The path of a whole file, if it is there. */
+  find(name: StoredName): Promise<string | undefined>;
   /**
    * Opens a file for writing, or what there is of it; waits while another process or tab writes it.
    *
    * @param onWait called once if another one does
-   * @returns the file itself if its content is there
+   * @returns the path of the file if its content is there
    * @throws RwkvError when there is no room for it; the signal's reason
    */
-  begin(file: StorableFile, signal?: AbortSignal, onWait?: () => void): Promise<PartialFile | StoredFile>;
+  begin(file: StorableFile, signal?: AbortSignal, onWait?: () => void): Promise<PartialFile | string>;
   list(): Promise<StoredModel[]>;
   /** Removes a file, or all of a repository. @returns the bytes that were freed; undefined where nothing was there */
   remove(name: { repository: string; file?: string }): Promise<number | undefined>;
@@ -139,8 +138,8 @@ export interface PartialFile {
   setVersion(version: string | undefined): Promise<void>;
   /** Drops all chunks. */
   restart(): Promise<void>;
-  /** Puts the file in its place; all chunks are there. */
-  finish(): Promise<StoredFile>;
+  /** Puts the file in its place; all chunks are there. @returns its path */
+  finish(): Promise<string>;
   /** Lets others write. What is there stays. */
   close(): Promise<void>;
 }

@@ -1,16 +1,16 @@
-// Files of a page: what it can fetch by URL, relative to the page. src/platform/node/files.ts has the same functions for Node.
+// Files of a page: what it can fetch by URL, relative to the page, and what it keeps (kept-files.ts). src/platform/node/files.ts has the same
+// functions for Node.
 
-import { RwkvError } from "../../errors.js";
-import { httpBytes } from "../../http/http-source.js";
+import { type ByteSource, blobSource } from "../../byte-source.js";
+import { CheckpointError, RwkvError } from "../../errors.js";
+import type { OnDownload } from "../../http/download.js";
+import { httpBytes, httpFileSize, httpFolder, httpSource } from "../../http/http-source.js";
+import { lastNameOf } from "../../http/urls.js";
 import { decodeText } from "../../text-files.js";
+import { isKeptPath, keptFile, keptNames } from "./kept-files.js";
 import { located } from "./moved-files.js";
 
-export {
-  httpFileSize as fileSize,
-  httpFolder as listFolder,
-  httpSource as fileSource,
-} from "../../http/http-source.js";
-export { fileUrlIn as join, folderUrl as dirname, lastNameOf as basename } from "../../http/urls.js";
+export { fileUrlIn as join, folderUrl as dirname } from "../../http/urls.js";
 
 /** The model in the package; by its file, so that bundlers find it. */
 export const embeddedModel: string = located(
@@ -35,9 +35,35 @@ export function resolvePath(url: string | URL): string {
   return String(url);
 }
 
+/** The last name of a URL or path. */
+export function basename(url: string): string {
+  return isKeptPath(url) ? decodeURIComponent(lastNameOf(url)) : lastNameOf(url);
+}
+
+/** The names in a folder; of one on a web server those among `tried` that are there. undefined for the URL of a file. */
+export function listFolder(url: string, tried?: readonly string[]): Promise<string[] | undefined> {
+  return isKeptPath(url) ? keptNames(url) : httpFolder(url, tried);
+}
+
+/** Bytes of a file; undefined where there is none. */
+export async function fileSize(url: string): Promise<number | undefined> {
+  return isKeptPath(url) ? (await keptFile(url))?.size : httpFileSize(url);
+}
+
+/** Opens a file for reading by range. @throws CheckpointError when it cannot be opened */
+export async function fileSource(url: string, onDownload?: OnDownload): Promise<ByteSource> {
+  if (!isKeptPath(url)) return httpSource(url, onDownload);
+  const file = await keptFile(url);
+  if (!file) throw new CheckpointError(basename(url), "was removed from this site's storage");
+  return blobSource(file);
+}
+
 /** A whole file. @throws RwkvError when it cannot be fetched */
-export function readBytes(url: string): Promise<Uint8Array> {
-  return httpBytes(url);
+export async function readBytes(url: string): Promise<Uint8Array> {
+  if (!isKeptPath(url)) return httpBytes(url);
+  const file = await keptFile(url);
+  if (!file) throw new RwkvError(`${basename(url)}: was removed from this site's storage`);
+  return new Uint8Array(await file.arrayBuffer());
 }
 
 /**

@@ -1,25 +1,18 @@
-// Models that a page keeps, in the origin's private file system: a folder for each file, with what is known of it and its chunks as files of
-// their own. A chunk appears when it is whole, so that a tab may be closed at any moment; and a model is a File of all of them, which is read
-// from the disk and is never in memory as a whole.
+// The store of models of a page: writes files as kept-files.ts has them, in chunks, so that any tab goes on where another was closed.
 
 import { RwkvError } from "../../errors.js";
-import type { ModelStore, PartialFile, StorableFile, StoredFile, StoredModel, StoredName } from "../platform.js";
-
-const rootName = "rwkv-models";
-const aboutName = "about.json";
-const chunkSize = 2 ** 22;
-
-/** What a folder holds. */
-interface About {
-  readonly repository: string;
-  readonly file: string;
-  readonly revisions: readonly string[];
-  readonly commit: string;
-  readonly size: number;
-  readonly version?: string | undefined;
-  /** Whether all of it is there, and its sum was right. */
-  readonly complete: boolean;
-}
+import type { ModelStore, PartialFile, StorableFile, StoredModel, StoredName } from "../platform.js";
+import {
+  type About,
+  aboutName,
+  chunkFile,
+  chunkSize,
+  foldersIn,
+  openRoot,
+  pathOf,
+  readAbout,
+  wholeFile,
+} from "./kept-files.js";
 
 /** Pages have no variables and no token, and do not see redirects. */
 export async function hubSettings(): Promise<{ endpoint: string; offline: boolean; seesRedirects: boolean }> {
@@ -28,38 +21,28 @@ export async function hubSettings(): Promise<{ endpoint: string; offline: boolea
 
 /** @throws RwkvError where pages may not keep files */
 export async function openModelStore(): Promise<ModelStore> {
-  try {
-    const root = await navigator.storage.getDirectory();
-    return new PageStore(await root.getDirectoryHandle(rootName, { create: true }));
-  } catch (cause) {
-    throw new RwkvError(
-      "this page cannot keep files: expected a page over https: or from localhost, in a window that is not private, in a browser with " +
-        "an origin private file system",
-      { cause },
-    );
-  }
+  return new PageStore(await openRoot());
 }
 
 class PageStore implements ModelStore {
   readonly location = "this site's storage in the browser";
-  readonly hasPaths = false;
+  readonly isOfPage = true;
   readonly #root: FileSystemDirectoryHandle;
 
   constructor(root: FileSystemDirectoryHandle) {
     this.#root = root;
   }
 
-  async find({ repository, revision, file }: StoredName): Promise<StoredFile | undefined> {
-    for (const { folder, about } of await this.#folders()) {
+  async find({ repository, revision, file }: StoredName): Promise<string | undefined> {
+    for (const { folder, about } of await foldersIn(this.#root)) {
       if (!about.complete || about.repository !== repository || about.file !== file) continue;
       if (about.commit !== revision && !about.revisions.includes(revision)) continue;
-      const found = await wholeFile(folder, about);
-      if (found) return found;
+      if (await wholeFile(folder, about)) return pathOf(about);
     }
     return undefined;
   }
 
-  async begin(file: StorableFile, signal?: AbortSignal, onWait?: () => void): Promise<PartialFile | StoredFile> {
+  async begin(file: StorableFile, signal?: AbortSignal, onWait?: () => void): Promise<PartialFile | string> {
     const name = await folderName(file);
     const unlock = await lock(`rwkv-model-${name}`, signal, onWait);
     try {
@@ -68,12 +51,11 @@ class PageStore implements ModelStore {
       const revisions = [...new Set([...(before?.revisions ?? []), file.revision])];
       const { repository, commit, size } = file;
       const about: About = { ...before, repository, file: file.file, revisions, commit, size, complete: false };
-      const whole = before?.complete && before.size === size ? await wholeFile(folder, before) : undefined;
-      if (whole) {
+      if (before?.complete && before.size === size && (await wholeFile(folder, before))) {
         await writeAbout(folder, { ...about, complete: true });
         await this.#moveRevision(name, file);
         unlock();
-        return whole;
+        return pathOf(about);
       }
       await writeAbout(folder, about);
       const partial = await openPartial(folder, about, () => this.#moveRevision(name, file), unlock);
@@ -89,11 +71,11 @@ class PageStore implements ModelStore {
 
   async list(): Promise<StoredModel[]> {
     const all: StoredModel[] = [];
-    for (const { folder, about } of await this.#folders()) {
+    for (const { folder, about } of await foldersIn(this.#root)) {
       let bytes = 0;
       for (let chunk = 0; chunk * chunkSize < about.size; chunk++) bytes += (await chunkFile(folder, chunk))?.size ?? 0;
-      const { repository, file, revisions, commit, complete } = about;
-      all.push({ repository, file, revisions, commit, bytes, complete });
+      const { repository, file, revisions, commit, complete, size } = about;
+      all.push({ repository, file, revisions, commit, bytes, size, complete });
     }
     return all;
   }
@@ -101,7 +83,7 @@ class PageStore implements ModelStore {
   async remove({ repository, file }: { repository: string; file?: string }): Promise<number | undefined> {
     let freed: number | undefined;
     const bytesOf = new Map((await this.list()).map((model) => [`${model.repository}\n${model.file}`, model.bytes]));
-    for (const { folder, about } of await this.#folders()) {
+    for (const { folder, about } of await foldersIn(this.#root)) {
       if (about.repository !== repository || (file !== undefined && about.file !== file)) continue;
       freed = (freed ?? 0) + (bytesOf.get(`${about.repository}\n${about.file}`) ?? 0);
       await this.#root.removeEntry(folder.name, { recursive: true });
@@ -111,21 +93,11 @@ class PageStore implements ModelStore {
 
   /** A branch stands for one content of a file: the one that came last. */
   async #moveRevision(name: string, { repository, file, revision }: StorableFile): Promise<void> {
-    for (const { folder, about } of await this.#folders()) {
+    for (const { folder, about } of await foldersIn(this.#root)) {
       if (folder.name === name || about.repository !== repository || about.file !== file) continue;
       if (!about.revisions.includes(revision)) continue;
       await writeAbout(folder, { ...about, revisions: about.revisions.filter((one) => one !== revision) });
     }
-  }
-
-  async #folders(): Promise<{ folder: FileSystemDirectoryHandle; about: About }[]> {
-    const found: { folder: FileSystemDirectoryHandle; about: About }[] = [];
-    for await (const folder of this.#root.values()) {
-      if (folder.kind !== "directory") continue;
-      const about = await readAbout(folder);
-      if (about) found.push({ folder, about });
-    }
-    return found;
   }
 }
 
@@ -167,43 +139,15 @@ async function openPartial(
       await writeAbout(folder, { ...about, version });
     },
     async finish() {
-      const file = await wholeFile(folder, about);
-      if (!file) throw new RwkvError(`${about.file}: was removed while it was downloaded`);
+      if (!(await wholeFile(folder, about))) throw new RwkvError(`${about.file}: was removed while it was downloaded`);
       await writeAbout(folder, { ...about, complete: true });
       await finished();
-      return file;
+      return pathOf(about);
     },
     async close() {
       unlock();
     },
   };
-}
-
-/** Chunks as one file; undefined where one is missing. */
-async function wholeFile(folder: FileSystemDirectoryHandle, { file, size }: About): Promise<File | undefined> {
-  const parts: File[] = [];
-  for (let chunk = 0; chunk * chunkSize < size; chunk++) {
-    const part = await chunkFile(folder, chunk);
-    if (part?.size !== Math.min(chunkSize, size - chunk * chunkSize)) return undefined;
-    parts.push(part);
-  }
-  return new File(parts, file.slice(file.lastIndexOf("/") + 1));
-}
-
-async function chunkFile(folder: FileSystemDirectoryHandle, chunk: number): Promise<File | undefined> {
-  try {
-    return await (await folder.getFileHandle(String(chunk))).getFile();
-  } catch {
-    return undefined;
-  }
-}
-
-async function readAbout(folder: FileSystemDirectoryHandle): Promise<About | undefined> {
-  try {
-    return JSON.parse(await (await (await folder.getFileHandle(aboutName)).getFile()).text()) as About;
-  } catch {
-    return undefined; // another tab is removing it, or this one was closed before it was written
-  }
 }
 
 async function writeAbout(folder: FileSystemDirectoryHandle, about: About): Promise<void> {

@@ -24,7 +24,7 @@ import {
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import prettyBytes from "pretty-bytes";
 import { RwkvError } from "../../errors.js";
-import type { ModelStore, PartialFile, StorableFile, StoredFile, StoredModel, StoredName } from "../platform.js";
+import type { ModelStore, PartialFile, StorableFile, StoredModel, StoredName } from "../platform.js";
 import { hubCacheFolder, hubSettings, linksAreRefused } from "./hub-settings.js";
 import { openPartialBlob, partialEndings, partialFacts } from "./partial-blob.js";
 import { socketLock } from "./socket-lock.js";
@@ -43,7 +43,7 @@ export async function openModelStore(): Promise<ModelStore> {
 
 class HubCache implements ModelStore {
   readonly location: string;
-  readonly hasPaths = true;
+  readonly isOfPage = false;
 
   constructor(location: string) {
     this.location = location;
@@ -53,7 +53,7 @@ class HubCache implements ModelStore {
     return join(this.location, prefix + repository.replaceAll("/", "--"));
   }
 
-  async find({ repository, revision, file }: StoredName): Promise<StoredFile | undefined> {
+  async find({ repository, revision, file }: StoredName): Promise<string | undefined> {
     const folder = this.#folder(repository);
     const commit = commitPattern.test(revision)
       ? revision
@@ -63,7 +63,7 @@ class HubCache implements ModelStore {
     return (await stat(path).catch(() => undefined))?.isFile() ? path : undefined;
   }
 
-  async begin(file: StorableFile, signal?: AbortSignal, onWait?: () => void): Promise<PartialFile | StoredFile> {
+  async begin(file: StorableFile, signal?: AbortSignal, onWait?: () => void): Promise<PartialFile | string> {
     const folder = this.#folder(file.repository);
     const blob = join(folder, "blobs", file.etag);
     const pointer = join(folder, "snapshots", file.commit, ...file.file.split("/"));
@@ -152,15 +152,16 @@ class HubCache implements ModelStore {
             .split(sep)
             .join("/");
           const status = await stat(path).catch(() => undefined);
-          if (status?.isFile()) all.push({ repository, file, revisions, commit, bytes: status.size, complete: true });
+          if (!status?.isFile()) continue;
+          all.push({ repository, file, revisions, commit, bytes: status.size, size: status.size, complete: true });
         }
       }
       for (const blob of await readdir(join(folder, "blobs")).catch(() => [])) {
         if (!blob.endsWith(partialEndings[0])) continue;
-        const { file = blob, bytes } = await partialFacts(
+        const { file = blob, ...sizes } = await partialFacts(
           join(folder, "blobs", blob.slice(0, -partialEndings[0].length)),
         );
-        all.push({ repository, file, revisions: [], commit: "", bytes, complete: false });
+        all.push({ repository, file, revisions: [], commit: "", ...sizes, complete: false });
       }
     }
     return all;

@@ -7,14 +7,14 @@ import { constants } from "node:fs";
 import { type FileHandle, mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { CheckpointError } from "../../errors.js";
-import type { PartialFile, StoredFile } from "../platform.js";
+import type { PartialFile } from "../platform.js";
 
 const chunkSize = 2 ** 20;
 /** Ends of the names of the bytes and of the list. */
 export const partialEndings = [".rwkv.incomplete", ".rwkv.chunks"] as const;
 
 /** What is known of a file that is not whole yet: its path in the repository, and the bytes that are there. @param blob of the whole file */
-export async function partialFacts(blob: string): Promise<{ file: string | undefined; bytes: number }> {
+export async function partialFacts(blob: string): Promise<{ file: string | undefined; bytes: number; size?: number }> {
   const lines = (await readFile(blob + partialEndings[1], "utf8").catch(() => "")).split("\n").slice(0, -1);
   try {
     const [first, ...others] = lines.map((line) => JSON.parse(line));
@@ -22,7 +22,7 @@ export async function partialFacts(blob: string): Promise<{ file: string | undef
     const { size, chunkSize, file } = first;
     let bytes = 0;
     for (const chunk of chunks) bytes += Math.max(0, Math.min(chunkSize, size - chunk * chunkSize)) || 0;
-    return { file: typeof file === "string" ? file : undefined, bytes };
+    return { file: typeof file === "string" ? file : undefined, bytes, ...(Number.isSafeInteger(size) && { size }) };
   } catch {
     return { file: undefined, bytes: 0 };
   }
@@ -38,7 +38,7 @@ export async function partialFacts(blob: string): Promise<{ file: string | undef
 export async function openPartialBlob(
   blob: string,
   { size, file }: { readonly size: number; readonly file: string },
-  finish: (path: string) => Promise<StoredFile>,
+  finish: (path: string) => Promise<string>,
   unlock: () => Promise<void>,
 ): Promise<PartialFile> {
   const [dataPath, listPath] = partialEndings.map((ending) => blob + ending) as [string, string];
