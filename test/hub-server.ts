@@ -11,6 +11,8 @@ export type Answer = (request: IncomingMessage, response: ServerResponse, count:
 export interface HubServer {
   /** For HF_ENDPOINT. */
   readonly endpoint: string;
+  /** The origin to which it sends clients for large files. */
+  readonly storage: string;
   /** Requests to the hub and to its storage: method, path, and for a range its first and last byte. */
   readonly requests: string[];
   /** Headers of authorization that the storage was sent, which must be none. */
@@ -51,6 +53,7 @@ export async function startHub(files: Record<string, Uint8Array>): Promise<HubSe
   const addresses = await Promise.all([hub, storage].map(listen));
   const self: HubServer = {
     endpoint: `http://127.0.0.1:${addresses[0]}`,
+    storage: `http://localhost:${addresses[1]}`,
     requests: [],
     leaked: [],
     sent: () => sent,
@@ -117,7 +120,7 @@ export async function startHub(files: Record<string, Uint8Array>): Promise<HubSe
     if (!bytes) return refuse(response, 404, "EntryNotFound");
     response.setHeader("x-repo-commit", self.commit);
     if (bytes.length <= largest) return sendFile(request, response, bytes, `"${gitSha1(bytes)}"`);
-    const location = `http://localhost:${addresses[1]}/stored/${encodeURIComponent(name as string)}?Signature=secret`;
+    const location = `${self.storage}/stored/${encodeURIComponent(name as string)}?Signature=secret`;
     response.writeHead(302, {
       location,
       "x-linked-size": `${bytes.length}`,

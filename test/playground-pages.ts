@@ -3,9 +3,11 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
-import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright";
+import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from "playwright";
+import { afterAll, beforeAll, onTestFinished } from "vitest";
 import { chromiumArguments, chromiumPath } from "./chromium.js";
 import type { ServedFile } from "./file-server.js";
+import { type Served, served } from "./served.js";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
 
@@ -13,8 +15,36 @@ const root = fileURLToPath(new URL("../", import.meta.url));
 export const builtFiles: readonly { readonly name: string; readonly path: string; readonly digest: string }[] =
   JSON.parse(readFileSync(`${root}playground/built/files.json`, "utf8"));
 
-export const launch = (): Promise<Browser> =>
-  chromium.launch({ executablePath: chromiumPath as string, args: chromiumArguments });
+export const launch = (args: readonly string[] = chromiumArguments): Promise<Browser> =>
+  chromium.launch({ executablePath: chromiumPath as string, args: [...args] });
+
+/** What the tests of a file share: a browser, and a server of the model in the package. */
+export interface Shared {
+  /** The server's URL. */
+  readonly url: string;
+  /** Opens the playground in a context of its own, which is closed when the test has finished. */
+  opened(url?: string, options?: Parameters<typeof openPlayground>[2]): Promise<OpenedPage>;
+}
+
+/** Starts them before the tests of a file, and ends them afterwards. */
+export function sharedPlayground(args?: readonly string[]): Shared {
+  let browser: Browser;
+  let tales: Served;
+  beforeAll(async () => {
+    [browser, tales] = await Promise.all([launch(args), served({ name: "rwkv-tales" })]);
+  });
+  afterAll(() => Promise.all([browser?.close(), tales?.close()]));
+  return {
+    get url() {
+      return tales.url;
+    },
+    async opened(url = tales.url, options = {}) {
+      const opened = await openPlayground(browser, url, options);
+      onTestFinished(() => opened.context.close());
+      return opened;
+    },
+  };
+}
 
 const types: Readonly<Record<string, string>> = {
   html: "text/html",
@@ -43,6 +73,7 @@ export function staticFiles(headers: Record<string, string> = {}): Record<string
 
 export interface OpenedPage {
   readonly page: Page;
+  readonly context: BrowserContext;
   /** Errors, warnings and refusals of the browser, and requests of other origins. */
   readonly complaints: string[];
   /** Bytes of scripts as they were sent so far, those of workers too. */
@@ -56,12 +87,17 @@ export async function openPlayground(
   { expected = [], ...options }: BrowserContextOptions & { expected?: readonly string[] } = {},
 ): Promise<OpenedPage> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
-  const page = await context.newPage();
+  // Texts end by themselves before long.
+  await context.addInitScript(() => {
+    if (location.protocol !== "about:") localStorage.setItem("rwkv.maxTokens", "50");
+  });
   const complaints: string[] = [];
-  page.on("console", (message) => {
+  context.on("console", (message) => {
+    // What Chromium says where a page asks for a GPU and there is none.
+    if (message.text() === "No available adapters.") return;
     if (["error", "warning"].includes(message.type())) complaints.push(message.text());
   });
-  page.on("pageerror", (error) => void complaints.push(String(error)));
+  context.on("weberror", (error) => void complaints.push(String(error.error())));
   const own = [new URL(url).origin, ...expected];
   context.on("request", (request) => {
     const { origin, protocol } = new URL(request.url());
@@ -71,9 +107,15 @@ export async function openPlayground(
   context.on("response", (response) => {
     if (response.url().endsWith(".js")) scriptBytes += Number(response.headers()["content-length"]);
   });
+  return { page: await openTab(context, url), context, complaints, scriptBytes: () => scriptBytes };
+}
+
+/** Opens the playground in another tab, and waits until a model is there. */
+export async function openTab(context: BrowserContext, url: string): Promise<Page> {
+  const page = await context.newPage();
   await page.goto(url);
   await page.waitForSelector(".dot.local, .dot.server");
-  return { page, complaints, scriptBytes: () => scriptBytes };
+  return page;
 }
 
 /** Goes to a view by its link. */
@@ -81,9 +123,30 @@ export async function goTo(page: Page, view: string): Promise<void> {
   await page.click(`nav a[href="#${view}"]`);
 }
 
+/** Opens the dialog of models. */
+export async function chooseModel(page: Page): Promise<void> {
+  await page.click("[data-testid=model]");
+  await page.waitForSelector("dialog[open] [data-testid=hub] option:nth-child(2)", { state: "attached" });
+}
+
+/** Waits until the model of this name writes. */
+export async function untilLoaded(page: Page, name: string): Promise<void> {
+  await page.waitForSelector(`[data-testid=model]:has-text('${name}') .dot.local`);
+}
+
 /** Waits until a text that is being written is complete. */
 export async function untilWritten(page: Page): Promise<void> {
   await page.waitForSelector(".is-writing", { state: "detached" });
+}
+
+/** Says something in the chat, and waits for the whole answer. */
+export async function say(page: Page, text: string): Promise<void> {
+  const before = await page.locator(".message").count();
+  await page.fill(".composer textarea", text);
+  await page.click(".composer [type=submit]");
+  await page.locator(`.message:nth-child(${before + 2})`).waitFor();
+  await page.waitForSelector(".composer [type=submit]");
+  await untilWritten(page);
 }
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");

@@ -3,8 +3,9 @@
 import { signal } from "@preact/signals";
 import type { FunctionComponent } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { KeepingBars } from "./parts/keeping-bars.js";
 import { isChoosing, LoadingBar, ModelButton, ModelDialog } from "./parts/model-dialog.js";
-import { droppedFiles } from "./parts/model-sources.js";
+import { droppedFiles } from "./parts/sources/source.js";
 import { type Language, language, type Theme, theme } from "./settings.js";
 import { texts } from "./texts/texts.js";
 import { Bench } from "./views/bench.js";
@@ -62,6 +63,7 @@ export function App() {
         </ul>
       </nav>
       <main id="main" tabIndex={-1}>
+        <KeepingBars />
         <LoadingBar />
         <View />
       </main>

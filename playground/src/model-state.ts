@@ -4,7 +4,7 @@ import { computed, signal } from "@preact/signals";
 import { type Engine, localEngine } from "./engines/engine.js";
 import { listModels, type ServerAddress, type ServerModel, serverEngine } from "./engines/server-engine.js";
 import { callWorker, startWorker } from "./engines/worker-client.js";
-import type { LoadRequest, ModelFacts } from "./protocol.js";
+import type { Backend, LoadRequest, ModelFacts } from "./protocol.js";
 
 /** What the page can write with now. */
 export type ModelState =
@@ -32,9 +32,12 @@ export const isTaleTeller = computed(
   () => facts.value?.isEmbedded ?? (model.value.kind === "server" && model.value.model.id === taleTeller),
 );
 
-export const embedded: LoadRequest = { source: { kind: "embedded" }, dtype: "stored", backend: "auto" };
+/** A GPU would be no faster with a model as small, and its shaders take longer to compile than the model to load. */
+export const embedded: LoadRequest = { source: { kind: "embedded" }, dtype: "stored", backend: "wasm" };
 
 let loadings = 0;
+/** Of the model that is loaded, so that it can be loaded in another way. */
+let loadedBy: LoadRequest = embedded;
 
 /** Loads a model into the page. Errors are a state that the page shows. */
 export async function loadModel(request: LoadRequest, name: string): Promise<void> {
@@ -51,13 +54,21 @@ export async function loadModel(request: LoadRequest, name: string): Promise<voi
       signal: controller.signal,
       onPiece: ({ done, total }) => loading(total > 0 ? done / total : 0),
     });
-    if (own === loadings) model.value = { kind: "local", facts: loaded };
+    if (own !== loadings) return;
+    loadedBy = request;
+    model.value = { kind: "local", facts: loaded };
   } catch (error) {
     if (own !== loadings) return;
     const isEmbedded = request.source.kind === "embedded";
     if (controller.signal.aborted && !isEmbedded) return loadModel(embedded, taleTeller);
     model.value = { kind: "failed", name, message: controller.signal.aborted ? "cancelled" : (error as Error).message };
   }
+}
+
+/** Loads the model that is loaded once more, to compute elsewhere. */
+export async function computeWith(backend: Backend): Promise<void> {
+  const { value } = model;
+  if (value.kind === "local") await loadModel({ ...loadedBy, backend }, value.facts.name);
 }
 
 /** Writes with a server from now on. @throws Error where it does not answer */

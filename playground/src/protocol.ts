@@ -11,14 +11,30 @@ import type {
 } from "rwkv";
 import type { Explanation } from "rwkv/lab";
 
-/** Where a model comes from. Further kinds, such as models by name, are added here, in `sources.ts` and in `worker/open-source.ts`. */
+/** Where a model comes from. Further kinds are added here, in `sources.ts` and in `worker/open-source.ts`. */
 export type Source =
   | { readonly kind: "embedded" }
+  | NamedSource
   | { readonly kind: "url"; readonly url: string }
-  | { readonly kind: "files"; readonly model: File; readonly tokenizer?: File };
+  | FileSource
+  | { readonly kind: "kept"; readonly path: string };
 
-/** Where to compute; "auto" leaves it to the library. */
-export type Backend = "auto" | "wasm"; // a name that `load` takes
+/** A model on a hub, whose URL it is. */
+export interface NamedSource {
+  readonly kind: "name";
+  readonly name: string;
+  readonly hub: string;
+}
+
+export interface FileSource {
+  readonly kind: "files";
+  readonly model: File;
+  /** Its tokenizer, or where the model is an index its shards, too. */
+  readonly others: readonly File[];
+}
+
+/** Where to compute; "auto" is WebGPU where there is a GPU, else WebAssembly. */
+export type Backend = "auto" | "webgpu" | "wasm"; // names that `load` takes
 
 export interface LoadRequest {
   readonly source: Source;
@@ -45,12 +61,55 @@ export interface Inspection {
   readonly format: string;
   readonly tensors: number;
   readonly parameters: number;
+  /** Bytes of its file, about. */
+  readonly fileBytes: number;
   /** Bytes in memory by the type of the weights, and whether that fits. */
   readonly choices: readonly {
     readonly dtype: WeightDType | "stored";
     readonly bytes: number;
     readonly fits: boolean;
   }[];
+}
+
+/** A model that the browser keeps for this site, or a part of one. */
+export interface KeptModel {
+  readonly title: string;
+  /** Where it came from: a repository on the hub, a URL, or a file of the user. */
+  readonly from: string;
+  /** By which its download goes on; undefined where that is of no use. */
+  readonly name?: string;
+  readonly bytes: number;
+  readonly size: number;
+  /** Absent until it is complete. */
+  readonly path?: string;
+  /** What is removed with it, by names. */
+  readonly files: readonly string[];
+}
+
+/** An official model, and what of it fits into a page. */
+export interface HubModel {
+  readonly name: string;
+  /** Bytes of its file; of some only about. */
+  readonly bytes: number;
+  readonly isExact: boolean;
+  /** The first type of weights that fits; undefined where none does. */
+  readonly fits?: WeightDType | "stored";
+  /** Bytes of its weights then. */
+  readonly fittingBytes?: number;
+  readonly path?: string;
+}
+
+/** The models that this site has, or could have. */
+export interface Library {
+  readonly kept: readonly KeptModel[];
+  readonly known: readonly HubModel[];
+  /** Bytes that the browser gives this site, and those in use; undefined where it keeps nothing. */
+  readonly storage: { readonly quota: number; readonly usage: number } | undefined;
+}
+
+export interface Progress {
+  readonly done: number;
+  readonly total: number;
 }
 
 export type Sampling = Pick<
@@ -127,11 +186,6 @@ export interface Trained {
   readonly bitsPerByte: number;
 }
 
-export interface BenchPiece {
-  readonly done: number;
-  readonly total: number;
-}
-
 export interface Distribution {
   readonly p50: number;
   readonly p90: number;
@@ -158,12 +212,17 @@ interface Call<Input, Output, Piece = never> {
 /** All calls. */
 export interface Calls {
   inspect: Call<Source, Inspection>;
-  load: Call<LoadRequest, ModelFacts, { readonly done: number; readonly total: number }>;
+  load: Call<LoadRequest, ModelFacts, Progress>;
+  library: Call<null, Library>;
+  /** Brings a model into the browser's storage, and gives its path. */
+  keep: Call<Source, string, Progress>;
+  /** Removes files from there, by names. */
+  remove: Call<readonly string[], null>;
   chat: Call<ChatRequest, Ending, ChatPiece>;
   complete: Call<CompleteRequest, Ending, WrittenToken>;
   explain: Call<string, Explanation>;
   train: Call<TrainRequest, Trained, TrainPiece>;
-  bench: Call<null, BenchResult, BenchPiece>;
+  bench: Call<null, BenchResult, Progress>;
 }
 export type CallName = keyof Calls;
 

@@ -41,6 +41,10 @@ export const language = kept<Language>(
 );
 export const theme = kept<Theme>("theme", "system", isOneOf("system", "light", "dark"));
 
+export const defaultHub = "https://huggingface.co";
+/** The hub that names of models are of, or a mirror of it. */
+export const hub = kept<string>("hub", defaultHub, (value) => typeof value === "string");
+
 export const defaultSampling: Sampling = {
   temperature: 1,
   topP: 0.6,

@@ -103,6 +103,8 @@ export interface StoredModel {
   /** Bytes of the whole file; absent where a download ended before that was written down. */
   readonly size?: number;
   readonly complete: boolean;
+  /** What `load` takes; absent until it is complete. */
+  readonly path?: string;
 }
 
 /** Files of models, by where they came from and by their content. */

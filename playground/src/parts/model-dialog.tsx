@@ -1,6 +1,9 @@
 // Which model writes, how its loading goes, and the dialog in which another one is chosen.
 
 import { signal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { findGpu } from "../backends.js";
+import { refreshLibrary } from "../kept-models.js";
 import { embedded, loadModel, model, taleTeller } from "../model-state.js";
 import { sources } from "../sources.js";
 import { texts } from "../texts/texts.js";
@@ -38,8 +41,14 @@ export function ModelDialog() {
   const close = () => {
     isChoosing.value = false;
   };
+  const isOpen = isChoosing.value;
+  useEffect(() => {
+    // Where the worker cannot start, the page says so above.
+    if (isOpen) refreshLibrary().catch(() => {});
+    if (isOpen) void findGpu();
+  }, [isOpen]);
   return (
-    <Dialog title={texts.value.model.title} isOpen={isChoosing.value} onClose={close}>
+    <Dialog title={texts.value.model.title} isOpen={isOpen} onClose={close}>
       {sources.map((Part, i) => (
         <Part key={i} onChosen={close} />
       ))}

@@ -1,11 +1,13 @@
 // How fast the loaded model is on this machine.
 
 import { useEffect, useRef, useState } from "preact/hooks";
+import { backends, findGpu, gpu } from "../backends.js";
 import { callWorker } from "../engines/worker-client.js";
-import { facts } from "../model-state.js";
+import { computeWith, facts } from "../model-state.js";
+import { BackendSelect } from "../parts/backend-select.js";
 import { CopyButton } from "../parts/copy-button.js";
 import { Scrolled } from "../parts/scrolled.js";
-import type { BenchResult, ModelFacts } from "../protocol.js";
+import type { Backend, BenchResult, ModelFacts } from "../protocol.js";
 import { byteText, countText, speedText, texts } from "../texts/texts.js";
 
 export function Bench() {
@@ -13,8 +15,12 @@ export function Bench() {
   const [share, setShare] = useState<number | undefined>(undefined);
   const [result, setResult] = useState<BenchResult | undefined>(undefined);
   const [error, setError] = useState<string | undefined>(undefined);
+  const [wanted, setWanted] = useState<Backend | undefined>(undefined);
   const running = useRef<AbortController | undefined>(undefined);
-  useEffect(() => () => running.current?.abort(), []);
+  useEffect(() => {
+    void findGpu();
+    return () => running.current?.abort();
+  }, []);
   const known = facts.value;
   const measure = async () => {
     const controller = new AbortController();
@@ -35,6 +41,18 @@ export function Bench() {
       <h1>{t.bench.title}</h1>
       <p class="lead">{t.bench.lead}</p>
       {!known && <p class="notice">{t.bench.local}</p>}
+      {known && (
+        <BackendSelect
+          value={wanted ?? (known.backend === "webgpu" ? "webgpu" : "wasm")}
+          isDisabled={share !== undefined}
+          onChange={(backend) => {
+            setWanted(backend);
+            setResult(undefined);
+            void computeWith(backend);
+          }}
+        />
+      )}
+      {backends.value.length < 2 && <p class="note">{t.bench.noGpu}</p>}
       <div class="row">
         {share === undefined ? (
           <button type="button" class="primary" disabled={!known} onClick={measure}>
@@ -114,7 +132,7 @@ function asText(result: BenchResult, known: ModelFacts): string {
   return [
     `RWKV playground, ${new Date().toISOString().slice(0, 10)}`,
     `model: ${known.name}, RWKV-${known.version}, ${known.layers} layers x ${known.width}, ${countText(known.parameters)} weights, ${known.dtype} (${byteText(known.weightBytes)})`,
-    `backend: ${known.backend}, ${known.threads} threads of ${navigator.hardwareConcurrency}; isolated: ${globalThis.crossOriginIsolated}`,
+    `backend: ${known.backend}${known.backend === "webgpu" ? ` on ${gpu.value}` : ""}, ${known.threads} threads of ${navigator.hardwareConcurrency}; isolated: ${globalThis.crossOriginIsolated}`,
     `browser: ${navigator.userAgent}`,
     `decode: ${speedText(result.decodeTokensPerSecond)} tokens/s; ms a token: ${decode.p50.toFixed(2)} median, ${decode.p90.toFixed(2)} p90, ${decode.p99.toFixed(2)} p99`,
     `generate: ${speedText(result.generateTokensPerSecond)} tokens/s`,

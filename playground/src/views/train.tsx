@@ -237,7 +237,10 @@ function Result({ trained }: { readonly trained: Trained }) {
       new File([trained.pth], "trained-here.pth"),
       new File([trained.tokenizer], "tokenizer.json"),
     ];
-    await loadModel({ source: { kind: "files", model, tokenizer }, dtype: "stored", backend: "auto" }, model.name);
+    await loadModel(
+      { source: { kind: "files", model, others: [tokenizer] }, dtype: "stored", backend: "wasm" },
+      model.name,
+    );
     setUsed(true);
   };
   const write = async () => {

@@ -1,6 +1,6 @@
 // How fast the loaded model is: rounds in which each speed is measured in turn, so that what slows the machine for a while touches all.
 
-import type { BenchPiece, BenchResult, Distribution } from "../protocol.js";
+import type { BenchResult, Distribution, Progress } from "../protocol.js";
 import type { Context } from "./worker.js";
 
 const rounds = 5;
@@ -9,7 +9,7 @@ const promptLength = 512;
 const decodedTokens = 60;
 const generatedTokens = 40;
 
-export async function bench(_: null, { loaded, signal, send }: Context<BenchPiece>): Promise<BenchResult> {
+export async function bench(_: null, { loaded, signal, send }: Context<Progress>): Promise<BenchResult> {
   const { model } = loaded;
   const { vocabulary } = model.info;
   const token = (i: number) => (i * 7919 + 13) % vocabulary;

@@ -2,37 +2,38 @@
 
 import { openCheckpoint } from "rwkv";
 import type { Inspection, Source } from "../protocol.js";
-import { bytesPerWeight, nameOf } from "./loaded-model.js";
+import { bytesPerWeight, mostBytes, offeredTypes } from "./model-sizes.js";
 import { openSource } from "./open-source.js";
+import type { Context } from "./worker.js";
 
-/** WebAssembly's memory; a little of it is for states and for what is computed. */
-const mostBytes = 4 * 2 ** 30 * 0.94;
-
-export async function inspect(source: Source): Promise<Inspection> {
-  const { input, close, named } = await openSource(source);
+export async function inspect(source: Source, { signal }: Context<never>): Promise<Inspection> {
+  const { input, name, close, named } = await openSource(source, signal);
   try {
     if (input === undefined) throw new Error("the model in the page is known");
     const checkpoint = await openCheckpoint(input);
     try {
-      const sizes = { matrices: 0, others: 0, stored: 0 };
+      const sizes = { matrices: 0, others: 0, stored: 0, file: 0 };
       for (const { shape, dtype } of checkpoint.tensors.values()) {
         const count = shape.reduce((product, size) => product * size, 1);
         const isMatrix = shape.filter((size) => size > 1).length === 2;
-        sizes[isMatrix ? "matrices" : "others"] += count;
         // Types that are none of memory's are blocks of about four to eight bits.
-        sizes.stored += count * (isMatrix ? (bytesPerWeight[dtype] ?? (/4|3|2/.test(dtype) ? 0.6 : 1.1)) : 4);
+        const bytes = count * (bytesPerWeight[dtype] ?? (/4|3|2/.test(dtype) ? 0.6 : 1.1));
+        sizes[isMatrix ? "matrices" : "others"] += count;
+        sizes.stored += isMatrix ? bytes : count * 4;
+        sizes.file += bytes;
       }
-      const inType = (dtype: "f16" | "q8" | "q4") =>
-        sizes.matrices * (bytesPerWeight[dtype] as number) + sizes.others * 4;
       const choices = [
         { dtype: "stored" as const, bytes: sizes.stored },
-        ...(["f16", "q8", "q4"] as const).map((dtype) => ({ dtype, bytes: inType(dtype) })),
+        ...offeredTypes.map((dtype) => {
+          return { dtype, bytes: sizes.matrices * (bytesPerWeight[dtype] as number) + sizes.others * 4 };
+        }),
       ];
       return {
-        name: nameOf(source),
+        name,
         format: checkpoint.format,
         tensors: checkpoint.tensors.size,
         parameters: sizes.matrices + sizes.others,
+        fileBytes: sizes.file,
         choices: choices.map((choice) => ({ ...choice, fits: choice.bytes <= mostBytes })),
       };
     } finally {

@@ -1,13 +1,11 @@
 // The one model that the page has loaded: another one takes its place.
 
 import { type ChatFormatName, type CheckpointInput, chatFormatFor, load, type Model, type Tokenizer } from "rwkv";
-import type { LoadRequest, ModelFacts, Source } from "../protocol.js";
+import type { LoadRequest, ModelFacts, Progress } from "../protocol.js";
+import { bytesPerWeight } from "./model-sizes.js";
 import { openSource } from "./open-source.js";
 import { StateShelf } from "./state-shelf.js";
 import type { Context } from "./worker.js";
-
-/** Bytes of a weight in memory by its type; those of blocks have a scale for each block. */
-export const bytesPerWeight: Readonly<Record<string, number>> = { f32: 4, f16: 2, bf16: 2, q8: 1.0625, q4: 0.5625 };
 
 export class LoadedModel {
   #model: Model | undefined;
@@ -34,26 +32,23 @@ export class LoadedModel {
   }
 
   /** Loads one after another; what is asked for last stays. */
-  load(request: LoadRequest, context: Context<{ done: number; total: number }>): Promise<ModelFacts> {
+  load(request: LoadRequest, context: Context<Progress>): Promise<ModelFacts> {
     const loading = this.#loading.then(() => this.#load(request, context));
     this.#loading = loading.catch(() => {});
     return loading;
   }
 
-  async #load(
-    { source, dtype, backend }: LoadRequest,
-    { signal, send }: Context<{ done: number; total: number }>,
-  ): Promise<ModelFacts> {
+  async #load({ source, dtype, backend }: LoadRequest, { signal, send }: Context<Progress>): Promise<ModelFacts> {
     signal.throwIfAborted();
     const warnings: string[] = [];
-    const { input, tokenizer, close, named } = await openSource(source);
+    const { input, name, tokenizer, close, named } = await openSource(source, signal);
     try {
       // The memory of one model at a time: a page has little.
       await this.#release();
       const loading = load(input, {
         ...(tokenizer !== undefined && { tokenizer }),
         ...(dtype !== "stored" && { dtype }),
-        ...(backend !== "auto" && { backend }),
+        backend,
         onWarning: (line) => void warnings.push(line),
         // What this throws ends the loading.
         onProgress: (done, total) => {
@@ -65,7 +60,7 @@ export class LoadedModel {
       const model = await unlessAborted(loading, signal);
       this.#model = model;
       this.#input = input;
-      this.#facts = factsOf(model, source, warnings);
+      this.#facts = factsOf(model, name, source.kind === "embedded", warnings);
       return this.#facts;
     } catch (error) {
       throw new Error(named((error as Error).message), { cause: error });
@@ -92,7 +87,7 @@ function unlessAborted(loading: Promise<Model>, signal: AbortSignal): Promise<Mo
   });
 }
 
-function factsOf(model: Model, source: Source, warnings: readonly string[]): ModelFacts {
+function factsOf(model: Model, name: string, isEmbedded: boolean, warnings: readonly string[]): ModelFacts {
   const { metadata: _, ...info } = model.info;
   let tokenizer: Tokenizer | undefined;
   let whyNoTokenizer: string | undefined;
@@ -103,34 +98,17 @@ function factsOf(model: Model, source: Source, warnings: readonly string[]): Mod
   }
   return {
     ...info,
-    name: nameOf(source),
+    name,
     tokenizer: tokenizer?.kind,
     ...(whyNoTokenizer !== undefined && { whyNoTokenizer }),
-    format: tokenizer && formatOf(model, source),
-    isEmbedded: source.kind === "embedded",
+    format: tokenizer && formatOf(model, isEmbedded ? "" : name),
+    isEmbedded,
     weightBytes: info.parameters * (bytesPerWeight[info.dtype] ?? 1),
     warnings,
   };
 }
 
 /** By the file's own name, which a model that was given as a file does not know. */
-function formatOf(model: Model, source: Source) {
-  const { info, tokenizer } = model;
-  return chatFormatFor({
-    info: { source: source.kind === "embedded" ? "" : nameOf(source), metadata: info.metadata },
-    tokenizer,
-  });
-}
-
-export function nameOf(source: Source): string {
-  switch (source.kind) {
-    case "embedded":
-      return "rwkv-tales";
-    case "url":
-      return decodeURIComponent(
-        new URL(source.url, location.href).pathname.split("/").filter(Boolean).at(-1) ?? source.url,
-      );
-    case "files":
-      return source.model.name;
-  }
+function formatOf({ info, tokenizer }: Model, name: string) {
+  return chatFormatFor({ info: { source: name, metadata: info.metadata }, tokenizer });
 }

@@ -4,6 +4,8 @@ import type { CheckpointInput } from "rwkv";
 import type { Source } from "../protocol.js";
 
 export interface OpenSource {
+  /** What the page calls the model. */
+  readonly name: string;
   /** undefined is the model in the package. */
   readonly input: CheckpointInput | undefined;
   readonly tokenizer?: string;
@@ -13,23 +15,59 @@ export interface OpenSource {
   named(message: string): string;
 }
 
-export async function openSource(source: Source): Promise<OpenSource> {
+/** @param signal ends what is asked of a hub */
+export async function openSource(source: Source, signal?: AbortSignal): Promise<OpenSource> {
+  const asItIs = { name: nameOf(source), close() {}, named: (message: string) => message };
   switch (source.kind) {
     case "embedded":
-      return { input: undefined, close() {}, named: (message) => message };
+      return { input: undefined, ...asItIs };
+    case "name": {
+      const { modelUrl } = await import("./library.js"); // which few pages need
+      const url = await modelUrl(source.name, { endpoint: source.hub, ...(signal && { signal }) });
+      return { input: url, ...asItIs, name: lastOf(url) }; // a short name becomes that of its file
+    }
     case "url":
-      return { input: source.url, close() {}, named: (message) => message };
+      return { input: source.url, ...asItIs };
+    case "kept":
+      return { ...asItIs, input: source.path, named: (message) => message.replaceAll(source.path, nameOf(source)) };
     case "files": {
-      const { model, tokenizer } = source;
+      const { model, others } = source;
       const named = (message: string) => message.replace(/^blob\b(?!:http)/, model.name);
-      if (!tokenizer) return { input: model, close() {}, named };
+      const [tokenizer] = others;
+      if (!tokenizer) return { ...asItIs, input: model, named };
       const url = URL.createObjectURL(tokenizer);
       return {
+        ...asItIs,
         input: model,
         tokenizer: url,
         close: () => URL.revokeObjectURL(url),
         named: (message) => named(message.replaceAll(url, tokenizer.name)),
       };
     }
+  }
+}
+
+/** What the page calls a model. */
+export function nameOf(source: Source): string {
+  switch (source.kind) {
+    case "embedded":
+      return "rwkv-tales";
+    case "name":
+      return lastOf(source.name.replace(/^hf:/i, ""));
+    case "url":
+      return lastOf(new URL(source.url, location.href).pathname);
+    case "kept":
+      return lastOf(source.path);
+    case "files":
+      return source.model.name;
+  }
+}
+
+function lastOf(path: string): string {
+  const last = path.split("/").filter(Boolean).at(-1) ?? path;
+  try {
+    return decodeURIComponent(last);
+  } catch {
+    return last; // with a percent sign that begins no escape
   }
 }

@@ -20,6 +20,9 @@ type Handler<Name extends CallName> = (
 const handlers: { readonly [Name in CallName]: Handler<Name> } = {
   inspect,
   load: (request, context) => context.loaded.load(request, context),
+  library: async () => (await import("./library.js")).library(),
+  keep: async (source, context) => (await import("./library.js")).keep(source, context),
+  remove: async (names) => (await import("./library.js")).remove(names),
   chat,
   complete,
   explain: async (text, context) => (await import("./explain.js")).explainText(text, context),

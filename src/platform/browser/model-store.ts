@@ -75,7 +75,8 @@ class PageStore implements ModelStore {
       let bytes = 0;
       for (let chunk = 0; chunk * chunkSize < about.size; chunk++) bytes += (await chunkFile(folder, chunk))?.size ?? 0;
       const { repository, file, revisions, commit, complete, size } = about;
-      all.push({ repository, file, revisions, commit, bytes, size, complete });
+      const path = complete && { path: pathOf(about) };
+      all.push({ repository, file, revisions, commit, bytes, size, complete, ...path });
     }
     return all;
   }

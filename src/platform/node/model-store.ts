@@ -153,7 +153,8 @@ class HubCache implements ModelStore {
             .join("/");
           const status = await stat(path).catch(() => undefined);
           if (!status?.isFile()) continue;
-          all.push({ repository, file, revisions, commit, bytes: status.size, size: status.size, complete: true });
+          const { size } = status;
+          all.push({ repository, file, revisions, commit, bytes: size, size, complete: true, path });
         }
       }
       for (const blob of await readdir(join(folder, "blobs")).catch(() => [])) {

@@ -1,0 +1,254 @@
+// The playground's models by clicking, in Chromium: by name from a hub, by address, from files; kept in the browser, gone on with in another
+// tab, removed.
+
+import { readdirSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import type { Page } from "playwright";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { chromiumPath, webgpuArguments } from "../chromium.js";
+import { serveFiles } from "../file-server.js";
+import { type HubServer, repository, startHub } from "../hub-server.js";
+import { largeCheckpoint } from "../large-checkpoint.js";
+import { chooseModel, goTo, openTab, sharedPlayground, untilLoaded } from "../playground-pages.js";
+
+const embedded = (name: string) => fileURLToPath(new URL(`../../embedded/${name}`, import.meta.url));
+const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
+const model = await readFile(embedded("model.safetensors"));
+const tokenizer = await readFile(embedded("tokenizer.json"));
+
+/** The least bytes of a chunk that is kept (src/platform/browser/kept-files.ts). */
+const chunk = 2 ** 22;
+
+async function hubWith(files: Record<string, Uint8Array>): Promise<HubServer> {
+  const hub = await startHub(files);
+  onTestFinished(() => hub.close());
+  return hub;
+}
+
+/** In the dialog of models, asks a hub for a model. */
+async function look(page: Page, hub: HubServer, name: string): Promise<void> {
+  const part = page.locator("[data-testid=hub]");
+  if ((await part.locator("details").getAttribute("open")) === null) await part.locator("summary").click();
+  await part.locator("details input").fill(hub.endpoint);
+  await part.locator("input[type=text]").first().fill(name);
+  await part.locator("button:has-text('Look at it')").click();
+}
+
+const kept = (page: Page) => page.locator("[data-testid=kept] li");
+const fitting = (page: Page) => page.locator("[data-testid=fitting]");
+const untilTold = (page: Page) =>
+  page.waitForFunction(() => document.querySelector("[data-testid=tale]")!.textContent!.length > 60);
+
+/** Names and sizes of the chunks that the page's origin keeps. */
+const keptChunks = (page: Page): Promise<[string, number][]> =>
+  page.evaluate(async () => {
+    const chunks: [string, number][] = [];
+    const root = await navigator.storage.getDirectory();
+    for await (const [, models] of root as unknown as AsyncIterable<[string, FileSystemDirectoryHandle]>) {
+      for await (const [, folder] of models as unknown as AsyncIterable<[string, FileSystemDirectoryHandle]>) {
+        for await (const [name, file] of folder as unknown as AsyncIterable<[string, FileSystemFileHandle]>) {
+          if (/^\d+$/.test(name)) chunks.push([name, (await file.getFile()).size]);
+        }
+      }
+    }
+    return chunks;
+  });
+
+describe.skipIf(!chromiumPath)("the playground's models", () => {
+  const shared = sharedPlayground();
+  const { opened } = shared;
+
+  test("by name: what fits is said first, a closed tab's download goes on in another, and it is kept until it is deleted", async () => {
+    const hub = await hubWith({ "model.safetensors": model, "tokenizer.json": tokenizer });
+    const { page, context, complaints } = await opened(shared.url, { expected: [hub.endpoint, hub.storage] });
+    await chooseModel(page);
+    // Of models that no page can hold this is said without a request.
+    await page.selectOption("[data-testid=hub] select", "rwkv7-g1-13.3b");
+    await page.waitForSelector("[data-testid=hub] .notice:has-text('larger than the 4 GiB')");
+    expect(await page.textContent("[data-testid=hub] option[value='rwkv7-world-2.9b']")).toBe(
+      "rwkv7-world-2.9b: 5.9 GB, fits as q8 (3.1 GB)",
+    );
+    await look(page, hub, "hf:someone/none");
+    await page.waitForSelector("[data-testid=hub] [role=alert]:has-text('hf:someone/none')");
+    expect(hub.sent()).toBe(0);
+
+    await look(page, hub, `hf:${repository}`);
+    expect(await fitting(page).textContent()).toMatch(/model\.safetensors.*2\.7 M.*as stored: 5\.\d MB, fits/);
+    // The header alone has come until now; from here on the second chunk never does.
+    hub.onStorage = ({ headers }) => headers.range?.startsWith(`bytes=${chunk}-`) ?? false;
+    await fitting(page).locator("button:has-text('Download 5.4 MB and load')").click();
+    await page.waitForSelector("[data-testid=keeping]:has-text('Fetching model.safetensors')");
+    // The model that was there goes on writing.
+    expect(await page.locator(".dot.local").count()).toBe(1);
+    await expect.poll(() => keptChunks(page)).toContainEqual(["0", chunk]);
+    await page.close();
+
+    const tab = await openTab(context, shared.url);
+    await chooseModel(tab);
+    expect(await kept(tab).textContent()).toMatch(/model\.safetensors4\.\d MB of 5\.5 MB so far · someone\/some-rwkv/);
+    const before = hub.requests.length;
+    hub.onStorage = undefined;
+    await kept(tab).locator("button:has-text('Go on')").click();
+    await untilLoaded(tab, "model.safetensors");
+    await untilTold(tab);
+    expect(await tab.textContent("[data-testid=facts]")).toMatch(/RWKV-4.*2\.7 M/);
+    const later = hub.requests.slice(before).filter((line) => line.startsWith("storage GET"));
+    expect(later.map((line) => line.split(" ").at(-1))).toEqual([`${chunk}-${model.length - 1}`]);
+
+    // It is loaded from the browser's storage, in another type, without the hub.
+    await hub.close();
+    await chooseModel(tab);
+    expect(await kept(tab).textContent()).toMatch(/model\.safetensors5\.5 MB · someone\/some-rwkv/);
+    await kept(tab).locator("button:has-text('Load')").click();
+    await fitting(tab).locator("input[value=q8]").click();
+    await fitting(tab).locator("[type=submit]").click();
+    await expect.poll(() => tab.textContent("[data-testid=facts]")).toContain("q8");
+    await untilTold(tab);
+    await chooseModel(tab);
+    await kept(tab).locator("button:has-text('Delete')").click();
+    await expect.poll(() => kept(tab).count()).toBe(0);
+    expect(await keptChunks(tab)).toEqual([]);
+    expect(complaints.filter((line) => !/status of 40[14]/.test(line))).toEqual([]);
+  });
+
+  test("a download that fails can be tried again, and one that is cancelled keeps what has come", async () => {
+    const hub = await hubWith({ "odd.pth": await readFile(fixture("odd.pth")), "tales.safetensors": model });
+    const { page } = await opened(shared.url, { expected: [hub.endpoint, hub.storage] });
+    await chooseModel(page);
+    await look(page, hub, `${repository}/odd.pth`);
+    await fitting(page).waitFor();
+    hub.onHub = (_, response) => {
+      response.writeHead(403, { "x-error-code": "GatedRepo" }).end();
+      return true;
+    };
+    await fitting(page).locator("[type=submit]").click();
+    await page.waitForSelector(".is-failed:has-text('odd.pth could not be fetched')");
+    hub.onHub = undefined;
+    await page.click(".is-failed button:has-text('Try again')");
+    await untilLoaded(page, "odd.pth");
+
+    await chooseModel(page);
+    await look(page, hub, `hf:${repository}/tales.safetensors`);
+    await fitting(page).waitFor();
+    hub.onStorage = ({ headers }) => !headers.range?.startsWith("bytes=0-");
+    await fitting(page).locator("[type=submit]").click();
+    await expect.poll(() => keptChunks(page)).toContainEqual(["0", chunk]);
+    await page.click("[data-testid=keeping] button:has-text('Cancel')");
+    await page.waitForSelector("[data-testid=keeping]", { state: "detached" });
+    await chooseModel(page);
+    await expect.poll(() => kept(page).last().textContent()).toMatch(/tales\.safetensors.*of .* so far/);
+  });
+
+  test("from files: chosen and dropped, with a tokenizer, in shards, and what is wrong with others", async () => {
+    const { page, context, complaints } = await opened();
+    await chooseModel(page);
+    const files = page.locator("[data-testid=files]");
+    await files.setInputFiles([embedded("model.safetensors"), embedded("tokenizer.json")]);
+    expect(await fitting(page).textContent()).toMatch(
+      /model\.safetensors.*safetensors.*2\.7 M.*tokenizer\.json.*as stored: 5\.\d MB, fits.*q4: 1\.\d MB/s,
+    );
+    await fitting(page).locator("input[value=q8]").click();
+    await fitting(page).locator("[type=submit]").click();
+    await untilLoaded(page, "model.safetensors");
+    await expect.poll(() => page.textContent("[data-testid=facts]")).toContain("q8");
+    await untilTold(page);
+    // It was kept, with its tokenizer.
+    await page.close();
+    const tab = await openTab(context, shared.url);
+    await chooseModel(tab);
+    expect(await kept(tab).textContent()).toMatch(/^model\.safetensors5\.5 MB/);
+    await kept(tab).locator("button:has-text('Load')").click();
+    await fitting(tab).locator("[type=submit]").click();
+    await untilLoaded(tab, "model.safetensors");
+    await untilTold(tab);
+    // A file dropped onto the page, which is not to be kept.
+    const bytes = [...(await readFile(fixture("odd.pth")))];
+    await tab.evaluate((content) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([new Uint8Array(content)], "odd.pth"));
+      document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+    }, bytes);
+    await fitting(tab).locator("text=odd.pth").waitFor();
+    await fitting(tab).locator("[type=checkbox]").uncheck();
+    await fitting(tab).locator("[type=submit]").click();
+    await tab.waitForSelector("[role=alert]:has-text('no tokenizer')");
+    await chooseModel(tab);
+    expect(await kept(tab).count()).toBe(1);
+    // Shards lie beside each other only in the browser's storage.
+    const shards = readdirSync(fixture("odd-hugging-face")).map((name) => fixture(`odd-hugging-face/${name}`));
+    await tab.locator("[data-testid=files]").setInputFiles(shards);
+    await tab.click("button:has-text('into this browser')");
+    await fitting(tab).locator("text=model.safetensors.index.json").waitFor();
+    await fitting(tab).locator("[type=submit]").click();
+    await untilLoaded(tab, "model.safetensors.index.json");
+    await chooseModel(tab);
+    const others = tab.locator("[data-testid=files]");
+    await others.setInputFiles({
+      name: "broken.pth",
+      mimeType: "",
+      buffer: Buffer.from("PK\x03\x04 and nothing else"),
+    });
+    await tab.waitForSelector("dialog [role=alert]:has-text('broken.pth: zip archive without its end record')");
+    await others.setInputFiles(embedded("tokenizer.json"));
+    await tab.waitForSelector("dialog [role=alert]:has-text('No model among these files')");
+    await tab.click("dialog section:has-text('The model in this page') button");
+    await untilLoaded(tab, "rwkv-tales");
+    expect(complaints).toEqual([]);
+  });
+
+  test("by address: kept with its tokenizer, cancelled, not there", async () => {
+    const cors = { "access-control-allow-origin": "*", "access-control-expose-headers": "content-range" };
+    const bytes = await largeCheckpoint();
+    let isSilent = false;
+    const elsewhere = await serveFiles({
+      "/m/model.safetensors": { bytes: model, headers: cors },
+      "/m/tokenizer.json": { bytes: tokenizer, headers: cors },
+      // Once its header was read, it is as if the line were cut.
+      "/slow/large.pth": { bytes, headers: cors, answer: () => isSilent },
+    });
+    const { page } = await opened(shared.url, { expected: [new URL(elsewhere.url).origin] });
+    const lookAt = async (url: string) => {
+      await chooseModel(page);
+      await page.fill("[data-testid=url] input", url);
+      await page.click("[data-testid=url] button:has-text('Look at it')");
+    };
+    await lookAt(`${elsewhere.url}m/model.safetensors`);
+    await fitting(page).locator("[type=submit]").click();
+    await untilLoaded(page, "model.safetensors");
+    await untilTold(page);
+    await lookAt(`${elsewhere.url}none.pth`);
+    await page.waitForSelector("dialog [role=alert]:has-text('none.pth')");
+    expect(await kept(page).textContent()).toContain(`${elsewhere.url}m/model.safetensors`);
+    await page.keyboard.press("Escape");
+    await lookAt(`${elsewhere.url}slow/large.pth`);
+    await fitting(page).locator("text=large.pth").waitFor();
+    await fitting(page).locator("[type=checkbox]").uncheck();
+    isSilent = true;
+    await fitting(page).locator("[type=submit]").click();
+    await page.click(".loading button:has-text('Cancel')", { timeout: 20_000 });
+    await untilLoaded(page, "rwkv-tales");
+  });
+});
+
+describe.skipIf(!chromiumPath)("where there is a GPU", () => {
+  const { opened } = sharedPlayground(webgpuArguments);
+
+  test("it computes when it is chosen, in a model's dialog and beside its measure; a software one is never taken unasked", async () => {
+    const { page, complaints } = await opened();
+    const facts = () => page.textContent("[data-testid=facts]");
+    await goTo(page, "bench");
+    await page.selectOption("main [data-testid=backend]", "webgpu");
+    await goTo(page, "start");
+    await page.waitForSelector("[data-testid=facts]:has-text('Backendwebgpu')");
+    await untilTold(page);
+    await chooseModel(page);
+    await page.locator("[data-testid=files]").setInputFiles(fixture("odd.pth"));
+    await fitting(page).locator("[data-testid=backend]").selectOption("auto");
+    await fitting(page).locator("[type=checkbox]").uncheck();
+    await fitting(page).locator("[type=submit]").click();
+    await untilLoaded(page, "odd.pth");
+    await expect.poll(facts).toContain("Backendwasm");
+    expect(complaints).toEqual([]);
+  });
+});
