@@ -180,20 +180,32 @@ describe.skipIf(!chromiumPath)("the playground's conversations", () => {
     }
   });
 
-  test("code is copied by a click", async () => {
+  test("a thought is folded, code is copied by a click, and a conversation is saved as a text", async () => {
     const { page } = await opened(shared.url, { permissions: ["clipboard-read", "clipboard-write"] });
     await goTo(page, "chat");
     const messagesOf = {
       a: { role: "user", text: "code" },
-      b: { role: "assistant", parent: "a", text: "```\n1 + 1\n```" },
+      b: { role: "assistant", parent: "a", thought: "A sum, then.", text: "```\n1 + 1\n```" },
     };
-    const file = { conversations: [{ id: "x", title: "t", leaf: "b", messages: messagesOf }] };
+    const file = { conversations: [{ id: "x", title: "Sums", leaf: "b", messages: messagesOf }] };
     await page.click("button:has-text('Conversations')");
     const upload = { name: "x.json", mimeType: "application/json", buffer: Buffer.from(JSON.stringify(file)) };
     await page.locator("dialog[open] input[type=file]").setInputFiles(upload);
+    const thought = page.locator(".thought p");
+    expect(await thought.isVisible()).toBe(false);
+    await page.click(".thought summary");
+    expect(await thought.textContent()).toBe("A sum, then.");
     await page.click(".code button");
     await page.waitForSelector(".code button:has-text('Copied')");
     expect(await page.evaluate(() => navigator.clipboard.readText())).toBe("1 + 1");
+    await page.click("button:has-text('Conversations')");
+    const downloading = page.waitForEvent("download");
+    await page.click("button:has-text('As Markdown')");
+    const download = await downloading;
+    const path = join(await temporaryFolder(), "saved.md");
+    await download.saveAs(path);
+    expect(download.suggestedFilename()).toMatch(/\.md$/);
+    expect(await readFile(path, "utf8")).toMatch(/```\n1 \+ 1\n```/);
   });
 
   test("a server elsewhere writes, with its key", async () => {
