@@ -89,7 +89,7 @@ export async function downloadModel(name: string, options: DownloadOptions = {})
   if (found !== undefined && found !== name) {
     if (files.size === 0) {
       // It was here, or another caller's download brought it.
-      const size = typeof found === "string" ? ((await fileSize(found)) ?? 0) : found.size;
+      const size = (await fileSize(found)) ?? 0;
       onProgress?.(size, size);
     }
     return found;
