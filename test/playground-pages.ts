@@ -87,6 +87,7 @@ export async function openPlayground(
   { expected = [], ...options }: BrowserContextOptions & { expected?: readonly string[] } = {},
 ): Promise<OpenedPage> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
+  context.setDefaultTimeout(120_000); // machines that do much else need patience
   // Texts end by themselves before long.
   await context.addInitScript(() => {
     if (location.protocol !== "about:") localStorage.setItem("rwkv.maxTokens", "50");

@@ -226,7 +226,7 @@ describe.skipIf(!chromiumPath)("the playground's models", () => {
     await fitting(page).locator("[type=checkbox]").uncheck();
     isSilent = true;
     await fitting(page).locator("[type=submit]").click();
-    await page.click(".loading button:has-text('Cancel')", { timeout: 20_000 });
+    await page.click(".loading button:has-text('Cancel')");
     await untilLoaded(page, "rwkv-tales");
   });
 });

@@ -84,7 +84,7 @@ describe.skipIf(!chromiumPath)("the playground", () => {
     await page.selectOption("main select >> nth=0", "10");
     await page.click("main [type=submit]");
     await page.waitForSelector("[data-testid=curve] .line");
-    await page.waitForSelector("[data-testid=trained]", { timeout: 60_000 });
+    await page.waitForSelector("[data-testid=trained]");
     await page.click("[data-testid=trained] .primary");
     await page.waitForSelector("[data-testid=written]");
     await untilWritten(page);
@@ -105,7 +105,7 @@ describe.skipIf(!chromiumPath)("the playground", () => {
     const { page } = await opened(shared.url, { permissions: ["clipboard-read", "clipboard-write"] });
     await goTo(page, "bench");
     await page.click("main .primary");
-    await page.waitForSelector("[data-testid=bench]", { timeout: 60_000 });
+    await page.waitForSelector("[data-testid=bench]");
     await page.click("button:has-text('Copy as text')");
     await page.waitForSelector("button:has-text('Copied')");
     const text = await page.evaluate(() => navigator.clipboard.readText());
