@@ -175,7 +175,7 @@ test("files that are damaged, or not what their names say, are not used and remo
   expect(left).toEqual(expect.arrayContaining(["notes.txt", "x.part"]));
   for (const id of [flipped, cut, swapped]) expect(left.some((name) => name.includes(id))).toBe(false);
   for (const path of (await filesIn(folder)).filter((name) => name.endsWith(".kept"))) {
-    expect(await readKeptFile(path, "all")).toBeDefined();
+    expect(await readKeptFile(path)).toBeDefined();
   }
 });
 
@@ -189,7 +189,7 @@ test("no change of a file goes unseen", async () => {
   const whole = await readFile(path);
   const read = async (bytes: Uint8Array) => {
     await writeFile(path, bytes);
-    const file = await readKeptFile(path, "all");
+    const file = await readKeptFile(path);
     if (!file) return undefined;
     try {
       return model.snapshot(file.state);
@@ -228,7 +228,7 @@ test("a folder takes no more than it may, and the least recently used go", async
     );
   const bytes = 5 * (snapshot.bytes + 1000);
   const found = async (storage: Awaited<ReturnType<typeof openStateDirectory>>, first: number) =>
-    (await storage.prefixes.find(chainOf(first), 0)) !== undefined;
+    (await storage.prefixes.find(chainOf(first), 0, new AbortController().signal)) !== undefined;
   const storage = await openStateDirectory(model, folder, { bytes });
   for (let i = 0; i < 5; i++) storage.prefixes.store(chainOf(i), 40, snapshot);
   await storage.close();
@@ -271,7 +271,7 @@ test("a process that is killed at any moment leaves nothing that is used wrongly
   for (const milliseconds of [40, 111, 190]) {
     expect((await runScript(writing(milliseconds), { signal: "SIGKILL" })).signal).toBe("SIGKILL");
     for (const path of (await filesIn(folder)).filter((name) => name.endsWith(".kept"))) {
-      const file = await readKeptFile(path, "all");
+      const file = await readKeptFile(path);
       expect(file).toBeDefined();
       model.snapshot(file!.state); // or it throws
     }

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { RwkvError } from "../errors.js";
 import type { Model } from "../generation/model.js";
-import type { AppOptions, Listening, ListenOptions, RequestRecord } from "../server/index.js";
+import type { AppOptions, Listening, ListenOptions, RequestRecord, StateStorage } from "../server/index.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
 import { openInBrowser } from "./open-in-browser.js";
 import { number, stateOption, wholeNumber } from "./option-parsers.js";
@@ -26,6 +26,11 @@ interface ServeOptions extends ModelOptions {
   stateCache: number;
   stateDir?: string;
   stateDirSize: number;
+  stateStore?: string;
+  stateStoreSize: number;
+  stateStoreTtl: number;
+  stateStoreType: "f32" | "f16";
+  stateStoreTimeout: number;
   maxStates: number;
   maxStateBytes: number;
   maxResponses: number;
@@ -78,6 +83,33 @@ export function addServe(program: Command): void {
     )
     .option("--state-dir <path>", "a folder in which states outlive the server; it is made where there is none")
     .option("--state-dir-size <bytes>", "what the folder may take", byteCount, 10 * 2 ** 30)
+    .addOption(
+      new Option(
+        "--state-store <url>",
+        "a Redis in which several servers share states, as redis://host:6379/0; needs the package ioredis",
+      ).env("RWKV_STATE_STORE"),
+    )
+    .option("--state-store-size <bytes>", "what states of prompts may take there", byteCount, 2 ** 30)
+    .option(
+      "--state-store-ttl <s>",
+      "seconds after which one is gone that nobody used",
+      wholeNumber(1, 2 ** 31),
+      86_400,
+    )
+    .addOption(
+      new Option(
+        "--state-store-type <type>",
+        "how states are kept there; f16 is half as large and not the same to the bit",
+      )
+        .choices(["f32", "f16"])
+        .default("f32"),
+    )
+    .option(
+      "--state-store-timeout <ms>",
+      "milliseconds that it may take for a question; one that takes longer is not waited for",
+      number(1, 60_000),
+      250,
+    )
     .option("--max-states <n>", "states that a key may keep at /v1/states", wholeNumber(0, 2 ** 30), 256)
     .option("--max-state-bytes <bytes>", "what all of them may take", byteCount, 2 ** 30)
     .option(
@@ -136,6 +168,7 @@ Examples:
   $ rwkv serve
   $ rwkv serve --model RWKV-x070-World-0.4B-v2.9-20250107-ctx4096.pth --port 8080 --state-cache 4GiB
   $ rwkv serve --state-dir ~/.cache/rwkv-states --state-dir-size 20GiB
+  $ rwkv serve --state-store redis://10.0.0.5:6379/0 --api-key-file keys.txt
   $ rwkv serve --model model.gguf --host 0.0.0.0 --api-key-file keys.txt --tls-cert cert.pem --tls-key key.pem`,
     )
     .action(serve);
@@ -145,17 +178,23 @@ async function serve(options: ServeOptions): Promise<void> {
   if ((options.tlsCert === undefined) !== (options.tlsKey === undefined)) {
     throw new RwkvError("--tls-cert and --tls-key belong together: give both, or neither");
   }
+  if (options.stateDir !== undefined && options.stateStore !== undefined) {
+    throw new RwkvError("--state-dir and --state-store are two places for the same states: give one of them");
+  }
   const apiKeys = [...(options.apiKey ?? []), ...(await keysIn(options.apiKeyFile))];
   // The commands that need no server load nothing of one.
-  const { createApp, listen, openStateDirectory } = await import("../server/index.js");
+  const { createApp, listen } = await import("../server/index.js");
   const tls = await tlsOf(options);
   const model = await loadModel(options, { states: options.maxConcurrent * 2 + 16 });
   try {
     const { log, status } = await requestLog(options);
-    const { stateDir, stateDirSize } = options;
-    const storage =
-      stateDir === undefined ? {} : { storage: await openStateDirectory(model, stateDir, { bytes: stateDirSize }) };
-    const app = createApp(model, { ...(await appOptions(options, model)), ...storage, apiKeys, onRequest: log });
+    const storage = await storageOf(options, model);
+    const app = createApp(model, {
+      ...(await appOptions(options, model)),
+      ...(storage && { storage }),
+      apiKeys,
+      onRequest: log,
+    });
     const server = await listen(app, listenOptions(options, tls));
     note(describeModel(model));
     introduce(server, app.modelName, apiKeys.length > 0);
@@ -166,6 +205,22 @@ async function serve(options: ServeOptions): Promise<void> {
   } finally {
     await model.dispose();
   }
+}
+
+/** Where states are beyond the server's memory. */
+async function storageOf(options: ServeOptions, model: Model): Promise<StateStorage | undefined> {
+  const { stateDir, stateDirSize, stateStore, stateStoreSize, stateStoreTtl, stateStoreType, stateStoreTimeout } =
+    options;
+  const { openStateDirectory, openStateStore } = await import("../server/index.js");
+  if (stateDir !== undefined) return openStateDirectory(model, stateDir, { bytes: stateDirSize });
+  if (stateStore === undefined) return undefined;
+  return openStateStore(model, stateStore, {
+    bytes: stateStoreSize,
+    seconds: stateStoreTtl,
+    type: stateStoreType,
+    milliseconds: stateStoreTimeout,
+    onWarning: (message) => note(`warning: ${message}`),
+  });
 }
 
 async function appOptions(options: ServeOptions, model: Model): Promise<AppOptions> {

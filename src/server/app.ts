@@ -23,9 +23,9 @@ import type { Route, TokenNumbers } from "./route.js";
 import { parseBody } from "./schema.js";
 import { ServedModel } from "./served-model.js";
 import type { Services } from "./services.js";
-import { Shelf } from "./shelf.js";
+import { LocalShelf, type ShelfLimits } from "./shelf.js";
 import { StateCache } from "./state-cache.js";
-import { MemoryObjects } from "./storage/stored-objects.js";
+import { MemoryObjects, type ObjectKind } from "./storage/stored-objects.js";
 
 /** A model behind an HTTP API. It does not own the model. */
 export interface App {
@@ -60,17 +60,17 @@ export function createApp(model: Model, options: AppOptions = {}): App {
   const admission = new Admission(limits);
   const { storage } = resolved;
   const cache = new StateCache(stateCacheBytes, storage?.prefixes);
-  const objects = storage?.objects ?? new MemoryObjects();
-  // What clients made may take no more than two thirds of a storage: its cache has the rest.
-  const most = storage ? Math.floor(storage.maxBytes / 3) : Number.POSITIVE_INFINITY;
-  const states = new Shelf("state", objects, {
+  const objects = new MemoryObjects();
+  const shelf = (kind: ObjectKind, shelfLimits: ShelfLimits) =>
+    storage?.shelf(kind, shelfLimits) ?? new LocalShelf(kind, objects, shelfLimits);
+  const states = shelf("state", {
     count: limits.keptStates,
-    bytes: Math.min(most, limits.keptStateBytes),
+    bytes: limits.keptStateBytes,
     whenFull: "refuse",
   });
-  const responses = new Shelf("response", objects, {
+  const responses = shelf("response", {
     count: limits.keptResponses,
-    bytes: Math.min(most, limits.keptResponseBytes),
+    bytes: limits.keptResponseBytes,
     whenFull: "drop oldest",
   });
   const metrics = new Metrics(model, admission, { cache, states, responses, storage });

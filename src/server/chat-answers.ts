@@ -19,6 +19,8 @@ export type AnswerRequest = Conversation & SamplingRequest & ConstraintRequest;
 
 /** What is asked for beside that, in fields that each API has of its own. */
 export interface AnswerWishes {
+  /** What stands for the API key of whoever asks. */
+  readonly owner: string;
   /** The most tokens of an answer; by default as many as the server allows. */
   readonly maxTokens?: number | undefined;
   /** How many of the most probable tokens are told in each place; by default none, nor the probability of the one written. */
@@ -57,7 +59,7 @@ export interface Answers {
 export async function startAnswers(
   services: Services,
   request: AnswerRequest,
-  { maxTokens, logProbabilities, beginning, signal }: AnswerWishes,
+  { owner, maxTokens, logProbabilities, beginning, signal }: AnswerWishes,
 ): Promise<Answers> {
   const { model, options, inference, prompts } = services;
   const { start, rest = "" } = beginning ?? {};
@@ -80,7 +82,7 @@ export async function startAnswers(
     ...(logProbabilities !== undefined && { logProbabilities }),
   };
   const encoded = await prompts.ofPieces([...(rest === "" ? [] : [rest]), ...prompt.pieces], start);
-  const run = await inference.start({ prompts: [encoded], choices: request.n ?? 1, generation, signal });
+  const run = await inference.start({ owner, prompts: [encoded], choices: request.n ?? 1, generation, signal });
   const counts = { reasoning: 0 };
   const { thinking, format } = prompt;
   const pieces = chatPieces(services, run, { thinking, hasCalls: plan !== undefined, ownStop }, counts);

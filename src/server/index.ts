@@ -3,5 +3,6 @@
 export { type App, createApp } from "./app.js";
 export { type Listening, type ListenOptions, listen } from "./listen.js";
 export type { AppOptions, RequestRecord, ServerLimits } from "./options.js";
+export { openStateStore, type StateStoreOptions } from "./storage/redis/state-store.js";
 export { openStateDirectory, type StateDirectoryOptions } from "./storage/state-directory.js";
 export type { StateStorage } from "./storage/state-storage.js";

@@ -14,6 +14,8 @@ import { TextChoice } from "./text-choice.js";
 
 /** What texts are wanted. */
 export interface TextRequest {
+  /** What stands for the API key of whoever asks: what was read with another is not theirs. */
+  readonly owner: string;
   readonly prompts: readonly Prompt[];
   /** How many texts for each prompt; they share the reading of it. */
   readonly choices: number;
@@ -25,6 +27,8 @@ export interface TextRequest {
 
 /** Prompts that are wanted as states. */
 export interface ReadRequest {
+  /** What stands for the API key of whoever asks. */
+  readonly owner: string;
   readonly prompts: readonly Prompt[];
   /** How many states the model is to hold at once, at most. */
   readonly places: number;
@@ -99,7 +103,7 @@ export class Inference {
    * @throws ApiError; LimitError; what `use` throws
    */
   async read<T>(request: ReadRequest, use: (read: ReadPrompt[], signal: AbortSignal) => T | Promise<T>): Promise<T> {
-    const { prompts, places, signal } = request;
+    const { owner, prompts, places, signal } = request;
     this.#check(prompts);
     const stopping = new AbortController();
     let ending: Ending | undefined;
@@ -115,7 +119,9 @@ export class Inference {
     let taken: (() => void)[] = [];
     try {
       taken = await this.#admission.enter(places, stopping.signal);
-      const reading = await Promise.allSettled(prompts.map((prompt) => this.#reader.read(prompt, stopping.signal)));
+      const reading = await Promise.allSettled(
+        prompts.map((prompt) => this.#reader.read(prompt, owner, stopping.signal)),
+      );
       stopping.signal.throwIfAborted();
       const read = reading.map(fulfilled);
       this.#metrics.promptTokens.inc(tokensOf(prompts));
@@ -207,12 +213,12 @@ export class TextRun {
   /** @internal */
   async begin(admission: Admission): Promise<void> {
     const { signal } = this.#stopping;
-    const { prompts, choices } = this.#request;
+    const { owner, prompts, choices } = this.#request;
     let places: (() => void)[] = [];
     try {
       places = await admission.enter(prompts.length * choices, signal);
       this.#metrics.queueSeconds.observe((performance.now() - this.#asked) / 1000);
-      const reading = await Promise.allSettled(prompts.map((prompt) => this.#reader.read(prompt, signal)));
+      const reading = await Promise.allSettled(prompts.map((prompt) => this.#reader.read(prompt, owner, signal)));
       signal.throwIfAborted();
       this.#read = reading.map(fulfilled);
       this.#metrics.promptTokens.inc(this.promptTokens);

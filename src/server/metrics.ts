@@ -103,6 +103,7 @@ export class Metrics {
     gauge("kept_responses", "Responses that can be continued.", () => responses.statistics.count);
     gauge("kept_response_bytes", "Bytes that they take.", () => responses.statistics.bytes);
     if (storage) gauge("state_storage_bytes", "Bytes of what outlives the server.", () => storage.bytes);
+    storage?.addMetrics?.(this.#registry);
     following("state_cache_evictions_total", "States that the cache let go.", () => cache.statistics.evictions);
   }
 

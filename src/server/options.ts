@@ -51,7 +51,10 @@ export interface AppOptions {
   readonly corsOrigins?: readonly string[];
   /** Bytes that kept states may take, 0 to keep none. Default 1 GiB. */
   readonly stateCacheBytes?: number;
-  /** Where states outlive the application, as `openStateDirectory` gives it; closing the application closes it. By default they do not. */
+  /**
+   * Where states outlive the application, as `openStateDirectory` or `openStateStore` gives it; closing the application closes it. By
+   * default they do not.
+   */
   readonly storage?: StateStorage;
   readonly limits?: Partial<ServerLimits>;
   /** Called when a request was answered, or its stream has ended. */
@@ -128,7 +131,11 @@ export function resolveAppOptions(options: AppOptions): ResolvedAppOptions {
   }
   const { storage } = options;
   if (storage !== undefined && typeof storage?.prefixes?.find !== "function") {
-    throw new OptionError("storage", storage, "what openStateDirectory gives, once its promise is fulfilled");
+    throw new OptionError(
+      "storage",
+      storage,
+      "what openStateDirectory or openStateStore gives, once its promise is fulfilled",
+    );
   }
   return {
     name: options.name,

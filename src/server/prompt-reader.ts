@@ -49,20 +49,22 @@ export class PromptReader {
   /**
    * Reads a prompt, or what of it is not known yet.
    *
+   * @param owner what stands for the API key of whoever asks: what others have read is not known to them, nor can they find out by the
+   *   numbers of tokens that are not read
    * @throws the signal's reason when it is aborted; LimitError where the model has no place for a state; ApiError for a state that a
    *   client made up, with which the model computes nothing
    */
-  async read(prompt: Prompt, signal: AbortSignal): Promise<ReadPrompt> {
-    const read = await this.#read(prompt, signal);
+  async read(prompt: Prompt, owner: string, signal: AbortSignal): Promise<ReadPrompt> {
+    const read = await this.#read(prompt, owner, signal);
     if (prompt.start && !read.snapshot.logits?.every(Number.isFinite)) {
       throw invalidField("state", "its values are none that a model has: nothing can be computed with them");
     }
     return read;
   }
 
-  async #read(prompt: Prompt, signal: AbortSignal): Promise<ReadPrompt> {
+  async #read(prompt: Prompt, owner: string, signal: AbortSignal): Promise<ReadPrompt> {
     const { start } = prompt;
-    const chain = new TokenChain(start?.root ?? this.#root, prompt.tokens);
+    const chain = new TokenChain(rootOf(owner, start?.root ?? this.#root), prompt.tokens);
     const before = start?.snapshot.position ?? 0;
     if (start && chain.length === 0) return { chain, snapshot: await this.#withLogits(start), cachedTokens: before };
     const { prefix, reading } = await this.#cache.lookUp(chain, signal);
@@ -151,4 +153,9 @@ export class PromptReader {
     this.#seen.push(chain);
     if (this.#seen.length > rememberedPrompts) this.#seen.shift();
   }
+}
+
+/** What sets texts apart that must not be taken for each other: those of other API keys, and those after other states. */
+function rootOf(owner: string, state: string): string {
+  return owner === "" ? state : `${owner}:${state}`;
 }

@@ -31,7 +31,30 @@ export interface NewObject {
 }
 
 /** Objects of one kind. */
-export class Shelf {
+export interface Shelf {
+  /** Whether other servers have them, too: whoever is told of an object may ask one of those for it. */
+  readonly isShared: boolean;
+  readonly statistics: { readonly count: number; readonly bytes: number };
+  /** A new id. */
+  newId(): string;
+  /**
+   * Keeps an object.
+   *
+   * @returns its head, and a promise that resolves when it is stored for good; where it cannot be, it is not kept
+   * @throws ApiError where there is no place
+   */
+  add(object: NewObject, id?: string): Promise<{ readonly head: ObjectHead; readonly stored: Promise<void> }>;
+  /** @throws ApiError where the owner has none of this id */
+  open(owner: string, id: string, param?: string): Promise<StoredObject>;
+  /** The owner's objects, the oldest first. */
+  list(owner: string): Promise<ObjectHead[]>;
+  /** @throws ApiError where the owner has none of this id */
+  delete(owner: string, id: string): Promise<void>;
+}
+
+/** Objects that this server alone knows of, in memory or in a folder. */
+export class LocalShelf implements Shelf {
+  readonly isShared = false;
   readonly #kind: ObjectKind;
   readonly #backing: ObjectBacking;
   readonly #limits: ShelfLimits;
@@ -52,32 +75,14 @@ export class Shelf {
     return { count: this.#heads.size, bytes: this.#bytes };
   }
 
-  /** A new id. */
   newId(): string {
-    return `${this.#kind === "state" ? "state" : "resp"}_${randomBytes(16).toString("hex")}`;
+    return newObjectId(this.#kind);
   }
 
-  /**
-   * Keeps an object.
-   *
-   * @returns its head, and a promise that resolves when it is stored for good; where it cannot be, it is not kept
-   * @throws ApiError where there is no place
-   */
   async add(object: NewObject, id: string = this.newId()): Promise<{ head: ObjectHead; stored: Promise<void> }> {
     await this.#load();
-    const { owner, snapshot, content, name, seconds, root = id } = object;
-    const created = Date.now();
-    const head: ObjectHead = {
-      id,
-      kind: this.#kind,
-      owner,
-      created,
-      ...(seconds !== undefined && { expires: created + seconds * 1000 }),
-      root,
-      ...(name !== undefined && { name }),
-      tokens: snapshot.position,
-      bytes: snapshot.bytes + Buffer.byteLength(JSON.stringify(content ?? null)),
-    };
+    const { snapshot, content } = object;
+    const head = headOf(this.#kind, id, object);
     this.#makePlace(head);
     this.#insert(head);
     this.#writes++;
@@ -85,7 +90,7 @@ export class Shelf {
       .write({ head, snapshot, content })
       .catch((cause) => {
         this.#forget(head);
-        throw new ApiError(503, `the ${this.#kind} cannot be stored`, { code: "storage_failed", cause });
+        throw notStored(this.#kind, cause);
       })
       .finally(() => {
         this.#writes--;
@@ -95,30 +100,27 @@ export class Shelf {
     return { head, stored };
   }
 
-  /** @throws ApiError where the owner has none of this id */
   async open(owner: string, id: string, param?: string): Promise<StoredObject> {
     await this.#load();
-    if (!idPattern.test(id)) throw this.#notFound(id, param);
+    if (!isObjectId(id)) throw notFound(this.#kind, id, param);
     // Another server may have made it since.
     const object = await this.#backing.read(id);
     const head = object?.head;
     const known = this.#heads.get(id);
     if (!object && known) this.#forget(known);
     if (!object || !head || head.kind !== this.#kind || head.owner !== owner || isOver(head)) {
-      throw this.#notFound(id, param);
+      throw notFound(this.#kind, id, param);
     }
     if (!known) this.#insert(head);
     return object;
   }
 
-  /** The owner's objects, the oldest first. */
   async list(owner: string): Promise<ObjectHead[]> {
     await this.#load();
     this.#sweep();
     return [...this.#heads.values()].filter((head) => head.owner === owner);
   }
 
-  /** @throws ApiError where the owner has none of this id */
   async delete(owner: string, id: string): Promise<void> {
     const { head } = await this.open(owner, id);
     this.#forget(head);
@@ -138,11 +140,12 @@ export class Shelf {
     const { count, bytes, whenFull } = this.#limits;
     const own = [...this.#heads.values()].filter(({ owner }) => owner === head.owner);
     if (whenFull === "refuse") {
-      if (own.length >= count) throw this.#full(`${count} of them are kept for a key`);
-      if (this.#bytes + head.bytes > bytes) throw this.#full(`all of them may take ${bytes} bytes`);
+      if (own.length >= count) throw full(this.#kind, `${count} of them are kept for a key`);
+      if (this.#bytes + head.bytes > bytes) throw full(this.#kind, `all of them may take ${bytes} bytes`);
       return;
     }
-    if (head.bytes > bytes) throw this.#full(`all of them may take ${bytes} bytes, and this one takes ${head.bytes}`);
+    if (head.bytes > bytes)
+      throw full(this.#kind, `all of them may take ${bytes} bytes, and this one takes ${head.bytes}`);
     const surplus = own.slice(0, Math.max(0, own.length + 1 - count));
     for (const one of surplus) this.#drop(one);
     for (const one of this.#heads.values()) {
@@ -169,21 +172,52 @@ export class Shelf {
   #forget({ id, bytes }: ObjectHead): void {
     if (this.#heads.delete(id)) this.#bytes -= bytes;
   }
-
-  #full(why: string): ApiError {
-    const message = `there is no place for a further ${this.#kind}: ${why}; delete some`;
-    return new ApiError(403, message, { code: `${this.#kind}_limit_exceeded` });
-  }
-
-  #notFound(id: string, param?: string): ApiError {
-    const message = `there is no ${this.#kind} ${JSON.stringify(id.slice(0, 100))}`;
-    return new ApiError(404, message, { ...(param && { param }), code: `${this.#kind}_not_found` });
-  }
 }
 
-/** What ids look like; anything else is not looked for. */
-const idPattern = /^(state|resp)_[0-9a-f]{32}$/;
+/** A new id, which nobody guesses. */
+export function newObjectId(kind: ObjectKind): string {
+  return `${kind === "state" ? "state" : "resp"}_${randomBytes(16).toString("hex")}`;
+}
 
-function isOver({ expires }: ObjectHead): boolean {
+/** Whether a text looks like an id; anything else is not looked for. */
+export function isObjectId(id: string): boolean {
+  return /^(state|resp)_[0-9a-f]{32}$/.test(id);
+}
+
+/** What is to be known of a new object. */
+export function headOf(kind: ObjectKind, id: string, object: NewObject): ObjectHead {
+  const { owner, snapshot, content, name, seconds, root = id } = object;
+  const created = Date.now();
+  return {
+    id,
+    kind,
+    owner,
+    created,
+    ...(seconds !== undefined && { expires: created + seconds * 1000 }),
+    root,
+    ...(name !== undefined && { name }),
+    tokens: snapshot.position,
+    bytes: snapshot.bytes + Buffer.byteLength(JSON.stringify(content ?? null)),
+  };
+}
+
+export function isOver({ expires }: ObjectHead): boolean {
   return expires !== undefined && expires <= Date.now();
+}
+
+/** The error where there is no place. */
+export function full(kind: ObjectKind, why: string): ApiError {
+  const message = `there is no place for a further ${kind}: ${why}; delete some`;
+  return new ApiError(403, message, { code: `${kind}_limit_exceeded` });
+}
+
+/** The error for an id of which the owner has nothing. */
+export function notFound(kind: ObjectKind, id: string, param?: string): ApiError {
+  const message = `there is no ${kind} ${JSON.stringify(id.slice(0, 100))}`;
+  return new ApiError(404, message, { ...(param && { param }), code: `${kind}_not_found` });
+}
+
+/** The error for what cannot be stored. */
+export function notStored(kind: ObjectKind, cause: unknown): ApiError {
+  return new ApiError(503, `the ${kind} cannot be stored`, { code: "storage_failed", cause });
 }

@@ -15,10 +15,17 @@ export interface CachedPrefix {
  * compares tokens itself, and returns nothing for what is damaged or of another model.
  */
 export interface SecondLevel {
-  /** The longest beginning of a text that it has, of those longer than `longerThan`. */
-  find(chain: TokenChain, longerThan: number): Promise<CachedPrefix | undefined>;
+  /**
+   * The longest beginning of a text that it has, of those longer than `longerThan`. Where that is not all of the text, whoever asked reads
+   * it, and stores or abandons it: others who ask for it may wait.
+   *
+   * @throws the signal's reason when it is aborted
+   */
+  find(chain: TokenChain, longerThan: number, signal: AbortSignal): Promise<CachedPrefix | undefined>;
   /** Takes a state of the first `length` tokens; it may leave it out. */
   store(chain: TokenChain, length: number, snapshot: Snapshot): void;
+  /** Nobody reads a text any more that was asked for. */
+  abandon?(chain: TokenChain): void;
   /** Resolves when all that was taken is stored. */
   close(): Promise<void>;
 }
@@ -102,7 +109,7 @@ export class StateCache {
       const known = (inMemory?.length ?? 0) < (waited?.length ?? 0) ? waited : inMemory;
       if (known?.length === chain.length) return this.#found({ prefix: known, reading: undefined });
       const reading = this.begin(chain, chain.length);
-      const stored = await this.#secondLevel?.find(chain, known?.length ?? 0).catch((error) => {
+      const stored = await this.#secondLevel?.find(chain, known?.length ?? 0, signal).catch((error) => {
         reading.abandon();
         throw error;
       });
@@ -138,9 +145,9 @@ export class StateCache {
         entry.snapshot = snapshot;
         entry.reading = undefined;
         resolve(snapshot);
+        if (!isStored) this.#secondLevel?.store(chain, length, snapshot);
         if (this.#entries.get(chain.key(length)) !== entry) return;
         this.#bytes += bytesOf(entry);
-        if (!isStored) this.#secondLevel?.store(chain, length, snapshot);
         if (bytesOf(entry) > this.#budget) this.#remove(entry);
         else {
           this.#touch(entry);
@@ -151,6 +158,7 @@ export class StateCache {
         if (!entry.reading) return;
         entry.reading = undefined;
         resolve(undefined);
+        if (length === chain.length) this.#secondLevel?.abandon?.(chain);
         if (this.#entries.get(chain.key(length)) === entry) this.#entries.delete(chain.key(length));
       },
     };

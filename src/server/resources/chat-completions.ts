@@ -60,7 +60,7 @@ export function chatCompletions(services: Services): Route[] {
 }
 
 async function answer(services: Services, call: Call<Body>): Promise<Response> {
-  const { body, signal } = call;
+  const { body, owner, signal } = call;
   const { served, options } = services;
   served.check(body.model);
   if (body.top_logprobs !== undefined && !body.logprobs) {
@@ -72,8 +72,8 @@ async function answer(services: Services, call: Call<Body>): Promise<Response> {
       : (["max_completion_tokens", body.max_completion_tokens] as const);
   const maxTokens = checkMaxTokens(field, wanted, options.limits.maxTokens);
   const logProbabilities = body.logprobs ? (body.top_logprobs ?? 0) : undefined;
-  const beginning = { start: await startOf(services, call.owner, body.state) };
-  const answers = await startAnswers(services, body, { maxTokens, logProbabilities, beginning, signal });
+  const beginning = { start: await startOf(services, owner, body.state) };
+  const answers = await startAnswers(services, body, { owner, maxTokens, logProbabilities, beginning, signal });
   const head: Head = { id: newId("chatcmpl"), created: secondsSince1970(), model: served.id };
   if (!body.stream) return wholeAnswer(call, answers.run, whole(head, answers, body));
   return streamedAnswer(call, answers.run, chunks(head, answers, body), options.limits);

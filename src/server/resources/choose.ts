@@ -83,7 +83,7 @@ async function rank(services: Services, { body, owner, signal, note }: Call<Body
   if (choiceTokens > promptTokens) throw promptTooLong(`${choiceTokens} tokens in its choices`, promptTokens);
   const places = Math.min(choices.length, concurrent);
   const prompts = [prompt, ...(without ? [without] : [])];
-  const answer = await inference.read({ prompts, places, signal }, async (read, ended) => {
+  const answer = await inference.read({ owner, prompts, places, signal }, async (read, ended) => {
     const score = async ({ snapshot }: { readonly snapshot: Snapshot }) => {
       const scores = await scoreContinuations(model, snapshot, choices, places, ended);
       return scores.map((tokens) => tokens.reduce((sum, { logProbability }) => sum + logProbability, 0));

@@ -95,7 +95,7 @@ async function complete(services: Services, call: Call<Body>): Promise<Response>
     ...(constrain && { constrain }),
     ...(body.logprobs !== undefined && { logProbabilities: body.logprobs }),
   };
-  const run = await inference.start({ prompts, choices, generation, signal: call.signal });
+  const run = await inference.start({ owner: call.owner, prompts, choices, generation, signal: call.signal });
   const pieces = piecesOf(services, run, prompts, body, maxTokens, call.signal);
   const head = { id: newId("cmpl"), object: "text_completion" as const, created: secondsSince1970(), model: served.id };
   if (!body.stream) return wholeAnswer(call, run, whole(head, run, pieces, body));

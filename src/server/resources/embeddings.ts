@@ -57,7 +57,7 @@ export function embeddings(services: Services): Route[] {
 }
 
 async function answerOf(services: Services, call: Call<Body>): Promise<Response> {
-  const { body, signal } = call;
+  const { body, owner, signal } = call;
   const { model, served, inference, options, metrics } = services;
   served.check(body.model);
   const { width } = model.info;
@@ -68,7 +68,7 @@ async function answerOf(services: Services, call: Call<Body>): Promise<Response>
   const promptTokens = texts.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const vectors: Float32Array[] = [];
   const places = Math.min(textsAtOnce, texts.length, options.limits.concurrent);
-  await inference.read({ prompts: [], places, signal }, async (_, stopping) => {
+  await inference.read({ owner, prompts: [], places, signal }, async (_, stopping) => {
     const waiting = texts.entries();
     let hasFailed = false;
     const readSome = async () => {

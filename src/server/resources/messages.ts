@@ -44,11 +44,11 @@ export function messages(services: Services): Route[] {
 }
 
 async function answer(services: Services, call: Call<MessagesBody>): Promise<Response> {
-  const { body, signal, requestId } = call;
+  const { body, owner, signal, requestId } = call;
   const { served, options } = services;
   served.check(body.model);
   const maxTokens = checkMaxTokens("max_tokens", body.max_tokens, options.limits.maxTokens);
-  const answers = await startAnswers(services, answerRequestOf(body), { maxTokens, signal });
+  const answers = await startAnswers(services, answerRequestOf(body), { owner, maxTokens, signal });
   const response = body.stream
     ? streamedAnswer(call, answers.run, messageStream(served.id, answers), options.limits, { areNamed: true, last: "" })
     : await wholeAnswer(call, answers.run, wholeMessage(served.id, answers));

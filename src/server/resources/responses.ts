@@ -109,6 +109,7 @@ async function respond(services: Services, call: Call<ResponseBody>): Promise<Re
   checkSupported(body);
   const hasLogprobs = body.include?.includes("message.output_text.logprobs") || body.top_logprobs !== undefined;
   const answers = await startAnswers(services, answerRequestOf(body), {
+    owner,
     maxTokens: checkMaxTokens("max_output_tokens", body.max_output_tokens, options.limits.maxTokens),
     logProbabilities: hasLogprobs ? (body.top_logprobs ?? 0) : undefined,
     beginning: await beginningOf(services, owner, body),
@@ -120,13 +121,21 @@ async function respond(services: Services, call: Call<ResponseBody>): Promise<Re
   const store = body.store !== false && keptResponses > 0 && keptResponseBytes > model.info.stateBytes;
   const head = { ...headOf(id, body, answers), model: served.id, store };
   const writer = new ResponseWriter(head, newItemId);
-  const keep = async (response: ResponseObject) => {
+  const keep = async (response: ResponseObject): Promise<boolean> => {
     const written = run.choices[0]?.written; // not where it was ended from outside
-    if (!store || !written) return;
+    if (!store || !written) return false;
     const next = nextTurn(written, formatNamed(format).separator, model.tokenizer);
     const content: KeptResponse = { response, input: inputItems(body, newItemId), rest: next.rest, tools };
     const seconds = options.limits.responseSeconds;
-    await shelf.add({ owner, snapshot: next.snapshot, content, seconds }, id);
+    const { stored } = await shelf.add({ owner, snapshot: next.snapshot, content, seconds }, id);
+    // Whoever has the answer may go on from it at another server, so it is there first; or it says that it is not kept.
+    return (
+      !shelf.isShared ||
+      stored.then(
+        () => true,
+        () => false,
+      )
+    );
   };
   const events = eventsOf(answers, writer, keep);
   if (!body.stream) return wholeAnswer(call, run, lastResponse(events));
@@ -167,11 +176,11 @@ function headOf(id: string, body: ResponseBody, { generation }: Answers): Omit<R
   };
 }
 
-/** @param keep keeps the response; its last event follows, so that whoever has it can go on from it */
+/** @param keep keeps the response, and says whether it is kept; its last event follows, so that whoever has it can go on from it */
 async function* eventsOf(
   { run, pieces, counts }: Answers,
   writer: ResponseWriter,
-  keep: (response: ResponseObject) => Promise<void>,
+  keep: (response: ResponseObject) => Promise<boolean>,
 ): AsyncGenerator<ResponseEvent, void, void> {
   let status: "completed" | "incomplete" = "completed";
   yield* writer.begin();
@@ -193,8 +202,8 @@ async function* eventsOf(
       total_tokens,
     },
   });
-  await keep(response);
-  yield writer.event({ type: `response.${status}`, response });
+  const isKept = await keep(response);
+  yield writer.event({ type: `response.${status}`, response: { ...response, store: response.store && isKept } });
 }
 
 async function lastResponse(events: AsyncGenerator<ResponseEvent, void, void>): Promise<object> {

@@ -185,7 +185,7 @@ async function make(
   const start = await startOf(services, owner, body.state);
   const prompt = await promptOf(body, start, services);
   const { name, ttl_seconds: seconds } = body;
-  return inference.read({ prompts: [prompt], places: 1, signal }, async (read) => {
+  return inference.read({ owner, prompts: [prompt], places: 1, signal }, async (read) => {
     const { snapshot } = read[0] as ReadPrompt;
     const [promptTokens, cachedTokens] = [tokensOf([prompt]), cachedTokensOf(read)];
     note({ promptTokens, cachedTokens });

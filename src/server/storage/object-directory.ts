@@ -4,7 +4,7 @@ import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Model } from "../../generation/model.js";
 import { removeAbandonedParts } from "../../platform/node/part-files.js";
-import { readKeptFile, writeKeptFile } from "./kept-file.js";
+import { readKeptFile, readKeptHead, writeKeptFile } from "./kept-file.js";
 import type { ObjectBacking, ObjectHead, StoredObject } from "./stored-objects.js";
 
 /** What a file says of itself: an object's head, and whose model's it is. */
@@ -45,7 +45,7 @@ export class ObjectDirectory implements ObjectBacking {
     for (const name of await readdir(this.#folder)) {
       const path = join(this.#folder, name);
       if (!namePattern.test(name)) continue;
-      const head = (await readKeptFile(path, "head"))?.head as Partial<FileHead> | undefined;
+      const head = (await readKeptHead(path)) as Partial<FileHead> | undefined;
       const object = head?.object;
       const isOver = object?.expires !== undefined && object.expires <= Date.now();
       if (!object || isOver || name !== nameOf(object.id, head?.identity ?? "")) {
@@ -64,7 +64,7 @@ export class ObjectDirectory implements ObjectBacking {
   async read(id: string): Promise<StoredObject | undefined> {
     const waiting = this.#waiting.get(id);
     if (waiting) return waiting;
-    const file = await readKeptFile(this.#path(id), "all");
+    const file = await readKeptFile(this.#path(id));
     if (!file && !this.#heads.has(id)) return undefined;
     try {
       const head = file?.head as Partial<FileHead> | undefined;

@@ -10,12 +10,10 @@ import { removeAbandonedParts } from "../../platform/node/part-files.js";
 import type { CachedPrefix, SecondLevel } from "../state-cache.js";
 import type { TokenChain } from "../token-chain.js";
 import { readKeptFile, writeKeptFile } from "./kept-file.js";
+import { WriteBehind } from "./write-behind.js";
 
 /** A state of fewer tokens is read again sooner than it is read from a disk, and so is a part of a text that has so many more. */
 const fewTokens = 32;
-/** States that wait to be written; where there are more, those that wait longest are left out. */
-const maxQueued = 64;
-const maxQueuedBytes = 2 ** 28;
 
 /** A state that is to be written. */
 interface Waiting {
@@ -47,10 +45,8 @@ export class PrefixDirectory implements SecondLevel {
   readonly #files = new Map<string, number>();
   /** Those of this model, by the keys of their tokens. */
   readonly #prefixes = new Map<number, Prefix>();
-  readonly #queue: Waiting[] = [];
-  #queuedBytes = 0;
+  readonly #queue = new WriteBehind<Waiting>((waiting) => this.#write(waiting)); // which fails where the disk is full
   #bytes = 0;
-  #writing: Promise<void> | undefined;
 
   /** @param maxBytes how much all files may take at present */
   constructor(folder: string, model: Model, identity: string, maxBytes: () => number) {
@@ -99,33 +95,16 @@ export class PrefixDirectory implements SecondLevel {
   store(chain: TokenChain, length: number, snapshot: Snapshot): void {
     const known = this.#prefixes.get(chain.key(length));
     if (length < fewTokens || (known?.length === length && (known.hasLogits || !snapshot.hasLogits))) return;
-    this.#queue.push({ chain, length, snapshot });
-    this.#queuedBytes += snapshot.bytes;
-    while (this.#queue.length > maxQueued || (this.#queuedBytes > maxQueuedBytes && this.#queue.length > 1)) {
-      this.#queuedBytes -= this.#queue.shift()?.snapshot.bytes ?? 0;
-    }
-    this.#writing ??= this.#writeAll().finally(() => {
-      this.#writing = undefined;
-    });
+    this.#queue.add({ chain, length, snapshot });
   }
 
   async close(): Promise<void> {
-    await this.#writing;
+    await this.#queue.written();
   }
 
   /** Removes the least recently used until there is place for so many bytes. */
   async makePlace(bytes: number): Promise<void> {
     await this.#removeSurplus(bytes);
-  }
-
-  async #writeAll(): Promise<void> {
-    for (;;) {
-      await new Promise(setImmediate); // tokens first
-      const next = this.#queue.shift();
-      if (!next) return;
-      this.#queuedBytes -= next.snapshot.bytes;
-      await this.#write(next).catch(() => {}); // a full disk: what is not there is read again
-    }
   }
 
   async #write({ chain, length, snapshot }: Waiting): Promise<void> {
@@ -145,10 +124,10 @@ export class PrefixDirectory implements SecondLevel {
 
   async #read({ name, length }: Prefix, chain: TokenChain): Promise<Snapshot | undefined> {
     const path = join(this.#folder, name);
-    const file = await readKeptFile(path, "all");
+    const file = await readKeptFile(path);
     if (!file || file.body.length !== length * 4) return undefined;
     const { identity, root } = file.head as Partial<PrefixHead>;
-    const tokens = new Int32Array(file.body.slice().buffer);
+    const tokens = new Int32Array(file.body.buffer);
     if (identity !== this.#identity || root !== chain.root || !chain.beginsWith(tokens)) return undefined;
     const snapshot = snapshotOf(this.#model, file.state);
     const size = this.#files.get(name);

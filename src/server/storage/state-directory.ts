@@ -1,10 +1,11 @@
 // A folder on a disk in which a server's states outlive it: prefixes/ has the second level of the cache, objects/ what clients made.
 
-import { createHash } from "node:crypto";
 import { access, constants, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { OptionError, RwkvError } from "../../errors.js";
 import type { Model } from "../../generation/model.js";
+import { LocalShelf } from "../shelf.js";
+import { identityOf } from "./model-identity.js";
 import { ObjectDirectory } from "./object-directory.js";
 import { PrefixDirectory } from "./prefix-directory.js";
 import type { StateStorage } from "./state-storage.js";
@@ -14,9 +15,6 @@ export interface StateDirectoryOptions {
   /** The bytes that the folder may take. Default 10 GiB. */
   readonly bytes?: number;
 }
-
-/** Tokens from which a model is known. */
-const probeTokens = 32;
 
 /**
  * Opens a folder for the states of a server, and makes it where there is none. Several models may share one, and it may be used by
@@ -51,8 +49,9 @@ export async function openStateDirectory(
   await prefixes.open();
   return {
     prefixes,
-    objects,
-    maxBytes: bytes,
+    // What clients made may take no more than two thirds: the cache has the rest.
+    shelf: (kind, limits) =>
+      new LocalShelf(kind, objects, { ...limits, bytes: Math.min(limits.bytes, Math.floor(bytes / 3)) }),
     get bytes() {
       return prefixes.bytes + objects.bytes;
     },
@@ -60,22 +59,4 @@ export async function openStateDirectory(
       await Promise.all([prefixes.close(), objects.close()]);
     },
   };
-}
-
-/**
- * What tells a model from others whose states it must not be given. It is a hash of what the model computes, so that everything counts
- * which changes a bit: weights, adapters, the type of the weights, the backend with its kernels.
- */
-async function identityOf(model: Model): Promise<string> {
-  const session = model.session();
-  try {
-    const { vocabulary } = model.info;
-    const tokens = Array.from({ length: probeTokens }, (_, i) => (i * 7919 + 1) % vocabulary);
-    await session.read(tokens, { keepLogits: true });
-    return createHash("sha256")
-      .update(await session.save())
-      .digest("hex");
-  } finally {
-    await session.dispose();
-  }
 }

@@ -32,7 +32,7 @@ export interface StoredObject {
   readonly content: unknown;
 }
 
-/** A place for objects. It knows nothing of owners and limits; `Shelf` does. */
+/** A place for objects. It knows nothing of owners and limits; `LocalShelf` does. */
 export interface ObjectBacking {
   /** All objects that there are. */
   list(): Promise<readonly ObjectHead[]>;

@@ -1,0 +1,25 @@
+// What tells a model from others whose states it must not be given.
+
+import { createHash } from "node:crypto";
+import type { Model } from "../../generation/model.js";
+
+/** Tokens from which a model is known. */
+const probeTokens = 32;
+
+/**
+ * What tells a model from others whose states it must not be given. It is a hash of what the model computes, so that everything counts
+ * which changes a bit: weights, adapters, the type of the weights, the backend with its kernels.
+ */
+export async function identityOf(model: Model): Promise<string> {
+  const session = model.session();
+  try {
+    const { vocabulary } = model.info;
+    const tokens = Array.from({ length: probeTokens }, (_, i) => (i * 7919 + 1) % vocabulary);
+    await session.read(tokens, { keepLogits: true });
+    return createHash("sha256")
+      .update(await session.save())
+      .digest("hex");
+  } finally {
+    await session.dispose();
+  }
+}
