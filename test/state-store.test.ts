@@ -334,6 +334,7 @@ describe.skipIf(!hasRedis)("a Redis", () => {
     await first.written();
     const ids: string[] = [];
     for (let i = 0; i < 3; i++) ids.push((await first.post("/v1/states", { prompt: prompts[i] })).answer.id);
+    await first.post("/v1/responses", { input: "x", max_output_tokens: 3 });
     await first.app.close();
     const client = await connected(url);
     const spoil = async (keys: string[]) => {
@@ -349,9 +350,17 @@ describe.skipIf(!hasRedis)("a Redis", () => {
     for (const key of await client.keys("*:marker:*")) {
       if (key.endsWith(":0")) await client.multi().del(key).rpush(key, "no marker").exec();
     }
+    for (const key of await client.keys("*:used")) await client.set(key, "no set");
+    for (const key of await client.keys("*:total")) await client.set(key, "no number");
+    for (const key of await client.keys("*:response:all")) await client.multi().del(key).set(key, "x").exec();
     for (const prompt of prompts) {
       expect((await second.complete(prompt)).text).toBe((await plain.complete(prompt)).text);
     }
+    await second.written();
+    const third = await replica(url);
+    for (const prompt of prompts) expect((await third.complete(prompt)).cached).toBe(tokensOf(prompt));
+    const { answer } = await second.post("/v1/responses", { input: "x", max_output_tokens: 3 });
+    expect((await third.ask("GET", `/v1/responses/${answer.id}`)).status).toBe(200);
     for (const id of ids) expect((await second.ask("GET", `/v1/states/${id}`)).status).toBe(404);
     expect(await second.metric("rwkv_state_store_up")).toBe(1);
     expect(

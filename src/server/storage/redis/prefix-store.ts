@@ -250,18 +250,10 @@ export class PrefixStore implements SecondLevel {
     const [used, total] = [`${namespace}used`, `${namespace}total`];
     const marker = this.#markerKey(chain, Math.floor(length / blockTokens));
     const values = [`${name}|${bytes}`, bytes, seconds * 1000, length % blockTokens, maxBytes, this.#valueKey("")];
-    try {
-      const sum = await link.ask("write", link.deadline(), (client) =>
-        (client as unknown as Scripted).noteState(used, total, marker, ...values),
-      );
-      this.#bytes = Number(sum);
-    } catch (error) {
-      // What another program has put in the place of these is removed, so that the next time finds a place.
-      if (isReply(error) && /WRONGTYPE|not an integer/.test(error.message)) {
-        await link.ask("write", link.deadline(), (client) => client.unlink(used, total, marker)).catch(() => {});
-      }
-      throw error;
-    }
+    const sum = await link.ask("write", link.deadline(), (client) =>
+      (client as unknown as Scripted).noteState(used, total, marker, ...values),
+    );
+    this.#bytes = Number(sum);
   }
 
   #valueKey(name: string): string {

@@ -2,13 +2,29 @@
 // of members (by when they were used, or made) and the sum of their bytes. What Redis itself let go, by its own limit or since its time was
 // over, is found out where place is needed.
 
+/** What stands in the place of an index and is none, since another program has put it there, is removed: all begins anew. */
+const healing = `
+local function heal(key, kind)
+  local found = redis.call('TYPE', key).ok
+  if found ~= 'none' and found ~= kind then redis.call('UNLINK', key) end
+end
+local function sumAt(key)
+  heal(key, 'string')
+  local sum = tonumber(redis.call('GET', key) or '0')
+  if not sum then redis.call('UNLINK', key) end
+  return sum or 0
+end
+`;
+
 /** Notes a state of a prompt that was written, or used, and removes those that were used longest ago while there are too many. */
-const noteState = `
+const noteState = `${healing}
 local used, total, marker = KEYS[1], KEYS[2], KEYS[3]
 local member, bytes, ttl, place, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local sum = tonumber(redis.call('GET', total) or '0')
+heal(used, 'zset')
+heal(marker, 'string')
+local sum = sumAt(total)
 local function sizeOf(m) return tonumber(string.match(m, '|(%d+)$')) end
 local function valueOf(m) return ARGV[6] .. string.match(m, '^(.*)|%d+$') end
 if redis.call('ZADD', used, now, member) == 1 then sum = sum + bytes end
@@ -32,7 +48,7 @@ return string.format('%.0f', sum)
 `;
 
 /** What drops an object that an index names, of the scripts below. A member is "owner:id|bytes". */
-const dropping = `
+const dropping = `${healing}
 local prefix, all, total = ARGV[1], KEYS[1], KEYS[2]
 local function owned(m) return prefix .. 'own:' .. string.match(m, '^([^:]*):') end
 local function valueOf(m) return prefix .. 'object:' .. string.match(m, '^(.*)|%d+$') end
@@ -41,6 +57,9 @@ local function drop(m)
   redis.call('ZREM', owned(m), m)
   redis.call('UNLINK', valueOf(m))
 end
+heal(all, 'zset')
+heal(owned(ARGV[2]), 'zset')
+sumAt(total)
 local function prune(key)
   for _, m in ipairs(redis.call('ZRANGE', key, 0, -1)) do
     if redis.call('EXISTS', valueOf(m)) == 0 then drop(m) end
@@ -53,7 +72,7 @@ const addObject = `${dropping}
 local member, created, life = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local most, mostBytes, dropsOldest = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 local bytes = tonumber(string.match(member, '|(%d+)$'))
-local function sum() return tonumber(redis.call('GET', total) or '0') end
+local function sum() return sumAt(total) end
 local function refuse(why)
   redis.call('UNLINK', valueOf(member))
   return { why, redis.call('ZCARD', all), string.format('%.0f', sum()) }
