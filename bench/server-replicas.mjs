@@ -146,7 +146,7 @@ reference.child.kill("SIGTERM");
 await once(reference.child, "exit");
 
 const topology = await startTopology({
-  serve: [...keys.flatMap((key) => ["--api-key", key]), "--state-cache", "16MiB", "--state-store-size", "64MiB"],
+  serve: [...keys.flatMap((key) => ["--api-key", key]), "--state-cache", "256KiB", "--state-store-size", "64MiB"],
   // What is acknowledged is in the system's hands, and so survives the process: see docs/scale.md.
   redis: [
     "--appendonly",

@@ -92,6 +92,10 @@ test("keeps states in a folder", async () => {
     code: 1,
     stderr: expect.stringContaining(`${path}: cannot be used as a folder for states`),
   });
+  expect(await rwkv(["serve", "--state-dir", folder, "--state-store", "redis://127.0.0.1:1"])).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining("give one of them"),
+  });
 });
 
 test("takes keys from a file", async () => {

@@ -14,6 +14,7 @@ const commands: Readonly<Record<string, () => Promise<(program: Command) => void
   generate: async () => (await import("./generate.js")).addGenerate,
   chat: async () => (await import("./chat.js")).addChat,
   serve: async () => (await import("./serve.js")).addServe,
+  batch: async () => (await import("./batch.js")).addBatch,
   pull: async () => (await import("./pull.js")).addPull,
   models: async () => (await import("./models.js")).addModels,
   inspect: async () => (await import("./inspect.js")).addInspect,

@@ -29,6 +29,16 @@ export function wholeNumber(low: number, high: number = Number.MAX_SAFE_INTEGER)
   };
 }
 
+/** A number of bytes, perhaps with a unit: 512, 64KiB, 1.5GiB, 2GB. */
+export function byteCount(text: string): number {
+  const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)\s*(|[KMGT]i?B?)$/i.exec(text.trim()) ?? [];
+  const power = " KMGT".indexOf((unit[0] ?? " ").toUpperCase());
+  const value = Math.round(Number(digits) * (/^.B$/i.test(unit) ? 1000 : 1024) ** power);
+  if (digits === "" || !Number.isSafeInteger(value))
+    throw new InvalidArgumentError("expected a number of bytes, as 512MiB or 4GiB");
+  return value;
+}
+
 /** Layers x width x vocabulary, and before them the version, if it is not that of new models. */
 export function shape(text: string): SyntheticModel {
   const [, version = newModels.version, ...numbers] = /^(?:([\d.]+):)?(\d{1,4})x(\d{1,6})x(\d{1,7})$/.exec(text) ?? [];

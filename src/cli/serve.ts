@@ -1,13 +1,13 @@
 // rwkv serve: a model behind OpenAI's API.
 
 import { readFile } from "node:fs/promises";
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import { RwkvError } from "../errors.js";
 import type { Model } from "../generation/model.js";
 import type { AppOptions, Listening, ListenOptions, RequestRecord, StateStorage } from "../server/index.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
 import { openInBrowser } from "./open-in-browser.js";
-import { number, stateOption, wholeNumber } from "./option-parsers.js";
+import { byteCount, number, stateOption, wholeNumber } from "./option-parsers.js";
 import { StatusLine } from "./status-line.js";
 import { note } from "./terminal.js";
 
@@ -324,14 +324,4 @@ async function tlsOf({ tlsCert, tlsKey }: ServeOptions): Promise<ListenOptions["
       throw new RwkvError(`${path}: cannot be read (${cause.code})`, { cause });
     });
   return { cert: await read(tlsCert), key: await read(tlsKey) };
-}
-
-/** A number of bytes, perhaps with a unit: 512, 64KiB, 1.5GiB, 2GB. */
-function byteCount(text: string): number {
-  const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)\s*(|[KMGT]i?B?)$/i.exec(text.trim()) ?? [];
-  const power = " KMGT".indexOf((unit[0] ?? " ").toUpperCase());
-  const value = Math.round(Number(digits) * (/^.B$/i.test(unit) ? 1000 : 1024) ** power);
-  if (digits === "" || !Number.isSafeInteger(value))
-    throw new InvalidArgumentError("expected a number of bytes, as 512MiB or 4GiB");
-  return value;
 }

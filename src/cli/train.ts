@@ -10,6 +10,7 @@ import type { StepProgress, TrainOptions, TrainResult } from "../training/option
 import { parseRecipe } from "../training/recipe.js";
 import { train } from "../training/train.js";
 import { convert, writableEndings } from "./convert.js";
+import { duration } from "./duration.js";
 import { placeOfModel } from "./named-model.js";
 import { number, wholeNumber } from "./option-parsers.js";
 import { bar, StatusLine } from "./status-line.js";
@@ -285,11 +286,4 @@ class Display {
   stop(): void {
     this.#bar.clear();
   }
-}
-
-/** 3725 seconds as 1 h 2 min. */
-function duration(seconds: number): string {
-  if (seconds < 90) return `${seconds.toFixed(0)} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 90 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }

@@ -11,6 +11,7 @@ import fc from "fast-check";
 import { load, type Model } from "rwkv";
 import { createApp, listen } from "rwkv/server";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { hasRedis, isInstalled } from "../redis-server.js";
 import { type ApiDescription, requestsTo, sendFuzzed } from "../request-fuzz.js";
 
 let model: Model;
@@ -96,6 +97,15 @@ test("1,000 open streams at once, each with the text of its seed", async () => {
   expect(memory[2]).toBeLessThan(memory[0]! + 32);
   await server.close();
 }, 1_800_000);
+
+test.skipIf(!hasRedis || !isInstalled("nginx"))(
+  "a minute of servers that share a Redis, and are killed with it at random",
+  async () => {
+    const script = fileURLToPath(new URL("../../bench/server-replicas.mjs", import.meta.url));
+    const { stdout } = await promisify(execFile)(process.execPath, [script, "1"]);
+    expect(stdout).toContain("nothing was wrong");
+  },
+);
 
 test("a minute of clients that come, go, leave in the middle, and send rubbish", async () => {
   const script = fileURLToPath(new URL("../../bench/server-soak.mjs", import.meta.url));

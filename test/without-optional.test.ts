@@ -1,4 +1,4 @@
-// The package as `npm install rwkv` leaves it: without the optional libraries that draw.
+// The package as `npm install rwkv` leaves it: without the optional libraries that draw, or speak to Redis.
 
 import { cp, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -41,4 +41,19 @@ test("without the libraries that draw, the lab says what to install first, and t
   const files = await readdir(out);
   expect(files).toContain("model.safetensors");
   expect(files).not.toContain("loss.svg");
+});
+
+test("without the client of Redis, a server that is to use one says what to install", async () => {
+  const program = await install(await temporaryFolder());
+  const { code, stderr } = await runProgram(program, [
+    "serve",
+    "--threads",
+    "1",
+    "--state-store",
+    "redis://127.0.0.1:1",
+  ]);
+  expect(code).toBe(1);
+  expect(stderr).toMatch(
+    /^error: Redis needs the package ioredis, which is not installed with rwkv.*: npm install ioredis/m,
+  );
 });

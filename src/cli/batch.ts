@@ -1,0 +1,135 @@
+// rwkv batch: the prompts of a file, as many at once as the model is fastest with.
+
+import type { Command } from "commander";
+import type { BatchProgress } from "../server/batches/run-batch.js";
+import { duration } from "./duration.js";
+import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
+import { byteCount, stateOption, wholeNumber } from "./option-parsers.js";
+import { bar, StatusLine } from "./status-line.js";
+import { note } from "./terminal.js";
+
+interface BatchCommandOptions extends ModelOptions {
+  state?: string;
+  atOnce: number;
+  maxTokens: number;
+  seed?: number;
+  stateCache: number;
+  maxLine: number;
+}
+
+export function addBatch(program: Command): void {
+  const command = program
+    .command("batch")
+    .description("carry out a file of prompts, each line of it a request, and write a line for each")
+    .argument("<in.jsonl>", 'requests in the format of OpenAI\'s Batch API, or lines as {"prompt": "..."}')
+    .argument("<out.jsonl>", "where the answers go, in the same order")
+    .option("--at-once <n>", "lines that are carried out at once", wholeNumber(1, 4096), 64)
+    .option("--max-tokens <n>", "tokens of an answer to a prompt that does not say", wholeNumber(1, 2 ** 30), 256)
+    .option("--seed <n>", "seed of the first line that has none; later ones have the numbers after it", wholeNumber(0))
+    .option("--state-cache <bytes>", "memory for states of beginnings that prompts share", byteCount, 2 ** 30)
+    .option("--max-line <bytes>", "bytes of a line", byteCount, 8 * 2 ** 20)
+    .addOption(stateOption());
+  addModelOptions(command)
+    .addHelpText(
+      "after",
+      `
+Whatever ends it, the same command goes on where it was left: until all is done the answers are in out.jsonl.partial.
+Ctrl-C lets the lines in progress end; the second ends at once.
+
+Lines may be
+  {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [...], "max_tokens": 50}}
+  {"prompt": "Once upon a time", "max_tokens": 50, "temperature": 0}
+  {"messages": [{"role": "user", "content": "Hello"}]}
+
+Examples:
+  $ rwkv batch prompts.jsonl answers.jsonl --seed 1
+  $ rwkv batch requests.jsonl answers.jsonl --model RWKV-x070-World-0.4B-v2.9-20250107-ctx4096.pth --at-once 128`,
+    )
+    .action(batch);
+}
+
+async function batch(input: string, output: string, options: BatchCommandOptions): Promise<void> {
+  // The commands that need no server load nothing of one.
+  const { createApp } = await import("../server/app.js");
+  const { runBatch } = await import("../server/batches/run-batch.js");
+  const { inputIdentity } = await import("../server/batches/output-file.js");
+  const { identityOf } = await import("../server/storage/model-identity.js");
+  await inputIdentity(input); // a wrong name is told before a model is loaded
+  const model = await loadModel(options, { states: options.atOnce * 2 + 16 });
+  try {
+    const app = createApp(model, {
+      ...(options.model === undefined && { name: "rwkv-tales" }),
+      ...(options.state !== undefined && { state: await model.readState(options.state) }),
+      stateCacheBytes: options.stateCache,
+      limits: {
+        concurrent: options.atOnce,
+        waiting: options.atOnce,
+        bodyBytes: options.maxLine,
+        requestSeconds: 2 ** 20,
+        maxTokens: 2 ** 30,
+        promptTokens: 2 ** 30,
+        keptResponses: 0,
+      },
+    });
+    note(describeModel(model));
+    const line = new StatusLine();
+    const started = performance.now();
+    const result = await runBatch({
+      input,
+      output,
+      model: await identityOf(model),
+      atOnce: options.atOnce,
+      fetch: app.fetch,
+      modelName: app.modelName, // there is one, whatever lines were written for
+      maxBytes: options.maxLine,
+      maxTokens: options.maxTokens,
+      seed: options.seed,
+      stop: interrupted(),
+      onProgress: (progress) => line.draw(progressText(progress, started)),
+    });
+    line.clear();
+    note(reportText(output, result, started));
+    await app.close();
+  } finally {
+    await model.dispose();
+  }
+}
+
+function progressText(progress: BatchProgress, started: number): string {
+  const { lines, bytes, allBytes, bytesBefore } = progress;
+  const seconds = (performance.now() - started) / 1000;
+  const share = allBytes === 0 ? 1 : bytes / allBytes;
+  const done = bytes - bytesBefore;
+  const left = done > 0 ? `, ${duration((seconds * (allBytes - bytes)) / done)} left` : "";
+  return `${bar(share, 20)} ${Math.floor(share * 100)}% ${lines} lines, ${speedText(progress, seconds)}${left}`;
+}
+
+function speedText({ lines, before, promptTokens, generatedTokens }: BatchProgress, seconds: number): string {
+  const rate = (count: number) => (count / Math.max(seconds, 0.001)).toFixed(1);
+  return `${rate(lines - before)} lines/s, ${rate(promptTokens)} tokens/s read, ${rate(generatedTokens)} written`;
+}
+
+function reportText(output: string, result: BatchProgress & { readonly isComplete: boolean }, started: number): string {
+  const { lines, before, failed, isComplete } = result;
+  const seconds = (performance.now() - started) / 1000;
+  if (isComplete && lines === 0 && result.bytesBefore === result.allBytes && result.allBytes > 0)
+    return `${output} was complete already`;
+  const failures = failed > 0 ? `, ${failed} of which could not be carried out (their lines say why)` : "";
+  const earlier = before > 0 ? `, after ${before} before` : "";
+  const speed = `in ${duration(seconds)} (${speedText(result, seconds)})`;
+  const rest = isComplete ? output : `${output}.partial; the same command goes on`;
+  return `${lines - before} lines${earlier}${failures}, ${speed}: ${rest}`;
+}
+
+/** Aborted by the first Ctrl-C or SIGTERM; the second ends the process. */
+function interrupted(): AbortSignal {
+  const stopping = new AbortController();
+  const stop = () => {
+    if (stopping.signal.aborted) process.exit(130);
+    stopping.abort();
+    note("ending: lines in progress may take another moment (once more ends them at once)");
+  };
+  process.on("SIGINT", stop);
+  process.on("SIGTERM", stop);
+  return stopping.signal;
+}

@@ -1,0 +1,70 @@
+// Work on many things at once, whose results come in the order of the things.
+
+/** How much is in progress. */
+export interface InOrderLimits {
+  /** Things that are worked on at once. */
+  readonly atOnce: number;
+  /** Things that are worked on, or whose results wait for those before them. */
+  readonly ahead: number;
+}
+
+/**
+ * Works on things as they come.
+ *
+ * @param work what it fails with is thrown where its result would have been
+ */
+export async function* inOrder<Thing, Result>(
+  things: AsyncIterable<Thing>,
+  work: (thing: Thing) => Promise<Result>,
+  { atOnce, ahead }: InOrderLimits,
+): AsyncGenerator<Result, void, void> {
+  const source = things[Symbol.asyncIterator]();
+  const results: Promise<Result>[] = [];
+  let running = 0;
+  let isOver = false;
+  let filling: Promise<void> | undefined;
+  const fill = async () => {
+    while (!isOver && running < atOnce && results.length < ahead) {
+      const next = await source.next();
+      if (next.done) isOver = true;
+      if (isOver) return;
+      running++;
+      const result = work(next.value as Thing).finally(() => {
+        running--;
+        refill();
+      });
+      result.catch(() => {}); // it is told where it is waited for
+      results.push(result);
+    }
+  };
+  let failure: Promise<never> | undefined;
+  const refill = () => {
+    filling ??= fill()
+      .catch((error) => {
+        isOver = true;
+        failure = Promise.reject(error);
+        failure.catch(() => {});
+      })
+      .finally(() => {
+        filling = undefined;
+      });
+    return filling;
+  };
+  try {
+    for (;;) {
+      if (results.length === 0) await refill();
+      const first = results[0];
+      if (!first) break;
+      const result = await first;
+      results.shift();
+      void refill();
+      yield result;
+    }
+    await failure;
+  } finally {
+    isOver = true;
+    await filling;
+    await Promise.allSettled(results);
+    await source.return?.();
+  }
+}

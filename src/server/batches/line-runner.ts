@@ -1,0 +1,88 @@
+// Carries out lines of batches as requests to an application, with nothing between them but this process.
+
+import { setTimeout as after } from "node:timers/promises";
+import { type BatchAnswer, type BatchRequest, readBatchLine, writeBatchLine } from "./batch-lines.js";
+import type { Line } from "./lines.js";
+
+/** How lines are carried out. */
+export interface LineRunnerOptions {
+  /** Answers a request. */
+  readonly fetch: (request: Request) => Response | Promise<Response>;
+  /** Bytes of a line, at most. */
+  readonly maxBytes: number;
+  /** The API key of requests, where one is needed. */
+  readonly apiKey?: string | undefined;
+  /** The model that is asked for, whatever lines say; by default what they say. */
+  readonly modelName?: string | undefined;
+  /** Where a line says none: the seed of the first line; later ones have the numbers after it. */
+  readonly seed?: number | undefined;
+  /** Where a prompt or messages alone say none: how many tokens to write. */
+  readonly maxTokens?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The line of an answer, and what it took. */
+export interface AnsweredLine {
+  readonly line: Line;
+  readonly text: string;
+  readonly hasFailed: boolean;
+  readonly promptTokens: number;
+  readonly generatedTokens: number;
+}
+
+/** How often a request is sent again that the application has no place for, or failed on. */
+const maxAttempts = 5;
+
+/** @throws the signal's reason when it is aborted */
+export async function runLine(line: Line, options: LineRunnerOptions): Promise<AnsweredLine> {
+  const asked = readBatchLine(line, options.maxBytes);
+  const answer = asked.kind === "request" ? await answered(line, asked, options) : undefined;
+  const { usage } = (answer?.body ?? {}) as { usage?: Readonly<Record<string, unknown>> };
+  const tokens = (...names: string[]) =>
+    Number(names.map((name) => usage?.[name]).find((value) => value !== undefined) ?? 0);
+  return {
+    line,
+    ...writeBatchLine(line.number, asked, answer),
+    promptTokens: tokens("prompt_tokens", "input_tokens"),
+    generatedTokens: tokens("completion_tokens", "output_tokens"),
+  };
+}
+
+async function answered(
+  { number }: Line,
+  { form, url, body }: BatchRequest,
+  { fetch, apiKey, modelName, seed, maxTokens, signal }: LineRunnerOptions,
+): Promise<BatchAnswer> {
+  const seeded = seed !== undefined && isWritten(url) ? { seed: seed + number - 1 } : {};
+  const limited = form === "plain" && maxTokens !== undefined ? { max_tokens: maxTokens } : {};
+  const named = modelName !== undefined ? { model: modelName } : {};
+  const sent = JSON.stringify({ ...limited, ...seeded, ...body, ...named });
+  for (let attempt = 1; ; attempt++) {
+    signal?.throwIfAborted();
+    const response = await fetch(
+      new Request(`http://localhost${url}`, {
+        method: "POST",
+        body: sent,
+        headers: {
+          "Content-Type": "application/json",
+          ...(apiKey !== undefined && { Authorization: `Bearer ${apiKey}` }),
+        },
+        ...(signal && { signal }),
+      }),
+    );
+    const answer = {
+      status: response.status,
+      requestId: response.headers.get("x-request-id") ?? "",
+      body: (await response.json()) as unknown,
+    };
+    signal?.throwIfAborted();
+    const mayHelp = response.status === 429 || response.status >= 500;
+    if (!mayHelp || attempt === maxAttempts) return answer;
+    await after(100 * 2 ** attempt, undefined, { ...(signal && { signal }) });
+  }
+}
+
+/** Whether answers at this address are sampled. */
+function isWritten(url: string): boolean {
+  return url !== "/v1/embeddings" && url !== "/v1/choose";
+}

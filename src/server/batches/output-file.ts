@@ -1,0 +1,185 @@
+// The answers of a batch as a file that grows line by line and has its name when it is complete. Until then it is beside that name, with a
+// second file that says of what it is; a batch that ended, however it ended, goes on where that file does.
+
+import { createHash } from "node:crypto";
+import { type FileHandle, open, readFile, realpath, rename, rm, stat } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { RwkvError } from "../../errors.js";
+import { writeFileAtomically } from "../../platform/node/file-writer.js";
+import { socketLock, type Unlock } from "../../platform/node/socket-lock.js";
+
+/** What answers are of. A batch goes on only with the same. */
+export interface BatchIdentity {
+  readonly input: string;
+  readonly model: string;
+  readonly options: string;
+}
+
+const chunkBytes = 2 ** 18;
+const newline = 0x0a;
+/** The bytes of an input's beginning that it is known by, beside its size. */
+const knownBytes = 2 ** 16;
+
+/** What tells a file from others. @throws RwkvError when it cannot be read */
+export async function inputIdentity(path: string): Promise<string> {
+  const file = await open(path, "r").catch((cause) => {
+    throw new RwkvError(`${path}: cannot be read (${cause.code})`, { cause });
+  });
+  try {
+    const status = await file.stat();
+    if (!status.isFile()) throw new RwkvError(`${path}: expected a file of lines of JSON`);
+    const bytes = Buffer.alloc(Math.min(knownBytes, status.size));
+    await file.read(bytes, 0, bytes.length, 0);
+    return `${status.size} bytes, ${createHash("sha256").update(bytes).digest("hex").slice(0, 16)}`;
+  } finally {
+    await file.close();
+  }
+}
+
+/** A file of answers that grows. */
+export class OutputFile {
+  readonly #path: string;
+  readonly #file: FileHandle;
+  readonly #unlock: Unlock;
+  #end: number;
+  /** How many lines there are already. */
+  readonly lines: number;
+  /** The last of them; empty where there is none. */
+  readonly lastLine: string;
+
+  private constructor(
+    path: string,
+    file: FileHandle,
+    unlock: Unlock,
+    found: { end: number; lines: number; last: string },
+  ) {
+    this.#path = path;
+    this.#file = file;
+    this.#unlock = unlock;
+    this.#end = found.end;
+    this.lines = found.lines;
+    this.lastLine = found.last;
+  }
+
+  /**
+   * Opens a file, or goes on with one that is not complete.
+   *
+   * @returns undefined where it is complete already
+   * @throws RwkvError where it cannot be written, is of another batch, or another process is writing it
+   */
+  static async open(path: string, identity: BatchIdentity): Promise<OutputFile | undefined> {
+    const target = await lasting(path);
+    const unlock = await socketLock("batch", target);
+    if (!unlock) throw new RwkvError(`${path}: another process is writing it`);
+    let file: FileHandle | undefined;
+    try {
+      const begun = await readFile(aboutPath(target), "utf8").catch(absent);
+      if (begun !== undefined) checkSame(path, begun, identity);
+      if (await stat(target).catch(absent)) {
+        if (begun === undefined) throw new RwkvError(`${path}: there is such a file; give another name, or remove it`);
+        // It was ended between the last two things it had to do.
+        await rm(aboutPath(target), { force: true });
+        await unlock();
+        return undefined;
+      }
+      if (begun === undefined) {
+        await rm(partialPath(target), { force: true });
+        const about = new TextEncoder().encode(`${JSON.stringify(identity)}\n`);
+        await writeFileAtomically(aboutPath(target), (writer) => writer.append(about));
+      }
+      file = await open(partialPath(target), "a+");
+      const found = await wholeLines(file);
+      await file.truncate(found.end);
+      return new OutputFile(target, file, unlock, found);
+    } catch (cause) {
+      await file?.close();
+      await unlock();
+      if ((cause as NodeJS.ErrnoException).syscall === undefined) throw cause;
+      throw new RwkvError(`${path}: cannot be written (${(cause as NodeJS.ErrnoException).code})`, { cause });
+    }
+  }
+
+  /** Adds lines, each with its newline. @throws RwkvError where the disk takes no more */
+  async append(text: string): Promise<void> {
+    const bytes = Buffer.from(text);
+    try {
+      for (let done = 0; done < bytes.length; ) {
+        done += (await this.#file.write(bytes, done, bytes.length - done)).bytesWritten;
+      }
+    } catch (cause) {
+      throw new RwkvError(`${this.#path}: cannot be written (${(cause as NodeJS.ErrnoException).code})`, { cause });
+    }
+    this.#end += bytes.length;
+  }
+
+  /** Gives the file its name. */
+  async complete(): Promise<void> {
+    await this.#file.sync();
+    await this.#file.close();
+    await rename(partialPath(this.#path), this.#path);
+    await rm(aboutPath(this.#path), { force: true });
+    await this.#unlock();
+  }
+
+  /** Leaves the file as it is, to be gone on with. */
+  async leave(): Promise<void> {
+    await this.#file.sync();
+    await this.#file.close();
+    await this.#unlock();
+  }
+}
+
+/** Where lines are until all are there. */
+export function partialPath(path: string): string {
+  return `${path}.partial`;
+}
+
+function aboutPath(path: string): string {
+  return `${path}.partial.json`;
+}
+
+/** The path of a file that need not be there, whatever links lead to it. */
+async function lasting(path: string): Promise<string> {
+  const folder = await realpath(dirname(resolve(path))).catch((cause) => {
+    throw new RwkvError(`${path}: cannot be written, its folder is not there`, { cause });
+  });
+  return join(folder, basename(path));
+}
+
+function checkSame(path: string, begun: string, identity: BatchIdentity): void {
+  let before: Partial<BatchIdentity> = {};
+  try {
+    before = JSON.parse(begun) as Partial<BatchIdentity>;
+  } catch {}
+  for (const name of ["input", "model", "options"] as const) {
+    if (before[name] === identity[name]) continue;
+    throw new RwkvError(
+      `${path}: was begun with another ${name === "options" ? "set of options" : name}: expected ${identity[name]}, found ` +
+        `${String(before[name])}; remove ${partialPath(path)} and ${aboutPath(path)} to begin anew`,
+    );
+  }
+}
+
+/** The whole lines of a file: where they end, how many, and the last. */
+async function wholeLines(file: FileHandle): Promise<{ end: number; lines: number; last: string }> {
+  const chunk = Buffer.alloc(chunkBytes);
+  let [at, end, before, lines] = [0, 0, 0, 0];
+  for (;;) {
+    const { bytesRead } = await file.read(chunk, 0, chunkBytes, at);
+    if (bytesRead === 0) break;
+    const bytes = chunk.subarray(0, bytesRead);
+    for (let i = bytes.indexOf(newline); i >= 0; i = bytes.indexOf(newline, i + 1)) {
+      lines++;
+      before = end;
+      end = at + i + 1;
+    }
+    at += bytesRead;
+  }
+  const last = Buffer.alloc(Math.max(0, end - before - 1));
+  await file.read(last, 0, last.length, before);
+  return { end, lines, last: last.toString("utf8") };
+}
+
+function absent(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== "ENOENT") throw error;
+}

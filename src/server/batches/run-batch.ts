@@ -1,0 +1,135 @@
+// A batch in a file, from the first line to the last, or from where it was left.
+
+import { stat } from "node:fs/promises";
+import { RwkvError } from "../../errors.js";
+import { inOrder } from "./in-order.js";
+import { type AnsweredLine, type LineRunnerOptions, runLine } from "./line-runner.js";
+import { type Line, readLines } from "./lines.js";
+import { type BatchIdentity, inputIdentity, OutputFile } from "./output-file.js";
+
+/** What a batch is, and how it is carried out. */
+export interface BatchOptions extends Omit<LineRunnerOptions, "signal"> {
+  readonly input: string;
+  readonly output: string;
+  /** What is told from another by it: a batch does not go on with another model. */
+  readonly model: string;
+  /** Lines that are carried out at once. */
+  readonly atOnce: number;
+  /** Aborted when no further lines are to be begun. Those in progress are carried out. */
+  readonly stop?: AbortSignal;
+  readonly onProgress?: (progress: BatchProgress) => void;
+}
+
+/** How far a batch is. */
+export interface BatchProgress {
+  /** Lines that are answered, those of earlier runs included. */
+  readonly lines: number;
+  /** Lines that were answered before. */
+  readonly before: number;
+  /** Those of this run that could not be carried out. */
+  readonly failed: number;
+  readonly promptTokens: number;
+  readonly generatedTokens: number;
+  /** Bytes of the input that are behind, and all. */
+  readonly bytes: number;
+  readonly allBytes: number;
+  /** The same at the beginning of this run. */
+  readonly bytesBefore: number;
+}
+
+/** Results that wait for those before them, for each line that is carried out. */
+const aheadOfEach = 16;
+
+/**
+ * Carries out a batch. Each line of the input that is not empty has one line of the output, in their order. One that cannot be carried out
+ * has a line that says so.
+ *
+ * @returns how it went, and whether all is done; it is not where it was stopped
+ * @throws RwkvError where a file cannot be used
+ */
+export async function runBatch(options: BatchOptions): Promise<BatchProgress & { readonly isComplete: boolean }> {
+  const { input, output, model, maxBytes, seed, maxTokens, stop, atOnce } = options;
+  const identity: BatchIdentity = {
+    input: await inputIdentity(input),
+    model,
+    options: JSON.stringify({ seed, maxTokens }),
+  };
+  const { size: allBytes } = await stat(input);
+  const none = { before: 0, failed: 0, promptTokens: 0, generatedTokens: 0 };
+  const file = await OutputFile.open(output, identity);
+  if (!file) return { ...none, lines: 0, bytes: allBytes, allBytes, bytesBefore: allBytes, isComplete: true };
+  let isComplete = false;
+  try {
+    const lines = readLines(input, { maxBytes });
+    const skipped = await skip(lines, file, input);
+    let progress: BatchProgress = {
+      ...none,
+      lines: file.lines,
+      before: file.lines,
+      bytes: skipped,
+      allBytes,
+      bytesBefore: skipped,
+    };
+    options.onProgress?.(progress);
+    const answers = inOrder(untilStopped(lines, stop), (line) => runLine(line, options), {
+      atOnce,
+      ahead: atOnce * aheadOfEach,
+    });
+    for await (const answer of answers) {
+      await file.append(`${answer.text}\n`);
+      progress = after(progress, answer);
+      options.onProgress?.(progress);
+    }
+    isComplete = !stop?.aborted;
+    if (isComplete) await file.complete();
+    return { ...progress, isComplete };
+  } finally {
+    if (!isComplete) await file.leave();
+  }
+}
+
+function after(
+  progress: BatchProgress,
+  { line, hasFailed, promptTokens, generatedTokens }: AnsweredLine,
+): BatchProgress {
+  return {
+    ...progress,
+    lines: progress.lines + 1,
+    failed: progress.failed + Number(hasFailed),
+    promptTokens: progress.promptTokens + promptTokens,
+    generatedTokens: progress.generatedTokens + generatedTokens,
+    bytes: line.end,
+  };
+}
+
+/**
+ * Leaves out the lines that have answers.
+ *
+ * @returns the byte at which the first one begins that has none
+ * @throws RwkvError where the answers are not those of these lines
+ */
+async function skip(lines: AsyncGenerator<Line>, file: OutputFile, input: string): Promise<number> {
+  let last: Line | undefined;
+  for (let i = 0; i < file.lines; i++) {
+    const { value, done } = await lines.next();
+    if (done) throw new RwkvError(`${input}: has ${i} lines, and ${file.lines} answers are there already`);
+    last = value;
+  }
+  if (!last) return 0;
+  const { id, line } = JSON.parse(file.lastLine) as { id?: string; line?: number };
+  if (id !== `batch_req_${last.number}` && line !== last.number) {
+    throw new RwkvError(`${input}: answer ${file.lines} is not of line ${last.number}`);
+  }
+  return last.end;
+}
+
+async function* untilStopped(
+  lines: AsyncIterable<Line>,
+  stop: AbortSignal | undefined,
+): AsyncGenerator<Line, void, void> {
+  if (stop?.aborted) return;
+  for await (const line of lines) {
+    yield line;
+    if (stop?.aborted) return;
+  }
+}
