@@ -31,6 +31,9 @@ interface ServeOptions extends ModelOptions {
   stateStoreTtl: number;
   stateStoreType: "f32" | "f16";
   stateStoreTimeout: number;
+  batchDir?: string;
+  batchDirSize: number;
+  maxFile: number;
   maxStates: number;
   maxStateBytes: number;
   maxResponses: number;
@@ -110,6 +113,9 @@ export function addServe(program: Command): void {
       number(1, 60_000),
       250,
     )
+    .option("--batch-dir <path>", "a folder for files and batches of clients, /v1/files and /v1/batches")
+    .option("--batch-dir-size <bytes>", "what files may take there", byteCount, 10 * 2 ** 30)
+    .option("--max-file <bytes>", "bytes of a file of requests", byteCount, 64 * 2 ** 20)
     .option("--max-states <n>", "states that a key may keep at /v1/states", wholeNumber(0, 2 ** 30), 256)
     .option("--max-state-bytes <bytes>", "what all of them may take", byteCount, 2 ** 30)
     .option(
@@ -183,15 +189,18 @@ async function serve(options: ServeOptions): Promise<void> {
   }
   const apiKeys = [...(options.apiKey ?? []), ...(await keysIn(options.apiKeyFile))];
   // The commands that need no server load nothing of one.
-  const { createApp, listen } = await import("../server/index.js");
+  const { createApp, listen, openBatchDirectory } = await import("../server/index.js");
   const tls = await tlsOf(options);
   const model = await loadModel(options, { states: options.maxConcurrent * 2 + 16 });
   try {
     const { log, status } = await requestLog(options);
+    const { batchDir, batchDirSize } = options;
+    const batches = batchDir === undefined ? undefined : await openBatchDirectory(batchDir, { bytes: batchDirSize });
     const storage = await storageOf(options, model);
     const app = createApp(model, {
       ...(await appOptions(options, model)),
       ...(storage && { storage }),
+      ...(batches && { batches }),
       apiKeys,
       onRequest: log,
     });
@@ -244,6 +253,7 @@ async function appOptions(options: ServeOptions, model: Model): Promise<AppOptio
       keptResponses: options.maxResponses,
       keptResponseBytes: options.maxResponseBytes,
       responseSeconds: options.responseTtl,
+      fileBytes: options.maxFile,
     },
   };
 }

@@ -1,30 +1,31 @@
 // createApp: one model behind an HTTP API, as a fetch handler.
 
-import { createHash, randomUUID } from "node:crypto";
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { type Context, Hono } from "hono";
+import { Hono } from "hono";
 import { cors } from "hono/cors";
 import { secureHeaders } from "hono/secure-headers";
 import type { Model } from "../generation/model.js";
 import { resolveSamplingOptions } from "../sampling/sampling-options.js";
 import { Admission } from "./admission.js";
+import { answer, answersAs, refuse } from "./answering.js";
 import { ApiKeys } from "./api-keys.js";
+import { BatchRunner } from "./batches/batch-runner.js";
 import { ConstraintCache } from "./constraint-cache.js";
-import { ApiError, toApiError } from "./errors.js";
+import { ApiError } from "./errors.js";
 import { Inference } from "./inference.js";
 import { Metrics } from "./metrics.js";
 import { openApi, openApiDocument } from "./openapi.js";
-import { type AppOptions, type RequestRecord, resolveAppOptions } from "./options.js";
+import { type AppOptions, resolveAppOptions } from "./options.js";
 import { PromptReader } from "./prompt-reader.js";
 import { PromptEncoder } from "./prompts.js";
-import { readJson, readOctets } from "./request-body.js";
 import { allRoutes } from "./resources.js";
-import type { Route, TokenNumbers } from "./route.js";
-import { parseBody } from "./schema.js";
+import type { Route } from "./route.js";
 import { ServedModel } from "./served-model.js";
 import type { Services } from "./services.js";
 import { LocalShelf, type ShelfLimits } from "./shelf.js";
 import { StateCache } from "./state-cache.js";
+import { identityOf } from "./storage/model-identity.js";
 import { MemoryObjects, type ObjectKind } from "./storage/stored-objects.js";
 
 /** A model behind an HTTP API. It does not own the model. */
@@ -58,7 +59,7 @@ export function createApp(model: Model, options: AppOptions = {}): App {
   const { state, limits, stateCacheBytes } = resolved;
   if (state) void model.createState(state).dispose(); // or it throws
   const admission = new Admission(limits);
-  const { storage } = resolved;
+  const { storage, batches } = resolved;
   const cache = new StateCache(stateCacheBytes, storage?.prefixes);
   const objects = new MemoryObjects();
   const shelf = (kind: ObjectKind, shelfLimits: ShelfLimits) =>
@@ -78,6 +79,16 @@ export function createApp(model: Model, options: AppOptions = {}): App {
   const reader = new PromptReader(model, cache, state, root);
   const inference = new Inference(model, reader, admission, metrics, limits);
   const prompts = new PromptEncoder(model.tokenizer, limits.promptTokens);
+  const modelIdentity = identityOnce(model);
+  const runner =
+    batches &&
+    new BatchRunner({
+      directory: batches,
+      fetchAs: (owner) => answersAs(owner, routes, services),
+      modelIdentity,
+      atOnce: Math.max(1, Math.floor(limits.concurrent / 2)),
+      maxBytes: limits.bodyBytes,
+    });
   const services: Services = {
     model,
     served: new ServedModel(model, resolved.name, resolved.aliases),
@@ -88,8 +99,11 @@ export function createApp(model: Model, options: AppOptions = {}): App {
     metrics,
     states,
     responses,
+    batches: batches && runner && { directory: batches, runner },
   };
-  const hono = honoOf(services);
+  const routes = allRoutes(services);
+  const hono = honoOf(services, routes);
+  void runner?.resume().catch(() => {}); // what cannot be read now is gone on with at the next start
   return {
     fetch: (request) => hono.fetch(request),
     hono,
@@ -99,7 +113,9 @@ export function createApp(model: Model, options: AppOptions = {}): App {
       return admission.statistics;
     },
     async close(milliseconds = 0) {
+      const batchesAreLeft = runner?.close();
       await inference.close(milliseconds);
+      await batchesAreLeft;
       await prompts.close();
       await cache.close();
       await storage?.close();
@@ -107,7 +123,7 @@ export function createApp(model: Model, options: AppOptions = {}): App {
   };
 }
 
-function honoOf(services: Services): Hono {
+function honoOf(services: Services, routes: readonly Route[]): Hono {
   const { options } = services;
   const { corsOrigins } = options;
   const keys = new ApiKeys(options.apiKeys);
@@ -124,7 +140,6 @@ function honoOf(services: Services): Hono {
       }),
     );
   }
-  const routes = allRoutes(services);
   const all: Route[] = [
     ...routes,
     {
@@ -137,118 +152,37 @@ function honoOf(services: Services): Hono {
   ];
   const description = openApi(all, packageVersion(), options.apiKeys.length > 0);
   for (const route of all)
-    hono.on(route.method.toUpperCase(), route.path, (context) => answer(context, route, services, keys));
+    hono.on(route.method.toUpperCase(), route.path, ({ req }) => {
+      const [params, query] = [req.param(), req.query()];
+      return answer({ request: req.raw, owner: () => keys.check(req.raw.headers), params, query }, route, services);
+    });
   for (const path of new Set(all.map((route) => route.path))) {
     hono.all(path, (context) => {
       const methods = all.filter((route) => route.path === path).map(({ method }) => method.toUpperCase());
       const message = `${path} takes ${methods.join(" and ")}`;
-      return refuse(context, services, path, new ApiError(405, message, { code: "method_not_allowed" }), {
+      return refuse(context.req.method, services, path, new ApiError(405, message, { code: "method_not_allowed" }), {
         Allow: methods.join(", "),
       });
     });
   }
   hono.notFound((context) =>
-    refuse(context, services, "unknown", new ApiError(404, "there is nothing at this path", { code: "unknown_url" })),
+    refuse(
+      context.req.method,
+      services,
+      "unknown",
+      new ApiError(404, "there is nothing at this path", { code: "unknown_url" }),
+    ),
   );
   return hono;
 }
 
-/** Answers a request of a route. */
-async function answer(context: Context, route: Route, services: Services, keys: ApiKeys): Promise<Response> {
-  const { options } = services;
-  const { raw } = context.req;
-  const { signal } = raw;
-  const record = new OpenRecord(raw.method, route.path, services);
-  let response: Response;
-  try {
-    const owner = route.isPublic ? "" : keys.check(raw.headers);
-    const body = route.body
-      ? parseBody(route.body, await readJson(raw, options.limits.bodyBytes))
-      : route.maxBytes && (await readOctets(raw, route.maxBytes));
-    const { requestId } = record;
-    response = await route.handle({
-      body,
-      params: context.req.param(),
-      query: context.req.query(),
-      headers: raw.headers,
-      owner,
-      requestId,
-      signal,
-      note: (numbers) => record.note(numbers),
-      finish: () => record.finish(),
-    });
-  } catch (error) {
-    const told = toApiError(error);
-    record.error = told.status >= 500 ? error : undefined;
-    const body = route.errors?.bodyOf(told, record.requestId) ?? told.body;
-    response = Response.json(body, { status: told.status, headers: told.headers });
-  }
-  response.headers.set("X-Request-Id", record.requestId);
-  record.status = response.status;
-  if (!response.headers.get("content-type")?.startsWith("text/event-stream")) record.finish();
-  return response;
-}
-
-function refuse(
-  context: Context,
-  services: Services,
-  route: string,
-  error: ApiError,
-  headers: Record<string, string> = {},
-): Response {
-  const record = new OpenRecord(context.req.method, route, services);
-  record.status = error.status;
-  record.finish();
-  return Response.json(error.body, { status: error.status, headers: { ...headers, "X-Request-Id": record.requestId } });
-}
-
-/** The record of a request that is not over. */
-class OpenRecord {
-  readonly requestId = randomUUID();
-  status = 200;
-  error: unknown;
-  readonly #started = performance.now();
-  readonly #method: string;
-  readonly #route: string;
-  readonly #services: Services;
-  #numbers: TokenNumbers = {};
-  #isFinished = false;
-
-  constructor(method: string, route: string, services: Services) {
-    this.#method = method;
-    this.#route = route;
-    this.#services = services;
-  }
-
-  note(numbers: TokenNumbers): void {
-    this.#numbers = { ...this.#numbers, ...numbers };
-  }
-
-  finish(): void {
-    if (this.#isFinished) return;
-    this.#isFinished = true;
-    const { metrics, options } = this.#services;
-    const milliseconds = performance.now() - this.#started;
-    const [method, route] = [knownMethod(this.#method), this.#route];
-    metrics.requests.inc({ route, method, status: String(this.status) });
-    metrics.requestSeconds.observe({ route }, milliseconds / 1000);
-    const { requestId, status, error } = this;
-    const record: RequestRecord = {
-      requestId,
-      method,
-      route,
-      status,
-      milliseconds,
-      ...this.#numbers,
-      ...(error !== undefined && { error }),
-    };
-    options.onRequest?.(record);
-  }
-}
-
-/** A method as a label: a client may write any word there. */
-function knownMethod(method: string): string {
-  return ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].includes(method) ? method : "other";
+/** What tells the model from others, found out when it is first asked for. */
+function identityOnce(model: Model): () => Promise<string> {
+  let identity: Promise<string> | undefined;
+  return () => {
+    identity ??= identityOf(model);
+    return identity;
+  };
 }
 
 function packageVersion(): string {

@@ -14,6 +14,13 @@ export const openApiDocument = v.strictObject({
   components: v.record(v.string(), v.record(v.string(), v.unknown())),
 });
 
+/** The schema of a form with a file. */
+const formSchema = {
+  type: "object",
+  properties: { file: { type: "string", format: "binary" }, purpose: { type: "string" } },
+  required: ["file", "purpose"],
+};
+
 /** @param needsKey whether requests need an API key */
 export function openApi(routes: readonly Route[], version: string, needsKey: boolean): object {
   const paths: Record<string, Record<string, object>> = {};
@@ -36,7 +43,19 @@ export function openApi(routes: readonly Route[], version: string, needsKey: boo
 }
 
 function operationOf(
-  { path, summary, body, maxBytes, queryNames = [], answer, events, contentTypes = [], errors, isPublic }: Route,
+  {
+    path,
+    summary,
+    body,
+    maxBytes,
+    maxFormBytes,
+    queryNames = [],
+    answer,
+    events,
+    contentTypes = [],
+    errors,
+    isPublic,
+  }: Route,
   needsKey: boolean,
 ): object {
   const parameter = (name: string | undefined, where: "path" | "query") => ({
@@ -51,7 +70,9 @@ function operationOf(
   ];
   const content = body
     ? { "application/json": { schema: schemaOf(body) } }
-    : maxBytes && { "application/octet-stream": { schema: { type: "string", format: "binary" } } };
+    : maxBytes
+      ? { "application/octet-stream": { schema: { type: "string", format: "binary" } } }
+      : maxFormBytes && { "multipart/form-data": { schema: formSchema } };
   const errorSchema = errors ? schemaOf(errors.schema) : { $ref: "#/components/schemas/Error" };
   const error = (description: string) => ({ description, content: { "application/json": { schema: errorSchema } } });
   const answers = {

@@ -3,6 +3,7 @@
 import type { ChatFormatName } from "../chat/formats.js";
 import { OptionError } from "../errors.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
+import { BatchDirectory } from "./batches/batch-directory.js";
 import type { StateStorage } from "./storage/state-storage.js";
 
 /** Limits of what requests may ask for and hold. */
@@ -31,6 +32,8 @@ export interface ServerLimits {
   readonly keptResponseBytes: number;
   /** Seconds after which a response is gone. Default a day. */
   readonly responseSeconds: number;
+  /** Bytes of a file of requests. Default 64 MiB. */
+  readonly fileBytes: number;
 }
 
 /** Options of `createApp`. */
@@ -56,6 +59,8 @@ export interface AppOptions {
    * default they do not.
    */
   readonly storage?: StateStorage;
+  /** Where files and batches of clients are, as `openBatchDirectory` gives it. By default /v1/files and /v1/batches are not there. */
+  readonly batches?: BatchDirectory;
   readonly limits?: Partial<ServerLimits>;
   /** Called when a request was answered, or its stream has ended. */
   readonly onRequest?: (record: RequestRecord) => void;
@@ -78,11 +83,12 @@ export interface RequestRecord {
 
 /** All options with their values. */
 export interface ResolvedAppOptions
-  extends Required<Omit<AppOptions, "name" | "state" | "format" | "storage" | "limits" | "onRequest">> {
+  extends Required<Omit<AppOptions, "name" | "state" | "format" | "storage" | "batches" | "limits" | "onRequest">> {
   readonly name: string | undefined;
   readonly state: Uint8Array | undefined;
   readonly format: ChatFormatName | undefined;
   readonly storage: StateStorage | undefined;
+  readonly batches: BatchDirectory | undefined;
   readonly limits: ServerLimits;
   readonly onRequest: ((record: RequestRecord) => void) | undefined;
 }
@@ -103,6 +109,7 @@ export const defaultLimits: ServerLimits = {
   keptResponses: 256,
   keptResponseBytes: 2 ** 30,
   responseSeconds: 86_400,
+  fileBytes: 64 * 2 ** 20,
 };
 
 /**
@@ -137,12 +144,17 @@ export function resolveAppOptions(options: AppOptions): ResolvedAppOptions {
       "what openStateDirectory or openStateStore gives, once its promise is fulfilled",
     );
   }
+  const { batches } = options;
+  if (batches !== undefined && !(batches instanceof BatchDirectory)) {
+    throw new OptionError("batches", batches, "what openBatchDirectory gives, once its promise is fulfilled");
+  }
   return {
     name: options.name,
     aliases: strings("aliases", options.aliases),
     state: options.state?.slice(),
     format: options.format,
     storage,
+    batches,
     sampling: { ...options.sampling },
     apiKeys: strings("apiKeys", options.apiKeys),
     corsOrigins: strings("corsOrigins", options.corsOrigins),

@@ -37,6 +37,33 @@ export async function readOctets(request: Request, maxBytes: number): Promise<Ui
   return readBytes(request, maxBytes);
 }
 
+/**
+ * A body that is a form.
+ *
+ * @param origins those whose pages may send one
+ * @throws ApiError for a body that is too long, packed, or of another type, and for one that a page of another origin sends
+ */
+export async function readForm(request: Request, maxBytes: number, origins: readonly string[]): Promise<FormData> {
+  const type = request.headers.get("content-type") ?? "";
+  if (!/^multipart\/form-data *;/i.test(type)) {
+    throw new ApiError(415, "expected a body with Content-Type: multipart/form-data", {
+      code: "unsupported_media_type",
+    });
+  }
+  // Pages may send forms to any server without asking it; the browser says whose they are.
+  const origin = request.headers.get("origin");
+  const own = `//${request.headers.get("host") ?? new URL(request.url).host}`;
+  if (origin !== null && !origin.endsWith(own) && !origins.includes(origin) && !origins.includes("*")) {
+    throw new ApiError(403, "pages of this origin may not send forms to this server", { code: "origin_not_allowed" });
+  }
+  const bytes = (await readBytes(request, maxBytes)) as Uint8Array<ArrayBuffer>;
+  try {
+    return await new Response(bytes, { headers: { "Content-Type": type } }).formData();
+  } catch (cause) {
+    throw new ApiError(400, "expected a form: it does not parse", { code: "invalid_form", cause });
+  }
+}
+
 async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {
   // What is unpacked may be a thousand times as long, and texts are short enough as they are.
   const encoding = request.headers.get("content-encoding") ?? "identity";

@@ -1,9 +1,11 @@
 // All resources of the API: a file each in resources/. To add one, write the file and list it here.
 
+import { batches } from "./resources/batches.js";
 import { chatCompletions } from "./resources/chat-completions.js";
 import { choose } from "./resources/choose.js";
 import { completions } from "./resources/completions.js";
 import { embeddings } from "./resources/embeddings.js";
+import { files } from "./resources/files.js";
 import { health } from "./resources/health.js";
 import { messages } from "./resources/messages.js";
 import { models } from "./resources/models.js";
@@ -22,6 +24,8 @@ const resources: readonly ((services: Services) => Route[])[] = [
   choose,
   messages,
   embeddings,
+  files,
+  batches,
   models,
   tokens,
   health,

@@ -50,6 +50,8 @@ export interface Route {
   readonly body?: Schema;
   /** For a route whose body is bytes, and not JSON: how many there may be. */
   readonly maxBytes?: number;
+  /** For a route whose body is a form with a file: how many bytes it may have. */
+  readonly maxFormBytes?: number;
   /** Names of parameters behind the path, for the description of the API. */
   readonly queryNames?: readonly string[];
   /** The schema of an answer of JSON. */
@@ -69,6 +71,16 @@ export function withBytes(
   route: Omit<Route, "handle" | "body"> & {
     readonly maxBytes: number;
     handle(call: Call<Uint8Array>): Response | Promise<Response>;
+  },
+): Route {
+  return route as Route;
+}
+
+/** A route whose body is a form (multipart/form-data). */
+export function withForm(
+  route: Omit<Route, "handle" | "body"> & {
+    readonly maxFormBytes: number;
+    handle(call: Call<FormData>): Response | Promise<Response>;
   },
 ): Route {
   return route as Route;

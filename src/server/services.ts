@@ -1,6 +1,8 @@
 // What resources are made of: the parts of one application.
 
 import type { Model } from "../generation/model.js";
+import type { BatchDirectory } from "./batches/batch-directory.js";
+import type { BatchRunner } from "./batches/batch-runner.js";
 import type { ConstraintCache } from "./constraint-cache.js";
 import type { Inference } from "./inference.js";
 import type { Metrics } from "./metrics.js";
@@ -22,4 +24,6 @@ export interface Services {
   readonly states: Shelf;
   /** Responses that can be continued. */
   readonly responses: Shelf;
+  /** Files and batches of clients, where there is a folder for them, and what carries them out. */
+  readonly batches: { readonly directory: BatchDirectory; readonly runner: BatchRunner } | undefined;
 }

@@ -8,7 +8,7 @@ import { type Line, readLines } from "./lines.js";
 import { type BatchIdentity, inputIdentity, OutputFile } from "./output-file.js";
 
 /** What a batch is, and how it is carried out. */
-export interface BatchOptions extends Omit<LineRunnerOptions, "signal"> {
+export interface BatchOptions extends LineRunnerOptions {
   readonly input: string;
   readonly output: string;
   /** What is told from another by it: a batch does not go on with another model. */

@@ -1,0 +1,141 @@
+// A folder in which files and batches of clients are, so that they outlive the server: a batch that a server was in the middle of is gone on
+// with by the next.
+
+import { randomBytes } from "node:crypto";
+import { access, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { OptionError, RwkvError } from "../../errors.js";
+import { type BatchObject, type BatchRecord, isFinal } from "./batch-record.js";
+import { FileStore, keptSeconds } from "./file-store.js";
+import { JsonFolder } from "./json-folder.js";
+import { partialPath } from "./output-file.js";
+
+/** Options of `openBatchDirectory`. */
+export interface BatchDirectoryOptions {
+  /** The bytes that files may take. Default 10 GiB. */
+  readonly bytes?: number;
+}
+
+/** Files and batches of clients. */
+export class BatchDirectory {
+  readonly files: FileStore;
+  readonly #records: JsonFolder<BatchRecord>;
+
+  /** @internal */
+  constructor(path: string, bytes: number) {
+    this.files = new FileStore(join(path, "files"), bytes);
+    this.#records = new JsonFolder(join(path, "batches"), /^batch_[0-9a-f]{32}$/);
+  }
+
+  /** @internal */
+  async open(): Promise<void> {
+    await this.files.open();
+    await this.#records.open();
+    for (const record of await this.#records.list()) {
+      if (isFinal(record) && (record.created_at + keptSeconds) * 1000 <= Date.now())
+        await this.#records.remove(record.id);
+    }
+  }
+
+  newId(): string {
+    return `batch_${randomBytes(16).toString("hex")}`;
+  }
+
+  /** A batch of an owner, or of any where none is named. */
+  async read(id: string, owner?: string): Promise<BatchRecord | undefined> {
+    const record = await this.#records.read(id);
+    return owner === undefined || record?.owner === owner ? record : undefined;
+  }
+
+  /** All batches, the newest first. */
+  async list(): Promise<BatchRecord[]> {
+    const all = await this.#records.list();
+    return all.sort((a, b) => b.created_at - a.created_at || (a.id < b.id ? -1 : 1));
+  }
+
+  write(record: BatchRecord): Promise<void> {
+    return this.#records.write(record);
+  }
+
+  /** Where the answers of a batch are until it has ended. */
+  answersPath(id: string): string {
+    return this.#records.path(id, "answers.jsonl");
+  }
+
+  /** Asks whoever carries out a batch to end it. A file of its own, since its record is written by another. */
+  async askToCancel(id: string): Promise<void> {
+    await writeFile(this.#records.path(id, "cancel"), "");
+  }
+
+  async isToBeCancelled(id: string): Promise<boolean> {
+    return isThere(this.#records.path(id, "cancel"));
+  }
+
+  /** Removes what is needed only until a batch has ended. */
+  async tidy(id: string): Promise<void> {
+    const answers = this.answersPath(id);
+    for (const path of [
+      answers,
+      partialPath(answers),
+      `${partialPath(answers)}.json`,
+      this.#records.path(id, "cancel"),
+    ])
+      await rm(path, { force: true });
+  }
+}
+
+/**
+ * Opens a folder for files and batches of clients, and makes it where there is none.
+ *
+ * @throws RwkvError when it cannot be used; OptionError
+ */
+export async function openBatchDirectory(
+  path: string,
+  { bytes = 10 * 2 ** 30 }: BatchDirectoryOptions = {},
+): Promise<BatchDirectory> {
+  if (!(Number.isSafeInteger(bytes) && bytes > 0)) throw new OptionError("bytes", bytes, "a whole number above 0");
+  if (typeof path !== "string" || path === "") throw new OptionError("path", path, "the path of a folder");
+  const directory = new BatchDirectory(path, bytes);
+  try {
+    await directory.open();
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === undefined) throw cause;
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new RwkvError(`${path}: cannot be used as a folder for batches (${code})`, { cause });
+  }
+  return directory;
+}
+
+/** A batch that was just asked for. */
+export function newBatch(
+  id: string,
+  about: Pick<BatchRecord, "owner" | "files" | "endpoint" | "model" | "input_file_id" | "metadata">,
+): BatchRecord {
+  const created = Math.floor(Date.now() / 1000);
+  const never: Omit<BatchObject, "id" | "endpoint" | "model" | "input_file_id" | "metadata"> = {
+    object: "batch",
+    errors: null,
+    completion_window: "24h",
+    status: "validating",
+    output_file_id: null,
+    error_file_id: null,
+    created_at: created,
+    in_progress_at: null,
+    expires_at: created + 86_400,
+    finalizing_at: null,
+    completed_at: null,
+    failed_at: null,
+    expired_at: null,
+    cancelling_at: null,
+    cancelled_at: null,
+    request_counts: { total: 0, completed: 0, failed: 0 },
+  };
+  return { id, ...never, ...about };
+}
+
+export async function isThere(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,243 @@
+// Carries out the batches of a folder, one after the other, beside what else a server does: with half of its places, so that requests which
+// somebody waits for find some.
+
+import { RwkvError } from "../../errors.js";
+import type { BatchDirectory } from "./batch-directory.js";
+import { isThere } from "./batch-directory.js";
+import { readBatchLine } from "./batch-lines.js";
+import { type BatchRecord, isFinal } from "./batch-record.js";
+import { keptSeconds } from "./file-store.js";
+import type { LineRunnerOptions } from "./line-runner.js";
+import { readLines } from "./lines.js";
+import { partialPath } from "./output-file.js";
+import { runBatch } from "./run-batch.js";
+
+/** Requests of a batch, as OpenAI's API has it. */
+const maxRequests = 50_000;
+/** Errors of an input that are told. */
+const maxErrors = 100;
+/** Milliseconds between two looks at whether a batch is to be cancelled or over, and between two notes of how far it is. */
+const lookMilliseconds = 500;
+
+/** What batches are carried out with. */
+export interface BatchRunnerOptions {
+  readonly directory: BatchDirectory;
+  /** What answers requests of an owner. */
+  readonly fetchAs: (owner: string) => LineRunnerOptions["fetch"];
+  /** What tells the model from others. */
+  readonly modelIdentity: () => Promise<string>;
+  readonly atOnce: number;
+  /** Bytes of a line, at most. */
+  readonly maxBytes: number;
+}
+
+/** Carries out batches. */
+export class BatchRunner {
+  readonly #options: BatchRunnerOptions;
+  readonly #closing = new AbortController();
+  readonly #waiting: string[] = [];
+  #working: Promise<void> | undefined;
+
+  constructor(options: BatchRunnerOptions) {
+    this.#options = options;
+  }
+
+  /** Goes on with batches that have not ended. */
+  async resume(): Promise<void> {
+    const all = await this.#options.directory.list();
+    for (const record of all.toReversed()) if (!isFinal(record)) this.add(record.id);
+  }
+
+  /** Carries out a batch when those before it have ended. */
+  add(id: string): void {
+    this.#waiting.push(id);
+    this.#working ??= this.#work().finally(() => {
+      this.#working = undefined;
+    });
+  }
+
+  /** Leaves batches where they are, to be gone on with. */
+  async close(): Promise<void> {
+    this.#closing.abort(new RwkvError("the server is shutting down"));
+    await this.#working;
+  }
+
+  async #work(): Promise<void> {
+    for (;;) {
+      const id = this.#waiting.shift();
+      if (id === undefined || this.#closing.signal.aborted) return;
+      const record = await this.#options.directory.read(id).catch(() => undefined);
+      if (!record || isFinal(record)) continue;
+      try {
+        await this.#run(record);
+      } catch (error) {
+        // Another server carries it out, or this one ends: the batch is as it was.
+        if (this.#closing.signal.aborted || /another process is writing/.test((error as Error).message)) continue;
+        await this.#fail(id, [{ code: "batch_failed", message: (error as Error).message, line: null }]).catch(() => {});
+      }
+    }
+  }
+
+  async #run(record: BatchRecord): Promise<void> {
+    const { directory } = this.#options;
+    if (record.status === "validating" && !(await this.#validate(record))) return;
+    const answers = directory.answersPath(record.id);
+    const ending = (await isThere(answers)) ? "completed" : await this.#carryOut(record.id);
+    await this.#finish(record.id, ending);
+  }
+
+  /** Changes what is kept of a batch. */
+  async #note(id: string, change: Partial<BatchRecord>): Promise<BatchRecord> {
+    const { directory } = this.#options;
+    const record = await directory.read(id);
+    if (!record) throw new RwkvError("the batch is not there any more");
+    const changed = { ...record, ...change };
+    await directory.write(changed);
+    return changed;
+  }
+
+  async #fail(id: string, errors: readonly { code: string; message: string; line: number | null }[]): Promise<void> {
+    const data = errors.map((error) => ({ ...error, param: null }));
+    await this.#note(id, { status: "failed", failed_at: now(), errors: { object: "list", data } });
+    await this.#options.directory.tidy(id);
+  }
+
+  /** Looks at all lines before the first is carried out. @returns whether they are right */
+  async #validate({ id, endpoint, input_file_id }: BatchRecord): Promise<boolean> {
+    const { directory, maxBytes } = this.#options;
+    const errors: { code: string; message: string; line: number | null }[] = [];
+    const ids = new Set<string>();
+    for await (const line of readLines(directory.files.path(input_file_id), { maxBytes })) {
+      const asked = readBatchLine(line, maxBytes);
+      const wrong = (code: string, message: string) => errors.push({ code, message, line: line.number });
+      if (asked.kind === "problem") wrong(asked.code, asked.message);
+      else if (asked.form === "plain")
+        wrong("invalid_line", `line ${line.number}: expected custom_id, method, url and body`);
+      else if (asked.url !== endpoint) wrong("mismatched_endpoint", `line ${line.number}: url: expected ${endpoint}`);
+      else if (ids.has(asked.id ?? ""))
+        wrong("duplicate_custom_id", `line ${line.number}: custom_id: is that of an earlier line`);
+      ids.add(asked.id ?? "");
+      if (errors.length >= maxErrors || ids.size > maxRequests) break;
+    }
+    if (ids.size > maxRequests)
+      errors.push({ code: "too_many_requests", message: `expected at most ${maxRequests} lines`, line: null });
+    if (ids.size === 0) errors.push({ code: "empty_file", message: "expected a line at least", line: null });
+    if (errors.length > 0) {
+      await this.#fail(id, errors);
+      return false;
+    }
+    const request_counts = { total: ids.size, completed: 0, failed: 0 };
+    await this.#note(id, { status: "in_progress", in_progress_at: now(), request_counts });
+    return true;
+  }
+
+  /** @returns how it ended */
+  async #carryOut(id: string): Promise<"completed" | "cancelled" | "expired"> {
+    const { directory, fetchAs, modelIdentity, atOnce, maxBytes } = this.#options;
+    const record = await this.#note(id, {});
+    const stopping = new AbortController();
+    let ending: "completed" | "cancelled" | "expired" = "completed";
+    let counts = record.request_counts;
+    const look = async () => {
+      if (await directory.isToBeCancelled(id)) ending = "cancelled";
+      else if (record.expires_at * 1000 <= Date.now()) ending = "expired";
+      if (ending !== "completed") stopping.abort(new RwkvError(`the batch is ${ending}`));
+    };
+    await look();
+    let looking: Promise<unknown> = Promise.resolve();
+    const timer = setInterval(() => {
+      // What cannot be noted now is noted at the end.
+      looking = looking
+        .then(look)
+        .then(() => this.#note(id, { request_counts: counts }))
+        .catch(() => {});
+    }, lookMilliseconds);
+    try {
+      await runBatch({
+        input: directory.files.path(record.input_file_id),
+        output: directory.answersPath(id),
+        model: await modelIdentity(),
+        fetch: fetchAs(record.owner),
+        signal: AbortSignal.any([this.#closing.signal, stopping.signal]),
+        atOnce,
+        maxBytes,
+        onProgress: ({ lines, failed }) => {
+          counts = { ...counts, completed: lines - failed, failed };
+        },
+      });
+      return "completed";
+    } catch (error) {
+      if (ending === "completed" || this.#closing.signal.aborted) throw error;
+      return ending;
+    } finally {
+      clearInterval(timer);
+      await looking;
+    }
+  }
+
+  /** Makes the files of answers and of errors. */
+  async #finish(id: string, ending: "completed" | "cancelled" | "expired"): Promise<void> {
+    const { directory } = this.#options;
+    const record = await this.#note(id, { status: "finalizing", finalizing_at: now() });
+    const { files } = directory;
+    const answers = directory.answersPath(id);
+    const path = (await isThere(answers)) ? answers : partialPath(answers);
+    const counts = { completed: 0, failed: 0, last: 0 };
+    const created_at = now();
+    const about = {
+      owner: record.owner,
+      purpose: "batch_output" as const,
+      created_at,
+      expires_at: created_at + keptSeconds,
+    };
+    const write = async (fileId: string, filename: string, wantsErrors: boolean) => {
+      const written = await files.write({ id: fileId, filename, ...about }, async (file) => {
+        for await (const { text = "", number } of readLines(path, { maxBytes: Number.POSITIVE_INFINITY })) {
+          const { response, error } = JSON.parse(text) as { response: { status_code: number } | null; error: unknown };
+          const isError = error !== null || response === null || response.status_code >= 400;
+          counts.last = number;
+          if (isError === wantsErrors) {
+            counts[isError ? "failed" : "completed"]++;
+            await file.append(new TextEncoder().encode(`${text}\n`));
+          }
+        }
+        if (wantsErrors && ending === "expired") {
+          for await (const line of this.#unanswered(record, counts.last)) {
+            counts.failed++;
+            await file.append(new TextEncoder().encode(line));
+          }
+        }
+      });
+      if (written.bytes > 0) return fileId;
+      await files.delete(record.owner, fileId);
+      return null;
+    };
+    const output_file_id = await write(record.files.output, `${id}_output.jsonl`, false);
+    const error_file_id = await write(record.files.errors, `${id}_error.jsonl`, true);
+    const { total } = record.request_counts;
+    await this.#note(id, {
+      status: ending,
+      [`${ending}_at`]: now(),
+      output_file_id,
+      error_file_id,
+      request_counts: { total, completed: counts.completed, failed: counts.failed },
+    });
+    await directory.tidy(id);
+  }
+
+  /** Lines for those that were not carried out in their time. */
+  async *#unanswered({ input_file_id }: BatchRecord, answered: number): AsyncGenerator<string, void, void> {
+    const { directory, maxBytes } = this.#options;
+    let count = 0;
+    for await (const line of readLines(directory.files.path(input_file_id), { maxBytes })) {
+      if (count++ < answered) continue;
+      const { id } = readBatchLine(line, maxBytes);
+      const error = { code: "batch_expired", message: "the request was not carried out in its time" };
+      yield `${JSON.stringify({ id: `batch_req_${line.number}`, custom_id: id ?? null, response: null, error })}\n`;
+    }
+  }
+}
+
+function now(): number {
+  return Math.floor(Date.now() / 1000);
+}

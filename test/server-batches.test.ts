@@ -1,0 +1,263 @@
+// /v1/files and /v1/batches: OpenAI's Batch API, by OpenAI's client.
+
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import OpenAI, { toFile } from "openai";
+import { load, type Model, RwkvError } from "rwkv";
+import { type AppOptions, createApp, openBatchDirectory } from "rwkv/server";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { temporaryFolder } from "./fixture-files.js";
+
+let model: Model;
+beforeAll(async () => {
+  model = await load(undefined, { threads: 1 });
+});
+afterAll(() => model.dispose());
+
+/** An application with a folder for batches, and OpenAI's client of it. */
+async function opened(folder: string, { bytes, ...options }: AppOptions & { readonly bytes?: number } = {}) {
+  const batches = await openBatchDirectory(folder, { ...(bytes !== undefined && { bytes }) });
+  const app = createApp(model, { name: "tales", batches, ...options });
+  onTestFinished(() => app.close());
+  const clientOf = (apiKey: string) =>
+    new OpenAI({
+      baseURL: "http://localhost/v1",
+      apiKey,
+      maxRetries: 0,
+      fetch: async (url, init) => app.fetch(new Request(url, init)),
+    });
+  return { app, clientOf, client: clientOf("none") };
+}
+
+const bodyOf = (i: number) => ({ prompt: `Tale ${i}: Once`, max_tokens: 6, seed: i });
+const lineOf = (i: number, more: object = {}) => ({
+  custom_id: `tale-${i}`,
+  method: "POST",
+  url: "/v1/completions",
+  body: { model: "tales", ...bodyOf(i), ...more },
+});
+const jsonl = (values: readonly unknown[]) => values.map((value) => `${JSON.stringify(value)}\n`).join("");
+const upload = async (client: OpenAI, content: string) =>
+  client.files.create({ file: await toFile(Buffer.from(content), "in.jsonl"), purpose: "batch" });
+const begin = (client: OpenAI, input_file_id: string) =>
+  client.batches.create({
+    input_file_id,
+    endpoint: "/v1/completions",
+    completion_window: "24h",
+    metadata: { of: "tales" },
+  });
+/** The batch once it has ended. */
+async function ended(client: OpenAI, id: string): Promise<OpenAI.Batch> {
+  const status = async () => (await client.batches.retrieve(id)).status;
+  await expect.poll(status, { timeout: 50_000 }).toMatch(/^(failed|completed|expired|cancelled)$/);
+  return client.batches.retrieve(id);
+}
+const linesOf = async (client: OpenAI, id: string | null | undefined) =>
+  id
+    ? (await (await client.files.content(id)).text())
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line))
+    : [];
+
+test("a file of requests becomes a file of answers, and one of errors", async () => {
+  const { client, app } = await opened(await temporaryFolder());
+  const content = jsonl([lineOf(0), lineOf(1, { temperature: 9 }), lineOf(2), lineOf(3, { model: "other" })]);
+  const file = await upload(client, content);
+  expect(file).toMatchObject({ object: "file", filename: "in.jsonl", purpose: "batch", bytes: content.length });
+  expect(await client.files.retrieve(file.id)).toEqual(file);
+  expect(await (await client.files.content(file.id)).text()).toBe(content);
+  const made = await begin(client, file.id);
+  expect(made).toMatchObject({
+    object: "batch",
+    status: "validating",
+    metadata: { of: "tales" },
+    output_file_id: null,
+  });
+  const batch = await ended(client, made.id);
+  expect(batch).toMatchObject({
+    status: "completed",
+    request_counts: { total: 4, completed: 2, failed: 2 },
+    errors: null,
+  });
+  const answers = await linesOf(client, batch.output_file_id);
+  for (const [at, i] of [0, 2].entries()) {
+    const { choices } = await client.completions.create({ model: "tales", ...bodyOf(i) });
+    expect(answers[at]).toMatchObject({
+      id: `batch_req_${i + 1}`,
+      custom_id: `tale-${i}`,
+      error: null,
+      response: { status_code: 200, body: { object: "text_completion", choices } },
+    });
+  }
+  const errors = await linesOf(client, batch.error_file_id);
+  expect(errors.map(({ custom_id, response }) => [custom_id, response.status_code, response.body.error.param])).toEqual(
+    [
+      ["tale-1", 400, "temperature"],
+      ["tale-3", 404, "model"],
+    ],
+  );
+  expect((await client.batches.list()).data.map(({ id }) => id)).toEqual([batch.id]);
+  const purposes = (await client.files.list()).data.map(({ purpose }) => purpose);
+  expect(purposes.sort()).toEqual(["batch", "batch_output", "batch_output"]);
+  expect((await client.files.list({ purpose: "batch", limit: 1 })).data).toEqual([file]);
+  expect(await client.files.delete(file.id)).toMatchObject({ deleted: true });
+  await expect(client.files.retrieve(file.id)).rejects.toMatchObject({ status: 404, code: "file_not_found" });
+  await expect(client.batches.cancel(batch.id)).rejects.toMatchObject({ status: 409 });
+  await expect.poll(() => app.load).toEqual({ running: 0, waiting: 0 });
+});
+
+test("files and batches belong to the key that made them", async () => {
+  const { clientOf } = await opened(await temporaryFolder(), { apiKeys: ["mine", "yours"] });
+  const [mine, yours] = [clientOf("mine"), clientOf("yours")];
+  const file = await upload(mine, jsonl([lineOf(0)]));
+  await expect(begin(yours, file.id)).rejects.toMatchObject({ status: 404, param: "input_file_id" });
+  const batch = await ended(mine, (await begin(mine, file.id)).id);
+  expect(batch.request_counts?.completed).toBe(1);
+  const output = batch.output_file_id as string;
+  for (const refused of [
+    () => yours.files.retrieve(file.id),
+    () => yours.files.content(output),
+    () => yours.files.delete(output),
+    () => yours.batches.retrieve(batch.id),
+    () => yours.batches.cancel(batch.id),
+  ]) {
+    await expect(refused()).rejects.toMatchObject({ status: 404 });
+  }
+  expect((await yours.files.list()).data).toEqual([]);
+  expect((await yours.batches.list()).data).toEqual([]);
+  expect(await linesOf(mine, output)).toHaveLength(1);
+});
+
+test("what is wrong with a file is told before anything of it is carried out", async () => {
+  const { client } = await opened(await temporaryFolder());
+  const content = `${jsonl([lineOf(0), lineOf(0), { ...lineOf(1), url: "/v1/embeddings" }, { prompt: "x" }])}{\n`;
+  const batch = await ended(client, (await begin(client, (await upload(client, content)).id)).id);
+  expect(batch).toMatchObject({ status: "failed", output_file_id: null, error_file_id: null });
+  expect(batch.errors?.data?.map(({ code, line }) => [code, line])).toEqual([
+    ["duplicate_custom_id", 2],
+    ["mismatched_endpoint", 3],
+    ["invalid_line", 4],
+    ["invalid_json", 5],
+  ]);
+  const empty = await ended(client, (await begin(client, (await upload(client, "\n")).id)).id);
+  expect(empty.errors?.data?.[0]?.code).toBe("empty_file");
+});
+
+test("a batch that is cancelled has the answers that were there", async () => {
+  const folder = await temporaryFolder();
+  const { client, app } = await opened(folder, { limits: { concurrent: 4 } });
+  // Those after the first take long.
+  const endless = { max_tokens: 16_384, logit_bias: { 0: -100 } };
+  const file = await upload(client, jsonl([lineOf(0), lineOf(1, endless), lineOf(2, endless)]));
+  const { id } = await begin(client, file.id);
+  const completed = async () => (await client.batches.retrieve(id)).request_counts?.completed;
+  await expect.poll(completed, { timeout: 50_000 }).toBeGreaterThan(0);
+  expect((await client.batches.cancel(id)).status).toBe("cancelling");
+  const batch = await ended(client, id);
+  expect(batch).toMatchObject({ status: "cancelled", error_file_id: null });
+  const answers = await linesOf(client, batch.output_file_id);
+  expect(answers[0].custom_id).toBe("tale-0");
+  expect(batch.request_counts?.completed).toBe(answers.length);
+  await expect.poll(() => app.load).toEqual({ running: 0, waiting: 0 });
+});
+
+test("a server that ends leaves its batches to the next, which does no line twice", async () => {
+  const folder = await temporaryFolder();
+  const first = await opened(folder, { limits: { concurrent: 4 } });
+  const count = 40;
+  const file = await upload(
+    first.client,
+    jsonl(Array.from({ length: count }, (_, i) => lineOf(i, { max_tokens: 40, logit_bias: { 0: -100 } }))),
+  );
+  const { id } = await begin(first.client, file.id);
+  const partial = join(folder, "batches", `${id}.answers.jsonl.partial`);
+  const answered = async () => (await readFile(partial, "utf8").catch(() => "")).split("\n").length - 1;
+  await expect
+    .poll(async () => (await answered()) > 2 || (await first.client.batches.retrieve(id)).status === "completed", {
+      timeout: 50_000,
+      interval: 2,
+    })
+    .toBe(true);
+  await first.app.close();
+  const before = await answered();
+  const second = await opened(folder);
+  const batch = await ended(second.client, id);
+  expect(batch).toMatchObject({ status: "completed", request_counts: { total: count, completed: count, failed: 0 } });
+  const answers = await linesOf(second.client, batch.output_file_id);
+  expect(answers.map(({ custom_id }) => custom_id)).toEqual(Array.from({ length: count }, (_, i) => `tale-${i}`));
+  expect(before).toBeLessThanOrEqual(count);
+  const { choices } = await second.client.completions.create({
+    model: "tales",
+    ...bodyOf(count - 1),
+    max_tokens: 40,
+    logit_bias: { 0: -100 },
+  });
+  expect(answers.at(-1).response.body.choices).toEqual(JSON.parse(JSON.stringify(choices)));
+});
+
+test("a batch whose time is over has a line for each request that was not carried out", async () => {
+  const folder = await temporaryFolder();
+  const first = await opened(folder);
+  const file = await upload(first.client, jsonl([lineOf(0), lineOf(1)]));
+  const { id } = await begin(first.client, file.id);
+  await ended(first.client, id);
+  await first.app.close();
+  // As a server leaves it that ends before the first line is done, and is started again two days later.
+  const path = join(folder, "batches", `${id}.json`);
+  const record = JSON.parse(await readFile(path, "utf8"));
+  const past = { status: "in_progress", completed_at: null, created_at: 1, expires_at: 2, output_file_id: null };
+  await writeFile(path, JSON.stringify({ ...record, ...past }));
+  const second = await opened(folder);
+  const batch = await ended(second.client, id);
+  expect(batch).toMatchObject({
+    status: "expired",
+    output_file_id: null,
+    request_counts: { total: 2, completed: 0, failed: 2 },
+  });
+  expect(
+    (await linesOf(second.client, batch.error_file_id)).map(({ custom_id, error }) => [custom_id, error.code]),
+  ).toEqual([
+    ["tale-0", "batch_expired"],
+    ["tale-1", "batch_expired"],
+  ]);
+});
+
+test("uploads are limited, and are no one's but the client's", async () => {
+  const { client, app } = await opened(await temporaryFolder(), { bytes: 1500, limits: { fileBytes: 2000 } });
+  await upload(client, "x".repeat(1000));
+  await expect(upload(client, "x".repeat(1000))).rejects.toMatchObject({ status: 403, code: "file_limit_exceeded" });
+  await expect(upload(client, "x".repeat(3000))).rejects.toMatchObject({ status: 413 });
+  const file = await toFile(Buffer.from("x"), "in.jsonl");
+  await expect(client.files.create({ file, purpose: "assistants" })).rejects.toMatchObject({
+    status: 400,
+    param: "purpose",
+  });
+  const form = new FormData();
+  form.set("purpose", "batch");
+  form.set("file", new Blob(["x"]));
+  const status = async (headers: Record<string, string>, body: BodyInit = form) =>
+    (await app.fetch(new Request("http://localhost/v1/files", { method: "POST", body, headers }))).status;
+  // A page of another origin may send a form without asking; its browser says so.
+  expect(await status({ Origin: "http://evil.example" })).toBe(403);
+  expect(await status({ Origin: "http://localhost" })).toBe(200);
+  expect(await status({ "Content-Type": "text/plain" }, "x")).toBe(415);
+  expect(await status({ "Content-Type": "multipart/form-data; boundary=x" }, "rubbish")).toBe(400);
+  for (const id of ["file-x", "..%2F..%2Fetc%2Fpasswd", `file-${"0".repeat(32)}`]) {
+    expect((await app.fetch(new Request(`http://localhost/v1/files/${id}/content`))).status).toBe(404);
+  }
+  const { app: without } = { app: createApp(model) };
+  onTestFinished(() => without.close());
+  expect((await without.fetch(new Request("http://localhost/v1/files"))).status).toBe(404);
+});
+
+test("a folder that cannot be used is told", async () => {
+  const path = join(await temporaryFolder(), "file");
+  await writeFile(path, "");
+  await expect(openBatchDirectory(path)).rejects.toThrow(RwkvError);
+  await expect(openBatchDirectory(path)).rejects.toThrow(`${path}: cannot be used as a folder for batches`);
+  await expect(openBatchDirectory(path, { bytes: 0 })).rejects.toThrow("option bytes");
+  expect(() => createApp(model, { batches: openBatchDirectory(path).catch(() => {}) as never })).toThrow(
+    "option batches",
+  );
+});
