@@ -12,7 +12,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { inOrder } from "#rwkv/server/batches/in-order";
 import { readLines } from "#rwkv/server/batches/lines";
 import { inputIdentity } from "#rwkv/server/batches/output-file";
-import { runBatch } from "#rwkv/server/batches/run-batch";
+import { answersHere, runBatch } from "#rwkv/server/batches/run-batch";
 import { program, rwkv } from "./command.js";
 import { temporaryFolder } from "./fixture-files.js";
 
@@ -171,8 +171,9 @@ describe("a batch that was ended", () => {
     const app = createApp(model);
     onTestFinished(() => app.close().then(() => model.dispose()));
     const whole = `${output}.whole`;
-    const options = { modelName: app.modelName, maxBytes: 10_000, atOnce: 4, seed: 1 };
-    await runBatch({ input, output: whole, model: "", fetch: app.fetch, ...options });
+    const options = { maxBytes: 10_000, seed: 1 };
+    const answers = answersHere(4, { fetch: app.fetch, modelName: app.modelName, ...options });
+    await runBatch({ input, output: whole, model: "", answers, ...options });
     expect(lasting(await readFile(output, "utf8"))).toEqual(lasting(await readFile(whole, "utf8")));
   });
 
@@ -185,8 +186,9 @@ describe("a batch that was ended", () => {
       asked.set(body, (asked.get(body) ?? 0) + 1);
       return Response.json({ choices: [{ text: body, finish_reason: "stop" }] });
     };
-    const options = { input, output, model: "a", fetch, maxBytes: 10_000, atOnce: 4 };
-    return { options, partial, output, input, asked };
+    const answers = answersHere(4, { fetch, maxBytes: 10_000 });
+    const options = { input, output, model: "a", answers, maxBytes: 10_000 };
+    return { options, partial, output, input, asked, fetch };
   }
 
   test("anywhere has at its end what it would have had", async () => {
@@ -210,16 +212,19 @@ describe("a batch that was ended", () => {
   });
 
   test("is not gone on with for another input, model or options, nor by two at once", async () => {
-    const { options, input, output, partial } = await counted(9);
+    const { options, input, output, partial, fetch } = await counted(9);
     const stopping = new AbortController();
     const answer = deferred();
     const first = runBatch({
       ...options,
       stop: stopping.signal,
-      fetch: async (request) => {
-        await answer.promise;
-        return options.fetch(request);
-      },
+      answers: answersHere(4, {
+        maxBytes: 10_000,
+        fetch: async (request) => {
+          await answer.promise;
+          return fetch(request);
+        },
+      }),
     });
     await expect.poll(() => readFile(partial, "utf8").catch(() => undefined)).toBe("");
     await expect(runBatch(options)).rejects.toThrow(`${output}: another process is writing it`);

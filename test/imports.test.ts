@@ -12,6 +12,7 @@ const layers: readonly (readonly string[])[] = [
   ["cli", "bundlers", "platform/implementations.ts"],
   ["lab"],
   ["bench", "evaluation"],
+  ["queue"],
   ["training", "server", "index.ts"],
   ["load.ts"],
   ["hub"],

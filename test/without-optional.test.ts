@@ -52,6 +52,11 @@ test("without the client of Redis, a server that is to use one says what to inst
     "--state-store",
     "redis://127.0.0.1:1",
   ]);
+  const worker = await runProgram(program, ["worker", "--threads", "1", "--queue", "redis://127.0.0.1:1"]);
+  expect([worker.code, worker.stderr]).toEqual([
+    1,
+    expect.stringMatching(/^error: queues need the packages bullmq and ioredis/m),
+  ]);
   expect(code).toBe(1);
   expect(stderr).toMatch(
     /^error: Redis needs the package ioredis, which is not installed with rwkv.*: npm install ioredis/m,

@@ -1,7 +1,8 @@
 // rwkv batch: the prompts of a file, as many at once as the model is fastest with.
 
 import type { Command } from "commander";
-import type { BatchProgress } from "../server/batches/run-batch.js";
+import type { BatchOptions, BatchProgress } from "../server/batches/run-batch.js";
+import { batchApp } from "./batch-app.js";
 import { duration } from "./duration.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
 import { byteCount, stateOption, wholeNumber } from "./option-parsers.js";
@@ -9,6 +10,9 @@ import { bar, StatusLine } from "./status-line.js";
 import { note } from "./terminal.js";
 
 interface BatchCommandOptions extends ModelOptions {
+  queue?: string;
+  queueName: string;
+  shardLines: number;
   state?: string;
   atOnce: number;
   maxTokens: number;
@@ -28,6 +32,12 @@ export function addBatch(program: Command): void {
     .option("--seed <n>", "seed of the first line that has none; later ones have the numbers after it", wholeNumber(0))
     .option("--state-cache <bytes>", "memory for states of beginnings that prompts share", byteCount, 2 ** 30)
     .option("--max-line <bytes>", "bytes of a line", byteCount, 8 * 2 ** 20)
+    .option(
+      "--queue <url>",
+      "have it carried out by rwkv worker on any machine, by way of this Redis; no model is loaded here",
+    )
+    .option("--queue-name <name>", "the name of the queue", "rwkv")
+    .option("--shard-lines <n>", "lines that a worker takes at once", wholeNumber(1, 10_000), 100)
     .addOption(stateOption());
   addModelOptions(command)
     .addHelpText(
@@ -43,56 +53,62 @@ Lines may be
 
 Examples:
   $ rwkv batch prompts.jsonl answers.jsonl --seed 1
-  $ rwkv batch requests.jsonl answers.jsonl --model RWKV-x070-World-0.4B-v2.9-20250107-ctx4096.pth --at-once 128`,
+  $ rwkv batch requests.jsonl answers.jsonl --model RWKV-x070-World-0.4B-v2.9-20250107-ctx4096.pth --at-once 128
+  $ rwkv batch prompts.jsonl answers.jsonl --queue redis://10.0.0.5:6379/1`,
     )
     .action(batch);
 }
 
 async function batch(input: string, output: string, options: BatchCommandOptions): Promise<void> {
-  // The commands that need no server load nothing of one.
-  const { createApp } = await import("../server/app.js");
-  const { runBatch } = await import("../server/batches/run-batch.js");
   const { inputIdentity } = await import("../server/batches/output-file.js");
-  const { identityOf } = await import("../server/storage/model-identity.js");
   await inputIdentity(input); // a wrong name is told before a model is loaded
+  if (options.queue !== undefined) return batchByWorkers(input, output, options, options.queue);
+  const { identityOf } = await import("../server/storage/model-identity.js");
+  const { answersHere } = await import("../server/batches/run-batch.js");
   const model = await loadModel(options, { states: options.atOnce * 2 + 16 });
   try {
-    const app = createApp(model, {
-      ...(options.model === undefined && { name: "rwkv-tales" }),
-      ...(options.state !== undefined && { state: await model.readState(options.state) }),
-      stateCacheBytes: options.stateCache,
-      limits: {
-        concurrent: options.atOnce,
-        waiting: options.atOnce,
-        bodyBytes: options.maxLine,
-        requestSeconds: 2 ** 20,
-        maxTokens: 2 ** 30,
-        promptTokens: 2 ** 30,
-        keptResponses: 0,
-      },
-    });
+    const app = await batchApp(model, options);
     note(describeModel(model));
-    const line = new StatusLine();
-    const started = performance.now();
-    const result = await runBatch({
-      input,
-      output,
-      model: await identityOf(model),
-      atOnce: options.atOnce,
-      fetch: app.fetch,
-      modelName: app.modelName, // there is one, whatever lines were written for
-      maxBytes: options.maxLine,
-      maxTokens: options.maxTokens,
-      seed: options.seed,
-      stop: interrupted(),
-      onProgress: (progress) => line.draw(progressText(progress, started)),
-    });
-    line.clear();
-    note(reportText(output, result, started));
+    const { seed, maxTokens, maxLine: maxBytes, atOnce } = options;
+    // There is one model, whatever lines were written for.
+    const answers = answersHere(atOnce, { fetch: app.fetch, modelName: app.modelName, maxBytes, seed, maxTokens });
+    await run(input, output, options, await identityOf(model), answers, interrupted());
     await app.close();
   } finally {
     await model.dispose();
   }
+}
+
+/** The same with workers elsewhere. */
+async function batchByWorkers(input: string, output: string, options: BatchCommandOptions, url: string): Promise<void> {
+  const { Coordinator } = await import("../queue/coordinator.js");
+  const { queueName: name, shardLines, seed, maxTokens, maxLine: maxBytes } = options;
+  const stop = interrupted();
+  const coordinator = await Coordinator.open({ url, name, shardLines, seed, maxTokens, maxBytes, stop });
+  try {
+    await run(input, output, options, `of the queue ${name}`, (lines) => coordinator.answers(lines), stop);
+  } finally {
+    await coordinator.close();
+  }
+}
+
+async function run(
+  input: string,
+  output: string,
+  { seed, maxTokens, maxLine: maxBytes }: BatchCommandOptions,
+  model: string,
+  answers: BatchOptions["answers"],
+  stop: AbortSignal,
+): Promise<void> {
+  const { runBatch } = await import("../server/batches/run-batch.js");
+  const line = new StatusLine();
+  const started = performance.now();
+  const result = await runBatch({
+    ...{ input, output, model, answers, maxBytes, seed, maxTokens, stop },
+    onProgress: (progress) => line.draw(progressText(progress, started)),
+  });
+  line.clear();
+  note(reportText(output, result, started));
 }
 
 function progressText(progress: BatchProgress, started: number): string {

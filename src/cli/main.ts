@@ -15,6 +15,7 @@ const commands: Readonly<Record<string, () => Promise<(program: Command) => void
   chat: async () => (await import("./chat.js")).addChat,
   serve: async () => (await import("./serve.js")).addServe,
   batch: async () => (await import("./batch.js")).addBatch,
+  worker: async () => (await import("./worker.js")).addWorker,
   pull: async () => (await import("./pull.js")).addPull,
   models: async () => (await import("./models.js")).addModels,
   inspect: async () => (await import("./inspect.js")).addInspect,

@@ -10,7 +10,7 @@ import { keptSeconds } from "./file-store.js";
 import type { LineRunnerOptions } from "./line-runner.js";
 import { readLines } from "./lines.js";
 import { partialPath } from "./output-file.js";
-import { runBatch } from "./run-batch.js";
+import { answersHere, runBatch } from "./run-batch.js";
 
 /** Requests of a batch, as OpenAI's API has it. */
 const maxRequests = 50_000;
@@ -153,13 +153,12 @@ export class BatchRunner {
         .catch(() => {});
     }, lookMilliseconds);
     try {
+      const signal = AbortSignal.any([this.#closing.signal, stopping.signal]);
       await runBatch({
         input: directory.files.path(record.input_file_id),
         output: directory.answersPath(id),
         model: await modelIdentity(),
-        fetch: fetchAs(record.owner),
-        signal: AbortSignal.any([this.#closing.signal, stopping.signal]),
-        atOnce,
+        answers: answersHere(atOnce, { fetch: fetchAs(record.owner), maxBytes, signal }),
         maxBytes,
         onProgress: ({ lines, failed }) => {
           counts = { ...counts, completed: lines - failed, failed };

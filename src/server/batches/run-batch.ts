@@ -8,13 +8,13 @@ import { type Line, readLines } from "./lines.js";
 import { type BatchIdentity, inputIdentity, OutputFile } from "./output-file.js";
 
 /** What a batch is, and how it is carried out. */
-export interface BatchOptions extends LineRunnerOptions {
+export interface BatchOptions extends Pick<LineRunnerOptions, "maxBytes" | "seed" | "maxTokens"> {
   readonly input: string;
   readonly output: string;
   /** What is told from another by it: a batch does not go on with another model. */
   readonly model: string;
-  /** Lines that are carried out at once. */
-  readonly atOnce: number;
+  /** The answers to lines, in their order. */
+  readonly answers: (lines: AsyncIterable<Line>) => AsyncIterable<AnsweredLine>;
   /** Aborted when no further lines are to be begun. Those in progress are carried out. */
   readonly stop?: AbortSignal;
   readonly onProgress?: (progress: BatchProgress) => void;
@@ -40,6 +40,11 @@ export interface BatchProgress {
 /** Results that wait for those before them, for each line that is carried out. */
 const aheadOfEach = 16;
 
+/** What answers lines in this process, so many of them at once. */
+export function answersHere(atOnce: number, options: LineRunnerOptions): BatchOptions["answers"] {
+  return (lines) => inOrder(lines, (line) => runLine(line, options), { atOnce, ahead: atOnce * aheadOfEach });
+}
+
 /**
  * Carries out a batch. Each line of the input that is not empty has one line of the output, in their order. One that cannot be carried out
  * has a line that says so.
@@ -48,7 +53,7 @@ const aheadOfEach = 16;
  * @throws RwkvError where a file cannot be used
  */
 export async function runBatch(options: BatchOptions): Promise<BatchProgress & { readonly isComplete: boolean }> {
-  const { input, output, model, maxBytes, seed, maxTokens, stop, atOnce } = options;
+  const { input, output, model, maxBytes, seed, maxTokens, stop } = options;
   const identity: BatchIdentity = {
     input: await inputIdentity(input),
     model,
@@ -71,11 +76,7 @@ export async function runBatch(options: BatchOptions): Promise<BatchProgress & {
       bytesBefore: skipped,
     };
     options.onProgress?.(progress);
-    const answers = inOrder(untilStopped(lines, stop), (line) => runLine(line, options), {
-      atOnce,
-      ahead: atOnce * aheadOfEach,
-    });
-    for await (const answer of answers) {
+    for await (const answer of options.answers(untilStopped(lines, stop))) {
       await file.append(`${answer.text}\n`);
       progress = after(progress, answer);
       options.onProgress?.(progress);

@@ -1,0 +1,33 @@
+// The application that carries out lines of batches, in the process of a command.
+
+import type { Model } from "../generation/model.js";
+import type { App } from "../server/index.js";
+
+/** Options of commands that carry out lines. */
+export interface BatchAppOptions {
+  readonly model?: string;
+  readonly state?: string;
+  readonly atOnce: number;
+  readonly stateCache: number;
+  readonly maxLine: number;
+}
+
+/** @param groups how many times as many lines as `atOnce` says may come at once; those beyond it wait */
+export async function batchApp(model: Model, options: BatchAppOptions, groups = 1): Promise<App> {
+  // The commands that need no server load nothing of one.
+  const { createApp } = await import("../server/app.js");
+  return createApp(model, {
+    ...(options.model === undefined && { name: "rwkv-tales" }),
+    ...(options.state !== undefined && { state: await model.readState(options.state) }),
+    stateCacheBytes: options.stateCache,
+    limits: {
+      concurrent: options.atOnce,
+      waiting: options.atOnce * groups,
+      bodyBytes: options.maxLine,
+      requestSeconds: 2 ** 20,
+      maxTokens: 2 ** 30,
+      promptTokens: 2 ** 30,
+      keptResponses: 0,
+    },
+  });
+}

@@ -1,0 +1,176 @@
+// Has the lines of a batch carried out by workers on any machine: shards go into a queue, and their answers come back in order. What waits
+// in the queue is bounded, so that Redis holds a part of a batch, however long it is.
+
+import { createHash } from "node:crypto";
+import type { Queue, QueueEvents } from "bullmq";
+import { RwkvError } from "../errors.js";
+import { writeBatchLine } from "../server/batches/batch-lines.js";
+import { inOrder } from "../server/batches/in-order.js";
+import type { AnsweredLine } from "../server/batches/line-runner.js";
+import type { Line } from "../server/batches/lines.js";
+import { queueConnection, queueLibrary, queueName } from "./library.js";
+import { type ShardData, type ShardResult, shardsOf } from "./shard.js";
+
+/** How a batch is put into a queue. */
+export interface CoordinatorOptions {
+  /** The address of the Redis. */
+  readonly url: string;
+  readonly name: string;
+  readonly shardLines: number;
+  readonly maxBytes: number;
+  readonly seed?: number | undefined;
+  readonly maxTokens?: number | undefined;
+  /** Aborted when nothing more is waited for. What is in the queue stays there, and is found by who asks for the same again. */
+  readonly stop?: AbortSignal | undefined;
+}
+
+/** Shards that are in the queue at once, and those whose answers wait for others, at most. */
+const shardsAtOnce = 64;
+const shardsAhead = 128;
+/** How often a shard is tried that fails, and milliseconds before it is tried again, which double. */
+const attempts = 3;
+const backoffMilliseconds = 250;
+/** Milliseconds between two looks at a shard of which nothing is heard: Redis may have been started anew. */
+const lookMilliseconds = 2000;
+/** Seconds that the answers of a shard are kept of which nobody asks any more. */
+const keptSeconds = 86_400;
+
+/** The queue of a batch. */
+export class Coordinator {
+  readonly #options: CoordinatorOptions;
+  readonly #queue: Queue;
+  readonly #events: QueueEvents;
+  readonly #disconnect: () => void;
+  /** What wakes those who wait for a shard, by its id. */
+  readonly #waiting = new Map<string, () => void>();
+  /** The model of the first answer. */
+  #model: string | undefined;
+
+  private constructor(options: CoordinatorOptions, queue: Queue, events: QueueEvents, disconnect: () => void) {
+    this.#options = options;
+    this.#queue = queue;
+    this.#events = events;
+    this.#disconnect = disconnect;
+    const wake = ({ jobId }: { jobId: string }) => this.#waiting.get(jobId)?.();
+    events.on("completed", wake);
+    events.on("failed", wake);
+    // What is asked waits until Redis is back.
+    queue.on("error", () => {});
+    events.on("error", () => {});
+  }
+
+  /** Connects. @throws RwkvError when the packages are not there, or Redis cannot be reached */
+  static async open(options: CoordinatorOptions): Promise<Coordinator> {
+    const { Queue, QueueEvents } = await queueLibrary();
+    const name = queueName(options.name);
+    const connection = await queueConnection(options.url);
+    const listening = connection.duplicate();
+    listening.on("error", () => {});
+    const queue = new Queue(name, { connection });
+    const events = new QueueEvents(name, { connection: listening });
+    await events.waitUntilReady();
+    return new Coordinator(options, queue, events, () => {
+      connection.disconnect();
+      listening.disconnect();
+    });
+  }
+
+  /** The answers to lines, in their order; those until then where it is stopped. @throws RwkvError where workers have different models */
+  async *answers(lines: AsyncIterable<Line>): AsyncGenerator<AnsweredLine, void, void> {
+    const shards = shardsOf(lines, this.#options.shardLines);
+    const limits = { atOnce: shardsAtOnce, ahead: shardsAhead };
+    try {
+      for await (const answers of inOrder(shards, (shard) => this.#answersOf(shard), limits)) yield* answers;
+    } catch (error) {
+      if (!this.#options.stop?.aborted) throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#events.close();
+    await this.#queue.close();
+    this.#disconnect();
+  }
+
+  /**
+   * The answers to a shard. One that ends the processes that carry it out is halved until the line is found that does.
+   */
+  async #answersOf(lines: readonly Line[]): Promise<AnsweredLine[]> {
+    const { maxBytes, seed, maxTokens } = this.#options;
+    const data: ShardData = {
+      lines: lines.map(({ number, text }) => ({ number, text: text ?? null })),
+      maxBytes,
+      ...(seed !== undefined && { seed }),
+      ...(maxTokens !== undefined && { maxTokens }),
+    };
+    const result = await this.#carriedOut(data);
+    if (typeof result !== "string") {
+      this.#model ??= result.model;
+      if (result.model !== this.#model) {
+        throw new RwkvError(
+          `workers of the queue ${this.#options.name} have different models: give each its own --queue-name`,
+        );
+      }
+      return lines.map((line, i) => ({ line, ...(result.answers[i] as ShardResult["answers"][number]) }));
+    }
+    if (lines.length > 1) {
+      const half = Math.ceil(lines.length / 2);
+      return [...(await this.#answersOf(lines.slice(0, half))), ...(await this.#answersOf(lines.slice(half)))];
+    }
+    const [line] = lines as [Line];
+    const message = `line ${line.number}: workers failed on it: ${result}`;
+    const problem = { kind: "problem", form: "openai", id: undefined, code: "line_failed", message } as const;
+    return [{ line, ...writeBatchLine(line.number, problem, undefined), promptTokens: 0, generatedTokens: 0 }];
+  }
+
+  /** @returns why it failed, where it did every time */
+  async #carriedOut(data: ShardData): Promise<ShardResult | string> {
+    const jobId = createHash("sha256").update(JSON.stringify(data)).digest("hex").slice(0, 40);
+    for (;;) {
+      this.#options.stop?.throwIfAborted();
+      // Whoever listens before it looks misses nothing.
+      const heard = this.#hear(jobId);
+      const job =
+        (await this.#queue.getJob(jobId)) ??
+        (await this.#queue.add("shard", data, {
+          jobId,
+          attempts,
+          backoff: { type: "exponential", delay: backoffMilliseconds },
+          removeOnComplete: { age: keptSeconds },
+          removeOnFail: { age: keptSeconds },
+        }));
+      const state = await job.getState();
+      if (state === "completed" || state === "failed") {
+        const ended = await this.#queue.getJob(jobId);
+        const result = ended?.returnvalue as ShardResult | null | undefined;
+        if (state === "failed" || isRight(result, data)) {
+          await ended?.remove();
+          return state === "failed" ? (ended?.failedReason ?? "it failed") : (result as ShardResult);
+        }
+        await ended?.remove(); // not of this program: it is asked for again
+        continue;
+      }
+      await heard;
+    }
+  }
+
+  /** Resolves when something is heard of a shard, or after a while. */
+  #hear(jobId: string): Promise<void> {
+    const { stop } = this.#options;
+    return new Promise((resolve) => {
+      const end = () => {
+        clearTimeout(timer);
+        stop?.removeEventListener("abort", end);
+        this.#waiting.delete(jobId);
+        resolve();
+      };
+      const timer = setTimeout(end, lookMilliseconds);
+      stop?.addEventListener("abort", end);
+      this.#waiting.set(jobId, end);
+    });
+  }
+}
+
+function isRight(result: ShardResult | null | undefined, { lines }: ShardData): boolean {
+  return typeof result?.model === "string" && Array.isArray(result.answers) && result.answers.length === lines.length;
+}

@@ -1,0 +1,75 @@
+// BullMQ, the queue of work for many machines, which few need: an optional peer dependency of the package, loaded when it is first asked for.
+
+import { RwkvError } from "../errors.js";
+import { type RedisClient, redisLibrary } from "../server/storage/redis/library.js";
+
+/** Milliseconds in which Redis must answer at the start, so that a wrong address is told. */
+const startMilliseconds = 5000;
+
+/**
+ * Loads the library.
+ *
+ * @throws RwkvError when it is not installed, with the command that installs it
+ */
+export async function queueLibrary(): Promise<typeof import("bullmq")> {
+  try {
+    return await import("bullmq");
+  } catch (cause) {
+    // A library that is there and fails to load is an error of its own.
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (!code?.endsWith("MODULE_NOT_FOUND") || !/\bbullmq\b/.test(message)) throw cause;
+    throw new RwkvError(
+      "queues need the packages bullmq and ioredis, which are not installed with rwkv by default: npm install bullmq ioredis (with -g " +
+        "where rwkv was installed with -g)",
+      { cause },
+    );
+  }
+}
+
+/**
+ * Connects to the Redis of a queue. What is asked of it later waits for as long as it is away.
+ *
+ * @throws RwkvError when it cannot be reached now
+ */
+export async function queueConnection(url: string): Promise<RedisClient> {
+  const { Redis } = await redisLibrary();
+  if (!/^rediss?:\/\/./.test(url) || !URL.canParse(url)) {
+    // What was meant may have a password in it.
+    throw new RwkvError("--queue: expected the address of a Redis, as redis://host:6379/0");
+  }
+  const { protocol, host } = new URL(url);
+  let isConnected = false;
+  const client = new Redis(url, {
+    lazyConnect: true,
+    maxRetriesPerRequest: null,
+    retryStrategy: (attempt) => (isConnected ? Math.min(2000, attempt * 100) : null),
+  });
+  let wrong: Error | undefined;
+  client.on("error", (error) => {
+    wrong ??= error;
+  });
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error("no answer")), startMilliseconds);
+    });
+    await Promise.race([client.connect().then(() => client.ping()), late]);
+    isConnected = true;
+    return client;
+  } catch (cause) {
+    client.disconnect();
+    throw new RwkvError(`${protocol}//${host}: cannot be reached (${(wrong ?? (cause as Error)).message})`, { cause });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The name of a queue in Redis. */
+export function queueName(name: string): string {
+  if (!/^[\w.-]{1,100}$/.test(name)) {
+    throw new RwkvError(
+      `--queue-name: expected letters, digits, ".", "_" and "-", found ${JSON.stringify(name.slice(0, 100))}`,
+    );
+  }
+  return `rwkv-batch-${name}`;
+}

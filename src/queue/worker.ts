@@ -1,0 +1,80 @@
+// A worker: carries out shards of a queue, each once, or hands them back.
+
+import { RwkvError } from "../errors.js";
+import { inOrder } from "../server/batches/in-order.js";
+import { type LineRunnerOptions, runLine } from "../server/batches/line-runner.js";
+import { queueConnection, queueLibrary, queueName } from "./library.js";
+import type { ShardData, ShardResult } from "./shard.js";
+
+/** What a worker works with. */
+export interface WorkerOptions extends Pick<LineRunnerOptions, "fetch" | "modelName"> {
+  /** The address of the Redis. */
+  readonly url: string;
+  readonly name: string;
+  /** What tells the model from others. */
+  readonly model: string;
+  /** Lines that are carried out at once. */
+  readonly atOnce: number;
+  /** Milliseconds after which a shard is another's that this worker says nothing of. Default 10,000. */
+  readonly lockMilliseconds?: number;
+  readonly onShard?: (lines: number) => void;
+}
+
+/** A worker that runs. */
+export interface RunningWorker {
+  /** Takes no more shards, hands back what it has, and resolves when that is done. */
+  close(): Promise<void>;
+}
+
+/** Shards at once: the lines of the next one fill the places that the last lines of one leave free. */
+const shardsAtOnce = 2;
+/** How often a shard may lose its worker before it counts as failed. */
+const maxStalled = 1;
+
+/** Starts a worker. @throws RwkvError when the packages are not there, or Redis cannot be reached */
+export async function startWorker(options: WorkerOptions): Promise<RunningWorker> {
+  const { url, name, model, fetch, modelName, atOnce, lockMilliseconds = 10_000, onShard } = options;
+  const { Worker, WaitingError } = await queueLibrary();
+  const queue = queueName(name);
+  const connection = await queueConnection(url);
+  const stopping = new AbortController();
+  const worker = new Worker<ShardData, ShardResult>(
+    queue,
+    async (job, token) => {
+      const { lines, maxBytes, seed, maxTokens } = job.data;
+      const { signal } = stopping;
+      async function* source() {
+        for (const { number, text } of lines) yield { number, end: 0, text: text ?? undefined };
+      }
+      try {
+        const answers: ShardResult["answers"][number][] = [];
+        const carryOut = (line: { number: number; end: number; text: string | undefined }) =>
+          runLine(line, { fetch, modelName, maxBytes, seed, maxTokens, signal });
+        for await (const { line: _, ...answer } of inOrder(source(), carryOut, { atOnce, ahead: lines.length })) {
+          answers.push(answer);
+        }
+        onShard?.(lines.length);
+        return { model, answers };
+      } catch (error) {
+        if (!signal.aborted) throw error;
+        await job.moveToWait(token);
+        throw new WaitingError();
+      }
+    },
+    {
+      connection,
+      concurrency: shardsAtOnce,
+      lockDuration: lockMilliseconds,
+      stalledInterval: lockMilliseconds / 2,
+      maxStalledCount: maxStalled,
+    },
+  );
+  worker.on("error", () => {}); // Redis is away: what it has goes on, and it asks again when it is back
+  return {
+    async close() {
+      stopping.abort(new RwkvError("the worker is ending"));
+      await worker.close();
+      connection.disconnect();
+    },
+  };
+}

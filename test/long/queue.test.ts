@@ -1,0 +1,108 @@
+// Batches by workers that are killed: by what they carry out, and at random.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { Coordinator } from "#rwkv/queue/coordinator";
+import { runBatch } from "#rwkv/server/batches/run-batch";
+import { program, rwkv } from "../command.js";
+import { temporaryFolder } from "../fixture-files.js";
+import { runScript } from "../node-process.js";
+import { hasRedis, redisServer } from "../redis-server.js";
+
+test.skipIf(!hasRedis)("a line that ends every worker is told, and the others are carried out", async () => {
+  const { url } = await redisServer();
+  const content = Array.from(
+    { length: 8 },
+    (_, i) => `${JSON.stringify({ prompt: `Tale ${i}`, custom_id: `${i}` })}\n`,
+  );
+  content[5] = `${JSON.stringify({ prompt: "poison", custom_id: "5" })}\n`;
+  const folder = await temporaryFolder();
+  const [input, output] = [join(folder, "in.jsonl"), join(folder, "out.jsonl")];
+  await writeFile(input, content.join(""));
+  const coordinator = await Coordinator.open({ url, name: "tales", shardLines: 4, maxBytes: 10_000 });
+  onTestFinished(() => coordinator.close());
+  const result = runBatch({
+    ...{ input, output, model: "", maxBytes: 10_000 },
+    answers: (all) => coordinator.answers(all),
+  });
+  const stop = join(folder, "stop");
+  // A worker that is killed by a line is started again, as a system's supervisor would.
+  const supervised = async () => {
+    while (!existsSync(stop)) {
+      await runScript(`
+        import { existsSync } from "node:fs";
+        const { startWorker } = await import(new URL("queue/worker.js", dist));
+        const fetch = async (request) => {
+          const { prompt } = await request.json();
+          if (prompt === "poison") process.kill(process.pid, "SIGKILL");
+          return Response.json({ choices: [{ text: prompt + "!", finish_reason: "stop" }] });
+        };
+        const options = { name: "tales", model: "a", atOnce: 1, fetch, lockMilliseconds: 1000 };
+        const worker = await startWorker({ url: ${JSON.stringify(url)}, ...options });
+        while (!existsSync(${JSON.stringify(stop)})) await new Promise((resolve) => setTimeout(resolve, 20));
+        await worker.close();
+      `);
+    }
+  };
+  const supervisor = supervised();
+  try {
+    expect(await result).toMatchObject({ lines: 8, failed: 1 });
+  } finally {
+    await writeFile(stop, "");
+    await supervisor;
+  }
+  const answers = (await readFile(output, "utf8"))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  expect(answers.map(({ text, error }) => text ?? error.code)).toEqual(
+    Array.from({ length: 8 }, (_, i) => (i === 5 ? "line_failed" : `Tale ${i}!`)),
+  );
+  expect(answers[5].error.message).toContain("line 6: workers failed on it");
+});
+
+test.skipIf(!hasRedis)("workers that are killed at random lose no line and do none twice", async () => {
+  const { url } = await redisServer();
+  const folder = await temporaryFolder();
+  const [input, output, alone] = ["in.jsonl", "out.jsonl", "alone.jsonl"].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  const lines = Array.from({ length: 1000 }, (_, i) => JSON.stringify({ prompt: `Tale ${i}: Once`, max_tokens: 16 }));
+  await writeFile(input, `${lines.join("\n")}\n`);
+  expect(await rwkv(["batch", input, alone, "--seed", "1"])).toMatchObject({ code: 0 });
+  let isOver = false;
+  const workers = new Set<ChildProcess>();
+  onTestFinished(() => {
+    isOver = true;
+    for (const worker of workers) worker.kill("SIGKILL");
+  });
+  const keepOne = async () => {
+    while (!isOver) {
+      const worker = spawn(process.execPath, [program, "worker", "--threads", "1", "--queue", url], {
+        stdio: "ignore",
+      });
+      workers.add(worker);
+      await new Promise((resolve) => worker.once("exit", resolve));
+      workers.delete(worker);
+    }
+  };
+  const kept = [keepOne(), keepOne()];
+  const killing = (async () => {
+    while (!isOver) {
+      await new Promise((resolve) => setTimeout(resolve, 1500 + Math.random() * 3000));
+      const [one] = [...workers].sort(() => Math.random() - 0.5);
+      if (!isOver) one?.kill(Math.random() < 0.7 ? "SIGKILL" : "SIGTERM");
+    }
+  })();
+  const result = await rwkv(["batch", input, output, "--seed", "1", "--queue", url, "--shard-lines", "20"]);
+  isOver = true;
+  for (const worker of workers) worker.kill("SIGKILL");
+  await Promise.all([...kept, killing]);
+  expect(result).toMatchObject({ code: 0, stderr: expect.stringContaining("1000 lines, in") });
+  expect(await readFile(output, "utf8")).toBe(await readFile(alone, "utf8"));
+});
