@@ -86,7 +86,14 @@ async function batchByWorkers(input: string, output: string, options: BatchComma
   const stop = interrupted();
   const coordinator = await Coordinator.open({ url, name, shardLines, seed, maxTokens, maxBytes, stop });
   try {
-    await run(input, output, options, `of the queue ${name}`, (lines) => coordinator.answers(lines), stop);
+    await run(
+      input,
+      output,
+      options,
+      `of the queue ${name}`,
+      (lines, batch) => coordinator.answers(lines, batch),
+      stop,
+    );
   } finally {
     await coordinator.close();
   }

@@ -35,6 +35,12 @@ const lookMilliseconds = 2000;
 /** Seconds that the answers of a shard are kept of which nobody asks any more. */
 const keptSeconds = 86_400;
 
+/** Answers, and the jobs that have them. */
+interface ShardAnswers {
+  readonly lines: readonly AnsweredLine[];
+  readonly jobs: readonly string[];
+}
+
 /** The queue of a batch. */
 export class Coordinator {
   readonly #options: CoordinatorOptions;
@@ -75,12 +81,20 @@ export class Coordinator {
     });
   }
 
-  /** The answers to lines, in their order; those until then where it is stopped. @throws RwkvError where workers have different models */
-  async *answers(lines: AsyncIterable<Line>): AsyncGenerator<AnsweredLine, void, void> {
+  /**
+   * The answers to lines, in their order; those until then where it is stopped.
+   *
+   * @param batch what tells the batch from others, so that what is in the queue of another is not taken for its own
+   * @throws RwkvError where workers have different models */
+  async *answers(lines: AsyncIterable<Line>, batch: string): AsyncGenerator<AnsweredLine, void, void> {
     const shards = shardsOf(lines, this.#options.shardLines);
     const limits = { atOnce: shardsAtOnce, ahead: shardsAhead };
     try {
-      for await (const answers of inOrder(shards, (shard) => this.#answersOf(shard), limits)) yield* answers;
+      for await (const answers of inOrder(shards, (shard) => this.#answersOf(shard, batch), limits)) {
+        yield* answers.lines;
+        // They are written: until then the queue has them for whoever goes on.
+        for (const jobId of answers.jobs) await this.#queue.remove(jobId);
+      }
     } catch (error) {
       if (!this.#options.stop?.aborted) throw error;
     }
@@ -95,7 +109,7 @@ export class Coordinator {
   /**
    * The answers to a shard. One that ends the processes that carry it out is halved until the line is found that does.
    */
-  async #answersOf(lines: readonly Line[]): Promise<AnsweredLine[]> {
+  async #answersOf(lines: readonly Line[], batch: string): Promise<ShardAnswers> {
     const { maxBytes, seed, maxTokens } = this.#options;
     const data: ShardData = {
       lines: lines.map(({ number, text }) => ({ number, text: text ?? null })),
@@ -103,7 +117,11 @@ export class Coordinator {
       ...(seed !== undefined && { seed }),
       ...(maxTokens !== undefined && { maxTokens }),
     };
-    const result = await this.#carriedOut(data);
+    const jobId = createHash("sha256")
+      .update(JSON.stringify([batch, data]))
+      .digest("hex")
+      .slice(0, 40);
+    const result = await this.#carriedOut(jobId, data);
     if (typeof result !== "string") {
       this.#model ??= result.model;
       if (result.model !== this.#model) {
@@ -111,21 +129,24 @@ export class Coordinator {
           `workers of the queue ${this.#options.name} have different models: give each its own --queue-name`,
         );
       }
-      return lines.map((line, i) => ({ line, ...(result.answers[i] as ShardResult["answers"][number]) }));
+      const answers = lines.map((line, i) => ({ line, ...(result.answers[i] as ShardResult["answers"][number]) }));
+      return { lines: answers, jobs: [jobId] };
     }
     if (lines.length > 1) {
       const half = Math.ceil(lines.length / 2);
-      return [...(await this.#answersOf(lines.slice(0, half))), ...(await this.#answersOf(lines.slice(half)))];
+      const first = await this.#answersOf(lines.slice(0, half), batch);
+      const second = await this.#answersOf(lines.slice(half), batch);
+      return { lines: [...first.lines, ...second.lines], jobs: [...first.jobs, ...second.jobs] };
     }
     const [line] = lines as [Line];
     const message = `line ${line.number}: workers failed on it: ${result}`;
     const problem = { kind: "problem", form: "openai", id: undefined, code: "line_failed", message } as const;
-    return [{ line, ...writeBatchLine(line.number, problem, undefined), promptTokens: 0, generatedTokens: 0 }];
+    const answer = { line, ...writeBatchLine(line.number, problem, undefined), promptTokens: 0, generatedTokens: 0 };
+    return { lines: [answer], jobs: [] };
   }
 
   /** @returns why it failed, where it did every time */
-  async #carriedOut(data: ShardData): Promise<ShardResult | string> {
-    const jobId = createHash("sha256").update(JSON.stringify(data)).digest("hex").slice(0, 40);
+  async #carriedOut(jobId: string, data: ShardData): Promise<ShardResult | string> {
     for (;;) {
       this.#options.stop?.throwIfAborted();
       // Whoever listens before it looks misses nothing.
@@ -141,13 +162,13 @@ export class Coordinator {
         }));
       const state = await job.getState();
       if (state === "completed" || state === "failed") {
+        this.#waiting.get(jobId)?.();
         const ended = await this.#queue.getJob(jobId);
         const result = ended?.returnvalue as ShardResult | null | undefined;
-        if (state === "failed" || isRight(result, data)) {
-          await ended?.remove();
-          return state === "failed" ? (ended?.failedReason ?? "it failed") : (result as ShardResult);
-        }
-        await ended?.remove(); // not of this program: it is asked for again
+        if (state === "completed" && isRight(result, data)) return result as ShardResult;
+        // What has failed is tried anew by whoever goes on; what is not of this program is asked for again.
+        await this.#queue.remove(jobId);
+        if (state === "failed") return ended?.failedReason ?? "it failed";
         continue;
       }
       await heard;

@@ -26,7 +26,7 @@ test.skipIf(!hasRedis)("a line that ends every worker is told, and the others ar
   onTestFinished(() => coordinator.close());
   const result = runBatch({
     ...{ input, output, model: "", maxBytes: 10_000 },
-    answers: (all) => coordinator.answers(all),
+    answers: (all, begun) => coordinator.answers(all, begun),
   });
   const stop = join(folder, "stop");
   // A worker that is killed by a line is started again, as a system's supervisor would.

@@ -1,7 +1,7 @@
 // The answers of a batch as a file that grows line by line and has its name when it is complete. Until then it is beside that name, with a
 // second file that says of what it is; a batch that ended, however it ended, goes on where that file does.
 
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { type FileHandle, open, readFile, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { RwkvError } from "../../errors.js";
@@ -42,6 +42,8 @@ export class OutputFile {
   readonly #file: FileHandle;
   readonly #unlock: Unlock;
   #end: number;
+  /** What tells this file from any that was begun before under its name. */
+  readonly begun: string;
   /** How many lines there are already. */
   readonly lines: number;
   /** The last of them; empty where there is none. */
@@ -51,12 +53,13 @@ export class OutputFile {
     path: string,
     file: FileHandle,
     unlock: Unlock,
-    found: { end: number; lines: number; last: string },
+    found: { begun: string; end: number; lines: number; last: string },
   ) {
     this.#path = path;
     this.#file = file;
     this.#unlock = unlock;
     this.#end = found.end;
+    this.begun = found.begun;
     this.lines = found.lines;
     this.lastLine = found.last;
   }
@@ -73,8 +76,8 @@ export class OutputFile {
     if (!unlock) throw new RwkvError(`${path}: another process is writing it`);
     let file: FileHandle | undefined;
     try {
-      const begun = await readFile(aboutPath(target), "utf8").catch(absent);
-      if (begun !== undefined) checkSame(path, begun, identity);
+      const about = await readFile(aboutPath(target), "utf8").catch(absent);
+      let begun = about === undefined ? undefined : checkSame(path, about, identity);
       if (await stat(target).catch(absent)) {
         if (begun === undefined) throw new RwkvError(`${path}: there is such a file; give another name, or remove it`);
         // It was ended between the last two things it had to do.
@@ -84,13 +87,14 @@ export class OutputFile {
       }
       if (begun === undefined) {
         await rm(partialPath(target), { force: true });
-        const about = new TextEncoder().encode(`${JSON.stringify(identity)}\n`);
-        await writeFileAtomically(aboutPath(target), (writer) => writer.append(about));
+        begun = randomBytes(12).toString("hex");
+        const bytes = new TextEncoder().encode(`${JSON.stringify({ ...identity, begun })}\n`);
+        await writeFileAtomically(aboutPath(target), (writer) => writer.append(bytes));
       }
       file = await open(partialPath(target), "a+");
       const found = await wholeLines(file);
       await file.truncate(found.end);
-      return new OutputFile(target, file, unlock, found);
+      return new OutputFile(target, file, unlock, { begun, ...found });
     } catch (cause) {
       await file?.close();
       await unlock();
@@ -146,10 +150,11 @@ async function lasting(path: string): Promise<string> {
   return join(folder, basename(path));
 }
 
-function checkSame(path: string, begun: string, identity: BatchIdentity): void {
-  let before: Partial<BatchIdentity> = {};
+/** @returns when it was begun, so to say @throws RwkvError where it was begun as something else */
+function checkSame(path: string, about: string, identity: BatchIdentity): string {
+  let before: Partial<BatchIdentity & { readonly begun: string }> = {};
   try {
-    before = JSON.parse(begun) as Partial<BatchIdentity>;
+    before = JSON.parse(about) as typeof before;
   } catch {}
   for (const name of ["input", "model", "options"] as const) {
     if (before[name] === identity[name]) continue;
@@ -158,6 +163,7 @@ function checkSame(path: string, begun: string, identity: BatchIdentity): void {
         `${String(before[name])}; remove ${partialPath(path)} and ${aboutPath(path)} to begin anew`,
     );
   }
+  return before.begun ?? "";
 }
 
 /** The whole lines of a file: where they end, how many, and the last. */
