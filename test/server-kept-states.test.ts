@@ -145,6 +145,18 @@ describe("states", () => {
     expect((await one.get(`/v1/states/${id}`, "mine")).status).toBe(200);
   });
 
+  test("of prompts are known to the key that they were read with alone", async () => {
+    const one = made({ apiKeys: ["mine", "yours"] });
+    const body = { ...sampling, prompt: "Once upon a time there was a secret in a box under the bed of the king" };
+    const cached = async (key: string) => {
+      const { answer } = await one.post("/v1/completions", body, key);
+      return answer.usage.prompt_tokens_details.cached_tokens;
+    };
+    expect([await cached("mine"), await cached("yours")]).toEqual([0, 0]);
+    const all = model.tokenizer.encode(body.prompt).length;
+    expect([await cached("mine"), await cached("yours")]).toEqual([all, all]);
+  });
+
   test("are limited in number and bytes, and end when they were to", async () => {
     const few = made({ limits: { keptStates: 2 }, apiKeys: ["a", "b"] });
     const { status } = await few.post("/v1/states", { prompt: "1", ttl_seconds: 1 }, "a");

@@ -15,14 +15,14 @@ import { hasRedis, redisServer } from "../redis-server.js";
 test.skipIf(!hasRedis)("a line that ends every worker is told, and the others are carried out", async () => {
   const { url } = await redisServer();
   const content = Array.from(
-    { length: 8 },
+    { length: 4 },
     (_, i) => `${JSON.stringify({ prompt: `Tale ${i}`, custom_id: `${i}` })}\n`,
   );
-  content[5] = `${JSON.stringify({ prompt: "poison", custom_id: "5" })}\n`;
+  content[1] = `${JSON.stringify({ prompt: "poison", custom_id: "1" })}\n`;
   const folder = await temporaryFolder();
   const [input, output] = [join(folder, "in.jsonl"), join(folder, "out.jsonl")];
   await writeFile(input, content.join(""));
-  const coordinator = await Coordinator.open({ url, name: "tales", shardLines: 4, maxBytes: 10_000 });
+  const coordinator = await Coordinator.open({ url, name: "tales", shardLines: 2, maxBytes: 10_000 });
   onTestFinished(() => coordinator.close());
   const result = runBatch({
     ...{ input, output, model: "", maxBytes: 10_000 },
@@ -49,7 +49,7 @@ test.skipIf(!hasRedis)("a line that ends every worker is told, and the others ar
   };
   const supervisor = supervised();
   try {
-    expect(await result).toMatchObject({ lines: 8, failed: 1 });
+    expect(await result).toMatchObject({ lines: 4, failed: 1 });
   } finally {
     await writeFile(stop, "");
     await supervisor;
@@ -59,10 +59,16 @@ test.skipIf(!hasRedis)("a line that ends every worker is told, and the others ar
     .split("\n")
     .map((line) => JSON.parse(line));
   expect(answers.map(({ text, error }) => text ?? error.code)).toEqual(
-    Array.from({ length: 8 }, (_, i) => (i === 5 ? "line_failed" : `Tale ${i}!`)),
+    Array.from({ length: 4 }, (_, i) => (i === 1 ? "line_failed" : `Tale ${i}!`)),
   );
-  expect(answers[5].error.message).toContain("line 6: workers failed on it");
+  expect(answers[1].error.message).toContain("line 2: workers failed on it");
 });
+
+/** The answers of a batch, without how much of the prompts a worker had read before. */
+async function answersIn(path: string): Promise<unknown[]> {
+  const lines = (await readFile(path, "utf8")).trim().split("\n");
+  return lines.map((line) => ({ ...JSON.parse(line), usage: undefined }));
+}
 
 test.skipIf(!hasRedis)("workers that are killed at random lose no line and do none twice", async () => {
   const { url } = await redisServer();
@@ -104,5 +110,5 @@ test.skipIf(!hasRedis)("workers that are killed at random lose no line and do no
   for (const worker of workers) worker.kill("SIGKILL");
   await Promise.all([...kept, killing]);
   expect(result).toMatchObject({ code: 0, stderr: expect.stringContaining("1000 lines, in") });
-  expect(await readFile(output, "utf8")).toBe(await readFile(alone, "utf8"));
+  expect(await answersIn(output)).toEqual(await answersIn(alone));
 });
