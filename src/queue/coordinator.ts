@@ -51,6 +51,8 @@ export class Coordinator {
   readonly #waiting = new Map<string, () => void>();
   /** The model of the first answer. */
   #model: string | undefined;
+  /** The last shard that was suspected of ending workers. */
+  #lastSuspect: Promise<unknown> = Promise.resolve();
 
   private constructor(options: CoordinatorOptions, queue: Queue, events: QueueEvents, disconnect: () => void) {
     this.#options = options;
@@ -85,7 +87,8 @@ export class Coordinator {
    * The answers to lines, in their order; those until then where it is stopped.
    *
    * @param batch what tells the batch from others, so that what is in the queue of another is not taken for its own
-   * @throws RwkvError where workers have different models */
+   * @throws RwkvError where workers have different models
+   */
   async *answers(lines: AsyncIterable<Line>, batch: string): AsyncGenerator<AnsweredLine, void, void> {
     const shards = shardsOf(lines, this.#options.shardLines);
     const limits = { atOnce: shardsAtOnce, ahead: shardsAhead };
@@ -108,8 +111,11 @@ export class Coordinator {
 
   /**
    * The answers to a shard. One that ends the processes that carry it out is halved until the line is found that does.
+   *
+   * @param isSuspect whether it may be one: those are in the queue one after the other, since a worker that is ended by one of them takes all
+   *   that it has with it, and a line that fails alone has failed by itself
    */
-  async #answersOf(lines: readonly Line[], batch: string): Promise<ShardAnswers> {
+  async #answersOf(lines: readonly Line[], batch: string, isSuspect = false): Promise<ShardAnswers> {
     const { maxBytes, seed, maxTokens } = this.#options;
     const data: ShardData = {
       lines: lines.map(({ number, text }) => ({ number, text: text ?? null })),
@@ -121,7 +127,9 @@ export class Coordinator {
       .update(JSON.stringify([batch, data]))
       .digest("hex")
       .slice(0, 40);
-    const result = await this.#carriedOut(jobId, data);
+    let result = await (isSuspect ? this.#alone(jobId, data) : this.#carriedOut(jobId, data));
+    // A worker may have been ended by a shard that was not suspected yet.
+    if (typeof result === "string" && lines.length === 1) result = await this.#alone(jobId, data);
     if (typeof result !== "string") {
       this.#model ??= result.model;
       if (result.model !== this.#model) {
@@ -134,8 +142,8 @@ export class Coordinator {
     }
     if (lines.length > 1) {
       const half = Math.ceil(lines.length / 2);
-      const first = await this.#answersOf(lines.slice(0, half), batch);
-      const second = await this.#answersOf(lines.slice(half), batch);
+      const first = await this.#answersOf(lines.slice(0, half), batch, true);
+      const second = await this.#answersOf(lines.slice(half), batch, true);
       return { lines: [...first.lines, ...second.lines], jobs: [...first.jobs, ...second.jobs] };
     }
     const [line] = lines as [Line];
@@ -143,6 +151,13 @@ export class Coordinator {
     const problem = { kind: "problem", form: "openai", id: undefined, code: "line_failed", message } as const;
     const answer = { line, ...writeBatchLine(line.number, problem, undefined), promptTokens: 0, generatedTokens: 0 };
     return { lines: [answer], jobs: [] };
+  }
+
+  /** The same as `#carriedOut`, after all that were suspected before. */
+  #alone(jobId: string, data: ShardData): Promise<ShardResult | string> {
+    const result = this.#lastSuspect.then(() => this.#carriedOut(jobId, data));
+    this.#lastSuspect = result.catch(() => {});
+    return result;
   }
 
   /** @returns why it failed, where it did every time */
