@@ -18,8 +18,8 @@ static inline uint32_t hash(uint32_t x) {
 }
 
 // out[i] = 0 for elements left out, x[i] / (1 - rate) for the others (Srivastava et al., JMLR 15, 2014). Which are left out
-// follows from the pass's seed, the index and i alone (modulo 2^32), so that the gradient, which is the same function, leaves out
-// the same.
+// follows from the pass's seed, the index and the element's place in the whole step alone (modulo 2^32), so that the gradient, which
+// is the same function, leaves out the same, and processes that share a step leave out what one would.
 //   address: x [rows, width], out [rows, width]; attribute: index, rate
 static void dropout_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const float* x = floats(record->address[0]);
@@ -28,5 +28,8 @@ static void dropout_forward(const struct pass* pass, const struct record* record
   uint32_t key = hash(pass->seed ^ hash(record->attribute[0].count + 1));
   uint32_t threshold = (uint32_t)((double)record->attribute[1].number * 0x1p32);
   float scale = 1 / (1 - record->attribute[1].number);
-  for (uint64_t i = range.begin; i < range.end; i++) out[i] = hash(key ^ hash((uint32_t)i)) < threshold ? 0 : x[i] * scale;
+  uint32_t first = pass->first_row * record->width;
+  for (uint64_t i = range.begin; i < range.end; i++) {
+    out[i] = hash(key ^ hash(first + (uint32_t)i)) < threshold ? 0 : x[i] * scale;
+  }
 }

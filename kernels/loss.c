@@ -30,7 +30,7 @@ static float natural_logarithm(float x) {
   return (float)(exponent * 0.69314718055994531 + 2 * series);
 }
 
-// loss[t] = log sum over i of e^(logits[t][i]) - logits[t][target[t]]; with softmax p, over n selected rows,
+// loss[t] = log sum over i of e^(logits[t][i]) - logits[t][target[t]]; with softmax p, and n targets in the whole step,
 //   dlogits[t][i] = (p[i] - (i is the target)) / n, and at the largest logit + penalty * logit / n
 // The penalty is that of RWKV-LM's L2Wrap, which keeps logits from growing.
 //   address: logits [selected, inputs], loss [selected, 1], dlogits [selected, inputs] or 0; they may be the logits
@@ -38,7 +38,7 @@ static float natural_logarithm(float x) {
 static void cross_entropy_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const int32_t* targets = (const int32_t*)(uintptr_t)pass->targets;
   uint32_t width = record->inputs;
-  float share = 1 / (float)pass->selected_count;
+  float share = 1 / (float)pass->target_count;
   struct range rows = share_of(pass->selected_count, 16, thread, pass->thread_count);
   for (uint32_t t = rows.begin; t < rows.end; t++) {
     const float* logits = floats(record->address[0]) + (uint64_t)t * width;

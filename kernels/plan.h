@@ -81,7 +81,7 @@ enum pass_status {
   PASS_WRONG_ADJUSTMENT,
 };
 
-// One walk over the records; 96 bytes.
+// One walk over the records; 104 bytes.
 struct pass {
   uint64_t records;
   uint64_t tokens;    // int32 token ids
@@ -103,6 +103,9 @@ struct pass {
   uint32_t reserved;
   struct barrier barrier;
   uint64_t claims;  // a counter for every 64 bytes of records, zero before a pass, or 0 (claims.h)
+  // Of a step of training that several processes share: the targets of all of them, and how many rows of tokens come before these.
+  uint32_t target_count;
+  uint32_t first_row;
 };
 
 // The functions that a level of instruction sets exports carry its name.

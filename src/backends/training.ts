@@ -67,6 +67,19 @@ export interface StepResult {
   readonly gradientNorm: number;
 }
 
+/** A step that several processes share: each has its own segments, and all come to the same weights. */
+export interface SharedStep {
+  /** Targets of all segments of all processes; the loss is the mean over them. */
+  readonly targetCount: number;
+  /** Tokens of the segments that come before those of this process. */
+  readonly firstRow: number;
+  /**
+   * Adds up arrays over all processes, in place. It is called for gradients as soon as they are computed, while others still are,
+   * on every process for the same ones in the same order.
+   */
+  sum(gradients: readonly Float32Array[]): Promise<void>;
+}
+
 /** A model being trained on a backend. */
 export interface TrainingRuntime {
   readonly threads: number;
@@ -77,8 +90,18 @@ export interface TrainingRuntime {
   createState(): ResidentState;
   /** Losses alone: nothing is learned, dropout leaves nothing out. */
   evaluate(segments: readonly TrainingSegment[]): Promise<Float32Array>;
-  /** Losses, gradients, and one step of the optimizer. @param seed of dropout */
-  step(segments: readonly TrainingSegment[], settings: OptimizerSettings, seed: number): Promise<StepResult>;
+  /**
+   * Losses, gradients, and one step of the optimizer.
+   *
+   * @param seed of dropout
+   * @param shared where other processes have a part of the step; losses are then those of this one
+   */
+  step(
+    segments: readonly TrainingSegment[],
+    settings: OptimizerSettings,
+    seed: number,
+    shared?: SharedStep,
+  ): Promise<StepResult>;
   dispose(): Promise<void>;
 }
 

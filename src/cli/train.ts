@@ -7,6 +7,7 @@ import { RwkvError } from "../errors.js";
 import { load } from "../load.js";
 import { definitions, newModels } from "../models/definitions.js";
 import type { StepProgress, TrainOptions, TrainResult } from "../training/options.js";
+import { agreed, isKnownToAll, joinRanks, OtherRankError, type Ranks } from "../training/ranks.js";
 import { parseRecipe } from "../training/recipe.js";
 import { train } from "../training/train.js";
 import { convert, writableEndings } from "./convert.js";
@@ -66,7 +67,7 @@ export function addTrain(program: Command): void {
     .option("--hidden <n>", "width of its channel mixing (4 x width)", wholeNumber(1))
     .option("--vocab <n>", "tokens of the tokenizer that is trained (4096)", wholeNumber(257))
     .option("--context <n>", "tokens of a sequence (256)", wholeNumber(1))
-    .option("--batch <n>", "sequences of a step (16)", wholeNumber(1))
+    .option("--batch <n>", "sequences of a step, over all ranks of mpirun (16)", wholeNumber(1))
     .addOption(new Option("--steps <n>", "steps in all").argParser(wholeNumber(1)).conflicts("epochs"))
     .option("--epochs <x>", "passes over the text (1)", number(0))
     .option("--lr <x>", "highest learning rate (8e-4; 1e-4 with --from)", number(0))
@@ -114,33 +115,62 @@ Examples:
   $ rwkv train --out run/ --data books/ --resume
   $ rwkv train --out run/ --data books/ --resume --epochs 4
   $ rwkv train --data chats.jsonl --out tuned.pth --from RWKV-4-Pile-169M-20220807-8023.pth --lora --checkpointing
+  $ mpirun -n 4 rwkv train --data books/ --out run/ --batch 64
   $ rwkv generate --model run/ "Once upon a time"`,
     )
     .action(run);
 }
 
+/** Runs the command; in processes that mpirun has started together each is a rank of one run, and the first reports. */
 async function run(given: TrainCommandOptions, command: Command): Promise<void> {
+  let ranks: Ranks | undefined;
+  try {
+    ranks = await joinRanks(note);
+    await runOn(ranks, given, command);
+  } catch (error) {
+    process.exitCode = 1;
+    if (error instanceof OtherRankError) return; // that rank reports it
+    if (!ranks || ranks.size === 1) throw error;
+    note(`error: ${ranks.rank > 0 ? `rank ${ranks.rank}: ` : ""}${(error as Error).message}`);
+    if (given.verbose) console.error(error);
+    if (!isKnownToAll(error)) ranks.abort(); // the others would wait for this one
+  }
+}
+
+/** The command's own options, and those of the run. */
+interface Prepared {
+  readonly options: TrainCommandOptions;
+  readonly runOptions: TrainOptions;
+}
+
+async function prepared(given: TrainCommandOptions, command: Command): Promise<Prepared> {
   const options = { ...(given.config === undefined ? {} : await readConfig(given.config, command.options)), ...given };
   const { data, out } = options;
   if (data === undefined || out === undefined)
     throw new RwkvError("expected --data and --out, or a --config with them");
   if (options.from !== undefined) options.from = await placeOfModel(options.from);
-  const exported = writableEndings.test(out) ? out : undefined;
-  const folder = out.replace(writableEndings, "");
+  return { options, runOptions: { ...trainOptions(options), data, out: out.replace(writableEndings, "") } };
+}
+
+async function runOn(ranks: Ranks, given: TrainCommandOptions, command: Command): Promise<void> {
+  const { options, runOptions } = await agreed(ranks, () => prepared(given, command));
+  const exported = writableEndings.test(options.out as string) ? options.out : undefined;
+  const folder = runOptions.out;
+  const isFirst = ranks.rank === 0;
   const interrupt = new AbortController();
   const onInterrupt = () => {
     if (interrupt.signal.aborted) process.exit(130); // at a second Ctrl-C, at once
     interrupt.abort();
-    display.line("stopping after this step; press Ctrl-C again to stop at once");
+    if (isFirst) display.line("stopping after this step; press Ctrl-C again to stop at once");
   };
-  process.on("SIGINT", onInterrupt);
   const display = new Display();
+  // mpirun makes SIGTERM of Ctrl-C, and sends it to the others when one rank has ended.
+  const signals: NodeJS.Signals[] = ranks.size > 1 ? ["SIGINT", "SIGTERM"] : ["SIGINT"];
+  for (const signal of signals) process.on(signal, onInterrupt);
   let saves = 0;
   try {
     const result = await train({
-      ...trainOptions(options),
-      data,
-      out: folder,
+      ...runOptions,
       signal: interrupt.signal,
       onNotice: (line) => display.line(line),
       onStep: (progress) => display.step(progress),
@@ -156,12 +186,14 @@ async function run(given: TrainCommandOptions, command: Command): Promise<void> 
       },
     });
     display.stop();
-    report(result, folder, result.finished && (await readsBytes(folder)));
-    if (exported && result.finished) await convert(folder, exported);
+    if (isFirst) {
+      report(result, folder, result.finished && (await readsBytes(folder)));
+      if (exported && result.finished) await convert(folder, exported);
+    }
     if (interrupt.signal.aborted) process.exitCode = 130;
   } finally {
     display.stop();
-    process.off("SIGINT", onInterrupt);
+    for (const signal of signals) process.off(signal, onInterrupt);
   }
 }
 

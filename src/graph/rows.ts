@@ -34,6 +34,10 @@ export interface PassInputs {
   readonly targets: readonly number[];
   /** Of dropout. */
   readonly seed: number;
+  /** Targets of the whole step, where the pass is a part of one that several processes share; by default those of the pass. */
+  readonly targetCount?: number;
+  /** Rows of tokens of that step which come before those of the pass. */
+  readonly firstRow?: number;
 }
 
 /** A matrix of zeros, of the element type of `like`. */

@@ -139,7 +139,10 @@ function isWorldSize(vocabulary: number): boolean {
  * Says why a tokenizer cannot belong to a model with this vocabulary; undefined when it may. It may have too many
  * tokens, or so few that padding does not explain the difference; such a pair would run and give nonsense.
  */
-export function sizeMismatch({ vocabularySize }: Tokenizer, vocabulary: number): string | undefined {
+export function sizeMismatch(
+  { vocabularySize }: Pick<Tokenizer, "vocabularySize">,
+  vocabulary: number,
+): string | undefined {
   if (vocabularySize <= vocabulary && vocabulary - vocabularySize < largestMultiple) return undefined;
   return `this tokenizer has ${vocabularySize} tokens, the model ${vocabulary}: they do not belong together`;
 }

@@ -14,29 +14,34 @@ interface Reading {
   at: number;
 }
 
-/**
- * Bits per byte of held-out texts; undefined where the signal ended the measurement.
- *
- * @param limit most tokens of each text; Infinity measures all
- * @param begin writes the state that texts begin with
- */
+/** How texts are measured. */
+export interface MeasureOptions {
+  /** Texts that are read at once. */
+  readonly batch: number;
+  readonly context: number;
+  /** Most tokens of each text; Infinity measures all. */
+  readonly limit: number;
+  /** Writes the state that texts begin with. */
+  readonly begin: (state: ResidentState) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Bits per byte of held-out texts; undefined where the signal ended the measurement. */
 export async function bitsPerByte(
   runtime: TrainingRuntime,
   texts: readonly HeldOutText[],
-  {
-    batch,
-    context,
-    limit,
-    begin,
-    signal,
-  }: {
-    batch: number;
-    context: number;
-    limit: number;
-    begin: (state: ResidentState) => void;
-    signal?: AbortSignal | undefined;
-  },
+  options: MeasureOptions,
 ): Promise<number | undefined> {
+  const measured = await measureTexts(runtime, texts, options);
+  return measured && measured.nats / Math.LN2 / measured.bytes;
+}
+
+/** The loss of all tokens of held-out texts, and their bytes; undefined where the signal ended the measurement. */
+export async function measureTexts(
+  runtime: TrainingRuntime,
+  texts: readonly HeldOutText[],
+  { batch, context, limit, begin, signal }: MeasureOptions,
+): Promise<{ readonly nats: number; readonly bytes: number } | undefined> {
   const waiting = [...texts];
   const free: ResidentState[] = [];
   const reading: Reading[] = [];
@@ -73,5 +78,5 @@ export async function bitsPerByte(
   }
   const finished = reading.length === 0 && waiting.length === 0;
   for (const state of [...free, ...reading.flatMap(({ state, next }) => [state, next])]) state.release();
-  return finished ? nats / Math.LN2 / bytes : undefined;
+  return finished ? { nats, bytes } : undefined;
 }

@@ -49,6 +49,8 @@ export interface SetupOptions {
   readonly signal?: AbortSignal | undefined;
   /** Versions that the model may be of. By default all. */
   readonly definitions?: readonly ModelDefinition[];
+  /** Sequences of a step that are computed here. By default all of the batch. */
+  readonly sequences?: number;
 }
 
 /**
@@ -56,16 +58,17 @@ export interface SetupOptions {
  */
 export async function setUpModel(
   recipe: Recipe,
-  tokenizer: Tokenizer,
-  { signal, definitions = allDefinitions }: SetupOptions = {},
+  tokenizer: Pick<Tokenizer, "vocabularySize">,
+  { signal, definitions = allDefinitions, sequences = recipe.batch }: SetupOptions = {},
 ): Promise<ModelSetup> {
+  const mostTokens = sequences * recipe.context;
   if (recipe.from === null) {
-    return newModel(definitionOf(recipe.version, definitions), recipe, tokenizer.vocabularySize, signal);
+    return newModel(definitionOf(recipe.version, definitions), recipe, tokenizer.vocabularySize, mostTokens, signal);
   }
   const checkpoint = await openCheckpoint(recipe.from);
   try {
     const setup = await checkpointModel(recipe, checkpoint, tokenizer, definitions);
-    checkMemory(setup.model, recipe.batch * recipe.context);
+    checkMemory(setup.model, mostTokens);
     return setup;
   } catch (error) {
     await checkpoint.close();
@@ -77,6 +80,7 @@ async function newModel(
   definition: ModelDefinition,
   recipe: Recipe,
   vocabulary: number,
+  mostTokens: number,
   signal: AbortSignal | undefined,
 ): Promise<ModelSetup> {
   const { layers, width, hidden, dropout, learningRate, seed } = recipe;
@@ -84,7 +88,7 @@ async function newModel(
   const graph = definition.build(size, { layerNormEpsilon: 1e-5, dropout });
   const { learning, adamEpsilon } = definition.training;
   const model = trainableModel(graph, new Map(), { ...recipe, weights: graph.weights, learning });
-  checkMemory(model, recipe.batch * recipe.context);
+  checkMemory(model, mostTokens);
   const random = randomGenerator(seed);
   const first = firstTensorsInSteps(definition, graph, { size, embeddingRange: learningRate, random });
   const tensors = await interruptible(first, signal);
@@ -102,7 +106,7 @@ async function newModel(
 async function checkpointModel(
   recipe: Recipe,
   checkpoint: Checkpoint,
-  tokenizer: Tokenizer,
+  tokenizer: Pick<Tokenizer, "vocabularySize">,
   definitions: readonly ModelDefinition[],
 ): Promise<ModelSetup> {
   const { dropout, lora, tuneState, seed } = recipe;

@@ -19,6 +19,7 @@ import { matrixTypes } from "../placement.js";
 import {
   type LearnedWeight,
   type Parameter,
+  type SharedStep,
   selectTargets,
   type TrainableModel,
   type TrainingOptions,
@@ -26,10 +27,11 @@ import {
   type TrainingSegment,
 } from "../training.js";
 import { readVectors } from "../weights.js";
+import { bucketsOf, gradientEnds, partsOf, type StepRecords } from "./gradient-buckets.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { checkCapacity, type PlacedMatrix, placeMatrices } from "./matrices.js";
 import { Optimizer } from "./optimizer.js";
-import { floatsIn, PassMemory, placeRecords, type RecordList } from "./pass-memory.js";
+import { floatsIn, type PassContents, PassMemory, placeRecords, type RecordList } from "./pass-memory.js";
 import { encodeRecord } from "./record.js";
 import { type Addresses, recordsOf, vectorFunctionRecord } from "./records.js";
 import { StatePool } from "./state-pool.js";
@@ -91,9 +93,10 @@ async function open(machine: KernelMachine, model: TrainableModel, options: Trai
   const listOf = (plan: Plan, after: readonly Uint8Array[]) =>
     placeRecords(machine, [...functionRecords, ...recordsOf(plan, addressesOf(plan), machine), ...after]);
   const steps = optimizer.records.map((fields) => encodeRecord(fields, machine));
+  const ends = gradientEnds(step, gradients).map((end) => end + functionRecords.length);
   return new KernelTraining(machine, memory, parameters, optimizer, new StatePool(machine, initial), {
     evaluation: listOf(evaluation, []),
-    step: listOf(step, steps),
+    step: partsOf(listOf(step, steps), bucketsOf(parameters, ends), steps.length),
     evaluationLosses: (rows) => valuesIn(arena, offsetIn(evaluation, evaluationLoss), rows),
     stepLosses: (rows) => valuesIn(arena, offsetIn(step, training.loss), rows),
     pass: new PassMemory(machine, options.maxTokens, options.maxSegments),
@@ -179,7 +182,7 @@ function placeParameter(
 /** What passes of training are run with. */
 interface Passes {
   readonly evaluation: RecordList;
-  readonly step: RecordList;
+  readonly step: StepRecords;
   /** The losses that a pass left. */
   evaluationLosses(rows: number): Float32Array;
   stepLosses(rows: number): Float32Array;
@@ -223,14 +226,41 @@ class KernelTraining implements TrainingRuntime {
   }
 
   async evaluate(segments: readonly TrainingSegment[]): Promise<Float32Array> {
-    const rows = await this.#run(this.#passes.evaluation, segments, 0);
+    const rows = await this.#run(this.#passes.evaluation, segments, {});
     return this.#passes.evaluationLosses(rows).slice();
   }
 
-  async step(segments: readonly TrainingSegment[], settings: Parameters<Optimizer["write"]>[0], seed: number) {
+  async step(
+    segments: readonly TrainingSegment[],
+    settings: Parameters<Optimizer["write"]>[0],
+    seed: number,
+    shared?: SharedStep,
+  ) {
     this.#optimizer.write(settings);
-    const rows = await this.#run(this.#passes.step, segments, seed);
+    const { step } = this.#passes;
+    const rows = await (shared
+      ? this.#runShared(step, segments, seed, shared)
+      : this.#run(step.all, segments, { seed }));
     return { losses: this.#passes.stepLosses(rows).slice(), gradientNorm: this.#optimizer.gradientNorm };
+  }
+
+  /** Runs a step in parts. While a part runs, the gradients of those before it are added up over all processes. */
+  async #runShared(
+    { buckets, optimizer }: StepRecords,
+    segments: readonly TrainingSegment[],
+    seed: number,
+    shared: SharedStep,
+  ): Promise<number> {
+    const { targetCount, firstRow } = shared;
+    const sums: Promise<void>[] = [];
+    for (const { records, parameters } of buckets) {
+      await this.#run(records, segments, { seed, targetCount, firstRow });
+      const sum = shared.sum(parameters.map(({ gradient }) => gradient));
+      sum.catch(() => {}); // looked at below, once nothing runs any more
+      sums.push(sum);
+    }
+    await Promise.all(sums);
+    return this.#run(optimizer, segments, { seed, targetCount, firstRow });
   }
 
   dispose(): Promise<void> {
@@ -238,14 +268,18 @@ class KernelTraining implements TrainingRuntime {
   }
 
   /** Runs a list of records, and tells how many rows had targets. */
-  async #run(records: RecordList, segments: readonly TrainingSegment[], seed: number): Promise<number> {
+  async #run(
+    records: RecordList,
+    segments: readonly TrainingSegment[],
+    place: Pick<PassContents, "seed" | "targetCount" | "firstRow">,
+  ): Promise<number> {
     const placed = segments.map(({ state, nextState, tokens }) => ({
       tokens,
       state: this.#states.addressOf(state),
       nextState: this.#states.addressOf(nextState),
     }));
     const { selected, targets } = selectTargets(segments);
-    await this.#passes.pass.run(records, { segments: placed, selected, targets, seed });
+    await this.#passes.pass.run(records, { ...place, segments: placed, selected, targets });
     return selected.length;
   }
 }

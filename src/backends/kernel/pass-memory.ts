@@ -10,6 +10,8 @@ export interface RecordList {
   readonly count: number;
   /** Counters with which the threads of a pass claim work. */
   readonly claims: Block;
+  /** Where each record begins, in bytes from the first one's address, and where the last one ends. */
+  readonly offsets: readonly number[];
 }
 
 /** Consecutive rows of one sequence, and the addresses of its state before and after them. */
@@ -28,6 +30,10 @@ export interface PassContents {
   readonly targets?: readonly number[];
   /** The seed of dropout. */
   readonly seed?: number;
+  /** Where other processes have a part of the step: all of its targets, by default those of the pass. */
+  readonly targetCount?: number;
+  /** And the rows of the step that come before those of the pass. */
+  readonly firstRow?: number;
 }
 
 /** Places records in a machine's memory. They are encoded aside first, since encoding may allocate, and memory may move then. */
@@ -35,12 +41,30 @@ export function placeRecords(machine: KernelMachine, records: readonly Uint8Arra
   const size = records.reduce((sum, record) => sum + record.length, 0);
   const claims = machine.allocate((size / bytesOfClaim) * 4);
   const { address, bytes } = machine.allocate(size);
-  let at = 0;
+  const offsets = [0];
   for (const record of records) {
+    const at = offsets.at(-1) as number;
     bytes.set(record, at);
-    at += record.length;
+    offsets.push(at + record.length);
   }
-  return { address, count: records.length, claims };
+  return { address, count: records.length, claims, offsets };
+}
+
+/** A part of a list, from the record `begin` to before `end`, which lies where it does in the list. */
+export function partOfRecords({ address, claims, offsets }: RecordList, begin: number, end: number): RecordList {
+  const [from, to] = [offsets[begin] as number, offsets[end] as number];
+  const [firstClaim, lastClaim] = [from, to].map((offset) => (offset / bytesOfClaim) * 4) as [number, number];
+  return {
+    address: address + from,
+    count: end - begin,
+    claims: {
+      address: claims.address + firstClaim,
+      get bytes() {
+        return claims.bytes.subarray(firstClaim, lastClaim);
+      },
+    },
+    offsets: offsets.slice(begin, end + 1).map((offset) => offset - from),
+  };
 }
 
 /** Memory for the largest pass, which is reused for each. */
@@ -65,7 +89,8 @@ export class PassMemory {
   }
 
   /** @throws RangeError for more sequences than there is room for; RwkvError and BackendError as `runPass` */
-  async run(records: RecordList, { segments, selected, targets = [], seed = 0 }: PassContents): Promise<void> {
+  async run(records: RecordList, contents: PassContents): Promise<void> {
+    const { segments, selected, targets = [], seed = 0, targetCount = selected.length, firstRow = 0 } = contents;
     if (segments.length > this.#maxSegments) {
       throw new RangeError(`a pass of ${segments.length} sequences, expected at most ${this.#maxSegments}`);
     }
@@ -94,6 +119,8 @@ export class PassMemory {
       targets: this.#targets.address,
       seed,
       claims: records.claims.address,
+      targetCount,
+      firstRow,
     });
   }
 }

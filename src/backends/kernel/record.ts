@@ -6,7 +6,7 @@ import type { Barrier } from "../../graph/barriers.js";
 import type { RowSet } from "../../graph/graph.js";
 import type { KernelNumbers } from "./kernel-machine.js";
 
-export const passSize = 96;
+export const passSize = 104;
 
 /** Bytes of records for each of which a pass has a counter (kernels/claims.h). */
 export const bytesOfClaim = 64;
@@ -134,10 +134,16 @@ export interface PassFields {
   readonly seed?: number;
   /** Address of counters, all 0, with which threads claim outputs; without them each has its share. */
   readonly claims?: number;
+  /** Targets of the whole step, of which this pass may be a part; by default those of the pass. */
+  readonly targetCount?: number;
+  /** Rows of tokens of the step that come before those of the pass. */
+  readonly firstRow?: number;
 }
 
 const statusOffset = 64;
 const claimsOffset = 88;
+const targetCountOffset = 96;
+const firstRowOffset = 100;
 
 /** How a pass went (run-pass.ts has the meaning). */
 export function passStatus(pass: Uint8Array): number {
@@ -160,6 +166,8 @@ export function writePass(fields: PassFields, target: Uint8Array): void {
   view.setUint32(60, fields.seed ?? 0, true);
   view.setUint32(statusOffset, 0, true);
   view.setBigUint64(claimsOffset, BigInt(fields.claims ?? 0), true);
+  view.setUint32(targetCountOffset, fields.targetCount ?? fields.selectedCount, true);
+  view.setUint32(firstRowOffset, fields.firstRow ?? 0, true);
 }
 
 /** Writes one segment: consecutive rows of a sequence, and the addresses of its state before and after them. */

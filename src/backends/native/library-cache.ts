@@ -13,22 +13,22 @@ export function cacheFolder(): string {
   return join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "rwkv");
 }
 
-/** The name of a library with this content. */
-export function cachedName(stamp: string, content: Uint8Array): string {
-  return `kernels-${stamp}-${crc32(content).toString(16).padStart(8, "0")}.node`;
+/** The name of the file of a library with this content. @param name what it is, and the stamp of what it was made of */
+export function cachedName(name: string, content: Uint8Array): string {
+  return `${name}-${crc32(content).toString(16).padStart(8, "0")}.node`;
 }
 
 /**
- * The paths of the whole libraries with a stamp; damaged ones are removed. There may be several: systems that cannot load each
+ * The paths of the whole libraries with a name and stamp; damaged ones are removed. There may be several: systems that cannot load each
  * other's, such as containers with another C library, may share the folder.
  */
-export async function cachedLibraries(folder: string, stamp: string): Promise<string[]> {
+export async function cachedLibraries(folder: string, name: string): Promise<string[]> {
   const whole: string[] = [];
-  for (const name of await readdir(folder).catch(() => [])) {
-    if (!name.startsWith(`kernels-${stamp}-`) || !name.endsWith(".node")) continue;
-    const path = join(folder, name);
+  for (const file of await readdir(folder).catch(() => [])) {
+    if (!file.startsWith(`${name}-`) || !file.endsWith(".node")) continue;
+    const path = join(folder, file);
     const content = await readFile(path).catch(() => new Uint8Array());
-    if (cachedName(stamp, content) === name) whole.push(path);
+    if (cachedName(name, content) === file) whole.push(path);
     else await rm(path, { force: true }).catch(() => {});
   }
   return whole;

@@ -10,6 +10,7 @@ import { initialState, stateLayout } from "../../graph/state-layout.js";
 import {
   biasCorrections,
   type OptimizerSettings,
+  type SharedStep,
   selectTargets,
   type TrainableModel,
   type TrainingOptions,
@@ -66,8 +67,8 @@ export async function openReferenceTraining(
   const evaluationOrder = topologicalOrder(evaluationLoss);
   const stepOrder = topologicalOrder(training.loss, ...[...learned.values()].map(({ gradient }) => gradient));
 
-  function run(order: readonly RowNode[], segments: readonly TrainingSegment[], seed: number) {
-    return evaluate(order, context, inputsOf(segments, seed));
+  function run(order: readonly RowNode[], segments: readonly TrainingSegment[], seed: number, shared?: SharedStep) {
+    return evaluate(order, context, inputsOf(segments, seed, shared));
   }
 
   return {
@@ -93,13 +94,12 @@ export async function openReferenceTraining(
     async evaluate(segments) {
       return Float32Array.from(run(evaluationOrder, segments, 0)(evaluationLoss).values);
     },
-    async step(segments, settings, seed) {
-      const of = run(stepOrder, segments, seed);
+    async step(segments, settings, seed, shared) {
+      const of = run(stepOrder, segments, seed, shared);
+      for (const { weight, gradient } of parameters) gradient.set(of(learned.get(weight)?.gradient as RowNode).values);
+      await shared?.sum(parameters.map(({ gradient }) => gradient as Float32Array));
       let squares = 0;
-      for (const { weight, gradient } of parameters) {
-        gradient.set(of(learned.get(weight)?.gradient as RowNode).values);
-        for (const g of gradient) squares += g * g;
-      }
+      for (const { gradient } of parameters) for (const g of gradient) squares += g * g;
       const gradientNorm = Math.sqrt(squares);
       if (Number.isFinite(gradientNorm)) {
         const scale = Math.min(1, settings.maxGradientNorm / gradientNorm);
@@ -128,12 +128,17 @@ export async function openReferenceTraining(
   }
 }
 
-function inputsOf(segments: readonly TrainingSegment[], seed: number): PassInputs {
+function inputsOf(
+  segments: readonly TrainingSegment[],
+  seed: number,
+  { targetCount, firstRow }: Partial<SharedStep> = {},
+): PassInputs {
   const ranges: RowRange[] = [];
   const tokens: number[] = [];
   for (const { state, nextState, tokens: own } of segments) {
     ranges.push({ start: tokens.length, count: own.length, state: state.values, nextState: nextState.values });
     tokens.push(...Array.from(own));
   }
-  return { ranges, tokens, ...selectTargets(segments), seed };
+  const place = { ...(targetCount !== undefined && { targetCount }), ...(firstRow !== undefined && { firstRow }) };
+  return { ranges, tokens, ...selectTargets(segments), seed, ...place };
 }

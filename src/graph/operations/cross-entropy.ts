@@ -4,7 +4,7 @@ import { operation } from "../operation.js";
 import { zeros } from "../rows.js";
 
 /**
- * The loss of each selected row, a column, and the gradient for the logits of the mean over the rows. `logitPenalty` is what the
+ * The loss of each selected row, a column, and the gradient for the logits of the mean over the rows of the whole step. `logitPenalty` is what the
  * largest logit of each row is pulled down by.
  */
 export const crossEntropy = operation({
@@ -14,7 +14,7 @@ export const crossEntropy = operation({
   outputs: ["loss", "gradient"],
   inPlace: { output: "gradient", inputs: ["logits"] },
   shape: ({ logits }) => ({ loss: { rows: logits.rows, width: 1 }, gradient: logits }),
-  reference({ logits, logitPenalty }, { targets }) {
+  reference({ logits, logitPenalty }, { targets, targetCount = targets.length }) {
     const loss = zeros(logits.rows, 1, logits.values);
     const gradient = zeros(logits.rows, logits.width, logits.values);
     targets.forEach((target, t) => {
@@ -28,7 +28,7 @@ export const crossEntropy = operation({
       for (let i = 0; i < row.length; i++) {
         const probability = Math.exp((row[i] as number) - most) / sum;
         const penalty = i === best ? logitPenalty * most : 0;
-        gradient.values[t * logits.width + i] = (probability - (i === target ? 1 : 0) + penalty) / logits.rows;
+        gradient.values[t * logits.width + i] = (probability - (i === target ? 1 : 0) + penalty) / targetCount;
       }
     });
     return { loss, gradient };

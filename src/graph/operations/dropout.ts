@@ -5,8 +5,8 @@ import { operation } from "../operation.js";
 import { zeros } from "../rows.js";
 
 /**
- * 0 for elements left out, x / (1 - rate) for the others. Which are left out follows from the pass's seed, `index` and the place
- * alone, so the gradient, which is the same function, leaves out the same.
+ * 0 for elements left out, x / (1 - rate) for the others. Which are left out follows from the pass's seed, `index` and the place in
+ * the whole step alone, so the gradient, which is the same function, leaves out the same.
  */
 export const dropout = operation({
   name: "dropout",
@@ -15,12 +15,13 @@ export const dropout = operation({
   outputs: ["result"],
   inPlace: { output: "result", inputs: ["x"] },
   shape: ({ x }) => ({ result: x }),
-  reference({ x, rate, index }, { seed }) {
+  reference({ x, rate, index }, { seed, firstRow = 0 }) {
     const out = zeros(x.rows, x.width, x.values);
     const key = hash((seed ^ hash(index + 1)) >>> 0);
     const threshold = Math.floor(Math.fround(rate) * 2 ** 32);
+    const first = firstRow * x.width;
     for (let i = 0; i < out.values.length; i++) {
-      const kept = hash((key ^ hash(i)) >>> 0) >= threshold;
+      const kept = hash((key ^ hash((first + i) >>> 0)) >>> 0) >= threshold;
       out.values[i] = kept ? (x.values[i] as number) / (1 - rate) : 0;
     }
     return { result: out };
