@@ -164,9 +164,10 @@ async function runOn(ranks: Ranks, given: TrainCommandOptions, command: Command)
     if (isFirst) display.line("stopping after this step; press Ctrl-C again to stop at once");
   };
   const display = new Display();
-  // mpirun makes SIGTERM of Ctrl-C, and sends it to the others when one rank has ended.
-  const signals: NodeJS.Signals[] = ranks.size > 1 ? ["SIGINT", "SIGTERM"] : ["SIGINT"];
-  for (const signal of signals) process.on(signal, onInterrupt);
+  process.on("SIGINT", onInterrupt);
+  // What mpirun makes of Ctrl-C, some seconds or one before it kills; it may come beside that of the terminal.
+  const onTerminate = () => interrupt.abort();
+  if (ranks.size > 1) process.on("SIGTERM", onTerminate);
   let saves = 0;
   try {
     const result = await train({
@@ -193,7 +194,8 @@ async function runOn(ranks: Ranks, given: TrainCommandOptions, command: Command)
     if (interrupt.signal.aborted) process.exitCode = 130;
   } finally {
     display.stop();
-    for (const signal of signals) process.off(signal, onInterrupt);
+    process.off("SIGINT", onInterrupt);
+    process.off("SIGTERM", onTerminate);
   }
 }
 
