@@ -10,7 +10,6 @@
 
 #include <mpi.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,9 +56,16 @@ static struct {
 // MPI counts in int; pieces stay below that.
 static const size_t most_at_once = (size_t)1 << 29;
 
-// How often a request is looked at before the thread sleeps between looks: others may take minutes, such as the first rank when it
-// saves, and a core is worth more to whoever computes. A sleep is short beside the time of a message that is worth sharing a step.
-enum { eager_looks = 2000, nap_nanoseconds = 20000 };
+// A request is looked at again as long as looking takes so long that something must have been done. After some looks in which nothing
+// was, the thread sleeps between looks: others may take minutes, such as the first rank when it saves, and while gradients are added
+// up others are computed on the same cores. A thread that yielded instead would wait for its next turn, some milliseconds.
+enum { idle_nanoseconds = 1500, idle_looks = 50, nap_nanoseconds = 20000 };
+
+static int64_t nanoseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
 
 static int is_set(const int* flag) { return __atomic_load_n(flag, __ATOMIC_ACQUIRE); }
 
@@ -69,14 +75,15 @@ static void abort_if_asked(void) {
 
 // Waits for a request. Progress of many implementations is made by looking.
 static int finish(MPI_Request* request) {
-  for (uint32_t looks = 0;; looks++) {
+  for (int idle = 0;;) {
     int done = 0;
+    int64_t begun = nanoseconds();
     int status = MPI_Test(request, &done, MPI_STATUS_IGNORE);
     if (status != MPI_SUCCESS || done) return status;
     abort_if_asked();
     if (is_set(&group.ending)) return MPI_ERR_OTHER;
-    if (looks < eager_looks) sched_yield();
-    else nanosleep(&(struct timespec){0, nap_nanoseconds}, NULL);
+    idle = nanoseconds() - begun < idle_nanoseconds ? idle + 1 : 0;
+    if (idle > idle_looks) nanosleep(&(struct timespec){0, nap_nanoseconds}, NULL);
   }
 }
 

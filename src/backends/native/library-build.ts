@@ -27,6 +27,9 @@ export interface LibraryRecipe {
 
 const sourceFolder = fileURLToPath(new URL("../../../kernels/", import.meta.url));
 
+/** In it: what calls MPI, of which the kernels' library has nothing. */
+const mpiFolder = "mpi/";
+
 // GCC would otherwise put off sums until their end, and keep all their terms in memory till then: up to a third of
 // the speed of the kernels of quantized weights. Clang does not know these two flags, and says so in a warning only.
 const keepSumsInOrder = ["-fno-tree-ter", "-fno-tree-reassoc"];
@@ -112,7 +115,8 @@ function windowsRecipe(): LibraryRecipe {
 export async function libraryStamp(recipe: LibraryRecipe, ...others: readonly string[]): Promise<string> {
   // The same names on every system, so that a library that was built on another has the same stamp.
   const all = (await readdir(sourceFolder, { recursive: true })).map((name) => name.replaceAll("\\", "/"));
-  const names = all.filter((name) => /\.(c|h|def)$/.test(name)).sort();
+  const callsMpi = recipe.objects.some(({ source }) => source.startsWith(mpiFolder));
+  const names = all.filter((name) => /\.(c|h|def)$/.test(name) && (callsMpi || !name.startsWith(mpiFolder))).sort();
   const sources = await Promise.all(names.map((name) => readFile(join(sourceFolder, name))));
   const hash = createHash("sha256").update(JSON.stringify([recipe, ...others]));
   names.forEach((name, i) => void hash.update(name).update(sources[i] as Buffer));
