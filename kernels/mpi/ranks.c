@@ -56,16 +56,9 @@ static struct {
 // MPI counts in int; pieces stay below that.
 static const size_t most_at_once = (size_t)1 << 29;
 
-// A request is looked at again as long as looking takes so long that something must have been done. After some looks in which nothing
-// was, the thread sleeps between looks: others may take minutes, such as the first rank when it saves, and while gradients are added
-// up others are computed on the same cores. A thread that yielded instead would wait for its next turn, some milliseconds.
-enum { idle_nanoseconds = 1500, idle_looks = 50, nap_nanoseconds = 20000 };
-
-static int64_t nanoseconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
+// After some looks at a request the thread sleeps between looks: others may take minutes, such as the first rank when it saves, and
+// while gradients are added up others are computed on the same cores.
+enum { eager_looks = 50, nap_nanoseconds = 20000 };
 
 static int is_set(const int* flag) { return __atomic_load_n(flag, __ATOMIC_ACQUIRE); }
 
@@ -75,15 +68,13 @@ static void abort_if_asked(void) {
 
 // Waits for a request. Progress of many implementations is made by looking.
 static int finish(MPI_Request* request) {
-  for (int idle = 0;;) {
+  for (uint64_t looks = 0;; looks++) {
     int done = 0;
-    int64_t begun = nanoseconds();
     int status = MPI_Test(request, &done, MPI_STATUS_IGNORE);
     if (status != MPI_SUCCESS || done) return status;
     abort_if_asked();
     if (is_set(&group.ending)) return MPI_ERR_OTHER;
-    idle = nanoseconds() - begun < idle_nanoseconds ? idle + 1 : 0;
-    if (idle > idle_looks) nanosleep(&(struct timespec){0, nap_nanoseconds}, NULL);
+    if (looks >= eager_looks) nanosleep(&(struct timespec){0, nap_nanoseconds}, NULL);
   }
 }
 
