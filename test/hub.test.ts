@@ -319,6 +319,25 @@ describe("downloading", () => {
     expect(await readdir(home)).toEqual([]);
   });
 
+  test("of a file in two revisions the one that is named is removed, and without one both", async () => {
+    const hub = await hubWith({ "a.pth": big });
+    const old = `hf:${repository}@refs/pr/1/a.pth`;
+    const commits = async () => (await storedModels()).map(({ commit }) => commit).sort();
+    await downloadModel(old);
+    const before = hub.commit;
+    hub.files.set("a.pth", odd);
+    hub.commit = "f".repeat(40);
+    await downloadModel(`hf:${repository}/a.pth`);
+    expect(await commits()).toEqual([before, hub.commit]);
+    expect(await removeStoredModel(old)).toBe(big.length);
+    expect(await removeStoredModel(old)).toBeUndefined();
+    expect(await commits()).toEqual([hub.commit]);
+    hub.files.set("a.pth", big);
+    hub.commit = before;
+    await downloadModel(old);
+    expect(await removeStoredModel(`hf:${repository}/a.pth`)).toBe(big.length + odd.length);
+  });
+
   test("what is stored is listed and removed: blobs that others use stay", async () => {
     const hub = await hubWith({ "a.pth": big, "b.pth": big, "c.pth": odd });
     for (const name of ["a", "b", "c"]) await downloadModel(`hf:${repository}/${name}.pth`);

@@ -155,6 +155,63 @@ test("files of the user are kept under a name of their own, and replaced", async
   await expect(storeModel([odd, new File(["x"], "b.pth")])).rejects.toThrow("several models");
 });
 
+/** Begins a download of big.bin, and ends it when some of it is here. @returns the bytes that are */
+async function beginBig(of: string): Promise<number> {
+  await commands.hubHold(6_000_000);
+  const stop = new AbortController();
+  const running = downloadModel(of, { signal: stop.signal });
+  running.catch(() => {});
+  await expect.poll(async () => (await storedModels())[0]?.bytes).toBeGreaterThan(0);
+  stop.abort(new Error("enough"));
+  await expect(running).rejects.toThrow("enough");
+  await commands.hubHold(null);
+  return (await storedModels())[0]!.bytes;
+}
+
+async function checkBig(path: string): Promise<void> {
+  const digest = await crypto.subtle.digest("SHA-256", (await readBytes(path)) as Uint8Array<ArrayBuffer>);
+  const hex = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  expect(hex).toBe(await commands.hubSum());
+}
+
+const bigUrl = () => `${endpoint}/someone/some-rwkv/resolve/main/big.bin`;
+
+test("a file of a size that no browser has room for is refused at once, and nothing of it stays", async () => {
+  await commands.hubStorage({ size: 9e15 });
+  await expect(downloadModel(bigUrl())).rejects.toThrow("but the browser gives this site only");
+  expect(await storedModels()).toEqual([]);
+});
+
+test("what is being downloaded is not removed", async () => {
+  await commands.hubHold(6_000_000);
+  const running = downloadModel(bigName, { endpoint });
+  running.catch(() => {});
+  await expect.poll(async () => (await storedModels())[0]?.bytes).toBeGreaterThan(0);
+  await expect(removeStoredModel(bigName)).rejects.toThrow(
+    "big.bin: is being downloaded; it can be removed when that has ended",
+  );
+  await expect(removeStoredModel("hf:someone/some-rwkv")).rejects.toThrow("is being downloaded");
+  await commands.hubHold(null);
+  await checkBig(await running);
+  expect(await removeStoredModel(bigName)).toBe(9_000_000);
+});
+
+test("of a file in two revisions the one that is named is removed", async () => {
+  const old = "hf:someone/some-rwkv@refs/pr/1";
+  for (const file of ["big.bin", "odd.pth"]) await downloadModel(`${old}/${file}`, { endpoint });
+  await commands.hubChange();
+  for (const file of ["big.bin", "odd.pth"]) await downloadModel(`hf:someone/some-rwkv/${file}`, { endpoint });
+  const revisions = async () =>
+    (await storedModels()).map(({ file, revisions }) => [file, ...revisions].join(" ")).sort();
+  expect(await revisions()).toEqual(["big.bin main", "big.bin refs/pr/1", "odd.pth refs/pr/1 main"]);
+  expect(await removeStoredModel(`${old}/big.bin`)).toBe(9_000_000);
+  // What another revision stands for, too, stays as that.
+  expect(await removeStoredModel(`${old}/odd.pth`)).toBe(0);
+  expect(await removeStoredModel(`${old}/odd.pth`)).toBeUndefined();
+  expect(await revisions()).toEqual(["big.bin main", "odd.pth main"]);
+  expect(await removeStoredModel(bigName)).toBe(9_000_000);
+});
+
 test("the header of a model by name can be looked at before anything is downloaded", async () => {
   const url = await modelUrl(name, { endpoint });
   expect(url).toBe(`${endpoint}/someone/some-rwkv/resolve/main/odd.pth`);

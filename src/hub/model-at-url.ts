@@ -25,7 +25,7 @@ export function storedUrl(store: ModelStore, url: string): Promise<string | unde
 /** What is to be stored of the model at a URL. @throws CheckpointError where there is none */
 export async function fileAtUrl(url: string): Promise<StorableFile> {
   const size = await httpFileSize(url);
-  if (size === undefined) throw new CheckpointError(url, "no such file, or its server does not tell its size");
+  if (size === undefined || !Number.isSafeInteger(size)) throw new CheckpointError(url, "no such file, or its server does not tell its size");
   return storable(url, nameAt(url), size);
 }
 

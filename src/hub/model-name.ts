@@ -12,6 +12,8 @@ export interface HubName {
   readonly repository: string;
   /** A branch, a tag or a commit. */
   readonly revision: string;
+  /** Whether the name has the revision, rather than that it is the default. */
+  readonly isOfRevision?: boolean;
   /** The path of its file in the repository; absent where it is to be found there. */
   readonly file?: string;
   /** Of a GGUF file to be found, such as Q4_K_M. */
@@ -56,12 +58,16 @@ export function parseModelName(text: string, endpoint: string): HubName | undefi
 
 /** What follows hf:. */
 function hubName(text: string, rest: string): HubName | undefined {
-  const [, repository, at = "main", quantization, file] =
+  const [, repository, at, quantization, file] =
     /^([^/@:]+\/[^/@:]+)(?:@(refs\/\w+\/[^/:]+|[^/:]+))?(?::([\w.-]+)|\/(.+))?$/s.exec(rest) ?? [];
-  const revision = at.replaceAll(/%2f/gi, "/"); // as in URLs of the hub, for a branch with a slash in its name
+  const revision = (at ?? "main").replaceAll(/%2f/gi, "/"); // as in URLs of the hub, for a branch with a slash in its name
   if (repository === undefined || !isRepository(repository) || !isSafePath(revision)) return undefined;
   if (file !== undefined && !isSafePath(file)) return undefined;
-  const what = { ...(file !== undefined && { file }), ...(quantization !== undefined && { quantization }) };
+  const what = {
+    ...(at !== undefined && { isOfRevision: true }),
+    ...(file !== undefined && { file }),
+    ...(quantization !== undefined && { quantization }),
+  };
   return { text, repository, revision, ...what, mayBePath: false };
 }
 
@@ -83,7 +89,7 @@ function hubUrl(text: string, endpoint: string): HubName | undefined {
   try {
     const name = { repository, revision: decodeURIComponent(revision), file: decodeURIComponent(file) };
     if (!isRepository(repository) || !isSafePath(name.revision) || !isSafePath(name.file)) return undefined;
-    return { text, ...name, mayBePath: false };
+    return { text, ...name, isOfRevision: true, mayBePath: false };
   } catch {
     return undefined; // an escape that is none
   }

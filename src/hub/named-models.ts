@@ -286,9 +286,10 @@ export async function modelUrl(
 /**
  * Removes a file that was downloaded, or all of a repository.
  *
- * @param name as for `downloadModel`; or hf:owner/repo. Of a URL, and of what `storeModel` stored, all files are removed
+ * @param name as for `downloadModel`; or hf:owner/repo. With a revision, as in hf:owner/repo@revision/file, what that one alone stands for is
+ *   removed, else all of the name. Of a URL, and of what `storeModel` stored, all files are removed
  * @returns the bytes that were freed; undefined where nothing was there
- * @throws OptionError for what is no name
+ * @throws OptionError for what is no name; RwkvError in a page while it is being downloaded
  */
 export async function removeStoredModel(name: string): Promise<number | undefined> {
   if (typeof name !== "string") throw new OptionError("model", name, "a name");
@@ -300,15 +301,25 @@ export async function removeStoredModel(name: string): Promise<number | undefine
     if (isLocalName(name)) return store.remove({ repository: name });
     throw new OptionError("model", name, "the name of a model, such as rwkv7-g1-0.4b or hf:owner/repo/file");
   }
-  const { repository, file, quantization } = parsed;
-  if (file === undefined && quantization === undefined) return store.remove({ repository });
-  if (file !== undefined) return store.remove({ repository, file });
-  const here = (await store.list()).filter((one) => one.repository === repository);
+  const { repository, file, quantization, isOfRevision } = parsed;
+  const revision = isOfRevision ? parsed.revision : undefined;
+  if (quantization === undefined) return store.remove({ repository, file, revision });
+  const here = (await store.list()).filter(
+    (one) =>
+      one.repository === repository &&
+      (revision === undefined || one.commit === revision || one.revisions.includes(revision)),
+  );
   const files = modelFiles(
     parsed,
     here.map((one) => ({ file: one.file, size: one.bytes })),
   );
   let freed: number | undefined;
-  for (const one of files) freed = (freed ?? 0) + ((await store.remove({ repository, file: one.file })) ?? 0);
+  for (const one of files) {
+    freed = sumOfFreed(freed, await store.remove({ repository, file: one.file, revision }));
+  }
   return freed;
+}
+
+function sumOfFreed(before: number | undefined, more: number | undefined): number | undefined {
+  return before === undefined ? more : before + (more ?? 0);
 }

@@ -91,6 +91,13 @@ export interface StorableFile extends StoredName {
   readonly size: number;
 }
 
+/** A file that is to be removed, or all of a repository: of a revision, or of all. */
+export interface RemovableName {
+  readonly repository: string;
+  readonly file?: string | undefined;
+  readonly revision?: string | undefined;
+}
+
 /** What is kept of a repository. */
 export interface StoredModel {
   readonly repository: string;
@@ -124,8 +131,13 @@ export interface ModelStore {
    */
   begin(file: StorableFile, signal?: AbortSignal, onWait?: () => void): Promise<PartialFile | string>;
   list(): Promise<StoredModel[]>;
-  /** Removes a file, or all of a repository. @returns the bytes that were freed; undefined where nothing was there */
-  remove(name: { repository: string; file?: string }): Promise<number | undefined>;
+  /**
+   * Removes what is named.
+   *
+   * @returns the bytes that were freed, none of what another revision stands for, too; undefined where nothing was there
+   * @throws RwkvError in a page while it is being downloaded
+   */
+  remove(name: RemovableName): Promise<number | undefined>;
 }
 
 /** A file in chunks of one size, of which any may be there. */

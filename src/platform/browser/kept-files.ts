@@ -99,6 +99,17 @@ export async function chunkFile(folder: FileSystemDirectoryHandle, chunk: number
   }
 }
 
+/** Sizes of the chunks that are there. What the folder holds is asked, never what a size that a server told would have: it may be any. */
+export async function chunkSizes(folder: FileSystemDirectoryHandle): Promise<Map<number, number>> {
+  const sizes = new Map<number, number>();
+  for await (const entry of folder.values()) {
+    if (entry.kind !== "file" || !/^\d+$/.test(entry.name)) continue;
+    const file = await chunkFile(folder, Number(entry.name));
+    if (file) sizes.set(Number(entry.name), file.size);
+  }
+  return sizes;
+}
+
 export async function readAbout(folder: FileSystemDirectoryHandle): Promise<About | undefined> {
   try {
     return JSON.parse(await (await (await folder.getFileHandle(aboutName)).getFile()).text()) as About;

@@ -1,13 +1,15 @@
 // The store of models of a page: writes files as kept-files.ts has them, in chunks, so that any tab goes on where another was closed.
 
 import { RwkvError } from "../../errors.js";
-import type { ModelStore, PartialFile, StorableFile, StoredModel, StoredName } from "../platform.js";
+import type { ModelStore, PartialFile, RemovableName, StorableFile, StoredModel, StoredName } from "../platform.js";
 import {
   type About,
   aboutName,
   chunkFile,
   chunkSize,
+  chunkSizes,
   foldersIn,
+  type KeptFolder,
   openRoot,
   pathOf,
   readAbout,
@@ -44,9 +46,11 @@ class PageStore implements ModelStore {
 
   async begin(file: StorableFile, signal?: AbortSignal, onWait?: () => void): Promise<PartialFile | string> {
     const name = await folderName(file);
-    const unlock = await lock(`rwkv-model-${name}`, signal, onWait);
+    const unlock = await lock(lockName(name), signal, onWait);
     try {
-      const folder = await this.#root.getDirectoryHandle(name, { create: true });
+      const folder = await this.#root.getDirectoryHandle(name, { create: true }).catch((cause) => {
+        throw storageError(cause);
+      });
       const before = await readAbout(folder);
       const revisions = [...new Set([...(before?.revisions ?? []), file.revision])];
       const { repository, commit, size } = file;
@@ -54,17 +58,20 @@ class PageStore implements ModelStore {
       if (before?.complete && before.size === size && (await wholeFile(folder, before))) {
         await writeAbout(folder, { ...about, complete: true });
         await this.#moveRevision(name, file);
-        unlock();
+        await unlock();
         return pathOf(about);
       }
+      const here = await chunkSizes(folder);
+      try {
+        await checkSpace(file.file, size - sumOf(here));
+      } catch (error) {
+        if (!before) await this.#removeFolder(name);
+        throw error;
+      }
       await writeAbout(folder, about);
-      const partial = await openPartial(folder, about, () => this.#moveRevision(name, file), unlock);
-      let missing = size;
-      for (let chunk = 0; chunk * chunkSize < size; chunk++) if (partial.has(chunk)) missing -= chunkSize;
-      await checkSpace(file.file, missing);
-      return partial;
+      return openPartial(folder, about, here, () => this.#moveRevision(name, file), unlock);
     } catch (error) {
-      unlock();
+      await unlock();
       throw error;
     }
   }
@@ -72,8 +79,7 @@ class PageStore implements ModelStore {
   async list(): Promise<StoredModel[]> {
     const all: StoredModel[] = [];
     for (const { folder, about } of await foldersIn(this.#root)) {
-      let bytes = 0;
-      for (let chunk = 0; chunk * chunkSize < about.size; chunk++) bytes += (await chunkFile(folder, chunk))?.size ?? 0;
+      const bytes = await bytesIn(folder);
       const { repository, file, revisions, commit, complete, size } = about;
       const path = complete && { path: pathOf(about) };
       all.push({ repository, file, revisions, commit, bytes, size, complete, ...path });
@@ -81,15 +87,48 @@ class PageStore implements ModelStore {
     return all;
   }
 
-  async remove({ repository, file }: { repository: string; file?: string }): Promise<number | undefined> {
-    let freed: number | undefined;
-    const bytesOf = new Map((await this.list()).map((model) => [`${model.repository}\n${model.file}`, model.bytes]));
-    for (const { folder, about } of await foldersIn(this.#root)) {
-      if (about.repository !== repository || (file !== undefined && about.file !== file)) continue;
-      freed = (freed ?? 0) + (bytesOf.get(`${about.repository}\n${about.file}`) ?? 0);
-      await this.#root.removeEntry(folder.name, { recursive: true });
+  async remove({ repository, file, revision }: RemovableName): Promise<number | undefined> {
+    const isMeant = ({ about }: KeptFolder) =>
+      about.repository === repository &&
+      (file === undefined || about.file === file) &&
+      (revision === undefined || about.commit === revision || about.revisions.includes(revision));
+    const meant = (await foldersIn(this.#root)).filter(isMeant);
+    const unlocks: Unlock[] = [];
+    try {
+      // All or nothing.
+      for (const { folder, about } of meant) {
+        const unlock = await lockNow(lockName(folder.name));
+        if (!unlock) {
+          throw new RwkvError(`${about.file}: is being downloaded; it can be removed when that has ended`);
+        }
+        unlocks.push(unlock);
+      }
+      let freed: number | undefined;
+      for (const { folder, about } of meant) {
+        const revisions = about.revisions.filter((one) => one !== revision);
+        if (revision !== undefined && about.commit !== revision && revisions.length > 0) {
+          await writeAbout(folder, { ...about, revisions });
+          freed ??= 0;
+        } else {
+          const bytes = await bytesIn(folder);
+          if (await this.#removeFolder(folder.name)) freed = (freed ?? 0) + bytes;
+        }
+      }
+      return freed;
+    } finally {
+      await Promise.all(unlocks.map((unlock) => unlock()));
     }
-    return freed;
+  }
+
+  /** @returns whether it was there */
+  async #removeFolder(name: string): Promise<boolean> {
+    try {
+      await this.#root.removeEntry(name, { recursive: true });
+      return true;
+    } catch (cause) {
+      if ((cause as Error).name === "NotFoundError") return false;
+      throw storageError(cause);
+    }
   }
 
   /** A branch stands for one content of a file: the one that came last. */
@@ -102,19 +141,17 @@ class PageStore implements ModelStore {
   }
 }
 
-async function openPartial(
+function openPartial(
   folder: FileSystemDirectoryHandle,
   about: About,
+  here: ReadonlyMap<number, number>,
   finished: () => Promise<void>,
-  unlock: () => void,
-): Promise<PartialFile> {
+  unlock: Unlock,
+): PartialFile {
   const { size } = about;
-  const count = Math.ceil(size / chunkSize);
-  const sizeOf = (chunk: number) => Math.min(chunkSize, size - chunk * chunkSize);
-  const chunks = new Set<number>();
-  for (let chunk = 0; chunk < count; chunk++) {
-    if ((await chunkFile(folder, chunk))?.size === sizeOf(chunk)) chunks.add(chunk);
-  }
+  const isWhole = (chunk: number, bytes: number) =>
+    bytes > 0 && bytes === Math.min(chunkSize, size - chunk * chunkSize);
+  const chunks = new Set([...here].filter((entry) => isWhole(...entry)).map(([chunk]) => chunk));
   let { version } = about;
   return {
     chunkSize,
@@ -127,7 +164,7 @@ async function openPartial(
       await writeAbout(folder, { ...about, version });
     },
     async write(chunk, bytes) {
-      await writeWhole(await folder.getFileHandle(String(chunk), { create: true }), bytes);
+      await writeWhole(folder, String(chunk), bytes);
       chunks.add(chunk);
     },
     async read(chunk) {
@@ -136,7 +173,7 @@ async function openPartial(
     async restart() {
       chunks.clear();
       version = undefined;
-      for (let chunk = 0; chunk < count; chunk++) await folder.removeEntry(String(chunk)).catch(() => {});
+      for (const chunk of (await chunkSizes(folder)).keys()) await folder.removeEntry(String(chunk)).catch(() => {});
       await writeAbout(folder, { ...about, version });
     },
     async finish() {
@@ -145,22 +182,18 @@ async function openPartial(
       await finished();
       return pathOf(about);
     },
-    async close() {
-      unlock();
-    },
+    close: unlock,
   };
 }
 
 async function writeAbout(folder: FileSystemDirectoryHandle, about: About): Promise<void> {
-  await writeWhole(
-    await folder.getFileHandle(aboutName, { create: true }),
-    new TextEncoder().encode(JSON.stringify(about)),
-  );
+  await writeWhole(folder, aboutName, new TextEncoder().encode(JSON.stringify(about)));
 }
 
 /** Replaces what a file holds: at once where a page may, else, in workers of older browsers, in place. @throws RwkvError when full */
-async function writeWhole(handle: FileSystemFileHandle, bytes: Uint8Array): Promise<void> {
+async function writeWhole(folder: FileSystemDirectoryHandle, name: string, bytes: Uint8Array): Promise<void> {
   try {
+    const handle = await folder.getFileHandle(name, { create: true });
     if ("createWritable" in handle) {
       const stream = await handle.createWritable();
       await stream.write(bytes as Uint8Array<ArrayBuffer>);
@@ -175,10 +208,25 @@ async function writeWhole(handle: FileSystemFileHandle, bytes: Uint8Array): Prom
       access.close();
     }
   } catch (cause) {
-    const { name } = cause as Error;
-    const reason = name === "QuotaExceededError" ? "there is no room for it" : String(cause);
-    throw new RwkvError(`the browser's storage cannot be written: ${reason}`, { cause });
+    throw storageError(cause);
   }
+}
+
+function storageError(cause: unknown): RwkvError {
+  const { name } = cause as Error;
+  const reasons: Record<string, string> = {
+    QuotaExceededError: "there is no room for it",
+    NotFoundError: "what was there has been removed",
+  };
+  return new RwkvError(`the browser's storage cannot be written: ${reasons[name] ?? String(cause)}`, { cause });
+}
+
+function sumOf(sizes: ReadonlyMap<number, number>): number {
+  return [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
+}
+
+async function bytesIn(folder: FileSystemDirectoryHandle): Promise<number> {
+  return sumOf(await chunkSizes(folder));
 }
 
 /** What only workers have. */
@@ -208,21 +256,37 @@ async function folderName({ repository, file, etag }: StorableFile): Promise<str
   return Array.from(digest.subarray(0, 20), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Takes a lock among tabs, which ends with the tab. @returns what gives it back */
-async function lock(name: string, signal?: AbortSignal, onWait?: () => void): Promise<() => void> {
-  const { locks } = navigator;
-  if (!locks) return () => {};
-  const take = (options: LockOptions) =>
-    new Promise<(() => void) | undefined>((resolve, reject) => {
-      locks
-        .request(name, options, (held) => {
-          if (!held) return resolve(undefined);
-          return new Promise<void>((unlock) => resolve(unlock));
-        })
-        .catch(reject);
-    });
-  const free = await take({ ifAvailable: true });
+const lockName = (folder: string) => `rwkv-model-${folder}`;
+
+/** Gives a lock back; resolved when others may have it. */
+type Unlock = () => Promise<void>;
+
+/** Takes a lock among tabs, which ends with the tab. */
+async function lock(name: string, signal?: AbortSignal, onWait?: () => void): Promise<Unlock> {
+  const free = await lockNow(name);
   if (free) return free;
   onWait?.();
-  return (await take({ ...(signal && { signal }) })) as () => void;
+  return (await takeLock(name, { ...(signal && { signal }) })) as Unlock;
+}
+
+/** Takes a lock if nobody has it. */
+function lockNow(name: string): Promise<Unlock | undefined> {
+  return takeLock(name, { ifAvailable: true });
+}
+
+async function takeLock(name: string, options: LockOptions): Promise<Unlock | undefined> {
+  const { locks } = navigator;
+  if (!locks) return async () => {};
+  return new Promise((resolve, reject) => {
+    const ended = locks.request(name, options, (held) => {
+      if (!held) return resolve(undefined);
+      return new Promise<void>((unlock) => {
+        resolve(async () => {
+          unlock();
+          await ended;
+        });
+      });
+    });
+    ended.catch(reject);
+  });
 }

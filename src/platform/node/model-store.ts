@@ -24,7 +24,7 @@ import {
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import prettyBytes from "pretty-bytes";
 import { RwkvError } from "../../errors.js";
-import type { ModelStore, PartialFile, StorableFile, StoredModel, StoredName } from "../platform.js";
+import type { ModelStore, PartialFile, RemovableName, StorableFile, StoredModel, StoredName } from "../platform.js";
 import { hubCacheFolder, hubSettings, linksAreRefused } from "./hub-settings.js";
 import { openPartialBlob, partialEndings, partialFacts } from "./partial-blob.js";
 import { socketLock } from "./socket-lock.js";
@@ -179,14 +179,20 @@ class HubCache implements ModelStore {
     );
   }
 
-  async remove({ repository, file }: { repository: string; file?: string }): Promise<number | undefined> {
+  async remove({ repository, file, revision }: RemovableName): Promise<number | undefined> {
     const folder = this.#folder(repository);
     const snapshots = join(folder, "snapshots");
+    const ref = revision === undefined ? undefined : await readRef(join(folder, "refs", ...revision.split("/")));
+    const commit = ref ?? revision;
     const wanted = file?.split("/").join(sep);
     const all = await filesIn(snapshots);
     const removed = all.filter((path) => {
       const inside = relative(snapshots, path);
-      return wanted === undefined || inside.slice(inside.indexOf(sep) + 1) === wanted;
+      const end = inside.indexOf(sep);
+      return (
+        (wanted === undefined || inside.slice(end + 1) === wanted) &&
+        (commit === undefined || inside.slice(0, end) === commit)
+      );
     });
     const blobs = await readdir(join(folder, "blobs")).catch(() => []);
     const partial: string[] = [];
