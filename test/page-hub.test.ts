@@ -182,6 +182,34 @@ test("a file of a size that no browser has room for is refused at once, and noth
   expect(await storedModels()).toEqual([]);
 });
 
+test("of a file whose version nothing tells, what was begun before is downloaded anew", async () => {
+  await commands.hubStorage({ isReserved: true });
+  await beginBig(bigUrl());
+  await commands.hubChange();
+  await checkBig(await downloadModel(bigUrl()));
+});
+
+test("a file by its URL goes on where its date is the same, and is downloaded anew where it is another", async () => {
+  const lastModified = "Thu, 01 Jan 2026 00:00:00 GMT";
+  await commands.hubStorage({ isReserved: true, lastModified });
+  const here = await beginBig(bigUrl());
+  const progress: number[] = [];
+  await checkBig(await downloadModel(bigUrl(), { onProgress: (done) => void progress.push(done) }));
+  expect(progress[0]).toBe(here);
+  expect(await removeStoredModel(bigUrl())).toBe(9_000_000);
+  await beginBig(bigUrl());
+  await commands.hubChange();
+  await commands.hubStorage({ isReserved: true, lastModified: "Fri, 02 Jan 2026 00:00:00 GMT" });
+  await checkBig(await downloadModel(bigUrl()));
+});
+
+test("a part of another size than that asked for is no part of the file", async () => {
+  await commands.hubStorage({ isReserved: true, isShort: true });
+  await expect(downloadModel(bigUrl())).rejects.toThrow(
+    "expected a part of 4194304 bytes, but the server has one of 5",
+  );
+});
+
 test("what is being downloaded is not removed", async () => {
   await commands.hubHold(6_000_000);
   const running = downloadModel(bigName, { endpoint });

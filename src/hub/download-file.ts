@@ -34,7 +34,12 @@ class ChangedError extends CheckpointError {}
  *   the next time, unless it is wrong
  */
 export async function downloadFile(settings: HubSettings, what: Download, partial: PartialFile): Promise<string> {
-  const first = new FileDownload(settings, what, partial);
+  let first = new FileDownload(settings, what, partial);
+  if (first.isBegun && !what.sum && partial.version === undefined) {
+    // Nothing would tell whether what comes is of the same version as what is here.
+    await partial.restart();
+    first = new FileDownload(settings, what, partial);
+  }
   const continued = first.isBegun;
   try {
     return await first.run();
@@ -150,7 +155,8 @@ class FileDownload {
     const headers = {
       ...rangeHeader(from, to),
       "accept-encoding": "identity",
-      ...(version !== undefined && { "if-range": version }),
+      // Of a date pages of other origins would have to ask first, which few servers allow; it is compared when the response is here.
+      ...(version?.startsWith('"') && { "if-range": version }),
     };
     const at = this.#direct ?? url;
     const request = { headers, signal: this.#ending.signal };
@@ -174,9 +180,14 @@ class FileDownload {
 
   /** @throws CheckpointError unless the response has the bytes that were asked for */
   async #checkRange(response: Response, from: number, to: number): Promise<void> {
-    const { name, size } = this.#what;
+    const { name, size, sum } = this.#what;
     const range = response.headers.get("content-range");
-    // Pages of other origins may not see it; then the sum must do.
+    // Pages of other origins may not see it; then the sum must do, or the length, which they always may.
+    const length = response.headers.get("content-length");
+    if (range === null && !sum && Number(length ?? Number.NaN) !== to - from) {
+      const found = length ?? "a size that it does not tell";
+      throw new ChangedError(name, `expected a part of ${to - from} bytes, but the server has one of ${found}`);
+    }
     if (range !== null && range !== `bytes ${from}-${to - 1}/${size}`) {
       const total = Number(/\/(\d+)$/.exec(range)?.[1]);
       if (total !== size && !Number.isNaN(total)) {
@@ -185,6 +196,10 @@ class FileDownload {
       throw new CheckpointError(name, `requested bytes ${from} to ${to - 1}, received "${range.slice(0, 80)}"`);
     }
     if (isEncoded(response)) throw new CheckpointError(name, "the server compresses what it was asked for as it is");
+    const { version } = this.#partial;
+    if (version !== undefined && !version.startsWith('"') && version !== response.headers.get("last-modified")) {
+      throw new ChangedError(name, "the file changed on the server while it was downloaded");
+    }
     await this.#noteVersion(response);
     this.#ranged.resolve();
   }
@@ -196,14 +211,16 @@ class FileDownload {
    */
   async #checkWhole(response: Response): Promise<void> {
     const { name, size, sum } = this.#what;
-    if (this.#partial.version !== undefined) {
+    const { version } = this.#partial;
+    if (version !== undefined && version !== response.headers.get("last-modified")) {
       await this.#partial.setVersion(undefined);
       if (!sum) throw new ChangedError(name, "the file changed on the server while it was downloaded");
       // Other machines of a storage may have other versions of one content; the sum will tell.
       throw new TransientError(name, "the server has another version of the file than before");
     }
     // Of what is here nothing tells that it belongs to this.
-    if (!sum && this.isBegun) throw new ChangedError(name, "the server sends the whole file in place of a part");
+    if (!sum && this.isBegun && version === undefined)
+      throw new ChangedError(name, "the server sends the whole file in place of a part");
     const length = response.headers.get("content-length");
     if (length !== null && !isEncoded(response) && Number(length) !== size) {
       throw new ChangedError(name, `expected a file of ${size} bytes, but the server has one of ${length}`);
@@ -243,11 +260,13 @@ class FileDownload {
     }
   }
 
-  async #noteVersion(response: Response): Promise<void> {
-    const version = response.headers.get("etag");
+  /** Notes what tells versions apart: an ETag, or where nothing sums the file up its date. */
+  async #noteVersion({ headers }: Response): Promise<void> {
+    if (this.#partial.version !== undefined) return;
+    const etag = headers.get("etag");
     // A weak one does not say that bytes are the same, and is not allowed with ranges.
-    if (version === null || version.startsWith("W/") || this.#partial.version !== undefined) return;
-    await this.#partial.setVersion(version);
+    const version = etag?.startsWith('"') ? etag : this.#what.sum ? null : headers.get("last-modified");
+    if (version) await this.#partial.setVersion(version);
   }
 
   async #store(chunk: number, bytes: Uint8Array): Promise<void> {
