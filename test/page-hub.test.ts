@@ -140,7 +140,7 @@ test("files of the user are kept under a name of their own, and replaced", async
   const odd = await fileAt(fixture("odd.pth"));
   const again = async () => storeModel([odd, new File(["{"], "tokenizer.json")]);
   expect([await again(), await again()]).toEqual(["local:odd.pth", "local:odd.pth"]);
-  expect(await downloadModel("local:odd.pth")).toBe("rwkv-models:/local%3Aodd.pth/local/odd.pth");
+  expect(await downloadModel("local:odd.pth")).toMatch(/^rwkv-models:\/local%3Aodd\.pth\/[\w-]+\/odd\.pth$/);
   // What was beside it is beside it here.
   await expect(load("local:odd.pth")).resolves.toHaveProperty("info.dtype", "f32");
   expect((await storedModels()).filter(({ repository }) => repository === "local:odd.pth")).toHaveLength(2);
@@ -238,6 +238,36 @@ test("of a file in two revisions the one that is named is removed", async () => 
   expect(await removeStoredModel(`${old}/odd.pth`)).toBeUndefined();
   expect(await revisions()).toEqual(["big.bin main", "odd.pth main"]);
   expect(await removeStoredModel(bigName)).toBe(9_000_000);
+});
+
+test("files of the user that are stored twice at once are those of the last, and the old stay until the new are there", async () => {
+  const files = (fill: number) => [
+    new File([new Uint8Array(5_000_000).fill(fill)], "m.pth"),
+    new File(["{}"], "tokenizer.json"),
+  ];
+  const stored = async () => (await readBytes(await downloadModel("local:m.pth")))[0];
+  const list = async () => (await storedModels()).map(({ file, complete }) => [file, complete]).sort();
+  const whole = [
+    ["m.pth", true],
+    ["tokenizer.json", true],
+  ];
+  expect(await Promise.all([storeModel(files(1)), storeModel(files(2))])).toEqual(["local:m.pth", "local:m.pth"]);
+  expect(await list()).toEqual(whole);
+  await storeModel(files(3));
+  const stop = new AbortController();
+  const ended = storeModel(files(4), { signal: stop.signal, onProgress: () => stop.abort(new Error("enough")) });
+  await expect(ended).rejects.toThrow("enough");
+  expect([await stored(), await list()]).toEqual([3, whole]);
+  const { estimate } = navigator.storage;
+  navigator.storage.estimate = async () => ({ quota: 7_000_000, usage: 5_000_000 });
+  try {
+    await expect(storeModel(files(5))).rejects.toThrow(
+      "m.pth: needs 6 MB, but the browser gives this site only 2 MB more",
+    );
+  } finally {
+    navigator.storage.estimate = estimate;
+  }
+  expect([await stored(), await list()]).toEqual([3, whole]);
 });
 
 test("the header of a model by name can be looked at before anything is downloaded", async () => {

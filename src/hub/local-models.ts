@@ -11,12 +11,13 @@ import { storeBlob } from "./store-blob.js";
 export interface StoreOptions {
   /** Called as bytes are written, with those that are and those of all files. */
   onProgress?: (done: number, total: number) => void;
-  /** Ends it; nothing of the model stays. */
+  /** Ends it; nothing of these files stays. */
   signal?: AbortSignal;
 }
 
 const prefix = "local:";
-const commit = "local";
+/** Stands for what was stored last. */
+const revision = "local";
 
 export function isLocalName(name: string): boolean {
   return name.startsWith(prefix);
@@ -24,7 +25,8 @@ export function isLocalName(name: string): boolean {
 
 /**
  * Keeps files that the user has chosen in the private file system of the page's origin: a checkpoint, or the shards of one with their
- * index, and what is read beside it (config.json, a tokenizer). A model that was stored under the same name is replaced.
+ * index, and what is read beside it (config.json, a tokenizer). A model that was stored under the same name is
+ * replaced when all of it is there.
  *
  * @returns its name for `load`, `downloadModel` and `removeStoredModel`: "local:" and the name of its file
  * @throws CheckpointError where the files are not one model; RwkvError when there is no room for them, and in Node, which reads files where
@@ -41,36 +43,40 @@ export async function storeModel(files: readonly File[], options: StoreOptions =
   checkSignal(signal);
   signal?.throwIfAborted();
   const store = await openModelStore();
-  if (!store.isOfPage) throw new RwkvError("storeModel is for pages: Node reads files where they are");
+  if (!store.alone) throw new RwkvError("storeModel is for pages: Node reads files where they are");
   const main = mainFile(files);
   const name = `${prefix}${main}`;
   // The file that makes it a model comes last: a tab may be closed at any moment.
   const ordered = [...files.filter((file) => file.name !== main), ...files.filter((file) => file.name === main)];
   const total = files.reduce((sum, file) => sum + file.size, 0);
-  await store.remove({ repository: name });
-  let before = 0;
-  try {
-    for (const file of ordered) {
-      const what = { repository: name, revision: commit, commit, file: file.name, size: file.size, etag: commit };
-      await storeBlob(store, what, file, { signal, onProgress: (done) => onProgress?.(before + done, total) });
-      before += file.size;
+  const work = async () => {
+    const commit = crypto.randomUUID();
+    let before = 0;
+    try {
+      for (const file of ordered) {
+        const what = { repository: name, revision, commit, file: file.name, size: file.size, etag: commit };
+        await storeBlob(store, what, file, { signal, onProgress: (done) => onProgress?.(before + done, total) });
+        before += file.size;
+      }
+    } catch (error) {
+      await store.remove({ repository: name, commit });
+      throw error;
     }
-  } catch (error) {
-    await store.remove({ repository: name });
-    throw error;
-  }
-  return name;
+    // What was stored under the name before, or was begun in a tab that was closed.
+    const all = (await store.list()).filter((one) => one.repository === name && one.commit !== commit);
+    for (const old of new Set(all.map((one) => one.commit))) await store.remove({ repository: name, commit: old });
+    return name;
+  };
+  return store.alone(name, total, work, signal);
 }
 
 /** The path of a model that the user's files were stored as. @throws CheckpointError where there is none, or not all of it */
 export async function storedLocally(name: string): Promise<string> {
   const store = await openModelStore();
-  const all = (await store.list()).filter(({ repository }) => repository === name);
-  if (all.length === 0 || !all.every(({ complete }) => complete)) {
-    throw new CheckpointError(name, `not in ${store.location}`);
-  }
-  const file = mainFile(all.map((one) => ({ name: one.file, size: one.bytes })));
-  return (await store.find({ repository: name, revision: commit, file })) as string;
+  // The file to open came last, so that all are there where it is.
+  const path = await store.find({ repository: name, revision, file: name.slice(prefix.length) });
+  if (path === undefined) throw new CheckpointError(name, `not in ${store.location}`);
+  return path;
 }
 
 /** The file of a model that is to be opened. @throws CheckpointError */

@@ -91,11 +91,12 @@ export interface StorableFile extends StoredName {
   readonly size: number;
 }
 
-/** A file that is to be removed, or all of a repository: of a revision, or of all. */
+/** A file that is to be removed, or all of a repository: of a revision, of a commit, or of all. */
 export interface RemovableName {
   readonly repository: string;
   readonly file?: string | undefined;
   readonly revision?: string | undefined;
+  readonly commit?: string | undefined;
 }
 
 /** What is kept of a repository. */
@@ -130,6 +131,13 @@ export interface ModelStore {
    * @throws RwkvError when there is no room for it; the signal's reason
    */
   begin(file: StorableFile, signal?: AbortSignal, onWait?: () => void): Promise<PartialFile | string>;
+  /**
+   * Waits until no other tab does something of this name, then does it; of a page's store alone.
+   *
+   * @param bytes that it will write
+   * @throws RwkvError when there is no room for them; the signal's reason
+   */
+  alone?<T>(name: string, bytes: number, work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
   list(): Promise<StoredModel[]>;
   /**
    * Removes what is named.

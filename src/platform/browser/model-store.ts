@@ -76,6 +76,16 @@ class PageStore implements ModelStore {
     }
   }
 
+  async alone<T>(name: string, bytes: number, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const unlock = await lock(lockName(name), signal);
+    try {
+      await checkSpace(name, bytes);
+      return await work();
+    } finally {
+      await unlock();
+    }
+  }
+
   async list(): Promise<StoredModel[]> {
     const all: StoredModel[] = [];
     for (const { folder, about } of await foldersIn(this.#root)) {
@@ -87,10 +97,11 @@ class PageStore implements ModelStore {
     return all;
   }
 
-  async remove({ repository, file, revision }: RemovableName): Promise<number | undefined> {
+  async remove({ repository, file, revision, commit }: RemovableName): Promise<number | undefined> {
     const isMeant = ({ about }: KeptFolder) =>
       about.repository === repository &&
       (file === undefined || about.file === file) &&
+      (commit === undefined || about.commit === commit) &&
       (revision === undefined || about.commit === revision || about.revisions.includes(revision));
     const meant = (await foldersIn(this.#root)).filter(isMeant);
     const unlocks: Unlock[] = [];

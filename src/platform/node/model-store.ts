@@ -179,11 +179,11 @@ class HubCache implements ModelStore {
     );
   }
 
-  async remove({ repository, file, revision }: RemovableName): Promise<number | undefined> {
+  async remove({ repository, file, revision, commit }: RemovableName): Promise<number | undefined> {
     const folder = this.#folder(repository);
     const snapshots = join(folder, "snapshots");
     const ref = revision === undefined ? undefined : await readRef(join(folder, "refs", ...revision.split("/")));
-    const commit = ref ?? revision;
+    const commits = [commit, ref ?? revision].filter((one) => one !== undefined);
     const wanted = file?.split("/").join(sep);
     const all = await filesIn(snapshots);
     const removed = all.filter((path) => {
@@ -191,7 +191,7 @@ class HubCache implements ModelStore {
       const end = inside.indexOf(sep);
       return (
         (wanted === undefined || inside.slice(end + 1) === wanted) &&
-        (commit === undefined || inside.slice(0, end) === commit)
+        commits.every((one) => inside.slice(0, end) === one)
       );
     });
     const blobs = await readdir(join(folder, "blobs")).catch(() => []);
