@@ -270,6 +270,22 @@ test("files of the user that are stored twice at once are those of the last, and
   expect([await stored(), await list()]).toEqual([3, whole]);
 });
 
+test("a URL that does not answer can be left, and what may not be read beside a model is not read", async () => {
+  await commands.hubStorage({ isSilent: true });
+  const stop = new AbortController();
+  const running = downloadModel(bigUrl(), { signal: stop.signal });
+  running.catch(() => {});
+  await expect.poll(() => commands.hubAsked("HEAD")).toBeGreaterThan(1);
+  stop.abort(new Error("enough"));
+  await expect(running).rejects.toThrow("enough");
+  await commands.hubStorage({});
+  await commands.hubForbidTokenizer();
+  const warnings: string[] = [];
+  await checkBig(await downloadModel(bigUrl(), { onWarning: (line) => warnings.push(line) }));
+  expect(warnings).toHaveLength(1);
+  expect(warnings[0]).toMatch(/tokenizer\.json.*403.*; the model is kept without it/);
+});
+
 test("the header of a model by name can be looked at before anything is downloaded", async () => {
   const url = await modelUrl(name, { endpoint });
   expect(url).toBe(`${endpoint}/someone/some-rwkv/resolve/main/odd.pth`);

@@ -45,13 +45,13 @@ export function httpSource(name: string, onDownload?: OnDownload, timeout?: numb
 /**
  * The size of a file on a web server, in bytes; undefined when there is no such file or it may not be read.
  *
- * @throws CheckpointError when the server does not respond
+ * @throws CheckpointError when the server does not respond; the signal's reason
  */
-export async function httpFileSize(name: string): Promise<number | undefined> {
+export async function httpFileSize(name: string, signal?: AbortSignal): Promise<number | undefined> {
   const url = resolveUrl(name);
   if (url === "") return undefined;
   const size = (method: "HEAD" | "GET") =>
-    exchange(url, { method }, async (response, body) => {
+    exchange(url, { method, ...(signal && { signal }) }, async (response, body) => {
       // A server of single-page applications responds to any name with its page.
       const isPage = response.headers.get("content-type")?.startsWith("text/html");
       if (!response.ok || isPage) return { status: response.status, size: undefined };
@@ -60,6 +60,7 @@ export async function httpFileSize(name: string): Promise<number | undefined> {
       if (method === "HEAD") return { status: 405, size: undefined };
       return { status: response.status, size: (await download(url, response, body, { limit: maxSmallFile })).size };
     }).catch((error) => {
+      signal?.throwIfAborted();
       // For a missing file, a server of another origin often omits the headers that would let a page see the status.
       if (error instanceof TransientError) return { status: 0, size: undefined };
       throw error;
@@ -85,14 +86,17 @@ export async function httpFolder(name: string, tried: readonly string[] = []): P
 /**
  * Fetches all bytes of a small file on a web server.
  *
- * @throws CheckpointError when the file cannot be fetched
+ * @throws CheckpointError when the file cannot be fetched; the signal's reason
  */
-export function httpBytes(name: string): Promise<Uint8Array<ArrayBuffer>> {
+export function httpBytes(name: string, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
   const url = resolveUrl(name);
   return withRetries(() =>
-    exchange(url, {}, async (response, body) => {
+    exchange(url, { ...(signal && { signal }) }, async (response, body) => {
       checkStatus(url, response);
       return (await download(url, response, body, { limit: maxSmallFile })).toBytes();
     }),
-  );
+  ).catch((error) => {
+    signal?.throwIfAborted();
+    throw error;
+  });
 }

@@ -23,21 +23,42 @@ export function storedUrl(store: ModelStore, url: string): Promise<string | unde
 }
 
 /** What is to be stored of the model at a URL. @throws CheckpointError where there is none */
-export async function fileAtUrl(url: string): Promise<StorableFile> {
-  const size = await httpFileSize(url);
-  if (size === undefined || !Number.isSafeInteger(size)) throw new CheckpointError(url, "no such file, or its server does not tell its size");
+export async function fileAtUrl(url: string, signal?: AbortSignal): Promise<StorableFile> {
+  const size = await httpFileSize(url, signal);
+  if (size === undefined || !Number.isSafeInteger(size))
+    throw new CheckpointError(url, "no such file, or its server does not tell its size");
   return storable(url, nameAt(url), size);
 }
 
-/** Stores what lies beside the model at a URL. These files are small, and often sent compressed, so they are fetched whole. */
-export async function storeBeside(store: ModelStore, url: string, signal?: AbortSignal): Promise<void> {
+/**
+ * Stores what lies beside the model at a URL. These files are small, and often sent compressed, so they are fetched whole.
+ *
+ * @param onWarning called with a line about each that cannot be fetched
+ * @throws RwkvError when there is no room for them; the signal's reason
+ */
+export async function storeBeside(
+  store: ModelStore,
+  url: string,
+  onWarning: (message: string) => void,
+  signal?: AbortSignal,
+): Promise<void> {
   const folder = folderUrl(url);
   if (folder === "") return;
   const tried = /^(pytorch_)?model\./.test(nameAt(url)) ? [...tokenizers, config] : tokenizers;
-  const sizes = await Promise.all(tried.map((name) => httpFileSize(fileUrlIn(folder, name))));
-  for (const name of tried.filter((_, i) => sizes[i] !== undefined)) {
-    const bytes = await httpBytes(fileUrlIn(folder, name));
-    await storeBlob(store, storable(url, name, bytes.length), new Blob([bytes]), { signal });
+  const fetched = async (name: string) => {
+    const at = fileUrlIn(folder, name);
+    try {
+      return (await httpFileSize(at, signal)) === undefined ? undefined : await httpBytes(at, signal);
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (!(error instanceof CheckpointError)) throw error;
+      onWarning(`${error.message}; the model is kept without it`);
+      return undefined;
+    }
+  };
+  const found = await Promise.all(tried.map(async (name) => [name, await fetched(name)] as const));
+  for (const [name, bytes] of found) {
+    if (bytes) await storeBlob(store, storable(url, name, bytes.length), new Blob([bytes]), { signal });
   }
 }
 

@@ -253,8 +253,9 @@ async function keptUrl(text: string, context: Context): Promise<string | undefin
   const found = await storedUrl(store, url);
   if (found !== undefined) return found;
   const settings = await settingsOf(context);
-  const file = await fileAtUrl(url);
-  await storeBeside(store, url, context.signal);
+  const { onWarning = console.warn, signal } = context;
+  const file = await fileAtUrl(url, signal);
+  await storeBeside(store, url, onWarning, signal);
   return storedFile(settings, store, file, url, context);
 }
 
