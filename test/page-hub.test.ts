@@ -286,6 +286,15 @@ test("a URL that does not answer can be left, and what may not be read beside a 
   expect(warnings[0]).toMatch(/tokenizer\.json.*403.*; the model is kept without it/);
 });
 
+test("a model is removed by its URL as it was spelled, and options that are none are refused", async () => {
+  const { pathname } = new URL("../embedded/model.safetensors", import.meta.url);
+  await downloadModel(`${pathname}?spelled`);
+  expect(await removeStoredModel(`${pathname}?spelled`)).toBeGreaterThan(5_000_000);
+  expect(await storedModels()).toEqual([]);
+  await expect(removeStoredModel("models/none.pth")).resolves.toBeUndefined();
+  await expect(modelUrl(name, null as never)).rejects.toThrow("options: expected an object");
+});
+
 test("the header of a model by name can be looked at before anything is downloaded", async () => {
   const url = await modelUrl(name, { endpoint });
   expect(url).toBe(`${endpoint}/someone/some-rwkv/resolve/main/odd.pth`);

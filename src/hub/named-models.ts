@@ -276,6 +276,7 @@ export async function modelUrl(
   options: Pick<NamedModelOptions, "endpoint" | "signal"> = {},
 ): Promise<string> {
   if (typeof name !== "string") throw new OptionError("model", name, "a name");
+  if (typeof options !== "object" || options === null) throw new OptionError("options", options, "an object");
   checkSignal(options.signal);
   const settings = await settingsOf(options);
   const parsed = parseModelName(name, settings.endpoint);
@@ -298,9 +299,13 @@ export async function removeStoredModel(name: string): Promise<number | undefine
   const parsed = parseModelName(name, settings.endpoint);
   const store = await openModelStore();
   if (!parsed) {
-    if (isHttpUrl(name)) return store.remove({ repository: resolveUrl(name) });
     if (isLocalName(name)) return store.remove({ repository: name });
+    if (store.isOfPage || isHttpUrl(name)) return store.remove({ repository: resolveUrl(name) });
     throw new OptionError("model", name, "the name of a model, such as rwkv7-g1-0.4b or hf:owner/repo/file");
+  }
+  if (parsed.mayBePath && store.isOfPage) {
+    const freed = await store.remove({ repository: resolveUrl(name) });
+    if (freed !== undefined) return freed;
   }
   const { repository, file, quantization, isOfRevision } = parsed;
   const revision = isOfRevision ? parsed.revision : undefined;
