@@ -4,7 +4,7 @@ import type { FileSource } from "./protocol.js";
 
 const modelName = /\.(pth|pt|safetensors|gguf|bin)$/i;
 const indexName = /\.(safetensors|bin)\.index\.json$/i;
-const tokenizerName = /(tokenizer.*\.json|vocab.*\.txt|\.json|\.txt)$/i;
+const tokenizerName = /(\.json|vocab.*\.txt)$/i;
 
 /** Whether a model is in several files, which can be read only where they lie beside each other. */
 export function isSharded({ model }: FileSource): boolean {
@@ -23,4 +23,11 @@ export function chosenFiles(files: readonly File[]): FileSource | "none" | "many
   const others = files.filter(({ name }) => tokenizerName.test(name) && !/config\.json$/i.test(name));
   const tokenizer = others.find(({ name }) => /tokenizer\.json$|rwkv_vocab/i.test(name)) ?? others[0];
   return { kind: "files", model: models[0] as File, others: tokenizer ? [tokenizer] : [] };
+}
+
+/** A tokenizer by a name that is looked for beside a model: users' may be called "tokenizer (1).json". */
+export function asTokenizer(file: File): File {
+  const isText = /\.txt$/i.test(file.name);
+  const isFound = (isText ? /^rwkv_vocab_.*\.txt$/i : /tokenizer\.json$/i).test(file.name);
+  return isFound ? file : new File([file], isText ? "rwkv_vocab_user.txt" : "tokenizer.json");
 }

@@ -197,6 +197,85 @@ describe.skipIf(!chromiumPath)("the playground's models", () => {
     expect(complaints).toEqual([]);
   });
 
+  test("a look that failed is taken again when it is asked for again", async () => {
+    const hub = await hubWith({ "odd.pth": await readFile(fixture("odd.pth")) });
+    const { page } = await opened(shared.url, { expected: [hub.endpoint, hub.storage] });
+    await chooseModel(page);
+    hub.onHub = (_, response) => {
+      response.writeHead(403, { "x-error-code": "GatedRepo" }).end();
+      return true;
+    };
+    await look(page, hub, `hf:${repository}/odd.pth`);
+    await page.waitForSelector("[data-testid=hub] [role=alert]:has-text('403')");
+    hub.onHub = undefined;
+    await page.click("[data-testid=hub] button:has-text('Look at it')");
+    await fitting(page).waitFor();
+  });
+
+  test("a tokenizer of any name is kept with its model, and what is none is not taken for one", async () => {
+    const { page } = await opened();
+    await chooseModel(page);
+    const files = page.locator("[data-testid=files]");
+    const chosen = (name: string, buffer: Buffer) => ({ name, mimeType: "", buffer });
+    await files.setInputFiles([chosen("tales.safetensors", model), chosen("README.txt", Buffer.from("hello"))]);
+    await fitting(page).waitFor();
+    expect(await fitting(page).textContent()).not.toContain("README.txt");
+    await files.setInputFiles([chosen("tales.safetensors", model), chosen("tokenizer (1).json", tokenizer)]);
+    await fitting(page).locator("text=tokenizer (1).json").waitFor();
+    await fitting(page).locator("[type=submit]").click();
+    await untilLoaded(page, "tales.safetensors");
+    await untilTold(page);
+  });
+
+  test("of several models in a repository each is listed and deleted alone", async () => {
+    const shards = readdirSync(fixture("odd-hugging-face"));
+    const read = async (name: string) => [name, await readFile(fixture(`odd-hugging-face/${name}`))] as const;
+    const sharded = Object.fromEntries(await Promise.all(shards.map(read)));
+    const hub = await hubWith({ ...sharded, "other.pth": await readFile(fixture("odd.pth")) });
+    const { page } = await opened(shared.url, { expected: [hub.endpoint, hub.storage] });
+    const asked = [
+      [`hf:${repository}`, "model.safetensors.index.json"],
+      [`hf:${repository}/other.pth`, "other.pth"],
+    ] as const;
+    for (const [name, file] of asked) {
+      await chooseModel(page);
+      await look(page, hub, name);
+      await fitting(page).waitFor();
+      await fitting(page).locator("[type=submit]").click();
+      await untilLoaded(page, file);
+    }
+    await chooseModel(page);
+    await expect.poll(() => kept(page).locator("strong").allTextContents()).toEqual(asked.map(([, file]) => file));
+    await kept(page).first().locator("button:has-text('Delete')").click();
+    await expect.poll(() => kept(page).locator("strong").allTextContents()).toEqual(["other.pth"]);
+  });
+
+  test("a model in shards goes on when it was cancelled between two of them", async () => {
+    const shards = readdirSync(fixture("odd-hugging-face"));
+    const read = async (name: string) => [name, await readFile(fixture(`odd-hugging-face/${name}`))] as const;
+    const hub = await hubWith(Object.fromEntries(await Promise.all(shards.map(read))));
+    const { page } = await opened(shared.url, { expected: [hub.endpoint, hub.storage] });
+    await chooseModel(page);
+    await look(page, hub, `hf:${repository}`);
+    await fitting(page).waitFor();
+    hub.onHub = ({ method, url }) => method === "GET" && url?.includes("00002-of-00002") === true;
+    const before = hub.requests.length;
+    await fitting(page).locator("[type=submit]").click();
+    const isAsked = () => hub.requests.slice(before).some((line) => /^hub GET .*00002-of/.test(line));
+    await expect.poll(isAsked).toBe(true);
+    await chooseModel(page);
+    await expect.poll(() => kept(page).locator("button:disabled").allTextContents()).toEqual(["Go on", "Delete"]);
+    await page.keyboard.press("Escape");
+    await page.click("[data-testid=keeping] button:has-text('Cancel')");
+    await page.waitForSelector("[data-testid=keeping]", { state: "detached" });
+    hub.onHub = undefined;
+    await chooseModel(page);
+    await kept(page).locator("button:has-text('Go on')").click();
+    await untilLoaded(page, "model.safetensors.index.json");
+    await chooseModel(page);
+    await kept(page).locator("button:has-text('Load')").waitFor();
+  });
+
   test("by address: kept with its tokenizer, cancelled, not there", async () => {
     const cors = { "access-control-allow-origin": "*", "access-control-expose-headers": "content-range" };
     const bytes = await largeCheckpoint();

@@ -9,7 +9,8 @@ import {
   storedModels,
   storeModel,
 } from "rwkv";
-import type { HubModel, KeptModel, Library, Progress, Source } from "../protocol.js";
+import { asTokenizer, isSharded } from "../chosen-files.js";
+import type { FileSource, HubModel, KeptModel, Library, Progress, Source } from "../protocol.js";
 import { bytesPerWeight, mostBytes, offeredTypes } from "./model-sizes.js";
 import { nameOf } from "./open-source.js";
 import type { Context } from "./worker.js";
@@ -18,7 +19,9 @@ export { modelUrl } from "rwkv";
 
 const weights = /\.(pth|pt|safetensors|gguf|bin)$/i;
 const index = /\.index\.json$/i;
-const shard = /-\d+-of-\d+\.\w+$/;
+const shard = /^(.*)-\d+-of-(\d+)(\.\w+)$/;
+/** Beside which tokenizers and settings are downloaded, too. */
+const huggingFace = /(^|\/)(pytorch_)?model\.\w+(\.index\.json)?$/;
 
 export async function library(): Promise<Library> {
   try {
@@ -40,10 +43,15 @@ export async function keep(source: Source, { signal, send }: Context<Progress>):
     case "url":
       return downloadModel(source.url, { ...options, onWarning: () => {} });
     case "files":
-      return downloadModel(await storeModel([...source.others, source.model], options));
+      return downloadModel(await storeModel(storableFiles(source), options));
     default:
       throw new Error(`${nameOf(source)}: is kept already`);
   }
+}
+
+function storableFiles(source: FileSource): File[] {
+  const { model, others } = source;
+  return [...(isSharded(source) ? others : others.map(asTokenizer)), model];
 }
 
 export async function remove(names: readonly string[]): Promise<null> {
@@ -62,31 +70,51 @@ function keptModels(stored: readonly StoredModel[]): KeptModel[] {
   const groups = new Map<string, StoredModel[]>();
   for (const one of stored) groups.set(folderOf(one), [...(groups.get(folderOf(one)) ?? []), one]);
   for (const group of groups.values()) {
-    const indexes = group.filter(({ file }) => index.test(file));
-    const heads = indexes.length > 0 ? indexes : group.filter(({ file }) => weights.test(file) && !shard.test(file));
-    // Shards whose index has not come.
-    const mains = heads.length > 0 ? heads : group.filter(({ file }) => weights.test(file)).slice(0, 1);
-    for (const main of mains) models.push(keptModel(main, mains.length === 1 ? group : [main]));
+    const sets = new Map<string, StoredModel[]>();
+    for (const one of group) {
+      if (!weights.test(one.file) && !index.test(one.file)) continue;
+      const isPart = shard.test(one.file) || index.test(one.file);
+      const set = `${isPart ? "parts of " : ""}${setOf(one.file)}`; // of one name there may be both
+      sets.set(set, [...(sets.get(set) ?? []), one]);
+    }
+    const beside = group.filter((one) => ![...sets.values()].flat().includes(one));
+    for (const files of sets.values()) {
+      const hasBeside = sets.size === 1 || files.some(({ file }) => huggingFace.test(setOf(file)));
+      models.push(keptModel(files, hasBeside ? beside : []));
+    }
   }
   return models.toSorted((a, b) => a.title.localeCompare(b.title));
 }
 
-function keptModel(main: StoredModel, files: readonly StoredModel[]): KeptModel {
-  const { repository, revisions, commit, file, path } = main;
+/** What shards and their index have in common: the name of the file that they would be as one. */
+function setOf(file: string): string {
+  return file.replace(index, "").replace(shard, "$1$3");
+}
+
+/** @param weightFiles one file, or shards, with their index where it has come */
+function keptModel(weightFiles: readonly StoredModel[], beside: readonly StoredModel[]): KeptModel {
+  const sorted = weightFiles.toSorted((a, b) => a.file.localeCompare(b.file));
+  const main = sorted.find(({ file }) => index.test(file)) ?? (sorted[0] as StoredModel);
+  const { repository, revisions, commit, path } = main;
+  const [, , count] = shard.exec(main.file) ?? [];
+  // GGUF has no index, which comes last elsewhere: a shard alone is no model.
+  const isWhole = count === undefined || (/\.gguf$/i.test(main.file) && sorted.length === Number(count));
+  const file = count === undefined || /\.gguf$/i.test(main.file) ? main.file : `${setOf(main.file)}.index.json`;
+  const files = [...sorted, ...beside];
   const sum = (of: (one: StoredModel) => number) => files.reduce((all, one) => all + of(one), 0);
-  const isComplete = files.every(({ complete }) => complete);
+  const isComplete = isWhole && files.every(({ complete }) => complete);
   const isElsewhere = isLocal(main) || isUrl(main);
   const revision = revisions.includes("main") ? "" : `@${revisions[0] ?? commit}`;
-  const named = (one: StoredModel) => `hf:${repository}${revision}/${one.file}`;
   return {
     title: file.slice(file.lastIndexOf("/") + 1),
     from: isLocal(main) ? "" : repository,
     // The user's files are chosen again; only they know where they are.
-    ...(!isLocal(main) && { name: isUrl(main) ? repository : named(main) }),
+    ...(!isLocal(main) && { name: isUrl(main) ? repository : `hf:${repository}${revision}/${file}` }),
     bytes: sum(({ bytes }) => bytes),
     size: sum(({ size, bytes }) => size ?? bytes),
     ...(isComplete && path !== undefined && { path }),
-    files: isElsewhere ? [repository] : files.map(named),
+    // Other contents of these files, of other commits, are models of their own.
+    files: isElsewhere ? [repository] : files.map((one) => `hf:${repository}@${one.commit}/${one.file}`),
   };
 }
 

@@ -13,10 +13,13 @@ export function HubSource({ onChosen }: SourceProps) {
   const t = texts.value.model;
   const [typed, setTyped] = useState("");
   const [source, setSource] = useState<Source | undefined>(undefined);
+  /** How often was looked: each time anew, since what failed may be there by now. */
+  const [looks, setLooks] = useState(0);
   const [error, setError] = useState<string | undefined>(undefined);
   const known = library.value?.known ?? [];
   const chosen = known.find(({ name }) => name === typed);
   const look = () => {
+    setLooks(looks + 1);
     const name = typed.trim();
     const isHub = /^https?:\/\/[^/]/.test(hub.value);
     setError(name === "" ? t.nameWrong : isHub ? undefined : t.hubWrong);
@@ -83,7 +86,7 @@ export function HubSource({ onChosen }: SourceProps) {
       </form>
       {chosen && !chosen.fits && <p class="notice">{t.tooLargeForPage}</p>}
       <Failure error={error} />
-      {source && <Fitting key={JSON.stringify(source)} source={source} onChosen={onChosen} />}
+      {source && <Fitting key={looks} source={source} onChosen={onChosen} />}
     </section>
   );
 }

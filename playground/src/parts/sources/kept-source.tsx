@@ -85,10 +85,16 @@ function sourceOf({ name = "" }: KeptModel): Source {
   return /^https?:/.test(name) ? { kind: "url", url: name } : { kind: "name", name, hub: hub.value };
 }
 
-/** Whether a download of it runs in this page, or was and failed. */
-function isUnderWay(model: KeptModel): boolean {
-  return keepings.value.some(
-    ({ source, name, error }) =>
-      error === undefined && (name === model.title || (source.kind === "name" && source.name === model.name)),
-  );
+/** Whether a download of it runs in this page; of a model that is not whole yet, any of its repository may be that. */
+function isUnderWay({ title, name, from, path }: KeptModel): boolean {
+  return keepings.value.some(({ source, name: keeping, error }) => {
+    if (error !== undefined) return false;
+    if (keeping === title || (source.kind === "name" && source.name === name)) return true;
+    return path === undefined && source.kind === "name" && repositoryOf(source.name) === from;
+  });
+}
+
+/** The repository in hf:owner/repo@revision/file; undefined for a short name. */
+function repositoryOf(name: string): string | undefined {
+  return /^hf:(?:\/\/)?([^/@:]+\/[^/@:]+)/i.exec(name)?.[1];
 }

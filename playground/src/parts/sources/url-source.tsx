@@ -11,6 +11,8 @@ export function UrlSource({ onChosen }: SourceProps) {
   const t = texts.value.model;
   const [typed, setTyped] = useState("");
   const [source, setSource] = useState<Extract<Source, { kind: "url" }> | undefined>(undefined);
+  /** How often was looked: each time anew, since what failed may be there by now. */
+  const [looks, setLooks] = useState(0);
   const [error, setError] = useState<string | undefined>(undefined);
   return (
     <section class="source" data-testid="url">
@@ -20,6 +22,7 @@ export function UrlSource({ onChosen }: SourceProps) {
         class="row"
         onSubmit={(event) => {
           event.preventDefault();
+          setLooks(looks + 1);
           const isUrl = URL.canParse(typed, document.baseURI) && typed.trim() !== "";
           setError(isUrl ? undefined : t.urlWrong);
           setSource(isUrl ? { kind: "url", url: new URL(typed, document.baseURI).href } : undefined);
@@ -38,7 +41,7 @@ export function UrlSource({ onChosen }: SourceProps) {
         <button type="submit">{t.look}</button>
       </form>
       <Failure error={error} />
-      {source && <Fitting key={source.url} source={source} onChosen={onChosen} />}
+      {source && <Fitting key={looks} source={source} onChosen={onChosen} />}
     </section>
   );
 }
