@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
+import { link, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { load } from "rwkv";
@@ -253,6 +253,31 @@ test("files that cannot be used are told", async () => {
   ] as const) {
     expect((await rwkv(["batch", ...args])).stderr).toContain(message);
   }
+});
+
+test("a file that is not the batch's own is neither written nor removed", async () => {
+  const { input, output, partial } = await files(jsonl(lines(2)));
+  const content = await readFile(input, "utf8");
+  const fetch = async () => Response.json({ choices: [{ text: "x", finish_reason: "stop" }] });
+  const answers = answersHere(1, { fetch, maxBytes: 10_000 });
+  const run = (from: string, to = output) =>
+    runBatch({ input: from, output: to, model: "a", answers, maxBytes: 10_000 });
+  for (const [own, linked] of [
+    [output, `${input}.0`],
+    [partial, `${input}.1`],
+    [`${partial}.json`, `${input}.2`],
+  ] as const) {
+    await writeFile(own, content);
+    await link(own, linked);
+    for (const name of [own, linked]) await expect(run(name)).rejects.toThrow(`${own} is the input`);
+    expect(await readFile(own, "utf8")).toBe(content);
+    await rm(own);
+  }
+  await writeFile(partial, "a stranger's");
+  await expect(run(input)).rejects.toThrow(`there is ${partial}, and no ${partial}.json that says of which batch`);
+  expect(await readFile(partial, "utf8")).toBe("a stranger's");
+  await rm(partial);
+  expect(await run(input)).toMatchObject({ lines: 2, isComplete: true });
 });
 
 test("lines are read as they are, whatever they hold", async () => {

@@ -67,11 +67,13 @@ export class OutputFile {
   /**
    * Opens a file, or goes on with one that is not complete.
    *
+   * @param input the file of the lines that are answered, which none that is written or removed may be
    * @returns undefined where it is complete already
    * @throws RwkvError where it cannot be written, is of another batch, or another process is writing it
    */
-  static async open(path: string, identity: BatchIdentity): Promise<OutputFile | undefined> {
+  static async open(path: string, identity: BatchIdentity, input: string): Promise<OutputFile | undefined> {
     const target = await lasting(path);
+    await checkApart(path, target, input);
     const unlock = await socketLock("batch", target);
     if (!unlock) throw new RwkvError(`${path}: another process is writing it`);
     let file: FileHandle | undefined;
@@ -86,7 +88,12 @@ export class OutputFile {
         return undefined;
       }
       if (begun === undefined) {
-        await rm(partialPath(target), { force: true });
+        if (await stat(partialPath(target)).catch(absent)) {
+          throw new RwkvError(
+            `${path}: there is ${partialPath(target)}, and no ${aboutPath(target)} that says of which batch it is; give another name, or ` +
+              "remove it",
+          );
+        }
         begun = randomBytes(12).toString("hex");
         const bytes = new TextEncoder().encode(`${JSON.stringify({ ...identity, begun })}\n`);
         await writeFileAtomically(aboutPath(target), (writer) => writer.append(bytes));
@@ -148,6 +155,17 @@ async function lasting(path: string): Promise<string> {
     throw new RwkvError(`${path}: cannot be written, its folder is not there`, { cause });
   });
   return join(folder, basename(path));
+}
+
+/** @throws RwkvError where the input is one of the files of the output, by whatever name */
+async function checkApart(path: string, target: string, input: string): Promise<void> {
+  const { dev, ino } = await stat(input, { bigint: true });
+  for (const own of [target, partialPath(target), aboutPath(target)]) {
+    const found = await stat(own, { bigint: true }).catch(() => undefined);
+    if (found?.dev === dev && found.ino === ino) {
+      throw new RwkvError(`${path}: ${own} is the input, and would be lost; give another name`);
+    }
+  }
 }
 
 /** @returns when it was begun, so to say @throws RwkvError where it was begun as something else */

@@ -61,7 +61,7 @@ export async function runBatch(options: BatchOptions): Promise<BatchProgress & {
   };
   const { size: allBytes } = await stat(input);
   const none = { before: 0, failed: 0, promptTokens: 0, generatedTokens: 0 };
-  const file = await OutputFile.open(output, identity);
+  const file = await OutputFile.open(output, identity, input);
   if (!file) return { ...none, lines: 0, bytes: allBytes, allBytes, bytesBefore: allBytes, isComplete: true };
   let isComplete = false;
   try {
