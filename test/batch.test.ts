@@ -13,6 +13,7 @@ import { inOrder } from "#rwkv/server/batches/in-order";
 import { readLines } from "#rwkv/server/batches/lines";
 import { inputIdentity } from "#rwkv/server/batches/output-file";
 import { answersHere, runBatch } from "#rwkv/server/batches/run-batch";
+import { answeringIdentity } from "#rwkv/server/storage/model-identity";
 import { program, rwkv } from "./command.js";
 import { temporaryFolder } from "./fixture-files.js";
 
@@ -253,6 +254,32 @@ test("files that cannot be used are told", async () => {
   ] as const) {
     expect((await rwkv(["batch", ...args])).stderr).toContain(message);
   }
+});
+
+test("a batch goes on with the state and the tokenizer that it was begun with", async () => {
+  const { input, output, partial } = await files(jsonl([{ prompt: "Once", max_tokens: 2 }]));
+  const model = await load(undefined, { threads: 1 });
+  onTestFinished(() => model.dispose());
+  const session = model.session();
+  await session.read("There was");
+  const state = await session.save();
+  const stateFile = `${input}.state`;
+  await writeFile(stateFile, state);
+  const identity = await answeringIdentity(model, await model.readState(stateFile));
+  const about = { input: await inputIdentity(input), model: identity, options: JSON.stringify({ maxTokens: 256 }) };
+  await writeFile(`${partial}.json`, JSON.stringify(about));
+  const run = (...more: string[]) => rwkv(["batch", input, output, "--threads", "1", ...more]);
+  expect(await run()).toMatchObject({ code: 1, stderr: expect.stringContaining("was begun with another model") });
+  expect(await run("--state", stateFile)).toMatchObject({ code: 0 });
+  const other = { encode: (text: string) => [...model.tokenizer.encode(text)].reverse() };
+  const retokenized = new Proxy(model, {
+    get: (of, name) => {
+      if (name === "tokenizer") return other;
+      const value = Reflect.get(of, name, of);
+      return typeof value === "function" ? value.bind(of) : value;
+    },
+  });
+  expect(await answeringIdentity(retokenized)).not.toBe(await answeringIdentity(model));
 });
 
 test("a file that is not the batch's own is neither written nor removed", async () => {

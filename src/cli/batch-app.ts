@@ -12,13 +12,21 @@ export interface BatchAppOptions {
   readonly maxLine: number;
 }
 
+/** An application, and what tells its answers from those of others. */
+export interface BatchApp {
+  readonly app: App;
+  readonly identity: string;
+}
+
 /** @param groups how many times as many lines as `atOnce` says may come at once; those beyond it wait */
-export async function batchApp(model: Model, options: BatchAppOptions, groups = 1): Promise<App> {
+export async function batchApp(model: Model, options: BatchAppOptions, groups = 1): Promise<BatchApp> {
   // The commands that need no server load nothing of one.
   const { createApp } = await import("../server/app.js");
-  return createApp(model, {
+  const { answeringIdentity } = await import("../server/storage/model-identity.js");
+  const state = options.state === undefined ? undefined : await model.readState(options.state);
+  const app = createApp(model, {
     ...(options.model === undefined && { name: "rwkv-tales" }),
-    ...(options.state !== undefined && { state: await model.readState(options.state) }),
+    ...(state && { state }),
     stateCacheBytes: options.stateCache,
     limits: {
       concurrent: options.atOnce,
@@ -30,4 +38,5 @@ export async function batchApp(model: Model, options: BatchAppOptions, groups = 
       keptResponses: 0,
     },
   });
+  return { app, identity: await answeringIdentity(model, state) };
 }

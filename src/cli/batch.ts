@@ -63,16 +63,15 @@ async function batch(input: string, output: string, options: BatchCommandOptions
   const { inputIdentity } = await import("../server/batches/output-file.js");
   await inputIdentity(input); // a wrong name is told before a model is loaded
   if (options.queue !== undefined) return batchByWorkers(input, output, options, options.queue);
-  const { identityOf } = await import("../server/storage/model-identity.js");
   const { answersHere } = await import("../server/batches/run-batch.js");
   const model = await loadModel(options, { states: options.atOnce * 2 + 16 });
   try {
-    const app = await batchApp(model, options);
+    const { app, identity } = await batchApp(model, options);
     note(describeModel(model));
     const { seed, maxTokens, maxLine: maxBytes, atOnce } = options;
     // There is one model, whatever lines were written for.
     const answers = answersHere(atOnce, { fetch: app.fetch, modelName: app.modelName, maxBytes, seed, maxTokens });
-    await run(input, output, options, await identityOf(model), answers, interrupted());
+    await run(input, output, options, identity, answers, interrupted());
     await app.close();
   } finally {
     await model.dispose();

@@ -24,7 +24,7 @@ export function addWorker(program: Command): void {
       "--queue <url>",
       "the Redis of the queue, as redis://host:6379/0; needs the packages bullmq and ioredis",
     )
-    .option("--queue-name <name>", "the name of the queue; all its workers have the same model", "rwkv")
+    .option("--queue-name <name>", "the name of the queue; all its workers have the same model and state", "rwkv")
     .option("--at-once <n>", "lines that are carried out at once", wholeNumber(1, 4096), 64)
     .option("--state-cache <bytes>", "memory for states of beginnings that prompts share", byteCount, 2 ** 30)
     .option("--max-line <bytes>", "bytes of a line", byteCount, 8 * 2 ** 20)
@@ -44,17 +44,16 @@ Examples:
 
 async function work(options: WorkerCommandOptions): Promise<void> {
   const { startWorker } = await import("../queue/worker.js");
-  const { identityOf } = await import("../server/storage/model-identity.js");
   const shardsAtOnce = 2;
   const model = await loadModel(options, { states: options.atOnce * 2 * shardsAtOnce + 16 });
   try {
-    const app = await batchApp(model, options, shardsAtOnce);
+    const { app, identity } = await batchApp(model, options, shardsAtOnce);
     const line = new StatusLine();
     let [shards, done] = [0, 0];
     const worker = await startWorker({
       url: options.queue,
       name: options.queueName,
-      model: await identityOf(model),
+      model: identity,
       fetch: app.fetch,
       modelName: app.modelName,
       atOnce: options.atOnce,

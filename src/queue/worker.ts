@@ -11,7 +11,7 @@ export interface WorkerOptions extends Pick<LineRunnerOptions, "fetch" | "modelN
   /** The address of the Redis. */
   readonly url: string;
   readonly name: string;
-  /** What tells the model from others. */
+  /** What tells the answers from those of others. */
   readonly model: string;
   /** Lines that are carried out at once. */
   readonly atOnce: number;

@@ -25,7 +25,7 @@ import { ServedModel } from "./served-model.js";
 import type { Services } from "./services.js";
 import { LocalShelf, type ShelfLimits } from "./shelf.js";
 import { StateCache } from "./state-cache.js";
-import { identityOf } from "./storage/model-identity.js";
+import { answeringIdentity } from "./storage/model-identity.js";
 import { MemoryObjects, type ObjectKind } from "./storage/stored-objects.js";
 
 /** A model behind an HTTP API. It does not own the model. */
@@ -79,7 +79,7 @@ export function createApp(model: Model, options: AppOptions = {}): App {
   const reader = new PromptReader(model, cache, state, root);
   const inference = new Inference(model, reader, admission, metrics, limits);
   const prompts = new PromptEncoder(model.tokenizer, limits.promptTokens);
-  const modelIdentity = identityOnce(model);
+  const modelIdentity = identityOnce(model, state);
   const runner =
     batches &&
     new BatchRunner({
@@ -176,11 +176,11 @@ function honoOf(services: Services, routes: readonly Route[]): Hono {
   return hono;
 }
 
-/** What tells the model from others, found out when it is first asked for. */
-function identityOnce(model: Model): () => Promise<string> {
+/** What tells the answers from those of others, found out when it is first asked for. */
+function identityOnce(model: Model, state: Uint8Array | undefined): () => Promise<string> {
   let identity: Promise<string> | undefined;
   return () => {
-    identity ??= identityOf(model);
+    identity ??= answeringIdentity(model, state);
     return identity;
   };
 }

@@ -24,7 +24,7 @@ export interface BatchRunnerOptions {
   readonly directory: BatchDirectory;
   /** What answers requests of an owner. */
   readonly fetchAs: (owner: string) => LineRunnerOptions["fetch"];
-  /** What tells the model from others. */
+  /** What tells the answers from those of others. */
   readonly modelIdentity: () => Promise<string>;
   readonly atOnce: number;
   /** Bytes of a line, at most. */

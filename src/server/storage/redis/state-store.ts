@@ -1,9 +1,8 @@
 // A Redis in which the states of several servers are: what one of them has read, or its clients made, all have.
 
-import { createHash } from "node:crypto";
 import { OptionError, RwkvError } from "../../../errors.js";
 import type { Model } from "../../../generation/model.js";
-import { identityOf } from "../model-identity.js";
+import { answeringIdentity } from "../model-identity.js";
 import type { StateStorage } from "../state-storage.js";
 import { redisLibrary } from "./library.js";
 import { isReply, RedisLink } from "./link.js";
@@ -33,10 +32,6 @@ const layoutVersion = 1;
 const maxSeconds = 2 ** 31;
 /** Longer than this no request is to wait for Redis. */
 const maxMilliseconds = 60_000;
-/** Text whose tokens tell tokenizers apart. */
-const probeText =
-  "The quick brown fox, 1984: naïve café.\n\n    if (x >= 10) { return 'ok'; } // 天地玄黄，宇宙洪荒。\u{1f600}";
-
 /**
  * Opens a Redis for the states of servers. Servers share states where they compute the same to the bit: the same weights, adapters, type,
  * backend and kernels, and the same tokenizer. A Redis that cannot be reached, now or later, is done without until it can.
@@ -87,7 +82,7 @@ export async function openStateStore(
       },
     },
   );
-  const namespace = `rwkv${layoutVersion}:${await namespaceOf(model)}:`;
+  const namespace = `rwkv${layoutVersion}:${(await answeringIdentity(model)).slice(0, 32)}:`;
   try {
     await link.open();
   } catch (cause) {
@@ -134,14 +129,4 @@ function checkedUrl(url: string): { address: string; shown: string } {
     );
   }
   return { address: url, shown: `${parsed.protocol}//${parsed.host}${parsed.pathname}` };
-}
-
-/** What tells apart those that may share states. */
-async function namespaceOf(model: Model): Promise<string> {
-  const tokens = JSON.stringify([...model.tokenizer.encode(probeText)]);
-  return createHash("sha256")
-    .update(await identityOf(model))
-    .update(tokens)
-    .digest("hex")
-    .slice(0, 32);
 }
