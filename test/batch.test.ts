@@ -282,6 +282,20 @@ test("a batch goes on with the state and the tokenizer that it was begun with", 
   expect(await answeringIdentity(retokenized)).not.toBe(await answeringIdentity(model));
 });
 
+test("a line that cannot be sent stops no others", async () => {
+  const deep = `${"[".repeat(200_000)}${"]".repeat(200_000)}`;
+  const { input, output } = await files(
+    `${jsonl(lines(2, 2))}{"prompt":${deep},"custom_id":"deep"}\n${jsonl([{ prompt: "x" }])}`,
+  );
+  const fetch = async () => Response.json({ choices: [{ text: "x", finish_reason: "stop" }] });
+  const answers = answersHere(2, { fetch, maxBytes: 1_000_000 });
+  const run = runBatch({ input, output, model: "a", answers, maxBytes: 1_000_000 });
+  expect(await run).toMatchObject({ lines: 4, failed: 1, isComplete: true });
+  const [, , failed, last] = parsed(await readFile(output, "utf8"));
+  expect(failed).toMatchObject({ line: 3, error: { code: expect.stringMatching(/^(line_failed|invalid_json)$/) } });
+  expect(last).toMatchObject({ line: 4, text: "x" });
+});
+
 test("a file that is not the batch's own is neither written nor removed", async () => {
   const { input, output, partial } = await files(jsonl(lines(2)));
   const content = await readFile(input, "utf8");

@@ -1,7 +1,13 @@
 // Carries out lines of batches as requests to an application, with nothing between them but this process.
 
 import { setTimeout as after } from "node:timers/promises";
-import { type BatchAnswer, type BatchRequest, readBatchLine, writeBatchLine } from "./batch-lines.js";
+import {
+  type BatchAnswer,
+  type BatchProblem,
+  type BatchRequest,
+  readBatchLine,
+  writeBatchLine,
+} from "./batch-lines.js";
 import type { Line } from "./lines.js";
 
 /** How lines are carried out. */
@@ -33,10 +39,22 @@ export interface AnsweredLine {
 /** How often a request is sent again that the application has no place for, or failed on. */
 const maxAttempts = 5;
 
-/** @throws the signal's reason when it is aborted */
+/** The answer to a line, which says so where it cannot be carried out. @throws the signal's reason when it is aborted */
 export async function runLine(line: Line, options: LineRunnerOptions): Promise<AnsweredLine> {
   const asked = readBatchLine(line, options.maxBytes);
-  const answer = asked.kind === "request" ? await answered(line, asked, options) : undefined;
+  if (asked.kind === "problem") return written(line, asked, undefined);
+  try {
+    return written(line, asked, await answered(line, asked, options));
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    // Such as JSON too deep to be written. It would fail again whenever the batch is gone on with.
+    const { form, id } = asked;
+    const message = `line ${line.number}: ${(error as Error).message}`;
+    return written(line, { kind: "problem", form, id, code: "line_failed", message }, undefined);
+  }
+}
+
+function written(line: Line, asked: BatchRequest | BatchProblem, answer: BatchAnswer | undefined): AnsweredLine {
   const { usage } = (answer?.body ?? {}) as { usage?: Readonly<Record<string, unknown>> };
   const tokens = (...names: string[]) =>
     Number(names.map((name) => usage?.[name]).find((value) => value !== undefined) ?? 0);
