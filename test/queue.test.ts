@@ -9,7 +9,7 @@ import { Coordinator, type CoordinatorOptions } from "#rwkv/queue/coordinator";
 import { shardsOf } from "#rwkv/queue/shard";
 import { startWorker, type WorkerOptions } from "#rwkv/queue/worker";
 import { readLines } from "#rwkv/server/batches/lines";
-import { runBatch } from "#rwkv/server/batches/run-batch";
+import { type BatchProgress, runBatch } from "#rwkv/server/batches/run-batch";
 import { rwkv } from "./command.js";
 import { temporaryFolder } from "./fixture-files.js";
 import { hasRedis, redisServer } from "./redis-server.js";
@@ -35,7 +35,7 @@ async function batch(url: string, content: readonly string[], options: Partial<C
   const folder = await temporaryFolder();
   const [input, output] = [join(folder, "in.jsonl"), join(folder, "out.jsonl")];
   await writeFile(input, content.join(""));
-  const run = async (more: Partial<CoordinatorOptions> = {}) => {
+  const run = async (more: Partial<CoordinatorOptions> = {}, onProgress = (_: BatchProgress) => {}) => {
     const usual = { url, name: "tales", shardLines: 5, maxBytes: 10_000 };
     const coordinator = await Coordinator.open({ ...usual, ...options, ...more });
     try {
@@ -46,6 +46,7 @@ async function batch(url: string, content: readonly string[], options: Partial<C
         model: "",
         maxBytes: 10_000,
         answers,
+        onProgress,
         ...(more.stop && { stop: more.stop }),
       });
     } finally {
@@ -140,6 +141,39 @@ describe.skipIf(!hasRedis)("a batch by workers", () => {
     await working(url, slow("a"));
     await working(url, slow("b"));
     await expect(result).rejects.toThrow("workers of the queue tales have different models");
+  });
+
+  test("goes on with the model that it was begun with", async () => {
+    const { url } = await redisServer();
+    const { run, found } = await batch(url, lines(4), { shardLines: 1 });
+    const answersBy = (of: string, held: string): Partial<WorkerOptions> => ({
+      model: of,
+      fetch: async (request) => {
+        const { prompt } = (await request.json()) as { prompt: string };
+        if (prompt !== held) return Response.json({ choices: [{ text: of, finish_reason: "stop" }] });
+        return new Promise((_, reject) =>
+          request.signal.addEventListener("abort", () => reject(request.signal.reason)),
+        );
+      },
+    });
+    const { worker: first } = await working(url, answersBy("a", "Tale 1"));
+    const stopping = new AbortController();
+    const stopped = run({ stop: stopping.signal }, ({ lines: answered }) => {
+      if (answered === 1) stopping.abort();
+    });
+    expect(await stopped).toMatchObject({ lines: 1, isComplete: false });
+    await first.close();
+    const { worker: second } = await working(url, answersBy("b", ""));
+    await expect(run()).rejects.toThrow("or another than the batch was begun with");
+    await second.close();
+    await working(url, answersBy("a", ""));
+    // Where the other left more than one answer in the queue, each is refused once.
+    for (;;) {
+      const ended = await run().catch((error: Error) => error);
+      if (!(ended instanceof Error)) break;
+      expect(ended.message).toContain("or another than the batch was begun with");
+    }
+    expect((await found()).map(({ text }) => text)).toEqual(["a", "a", "a", "a"]);
   });
 
   test("is refused where the queue cannot be used", async () => {

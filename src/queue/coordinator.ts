@@ -8,6 +8,7 @@ import { writeBatchLine } from "../server/batches/batch-lines.js";
 import { inOrder } from "../server/batches/in-order.js";
 import type { AnsweredLine } from "../server/batches/line-runner.js";
 import type { Line } from "../server/batches/lines.js";
+import type { BegunBatch } from "../server/batches/output-file.js";
 import { queueConnection, queueLibrary, queueName } from "./library.js";
 import { type ShardData, type ShardResult, shardsOf } from "./shard.js";
 
@@ -49,7 +50,7 @@ export class Coordinator {
   readonly #disconnect: () => void;
   /** What wakes those who wait for a shard, by its id. */
   readonly #waiting = new Map<string, () => void>();
-  /** The model of the first answer. */
+  /** The model of the first answer, in this run or those before it. */
   #model: string | undefined;
   /** The last shard that was suspected of ending workers. */
   #lastSuspect: Promise<unknown> = Promise.resolve();
@@ -86,14 +87,16 @@ export class Coordinator {
   /**
    * The answers to lines, in their order; those until then where it is stopped.
    *
-   * @param batch what tells the batch from others, so that what is in the queue of another is not taken for its own
-   * @throws RwkvError where workers have different models
+   * @param batch whose answers they are: what is in the queue of another is not taken for its own
+   * @throws RwkvError where workers have different models, or another than the batch was begun with
    */
-  async *answers(lines: AsyncIterable<Line>, batch: string): AsyncGenerator<AnsweredLine, void, void> {
+  async *answers(lines: AsyncIterable<Line>, batch: BegunBatch): AsyncGenerator<AnsweredLine, void, void> {
     const shards = shardsOf(lines, this.#options.shardLines);
     const limits = { atOnce: shardsAtOnce, ahead: shardsAhead };
+    this.#model = batch.answeredBy;
     try {
-      for await (const answers of inOrder(shards, (shard) => this.#answersOf(shard, batch), limits)) {
+      for await (const answers of inOrder(shards, (shard) => this.#answersOf(shard, batch.begun), limits)) {
+        if (this.#model !== undefined && batch.answeredBy === undefined) await batch.noteAnsweredBy(this.#model);
         yield* answers.lines;
         // They are written: until then the queue has them for whoever goes on.
         for (const jobId of answers.jobs) await this.#queue.remove(jobId);
@@ -133,8 +136,11 @@ export class Coordinator {
     if (typeof result !== "string") {
       this.#model ??= result.model;
       if (result.model !== this.#model) {
+        // Whoever goes on has it carried out again, by the workers that are there then.
+        await this.#queue.remove(jobId);
         throw new RwkvError(
-          `workers of the queue ${this.#options.name} have different models: give each its own --queue-name`,
+          `workers of the queue ${this.#options.name} have different models, or another than the batch was begun with: give each its own ` +
+            "--queue-name",
         );
       }
       const answers = lines.map((line, i) => ({ line, ...(result.answers[i] as ShardResult["answers"][number]) }));

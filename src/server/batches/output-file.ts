@@ -15,6 +15,12 @@ export interface BatchIdentity {
   readonly options: string;
 }
 
+/** What is kept of a batch until it is complete. */
+interface BatchAbout extends BatchIdentity {
+  readonly begun: string;
+  answeredBy?: string;
+}
+
 const chunkBytes = 2 ** 18;
 const newline = 0x0a;
 /** The bytes of an input's beginning that it is known by, beside its size. */
@@ -36,14 +42,23 @@ export async function inputIdentity(path: string): Promise<string> {
   }
 }
 
+/** What is known of a batch while lines are answered. */
+export interface BegunBatch {
+  /** What tells it from any other, also where it is gone on with. */
+  readonly begun: string;
+  /** The model of its answers, where that was found out by them only. */
+  readonly answeredBy: string | undefined;
+  /** Keeps that model, before the first of its answers is. */
+  noteAnsweredBy(model: string): Promise<void>;
+}
+
 /** A file of answers that grows. */
-export class OutputFile {
+export class OutputFile implements BegunBatch {
   readonly #path: string;
   readonly #file: FileHandle;
   readonly #unlock: Unlock;
+  readonly #about: BatchAbout;
   #end: number;
-  /** What tells this file from any that was begun before under its name. */
-  readonly begun: string;
   /** How many lines there are already. */
   readonly lines: number;
   /** The last of them; empty where there is none. */
@@ -53,13 +68,14 @@ export class OutputFile {
     path: string,
     file: FileHandle,
     unlock: Unlock,
-    found: { begun: string; end: number; lines: number; last: string },
+    about: BatchAbout,
+    found: { end: number; lines: number; last: string },
   ) {
     this.#path = path;
     this.#file = file;
     this.#unlock = unlock;
     this.#end = found.end;
-    this.begun = found.begun;
+    this.#about = about;
     this.lines = found.lines;
     this.lastLine = found.last;
   }
@@ -78,36 +94,48 @@ export class OutputFile {
     if (!unlock) throw new RwkvError(`${path}: another process is writing it`);
     let file: FileHandle | undefined;
     try {
-      const about = await readFile(aboutPath(target), "utf8").catch(absent);
-      let begun = about === undefined ? undefined : checkSame(path, about, identity);
+      const before = await readFile(aboutPath(target), "utf8").catch(absent);
+      let about = before === undefined ? undefined : checkSame(path, before, identity);
       if (await stat(target).catch(absent)) {
-        if (begun === undefined) throw new RwkvError(`${path}: there is such a file; give another name, or remove it`);
+        if (!about) throw new RwkvError(`${path}: there is such a file; give another name, or remove it`);
         // It was ended between the last two things it had to do.
         await rm(aboutPath(target), { force: true });
         await unlock();
         return undefined;
       }
-      if (begun === undefined) {
+      if (!about) {
         if (await stat(partialPath(target)).catch(absent)) {
           throw new RwkvError(
             `${path}: there is ${partialPath(target)}, and no ${aboutPath(target)} that says of which batch it is; give another name, or ` +
               "remove it",
           );
         }
-        begun = randomBytes(12).toString("hex");
-        const bytes = new TextEncoder().encode(`${JSON.stringify({ ...identity, begun })}\n`);
-        await writeFileAtomically(aboutPath(target), (writer) => writer.append(bytes));
+        about = { ...identity, begun: randomBytes(12).toString("hex") };
+        await writeAbout(target, about);
       }
       file = await open(partialPath(target), "a+");
       const found = await wholeLines(file);
       await file.truncate(found.end);
-      return new OutputFile(target, file, unlock, { begun, ...found });
+      return new OutputFile(target, file, unlock, about, found);
     } catch (cause) {
       await file?.close();
       await unlock();
       if ((cause as NodeJS.ErrnoException).syscall === undefined) throw cause;
       throw new RwkvError(`${path}: cannot be written (${(cause as NodeJS.ErrnoException).code})`, { cause });
     }
+  }
+
+  get begun(): string {
+    return this.#about.begun;
+  }
+
+  get answeredBy(): string | undefined {
+    return this.#about.answeredBy;
+  }
+
+  async noteAnsweredBy(model: string): Promise<void> {
+    this.#about.answeredBy = model;
+    await writeAbout(this.#path, this.#about);
   }
 
   /** Adds lines, each with its newline. @throws RwkvError where the disk takes no more */
@@ -168,9 +196,14 @@ async function checkApart(path: string, target: string, input: string): Promise<
   }
 }
 
-/** @returns when it was begun, so to say @throws RwkvError where it was begun as something else */
-function checkSame(path: string, about: string, identity: BatchIdentity): string {
-  let before: Partial<BatchIdentity & { readonly begun: string }> = {};
+async function writeAbout(target: string, about: BatchAbout): Promise<void> {
+  const bytes = new TextEncoder().encode(`${JSON.stringify(about)}\n`);
+  await writeFileAtomically(aboutPath(target), (writer) => writer.append(bytes));
+}
+
+/** @returns what was kept @throws RwkvError where it was begun as something else */
+function checkSame(path: string, about: string, identity: BatchIdentity): BatchAbout {
+  let before: Partial<BatchAbout> = {};
   try {
     before = JSON.parse(about) as typeof before;
   } catch {}
@@ -181,7 +214,12 @@ function checkSame(path: string, about: string, identity: BatchIdentity): string
         `${String(before[name])}; remove ${partialPath(path)} and ${aboutPath(path)} to begin anew`,
     );
   }
-  return before.begun ?? "";
+  const { begun, answeredBy } = before;
+  return {
+    ...identity,
+    begun: typeof begun === "string" ? begun : "",
+    ...(typeof answeredBy === "string" && { answeredBy }),
+  };
 }
 
 /** The whole lines of a file: where they end, how many, and the last. */

@@ -5,7 +5,7 @@ import { RwkvError } from "../../errors.js";
 import { inOrder } from "./in-order.js";
 import { type AnsweredLine, type LineRunnerOptions, runLine } from "./line-runner.js";
 import { type Line, readLines } from "./lines.js";
-import { type BatchIdentity, inputIdentity, OutputFile } from "./output-file.js";
+import { type BatchIdentity, type BegunBatch, inputIdentity, OutputFile } from "./output-file.js";
 
 /** What a batch is, and how it is carried out. */
 export interface BatchOptions extends Pick<LineRunnerOptions, "maxBytes" | "seed" | "maxTokens"> {
@@ -13,8 +13,8 @@ export interface BatchOptions extends Pick<LineRunnerOptions, "maxBytes" | "seed
   readonly output: string;
   /** What is told from another by it: a batch does not go on with another model. */
   readonly model: string;
-  /** The answers to lines, in their order. It is told what tells this batch from any other, also where it is gone on with. */
-  readonly answers: (lines: AsyncIterable<Line>, batch: string) => AsyncIterable<AnsweredLine>;
+  /** The answers to lines, in their order. */
+  readonly answers: (lines: AsyncIterable<Line>, batch: BegunBatch) => AsyncIterable<AnsweredLine>;
   /** Aborted when no further lines are to be begun. Those in progress are carried out. */
   readonly stop?: AbortSignal;
   readonly onProgress?: (progress: BatchProgress) => void;
@@ -76,7 +76,7 @@ export async function runBatch(options: BatchOptions): Promise<BatchProgress & {
       bytesBefore: skipped,
     };
     options.onProgress?.(progress);
-    for await (const answer of options.answers(untilStopped(lines, stop), file.begun)) {
+    for await (const answer of options.answers(untilStopped(lines, stop), file)) {
       await file.append(`${answer.text}\n`);
       progress = after(progress, answer);
       options.onProgress?.(progress);
