@@ -196,6 +196,49 @@ test("a server that ends leaves its batches to the next, which does no line twic
   expect(answers.at(-1).response.body.choices).toEqual(JSON.parse(JSON.stringify(choices)));
 });
 
+/** A folder as a server leaves it that ends after the first of three lines. */
+async function leftBatch(change: object = {}) {
+  const folder = await temporaryFolder();
+  const first = await opened(folder);
+  const file = await upload(first.client, jsonl([lineOf(0), lineOf(1), lineOf(2)]));
+  const { id } = await begin(first.client, file.id);
+  const whole = await ended(first.client, id);
+  const answers = await (await first.client.files.content(whole.output_file_id as string)).text();
+  await first.client.files.delete(whole.output_file_id as string);
+  await first.app.close();
+  const path = join(folder, "batches", `${id}.json`);
+  const record = JSON.parse(await readFile(path, "utf8"));
+  const past = { status: "in_progress", completed_at: null, output_file_id: null, ...change };
+  await writeFile(path, JSON.stringify({ ...record, ...past }));
+  const partial = join(folder, "batches", `${id}.answers.jsonl.partial`);
+  const firstLine = answers.slice(0, answers.indexOf("\n") + 1);
+  return { folder, id, file, partial, firstLine };
+}
+
+test("a batch that cannot be gone on with has the answers that were there, and its end names no path", async () => {
+  const { folder, id, partial, firstLine } = await leftBatch();
+  await writeFile(partial, `${firstLine}{"id":"batch_req_2","resp`);
+  await writeFile(`${partial}.json`, JSON.stringify({ input: "", model: "another", options: "{}", begun: "x" }));
+  const { client } = await opened(folder);
+  const batch = await ended(client, id);
+  expect(batch).toMatchObject({ status: "failed", request_counts: { total: 3, completed: 1, failed: 0 } });
+  expect((await linesOf(client, batch.output_file_id)).map(({ custom_id }) => custom_id)).toEqual(["tale-0"]);
+  expect(batch.errors?.data).toMatchObject([
+    { code: "batch_failed", message: expect.stringContaining("another model") },
+  ]);
+  expect(JSON.stringify(batch)).not.toContain(folder);
+});
+
+test("a file that a batch needs is not deleted before that has ended", async () => {
+  const { client } = await opened(await temporaryFolder());
+  const file = await upload(client, jsonl([lineOf(0, { max_tokens: 16_384, logit_bias: { 0: -100 } })]));
+  const { id } = await begin(client, file.id);
+  await expect(client.files.delete(file.id)).rejects.toMatchObject({ status: 409, code: "file_in_use" });
+  await client.batches.cancel(id);
+  await ended(client, id);
+  expect(await client.files.delete(file.id)).toMatchObject({ deleted: true });
+});
+
 test("a batch whose time is over has a line for each request that was not carried out", async () => {
   const folder = await temporaryFolder();
   const first = await opened(folder);

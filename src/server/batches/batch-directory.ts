@@ -32,8 +32,10 @@ export class BatchDirectory {
     await this.files.open();
     await this.#records.open();
     for (const record of await this.#records.list()) {
-      if (isFinal(record) && (record.created_at + keptSeconds) * 1000 <= Date.now())
+      if (isFinal(record) && (record.created_at + keptSeconds) * 1000 <= Date.now()) {
+        await this.tidy(record.id);
         await this.#records.remove(record.id);
+      }
     }
   }
 
@@ -51,6 +53,11 @@ export class BatchDirectory {
   async list(): Promise<BatchRecord[]> {
     const all = await this.#records.list();
     return all.sort((a, b) => b.created_at - a.created_at || (a.id < b.id ? -1 : 1));
+  }
+
+  /** Whether a batch that has not ended needs a file. */
+  async isRead(fileId: string): Promise<boolean> {
+    return (await this.#records.list()).some((record) => record.input_file_id === fileId && !isFinal(record));
   }
 
   write(record: BatchRecord): Promise<void> {

@@ -9,7 +9,7 @@ import { type BatchRecord, isFinal } from "./batch-record.js";
 import { keptSeconds } from "./file-store.js";
 import type { LineRunnerOptions } from "./line-runner.js";
 import { readLines } from "./lines.js";
-import { partialPath } from "./output-file.js";
+import { AnotherBatchError, partialPath } from "./output-file.js";
 import { answersHere, runBatch } from "./run-batch.js";
 
 /** Requests of a batch, as OpenAI's API has it. */
@@ -29,6 +29,16 @@ export interface BatchRunnerOptions {
   readonly atOnce: number;
   /** Bytes of a line, at most. */
   readonly maxBytes: number;
+}
+
+/** How a batch ends that nothing is wrong with. */
+type Ending = "completed" | "cancelled" | "expired";
+
+/** What is wrong with a batch. */
+interface Problem {
+  readonly code: string;
+  readonly message: string;
+  readonly line: number | null;
 }
 
 /** Carries out batches. */
@@ -73,7 +83,7 @@ export class BatchRunner {
       } catch (error) {
         // Another server carries it out, or this one ends: the batch is as it was.
         if (this.#closing.signal.aborted || /another process is writing/.test((error as Error).message)) continue;
-        await this.#fail(id, [{ code: "batch_failed", message: (error as Error).message, line: null }]).catch(() => {});
+        await this.#giveUp(id, error as Error).catch(() => {}); // what was answered stays where it is
       }
     }
   }
@@ -96,16 +106,25 @@ export class BatchRunner {
     return changed;
   }
 
-  async #fail(id: string, errors: readonly { code: string; message: string; line: number | null }[]): Promise<void> {
-    const data = errors.map((error) => ({ ...error, param: null }));
-    await this.#note(id, { status: "failed", failed_at: now(), errors: { object: "list", data } });
+  async #fail(id: string, errors: readonly Problem[]): Promise<void> {
+    await this.#note(id, { status: "failed", failed_at: now(), errors: toldErrors(errors) });
     await this.#options.directory.tidy(id);
+  }
+
+  /** Ends a batch that cannot be gone on with, whose client has the answers that are there. */
+  async #giveUp(id: string, error: Error): Promise<void> {
+    // Messages name paths, which are none of the client's business.
+    const message =
+      error instanceof AnotherBatchError
+        ? "the server has another model, or other files, than when the batch was begun"
+        : "the server could not go on with the batch";
+    await this.#finish(id, "failed", [{ code: "batch_failed", message, line: null }]);
   }
 
   /** Looks at all lines before the first is carried out. @returns whether they are right */
   async #validate({ id, endpoint, input_file_id }: BatchRecord): Promise<boolean> {
     const { directory, maxBytes } = this.#options;
-    const errors: { code: string; message: string; line: number | null }[] = [];
+    const errors: Problem[] = [];
     const ids = new Set<string>();
     for await (const line of readLines(directory.files.path(input_file_id), { maxBytes })) {
       const asked = readBatchLine(line, maxBytes);
@@ -132,11 +151,11 @@ export class BatchRunner {
   }
 
   /** @returns how it ended */
-  async #carryOut(id: string): Promise<"completed" | "cancelled" | "expired"> {
+  async #carryOut(id: string): Promise<Ending> {
     const { directory, fetchAs, modelIdentity, atOnce, maxBytes } = this.#options;
     const record = await this.#note(id, {});
     const stopping = new AbortController();
-    let ending: "completed" | "cancelled" | "expired" = "completed";
+    let ending: Ending = "completed";
     let counts = record.request_counts;
     const look = async () => {
       if (await directory.isToBeCancelled(id)) ending = "cancelled";
@@ -175,12 +194,10 @@ export class BatchRunner {
   }
 
   /** Makes the files of answers and of errors. */
-  async #finish(id: string, ending: "completed" | "cancelled" | "expired"): Promise<void> {
+  async #finish(id: string, ending: Ending | "failed", errors?: readonly Problem[]): Promise<void> {
     const { directory } = this.#options;
     const record = await this.#note(id, { status: "finalizing", finalizing_at: now() });
     const { files } = directory;
-    const answers = directory.answersPath(id);
-    const path = (await isThere(answers)) ? answers : partialPath(answers);
     const counts = { completed: 0, failed: 0, last: 0 };
     const created_at = now();
     const about = {
@@ -191,9 +208,7 @@ export class BatchRunner {
     };
     const write = async (fileId: string, filename: string, wantsErrors: boolean) => {
       const written = await files.write({ id: fileId, filename, ...about }, async (file) => {
-        for await (const { text = "", number } of readLines(path, { maxBytes: Number.POSITIVE_INFINITY })) {
-          const { response, error } = JSON.parse(text) as { response: { status_code: number } | null; error: unknown };
-          const isError = error !== null || response === null || response.status_code >= 400;
+        for await (const { text, number, isError } of this.#answers(id)) {
           counts.last = number;
           if (isError === wantsErrors) {
             counts[isError ? "failed" : "completed"]++;
@@ -219,9 +234,27 @@ export class BatchRunner {
       [`${ending}_at`]: now(),
       output_file_id,
       error_file_id,
+      ...(errors && { errors: toldErrors(errors) }),
       request_counts: { total, completed: counts.completed, failed: counts.failed },
     });
     await directory.tidy(id);
+  }
+
+  /** The answers that are there. */
+  async *#answers(id: string): AsyncGenerator<{ text: string; number: number; isError: boolean }, void, void> {
+    const whole = this.#options.directory.answersPath(id);
+    const path = (await isThere(whole)) ? whole : partialPath(whole);
+    if (!(await isThere(path))) return;
+    for await (const { text = "", number } of readLines(path, { maxBytes: Number.POSITIVE_INFINITY })) {
+      let answer: { response: { status_code: number } | null; error: unknown };
+      try {
+        answer = JSON.parse(text) as typeof answer;
+      } catch {
+        return; // the last one, of which the disk took a part
+      }
+      const { response, error } = answer;
+      yield { text, number, isError: error !== null || response === null || response.status_code >= 400 };
+    }
   }
 
   /** Lines for those that were not carried out in their time. */
@@ -235,6 +268,10 @@ export class BatchRunner {
       yield `${JSON.stringify({ id: `batch_req_${line.number}`, custom_id: id ?? null, response: null, error })}\n`;
     }
   }
+}
+
+function toldErrors(errors: readonly Problem[]): NonNullable<BatchRecord["errors"]> {
+  return { object: "list", data: errors.map((error) => ({ ...error, param: null })) };
 }
 
 function now(): number {

@@ -15,6 +15,11 @@ export interface BatchIdentity {
   readonly options: string;
 }
 
+/** What was begun is of another input, model, or set of options. */
+export class AnotherBatchError extends RwkvError {
+  override name = "AnotherBatchError";
+}
+
 /** What is kept of a batch until it is complete. */
 interface BatchAbout extends BatchIdentity {
   readonly begun: string;
@@ -209,7 +214,7 @@ function checkSame(path: string, about: string, identity: BatchIdentity): BatchA
   } catch {}
   for (const name of ["input", "model", "options"] as const) {
     if (before[name] === identity[name]) continue;
-    throw new RwkvError(
+    throw new AnotherBatchError(
       `${path}: was begun with another ${name === "options" ? "set of options" : name}: expected ${identity[name]}, found ` +
         `${String(before[name])}; remove ${partialPath(path)} and ${aboutPath(path)} to begin anew`,
     );

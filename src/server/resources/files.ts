@@ -2,7 +2,7 @@
 
 import * as v from "valibot";
 import type { FileRecord } from "../batches/file-store.js";
-import { invalidField } from "../errors.js";
+import { ApiError, invalidField } from "../errors.js";
 import { type Route, withForm } from "../route.js";
 import { type Described, optional, parseBody, wholeNumber } from "../schema.js";
 import type { Services } from "../services.js";
@@ -115,6 +115,12 @@ export function files({ batches, options }: Services): Route[] {
       answer: deletedFile,
       handle: async ({ owner, params }) => {
         const id = params["id"] ?? "";
+        await store.find(owner, id);
+        if (await batches.directory.isRead(id)) {
+          throw new ApiError(409, "a batch that has not ended needs the file: cancel it first", {
+            code: "file_in_use",
+          });
+        }
         await store.delete(owner, id);
         return Response.json({ id, object: "file", deleted: true });
       },
