@@ -197,7 +197,7 @@ test("a server that ends leaves its batches to the next, which does no line twic
 });
 
 /** A folder as a server leaves it that ends after the first of three lines. */
-async function leftBatch(change: object = {}) {
+async function leftBatch() {
   const folder = await temporaryFolder();
   const first = await opened(folder);
   const file = await upload(first.client, jsonl([lineOf(0), lineOf(1), lineOf(2)]));
@@ -208,11 +208,11 @@ async function leftBatch(change: object = {}) {
   await first.app.close();
   const path = join(folder, "batches", `${id}.json`);
   const record = JSON.parse(await readFile(path, "utf8"));
-  const past = { status: "in_progress", completed_at: null, output_file_id: null, ...change };
+  const past = { status: "in_progress", completed_at: null, output_file_id: null };
   await writeFile(path, JSON.stringify({ ...record, ...past }));
   const partial = join(folder, "batches", `${id}.answers.jsonl.partial`);
   const firstLine = answers.slice(0, answers.indexOf("\n") + 1);
-  return { folder, id, file, partial, firstLine };
+  return { folder, id, partial, firstLine };
 }
 
 test("a batch that cannot be gone on with has the answers that were there, and its end names no path", async () => {
@@ -237,6 +237,39 @@ test("a file that a batch needs is not deleted before that has ended", async () 
   await client.batches.cancel(id);
   await ended(client, id);
   expect(await client.files.delete(file.id)).toMatchObject({ deleted: true });
+});
+
+test("servers of one folder carry out each batch once, and one ends what it has not begun", async () => {
+  const folder = await temporaryFolder();
+  const first = await opened(folder);
+  const file = await upload(first.client, jsonl([lineOf(0, { max_tokens: 2 })]));
+  const ids: string[] = [];
+  for (let i = 0; i < 8; i++) ids.push((await begin(first.client, file.id)).id);
+  const second = await opened(folder);
+  for (const id of ids) {
+    expect(await ended(second.client, id)).toMatchObject({ status: "completed", request_counts: { completed: 1 } });
+  }
+  await second.app.close();
+  const endless = { max_tokens: 16_384, logit_bias: { 0: -100 } };
+  const long = await upload(first.client, jsonl(Array.from({ length: 64 }, (_, i) => lineOf(i, endless))));
+  const running = await begin(first.client, long.id);
+  const waiting = await begin(first.client, long.id);
+  await first.client.batches.cancel(waiting.id);
+  expect(await ended(first.client, waiting.id)).toMatchObject({ status: "cancelled", output_file_id: null });
+  expect((await first.client.batches.retrieve(running.id)).status).toMatch(/^(validating|in_progress)$/);
+  for (const id of ids) expect((await first.client.batches.retrieve(id)).status).toBe("completed");
+});
+
+test("a server takes what another leaves while it runs", async () => {
+  const { folder, id } = await leftBatch();
+  const batches = await openBatchDirectory(folder);
+  const unlock = (await batches.lock(id)) as () => Promise<void>; // as another server does that carries it out
+  const { client } = await opened(folder);
+  const other = await ended(client, (await begin(client, (await client.batches.retrieve(id)).input_file_id)).id);
+  expect(other.status).toBe("completed");
+  expect((await client.batches.retrieve(id)).status).toBe("in_progress");
+  await unlock();
+  expect(await ended(client, id)).toMatchObject({ status: "completed", request_counts: { completed: 3 } });
 });
 
 test("a batch whose time is over has a line for each request that was not carried out", async () => {

@@ -79,6 +79,7 @@ export function createApp(model: Model, options: AppOptions = {}): App {
   const reader = new PromptReader(model, cache, state, root);
   const inference = new Inference(model, reader, admission, metrics, limits);
   const prompts = new PromptEncoder(model.tokenizer, limits.promptTokens);
+  const served = new ServedModel(model, resolved.name, resolved.aliases);
   const modelIdentity = identityOnce(model, state);
   const runner =
     batches &&
@@ -86,12 +87,13 @@ export function createApp(model: Model, options: AppOptions = {}): App {
       directory: batches,
       fetchAs: (owner) => answersAs(owner, routes, services),
       modelIdentity,
+      modelName: served.id,
       atOnce: Math.max(1, Math.floor(limits.concurrent / 2)),
       maxBytes: limits.bodyBytes,
     });
   const services: Services = {
     model,
-    served: new ServedModel(model, resolved.name, resolved.aliases),
+    served,
     options: resolved,
     inference,
     prompts,

@@ -2,9 +2,10 @@
 // with by the next.
 
 import { randomBytes } from "node:crypto";
-import { access, rm, writeFile } from "node:fs/promises";
+import { access, realpath, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { OptionError, RwkvError } from "../../errors.js";
+import { socketLock, type Unlock } from "../../platform/node/socket-lock.js";
 import { type BatchObject, type BatchRecord, isFinal } from "./batch-record.js";
 import { FileStore, keptSeconds } from "./file-store.js";
 import { JsonFolder } from "./json-folder.js";
@@ -19,10 +20,12 @@ export interface BatchDirectoryOptions {
 /** Files and batches of clients. */
 export class BatchDirectory {
   readonly files: FileStore;
+  readonly #path: string;
   readonly #records: JsonFolder<BatchRecord>;
 
   /** @internal */
   constructor(path: string, bytes: number) {
+    this.#path = path;
     this.files = new FileStore(join(path, "files"), bytes);
     this.#records = new JsonFolder(join(path, "batches"), /^batch_[0-9a-f]{32}$/);
   }
@@ -53,6 +56,11 @@ export class BatchDirectory {
   async list(): Promise<BatchRecord[]> {
     const all = await this.#records.list();
     return all.sort((a, b) => b.created_at - a.created_at || (a.id < b.id ? -1 : 1));
+  }
+
+  /** Keeps a batch from others that would carry it out. @returns undefined while somebody does */
+  async lock(id: string): Promise<Unlock | undefined> {
+    return socketLock("batch-record", `${await realpath(this.#path)} ${id}`);
   }
 
   /** Whether a batch that has not ended needs a file. */

@@ -18,6 +18,8 @@ const maxRequests = 50_000;
 const maxErrors = 100;
 /** Milliseconds between two looks at whether a batch is to be cancelled or over, and between two notes of how far it is. */
 const lookMilliseconds = 500;
+/** Milliseconds between two looks at whether there are batches that nobody carries out. */
+const tendMilliseconds = 2000;
 
 /** What batches are carried out with. */
 export interface BatchRunnerOptions {
@@ -26,6 +28,8 @@ export interface BatchRunnerOptions {
   readonly fetchAs: (owner: string) => LineRunnerOptions["fetch"];
   /** What tells the answers from those of others. */
   readonly modelIdentity: () => Promise<string>;
+  /** The name of the model. */
+  readonly modelName: string;
   readonly atOnce: number;
   /** Bytes of a line, at most. */
   readonly maxBytes: number;
@@ -47,6 +51,8 @@ export class BatchRunner {
   readonly #closing = new AbortController();
   readonly #waiting: string[] = [];
   #working: Promise<void> | undefined;
+  #tending: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: BatchRunnerOptions) {
     this.#options = options;
@@ -56,6 +62,14 @@ export class BatchRunner {
   async resume(): Promise<void> {
     const all = await this.#options.directory.list();
     for (const record of all.toReversed()) if (!isFinal(record)) this.add(record.id);
+    if (this.#closing.signal.aborted) return;
+    this.#timer = setInterval(() => {
+      this.#tending ??= this.#tend()
+        .catch(() => {}) // what cannot be read now is looked at again
+        .finally(() => {
+          this.#tending = undefined;
+        });
+    }, tendMilliseconds).unref();
   }
 
   /** Carries out a batch when those before it have ended. */
@@ -69,23 +83,50 @@ export class BatchRunner {
   /** Leaves batches where they are, to be gone on with. */
   async close(): Promise<void> {
     this.#closing.abort(new RwkvError("the server is shutting down"));
-    await this.#working;
+    clearInterval(this.#timer);
+    await Promise.all([this.#working, this.#tending]);
   }
 
   async #work(): Promise<void> {
     for (;;) {
       const id = this.#waiting.shift();
       if (id === undefined || this.#closing.signal.aborted) return;
-      const record = await this.#options.directory.read(id).catch(() => undefined);
-      if (!record || isFinal(record)) continue;
-      try {
-        await this.#run(record);
-      } catch (error) {
-        // Another server carries it out, or this one ends: the batch is as it was.
-        if (this.#closing.signal.aborted || /another process is writing/.test((error as Error).message)) continue;
-        await this.#giveUp(id, error as Error).catch(() => {}); // what was answered stays where it is
-      }
+      await this.#attempt(id).catch(() => {}); // what was answered stays where it is
     }
+  }
+
+  /** Takes what nobody carries out: what was left by a server that is gone, and what has ended while it waited. */
+  async #tend(): Promise<void> {
+    const { directory, modelName } = this.#options;
+    for (const record of (await directory.list()).toReversed()) {
+      if (this.#closing.signal.aborted) return;
+      if (isFinal(record)) continue;
+      if ((await this.#endingOf(record)) !== "completed") await this.#attempt(record.id).catch(() => {});
+      // Servers of other models may have the same folder.
+      else if (record.model === modelName && !this.#waiting.includes(record.id)) this.add(record.id);
+    }
+  }
+
+  /** Carries out a batch, unless it has ended or another does: that one may end, so it is looked at again. */
+  async #attempt(id: string): Promise<void> {
+    const { directory } = this.#options;
+    const unlock = await directory.lock(id);
+    if (!unlock) return;
+    try {
+      const record = await directory.read(id);
+      if (record && !isFinal(record)) await this.#run(record);
+    } catch (error) {
+      // Where this server ends, the batch is as it was.
+      if (!this.#closing.signal.aborted) await this.#giveUp(id, error as Error);
+    } finally {
+      await unlock();
+    }
+  }
+
+  /** How a batch would end now. */
+  async #endingOf({ id, expires_at }: BatchRecord): Promise<Ending> {
+    if (await this.#options.directory.isToBeCancelled(id)) return "cancelled";
+    return expires_at * 1000 <= Date.now() ? "expired" : "completed";
   }
 
   async #run(record: BatchRecord): Promise<void> {
@@ -158,11 +199,11 @@ export class BatchRunner {
     let ending: Ending = "completed";
     let counts = record.request_counts;
     const look = async () => {
-      if (await directory.isToBeCancelled(id)) ending = "cancelled";
-      else if (record.expires_at * 1000 <= Date.now()) ending = "expired";
+      ending = await this.#endingOf(record);
       if (ending !== "completed") stopping.abort(new RwkvError(`the batch is ${ending}`));
     };
     await look();
+    if (ending !== "completed") return ending;
     let looking: Promise<unknown> = Promise.resolve();
     const timer = setInterval(() => {
       // What cannot be noted now is noted at the end.
