@@ -176,6 +176,25 @@ describe.skipIf(!hasRedis)("a batch by workers", () => {
     expect((await found()).map(({ text }) => text)).toEqual(["a", "a", "a", "a"]);
   });
 
+  test("and its workers end where Redis is gone", async () => {
+    const redis = await redisServer();
+    let isHeld = false;
+    const { worker } = await working(redis.url, {
+      fetch: ({ signal }) => {
+        isHeld = true;
+        return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+      },
+    });
+    const { run } = await batch(redis.url, lines(300), { shardLines: 1 });
+    const stopping = new AbortController();
+    const result = run({ stop: stopping.signal });
+    await expect.poll(() => isHeld).toBe(true);
+    await redis.signal("SIGKILL");
+    stopping.abort();
+    expect(await result).toMatchObject({ lines: 0, isComplete: false });
+    await worker.close();
+  });
+
   test("is refused where the queue cannot be used", async () => {
     const { url } = await redisServer("--requirepass", "secret");
     await expect(batch(url, lines(1)).then(({ run }) => run())).rejects.toThrow(RwkvError);

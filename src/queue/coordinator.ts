@@ -2,6 +2,7 @@
 // in the queue is bounded, so that Redis holds a part of a batch, however long it is.
 
 import { createHash } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import type { Queue, QueueEvents } from "bullmq";
 import { RwkvError } from "../errors.js";
 import { writeBatchLine } from "../server/batches/batch-lines.js";
@@ -9,7 +10,7 @@ import { inOrder } from "../server/batches/in-order.js";
 import type { AnsweredLine } from "../server/batches/line-runner.js";
 import type { Line } from "../server/batches/lines.js";
 import type { BegunBatch } from "../server/batches/output-file.js";
-import { queueConnection, queueLibrary, queueName } from "./library.js";
+import { forAWhile, queueConnection, queueLibrary, queueName } from "./library.js";
 import { type ShardData, type ShardResult, shardsOf } from "./shard.js";
 
 /** How a batch is put into a queue. */
@@ -60,6 +61,7 @@ export class Coordinator {
     this.#queue = queue;
     this.#events = events;
     this.#disconnect = disconnect;
+    if (options.stop) setMaxListeners(0, options.stop); // each shard has some
     const wake = ({ jobId }: { jobId: string }) => this.#waiting.get(jobId)?.();
     events.on("completed", wake);
     events.on("failed", wake);
@@ -99,7 +101,7 @@ export class Coordinator {
         if (this.#model !== undefined && batch.answeredBy === undefined) await batch.noteAnsweredBy(this.#model);
         yield* answers.lines;
         // They are written: until then the queue has them for whoever goes on.
-        for (const jobId of answers.jobs) await this.#queue.remove(jobId);
+        for (const jobId of answers.jobs) await this.#untilStopped(this.#queue.remove(jobId));
       }
     } catch (error) {
       if (!this.#options.stop?.aborted) throw error;
@@ -107,9 +109,11 @@ export class Coordinator {
   }
 
   async close(): Promise<void> {
-    await this.#events.close();
-    await this.#queue.close();
-    this.#disconnect();
+    try {
+      await forAWhile(Promise.all([this.#events.close(), this.#queue.close()]));
+    } finally {
+      this.#disconnect();
+    }
   }
 
   /**
@@ -137,7 +141,7 @@ export class Coordinator {
       this.#model ??= result.model;
       if (result.model !== this.#model) {
         // Whoever goes on has it carried out again, by the workers that are there then.
-        await this.#queue.remove(jobId);
+        await this.#untilStopped(this.#queue.remove(jobId));
         throw new RwkvError(
           `workers of the queue ${this.#options.name} have different models, or another than the batch was begun with: give each its own ` +
             "--queue-name",
@@ -172,27 +176,50 @@ export class Coordinator {
       this.#options.stop?.throwIfAborted();
       // Whoever listens before it looks misses nothing.
       const heard = this.#hear(jobId);
-      const job =
-        (await this.#queue.getJob(jobId)) ??
-        (await this.#queue.add("shard", data, {
-          jobId,
-          attempts,
-          backoff: { type: "exponential", delay: backoffMilliseconds },
-          removeOnComplete: { age: keptSeconds },
-          removeOnFail: { age: keptSeconds },
-        }));
-      const state = await job.getState();
+      const state = await this.#untilStopped(this.#stateOf(jobId, data));
       if (state === "completed" || state === "failed") {
         this.#waiting.get(jobId)?.();
-        const ended = await this.#queue.getJob(jobId);
+        const ended = await this.#untilStopped(this.#queue.getJob(jobId));
         const result = ended?.returnvalue as ShardResult | null | undefined;
         if (state === "completed" && isRight(result, data)) return result as ShardResult;
         // What has failed is tried anew by whoever goes on; what is not of this program is asked for again.
-        await this.#queue.remove(jobId);
+        await this.#untilStopped(this.#queue.remove(jobId));
         if (state === "failed") return ended?.failedReason ?? "it failed";
         continue;
       }
       await heard;
+    }
+  }
+
+  /** What a shard of the queue is doing, which is put into it where it is not there. */
+  async #stateOf(jobId: string, data: ShardData): Promise<string> {
+    const job =
+      (await this.#queue.getJob(jobId)) ??
+      (await this.#queue.add("shard", data, {
+        jobId,
+        attempts,
+        backoff: { type: "exponential", delay: backoffMilliseconds },
+        removeOnComplete: { age: keptSeconds },
+        removeOnFail: { age: keptSeconds },
+      }));
+    return job.getState();
+  }
+
+  /** What is asked of Redis. @throws the signal's reason when it is stopped meanwhile, since Redis may be away */
+  async #untilStopped<T>(asked: Promise<T>): Promise<T> {
+    const { stop } = this.#options;
+    if (!stop) return asked;
+    asked.catch(() => {});
+    stop.throwIfAborted();
+    let end = () => {};
+    const stopped = new Promise<never>((_, reject) => {
+      end = () => reject(stop.reason);
+      stop.addEventListener("abort", end);
+    });
+    try {
+      return await Promise.race([asked, stopped]);
+    } finally {
+      stop.removeEventListener("abort", end);
     }
   }
 

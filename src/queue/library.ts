@@ -5,6 +5,8 @@ import { type RedisClient, redisLibrary } from "../server/storage/redis/library.
 
 /** Milliseconds in which Redis must answer at the start, so that a wrong address is told. */
 const startMilliseconds = 5000;
+/** Milliseconds that an end waits for Redis. */
+const endMilliseconds = 2000;
 
 /**
  * Loads the library.
@@ -61,6 +63,20 @@ export async function queueConnection(url: string): Promise<RedisClient> {
     throw new RwkvError(`${protocol}//${host}: cannot be reached (${(wrong ?? (cause as Error)).message})`, { cause });
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/** Resolves when something is over, or with undefined after a while: what is asked of a Redis that is away waits until it is back. */
+export async function forAWhile<T>(promise: Promise<T>): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), endMilliseconds);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+    promise.catch(() => {});
   }
 }
 

@@ -3,7 +3,7 @@
 import { RwkvError } from "../errors.js";
 import { inOrder } from "../server/batches/in-order.js";
 import { type LineRunnerOptions, runLine } from "../server/batches/line-runner.js";
-import { queueConnection, queueLibrary, queueName } from "./library.js";
+import { forAWhile, queueConnection, queueLibrary, queueName } from "./library.js";
 import type { ShardData, ShardResult } from "./shard.js";
 
 /** What a worker works with. */
@@ -57,7 +57,7 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
         return { model, answers };
       } catch (error) {
         if (!signal.aborted) throw error;
-        await job.moveToWait(token);
+        await forAWhile(job.moveToWait(token)); // or another finds that it is not heard of
         throw new WaitingError();
       }
     },
@@ -73,8 +73,11 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
   return {
     async close() {
       stopping.abort(new RwkvError("the worker is ending"));
-      await worker.close();
-      connection.disconnect();
+      try {
+        await forAWhile(worker.close());
+      } finally {
+        connection.disconnect();
+      }
     },
   };
 }
