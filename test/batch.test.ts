@@ -282,6 +282,23 @@ test("a batch goes on with the state and the tokenizer that it was begun with", 
   expect(await answeringIdentity(retokenized)).not.toBe(await answeringIdentity(model));
 });
 
+test("short lines have what the answers have beside their texts", async () => {
+  const { input, output } = await files(jsonl([{ prompt: "x", logprobs: 1 }, { messages: [] }]));
+  const [logprobs, tool_calls] = [{ tokens: ["a"] }, [{ id: "call_1", type: "function" }]];
+  const fetch = async ({ url }: Request) =>
+    Response.json({
+      choices: url.endsWith("/v1/completions")
+        ? [{ text: "a", logprobs, finish_reason: "stop" }]
+        : [{ message: { content: null, tool_calls }, logprobs: null, finish_reason: "tool_calls" }],
+    });
+  const answers = answersHere(1, { fetch, maxBytes: 1000 });
+  await runBatch({ input, output, model: "a", answers, maxBytes: 1000 });
+  expect(parsed(await readFile(output, "utf8"))).toEqual([
+    { line: 1, text: "a", logprobs, finish_reason: "stop" },
+    { line: 2, text: "", tool_calls, finish_reason: "tool_calls" },
+  ]);
+});
+
 test("a line that cannot be sent stops no others", async () => {
   const deep = `${"[".repeat(200_000)}${"]".repeat(200_000)}`;
   const { input, output } = await files(

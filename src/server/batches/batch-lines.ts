@@ -122,12 +122,19 @@ function plainAnswer(answer: BatchAnswer | undefined): object {
     usage,
   } = (answer?.body ?? {}) as {
     error?: unknown;
-    choices?: { text?: string; message?: { content: string }; finish_reason: string }[];
+    choices?: {
+      text?: string;
+      message?: { content: string | null; tool_calls?: unknown };
+      logprobs?: unknown;
+      finish_reason: string;
+    }[];
     usage?: unknown;
   };
   if (error) return { error };
-  const texts = choices.map(({ text, message, finish_reason }) => ({
+  const texts = choices.map(({ text, message, logprobs, finish_reason }) => ({
     text: text ?? message?.content ?? "",
+    ...(message?.tool_calls !== undefined && { tool_calls: message.tool_calls }),
+    ...(logprobs != null && { logprobs }),
     finish_reason,
   }));
   return { ...(texts.length === 1 ? texts[0] : { texts }), usage };
