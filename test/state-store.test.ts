@@ -196,6 +196,15 @@ describe.skipIf(!hasRedis)("servers that share a Redis", () => {
     expect((await other.ask("GET", `/v1/states/${state.id}`)).status).toBe(404);
   });
 
+  test("that keep them as another type know nothing of it", async () => {
+    const { url } = await redisServer();
+    const rounding = await replica(url, { store: { type: "f16" } });
+    const prompt = long("a wolf");
+    await rounding.complete(prompt);
+    await rounding.written();
+    expect((await (await replica(url)).complete(prompt)).cached).toBe(0);
+  });
+
   test("have limits together", async () => {
     const { url } = await redisServer();
     const limits = { keptStates: 2, keptResponses: 2 };

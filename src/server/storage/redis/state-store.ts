@@ -18,7 +18,10 @@ export interface StateStoreOptions {
   readonly bytes?: number;
   /** Seconds after which a state of a prompt is gone that nobody used. Default a day. */
   readonly seconds?: number;
-  /** How values are kept: as they are, or rounded to float16, with which answers are no longer the same to the bit. Default "f32". */
+  /**
+   * How values are kept: as they are, or rounded to float16, with which answers are no longer the same to the bit. Servers that share states
+   * have the same. Default "f32".
+   */
   readonly type?: StoredType;
   /** Milliseconds that Redis may take for something that is asked, and one more for every 20 KB. Default 250. */
   readonly milliseconds?: number;
@@ -82,7 +85,7 @@ export async function openStateStore(
       },
     },
   );
-  const namespace = `rwkv${layoutVersion}:${(await answeringIdentity(model)).slice(0, 32)}:`;
+  const namespace = `rwkv${layoutVersion}:${(await answeringIdentity(model)).slice(0, 32)}:${type}:`;
   try {
     await link.open();
   } catch (cause) {
