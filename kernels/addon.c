@@ -12,6 +12,7 @@
 
 #include "mapping.h"
 #include "names.h"
+#include "node_values.h"
 #include "pool.h"
 
 struct environment;
@@ -86,23 +87,6 @@ static void finalize_handle(napi_env env, void* data, void* hint) {
   destroy_mapping(handle);
   handle->collected = 1;
   if (!handle->in_flight) free_handle(handle);
-}
-
-static napi_value undefined(napi_env env) {
-  napi_value value = NULL;
-  napi_get_undefined(env, &value);
-  return value;
-}
-
-static napi_value number(napi_env env, double value) {
-  napi_value result = NULL;
-  napi_create_double(env, value, &result);
-  return result;
-}
-
-static napi_value fail(napi_env env, const char* message) {
-  napi_throw_error(env, NULL, message);
-  return NULL;
 }
 
 struct call {

@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readKeptFile, writeKeptFile } from "#rwkv/server/storage/kept-file";
 import { TokenChain } from "#rwkv/server/token-chain";
 import { temporaryFolder } from "./fixture-files.js";
+import { longPrompt as long, sampling } from "./kept-prompts.js";
 import { runScript } from "./node-process.js";
 
 let model: Model;
@@ -17,10 +18,6 @@ beforeAll(async () => {
   model = await load(undefined, { threads: 1 });
 });
 afterAll(() => model.dispose());
-
-const beginning = "Once upon a time there lived in a great forest, far from the nearest town and from the king who";
-const long = (what: string) => `${beginning} ruled it, ${beginning} had never been there, ${what}`;
-const sampling = { temperature: 1, top_p: 0.9, presence_penalty: 0, frequency_penalty: 0, seed: 5, max_tokens: 8 };
 
 /** An application whose states are in a folder, without a server. */
 async function opened(folder: string | undefined, { of = model, bytes = 2 ** 30 } = {}) {

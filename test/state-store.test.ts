@@ -9,6 +9,7 @@ import { type AppOptions, createApp, openStateStore, type StateStoreOptions } fr
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { fromHalfState, toHalfState } from "#rwkv/generation/half-state";
 import { maxDifference } from "./environment.js";
+import { longPrompt as long, sampling } from "./kept-prompts.js";
 import { freePort, hasRedis, redisServer } from "./redis-server.js";
 import { readMetrics } from "./served.js";
 
@@ -17,10 +18,6 @@ beforeAll(async () => {
   model = await load(undefined, { threads: 1 });
 });
 afterAll(() => model.dispose());
-
-const beginning = "Once upon a time there lived in a great forest, far from the nearest town and from the king who";
-const long = (what: string) => `${beginning} ruled it, ${beginning} had never been there, ${what}`;
-const sampling = { temperature: 1, top_p: 0.9, presence_penalty: 0, frequency_penalty: 0, seed: 5, max_tokens: 8 };
 
 interface ReplicaOptions extends AppOptions {
   readonly of?: Model;

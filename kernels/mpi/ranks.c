@@ -15,6 +15,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "../node_values.h"
 #include "../start_thread.h"
 
 enum kind { JOIN, SUM_FLOATS, SUM_DOUBLES, BROADCAST, LEAVE };
@@ -166,23 +167,6 @@ static void* work(void* argument) {
     napi_call_threadsafe_function(group.completed, job, napi_tsfn_nonblocking);
   }
   abort_if_asked();
-  return NULL;
-}
-
-static napi_value undefined(napi_env env) {
-  napi_value value = NULL;
-  napi_get_undefined(env, &value);
-  return value;
-}
-
-static napi_value number(napi_env env, double value) {
-  napi_value result = NULL;
-  napi_create_double(env, value, &result);
-  return result;
-}
-
-static napi_value fail(napi_env env, const char* message) {
-  napi_throw_error(env, NULL, message);
   return NULL;
 }
 

@@ -3,8 +3,9 @@
 import type { Command } from "commander";
 import { lambada } from "../evaluation/lambada.js";
 import { multipleChoice } from "../evaluation/multiple-choice.js";
-import { recordsOf } from "../evaluation/records.js";
+import { type EvaluationRecord, recordsOf } from "../evaluation/records.js";
 import type { ScoringOptions } from "../evaluation/score-questions.js";
+import type { Model } from "../generation/model.js";
 import { readText } from "../platform/node/files.js";
 import { addModelOptions, loadModel, type ModelOptions } from "./model-options.js";
 import { wholeNumber } from "./option-parsers.js";
@@ -20,9 +21,7 @@ interface EvalOptions extends ModelOptions {
 interface Task {
   readonly name: string;
   readonly description: string;
-  readonly run: (
-    ...parts: [Parameters<typeof lambada>[0], Parameters<typeof lambada>[1], ScoringOptions]
-  ) => Promise<object>;
+  readonly run: (model: Model, records: readonly EvaluationRecord[], options: ScoringOptions) => Promise<object>;
 }
 
 const tasks: readonly Task[] = [
