@@ -8,7 +8,7 @@
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { Agent, request } from "node:http";
+import { Agent, createServer, request } from "node:http";
 import { loadavg } from "node:os";
 import { setTimeout as after } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -32,6 +32,8 @@ const { values: options } = parseArgs({
 const [tokens, rounds, seconds] = [options.tokens, options.rounds, options.seconds].map(Number);
 const letters = "abcdefghijklmnopqrstuvwxyz";
 const manyStreams = 8;
+/** Between the writes of the server of Node alone: about a pass. */
+const bareMilliseconds = 25;
 const agent = new Agent({ keepAlive: true });
 
 /** The process of the server, which does the same generations by the library when it is asked to. */
@@ -62,12 +64,51 @@ async function serve() {
     } else if (ask === "active") process.send({ active });
     else {
       await server.close();
+      bare.close();
       await model.dispose();
       process.disconnect();
     }
   });
+  const bare = bareServer();
+  bare.listen(0, "127.0.0.1");
+  await once(bare, "listening");
   const { version, layers, width, dtype } = model.info;
-  process.send({ url: server.url, name: `RWKV-${version} ${layers}x${width} ${dtype}` });
+  process.send({
+    url: server.url,
+    bare: `http://127.0.0.1:${bare.address().port}`,
+    name: `RWKV-${version} ${layers}x${width} ${dtype}`,
+  });
+}
+
+/** A server of Node alone that writes what an event of ours holds to each of its clients in turn: the least that a token can cost. */
+function bareServer() {
+  const choice = { index: 0, text: "a", logprobs: null, finish_reason: null };
+  const event = {
+    id: "cmpl-0",
+    object: "text_completion",
+    created: 1_700_000_000,
+    model: "measured",
+    choices: [choice],
+  };
+  const answers = new Map();
+  let timer;
+  const write = () => {
+    for (const [answer, written] of answers) {
+      answer.write(`data: ${JSON.stringify(event)}\n\n`);
+      if (written + 1 < tokens) answers.set(answer, written + 1);
+      else {
+        answer.end("data: [DONE]\n\n");
+        answers.delete(answer);
+      }
+    }
+    if (answers.size === 0) clearInterval(timer);
+  };
+  return createServer((request, answer) => {
+    request.resume();
+    answer.writeHead(200, { "Content-Type": "text/event-stream" });
+    if (answers.size === 0) timer = setInterval(write, bareMilliseconds);
+    answers.set(answer, 0);
+  });
 }
 
 /** What the main thread has used of a processor, in milliseconds; not a number where the system (Linux) does not say. */
@@ -154,7 +195,7 @@ class Measured {
 
 async function measure() {
   const child = fork(fileURLToPath(import.meta.url), [...process.argv.slice(2), "--serve"]);
-  const [{ url, name }] = await once(child, "message");
+  const [{ url, bare, name }] = await once(child, "message");
   const own = new Measured(`rwkv (${name}, ${options.threads} threads)`, url);
   const all = [own, ...(options.peer ? [new Measured(`peer (${options.peer})`, options.peer)] : [])];
   for (const one of all) await one.prepare();
@@ -166,14 +207,14 @@ async function measure() {
   console.log(
     `load average at the beginning: ${loadavg()[0].toFixed(1)}; ${tokens} tokens a request, ${rounds} rounds`,
   );
-  if (options.only.includes("streams")) await measureStreams(all, ask);
+  if (options.only.includes("streams")) await measureStreams(all, new Measured("bare", bare), ask);
   if (options.only.includes("poisson")) for (const one of all) await measurePoisson(one);
   console.log(`load average at the end: ${loadavg()[0].toFixed(1)}`);
   agent.destroy();
   child.send({ ask: "end" });
 }
 
-async function measureStreams(all, ask) {
+async function measureStreams(all, bare, ask) {
   const speeds = new Map();
   const add = (what, speed) => speeds.set(what, [...(speeds.get(what) ?? []), speed]);
   const failures = new Map();
@@ -182,6 +223,10 @@ async function measureStreams(all, ask) {
       const seeds = Array.from({ length: streams }, (_, i) => 1000 * (round + 2) + i);
       const written = streams * tokens;
       const bodies = seeds.map((seed) => all[0].body(seed));
+      const before = await ask("active");
+      await Promise.all(seeds.map((seed) => bare.complete(seed)));
+      const later = await ask("active");
+      if (round >= 0) add(`busy, bare, ${streams}`, (later.active - before.active) / written);
       const alone = await ask("library", bodies);
       if (round >= 0) add(`library, ${streams}`, (written / alone.milliseconds) * 1000);
       const { active } = await ask("active");
@@ -216,11 +261,11 @@ async function measureStreams(all, ask) {
     );
   for (const streams of [1, manyStreams]) {
     const share = 1 - of(`${all[0].name}, ${streams}`) / of(`library, ${streams}`);
-    const [plain, http] = [of(`busy, library, ${streams}`), of(`busy, HTTP, ${streams}`)];
+    const [plain, http, least] = ["library", "HTTP", "bare"].map((what) => of(`busy, ${what}, ${streams}`));
     console.log(
       `${streams} stream(s) over HTTP: ${(share * 100).toFixed(1)} % slower than by the library, with the client on the same ` +
-        `machine; the main thread works ${(http * 1000).toFixed(0)} µs a token, by the library ${(plain * 1000).toFixed(0)}: ` +
-        `${(((http - plain) * of(`library, ${streams}`)) / 10).toFixed(1)} % of the time of a token more`,
+        `machine; the main thread works ${(http * 1000).toFixed(0)} µs a token, by the library ${(plain * 1000).toFixed(0)} (a server of Node alone ` +
+        `that writes as many events ${(least * 1000).toFixed(0)}): ${(((http - plain) * of(`library, ${streams}`)) / 10).toFixed(1)} % of the time of a token more`,
     );
   }
 }
