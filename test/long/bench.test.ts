@@ -106,3 +106,13 @@ test("shapes and names that cannot be are refused", async () => {
   await expect(bench("--dtype", "q9")).rejects.toThrow("expected f32, f16, bf16, q8, q4, found q9");
   await expect(bench("--model", fixture("odd.pth"), "--shape", "1x8x8")).rejects.toThrow("cannot be used with");
 });
+
+test("a server under load, beside the same texts by the library and a server of Node alone", async () => {
+  const script = fileURLToPath(new URL("../../bench/server-load.mjs", import.meta.url));
+  const options = ["--shape", "7:1x64x65536", "--tokens", "4", "--rounds", "1", "--seconds", "1"];
+  const { stdout } = await promisify(execFile)(process.execPath, [script, ...options]);
+  expect(stdout).toMatch(/8 streams are [\d.]+ x one/);
+  expect(stdout).toMatch(/8 stream\(s\) over HTTP: .*a server of Node alone .* % of the time of a token more/);
+  expect(stdout.match(/, 0 failed; p50/g)).toHaveLength(3);
+  expect(stdout).not.toContain("NOT equal");
+});
