@@ -86,6 +86,30 @@ describe("a request that begins with a state", () => {
     expect(await chat({ messages: say("And then?"), state })).toEqual(
       await chat({ messages: [...told, answered, ...say("And then?")] }),
     );
+    const message = async (path: string, body: object) => (await one.post(path, { ...sampling, ...body })).answer;
+    const whole = { system: told[0]!.content, messages: [told[1], answered, ...say("And then?")] };
+    const { input_tokens: all } = await message("/v1/messages/count_tokens", whole);
+    const further = { messages: say("And then?"), state };
+    expect(await message("/v1/messages/count_tokens", further)).toEqual({ input_tokens: all });
+    const { content, usage } = await message("/v1/messages", further);
+    expect(content).toEqual((await message("/v1/messages", whole)).content);
+    const { tokens } = (await one.get(`/v1/states/${state}`)).answer;
+    expect([usage.input_tokens, usage.cache_read_input_tokens]).toEqual([all - tokens, tokens]);
+  });
+
+  test("of a text has the vectors of what follows it", async () => {
+    const one = made();
+    const session = model.session();
+    await session.read(first); // its last token is kept back
+    const saved = await session.save();
+    await session.dispose();
+    const { answer: uploaded } = await one.post("/v1/states/upload", saved);
+    const vectors = async (app: ReturnType<typeof made>, body: object) =>
+      (await app.post("/v1/embeddings", { input: [second, first], ...body })).answer.data;
+    const expected = await vectors(made({ state: saved }), {});
+    expect(await vectors(one, { state: uploaded.id })).toEqual(expected);
+    expect(await vectors(one, { state: await one.state({ prompt: first }) })).toEqual(expected);
+    expect(await vectors(one, {})).not.toEqual(expected);
   });
 });
 
@@ -137,9 +161,14 @@ describe("states", () => {
       ["POST", "/v1/chat/completions", { messages: say("x"), state: id }],
       ["POST", "/v1/choose", { choices: ["x"], state: id }],
       ["POST", "/v1/responses", { input: "x", state: id }],
+      ["POST", "/v1/embeddings", { input: "x", state: id }],
     ] as const) {
       const { status, answer } = await one.ask(method, path, body, "yours");
       expect([path, status, answer.error.code]).toEqual([path, 404, "state_not_found"]);
+    }
+    for (const path of ["/v1/messages", "/v1/messages/count_tokens"]) {
+      const { status, answer } = await one.post(path, { max_tokens: 1, messages: say("x"), state: id }, "yours");
+      expect([path, status, answer.error.type]).toEqual([path, 404, "not_found_error"]);
     }
     expect((await one.get("/v1/states", "yours")).answer.data).toEqual([]);
     expect((await one.get(`/v1/states/${id}`, "mine")).status).toBe(200);
@@ -212,6 +241,7 @@ describe("states", () => {
         ["/v1/completions", { prompt: "a fox", stream: true }],
         ["/v1/choose", { choices: ["a fox"] }],
         ["/v1/responses", { input: "a fox" }],
+        ["/v1/embeddings", { input: "a fox" }],
       ] as const) {
         const found = await one.post(path, { ...body, state: answer.id });
         expect([found.status, found.answer.error.param]).toEqual([400, "state"]);

@@ -5,6 +5,7 @@
 // layer norm of the residual stream; it is part of the state, for token shift, so no other graph is needed.
 
 import type { Model, ModelInfo } from "../generation/model.js";
+import type { Snapshot } from "../generation/snapshot.js";
 import { definitionOf } from "../models/definitions.js";
 
 /** In how many places of a text the row is taken: at each of fewer tokens, else as evenly as can be, the last token included. */
@@ -14,14 +15,14 @@ const maxPlaces = 32;
  * Reads a text, and gives the mean of its rows, of length 1.
  *
  * @param tokens the text, at least one token
- * @param state what the text is read after; by default nothing
+ * @param before what the text is read after; by default nothing
  * @returns [width]
  * @throws the signal's reason when it is aborted; LimitError where the model has no place for a state
  */
 export async function embed(
   model: Model,
   tokens: Int32Array,
-  before: Uint8Array | undefined,
+  before: Uint8Array | Snapshot | undefined,
   signal: AbortSignal,
 ): Promise<Float32Array> {
   const { width } = model.info;
@@ -61,5 +62,5 @@ function lastRow(values: Float32Array, { version, layers, width }: ModelInfo): F
 
 function normalized(vector: Float32Array): Float32Array {
   const length = Math.sqrt(vector.reduce((sum, value) => sum + value * value, 0));
-  return vector.map((value) => (length > 0 ? value / length : 0));
+  return vector.map((value) => (length === 0 ? 0 : value / length)); // what is no number stays none
 }

@@ -62,6 +62,11 @@ export function invalidField(param: string, message: string): ApiError {
   });
 }
 
+/** The error for a state that a client made up, with which the model computes nothing. */
+export function senselessState(): ApiError {
+  return invalidField("state", "its values are none that a model has: nothing can be computed with them");
+}
+
 /** A field asks for what this server does not do. */
 export function notSupported(param: string, message: string): ApiError {
   return new ApiError(400, `${param}: ${message}`, { param, code: "unsupported_parameter" });

@@ -4,7 +4,7 @@
 import type { Model } from "../generation/model.js";
 import type { Session } from "../generation/session.js";
 import type { Snapshot } from "../generation/snapshot.js";
-import { invalidField } from "./errors.js";
+import { senselessState } from "./errors.js";
 import type { Prompt, PromptStart } from "./prompts.js";
 import type { Reading, StateCache } from "./state-cache.js";
 import { commonLength, TokenChain } from "./token-chain.js";
@@ -57,7 +57,7 @@ export class PromptReader {
   async read(prompt: Prompt, owner: string, signal: AbortSignal): Promise<ReadPrompt> {
     const read = await this.#read(prompt, owner, signal);
     if (prompt.start && !read.snapshot.logits?.every(Number.isFinite)) {
-      throw invalidField("state", "its values are none that a model has: nothing can be computed with them");
+      throw senselessState();
     }
     return read;
   }

@@ -6,6 +6,7 @@ import { type Conversation, maxTools, toolName } from "../chat-messages.js";
 import { invalidField } from "../errors.js";
 import { samplingFields } from "../sampling-fields.js";
 import { number, optional, text, wholeNumber } from "../schema.js";
+import { stateField } from "../starting-state.js";
 
 const textBlock = v.object({ type: v.literal("text"), text: v.string() });
 const textContent = v.union([v.string(), v.array(textBlock)]);
@@ -45,6 +46,7 @@ const effort = v.picklist(["low", "medium", "high", "xhigh", "max"]);
 /** The fields of a conversation. */
 const conversationFields = {
   model: optional(v.string()),
+  ...stateField,
   messages: v.pipe(v.array(message), v.minLength(1)),
   system: optional(textContent),
   tools: optional(v.pipe(v.array(tool), v.maxLength(maxTools))),

@@ -2,11 +2,12 @@
 
 import * as v from "valibot";
 import { embed, shortened } from "../embedding.js";
-import { invalidField } from "../errors.js";
+import { invalidField, senselessState } from "../errors.js";
 import { type Prompt, promptTooLong } from "../prompts.js";
 import { type Call, type Route, withBody } from "../route.js";
 import { type Described, optional, text, wholeNumber } from "../schema.js";
 import type { Services } from "../services.js";
+import { startOf, stateField } from "../starting-state.js";
 import { checkedTokens } from "../token-limit.js";
 
 /** The most texts of a request, as in OpenAI's API. */
@@ -25,6 +26,7 @@ const body = v.object({
   ]),
   encoding_format: optional(v.picklist(["float", "base64"])),
   dimensions: optional(wholeNumber(1)),
+  ...stateField,
 });
 type Body = v.InferOutput<typeof body>;
 
@@ -65,6 +67,8 @@ async function answerOf(services: Services, call: Call<Body>): Promise<Response>
   if (dimensions > width)
     throw invalidField("dimensions", `expected at most ${width}, the width of the model, found ${dimensions}`);
   const texts = await textsOf(services, body.input);
+  const start = await startOf(services, owner, body.state);
+  const before = start?.snapshot ?? options.state;
   const promptTokens = texts.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const vectors: Float32Array[] = [];
   const places = Math.min(textsAtOnce, texts.length, options.limits.concurrent);
@@ -74,7 +78,9 @@ async function answerOf(services: Services, call: Call<Body>): Promise<Response>
     const readSome = async () => {
       for (const [i, { tokens }] of waiting) {
         if (hasFailed) return;
-        vectors[i] = shortened(await embed(model, tokens, options.state, stopping), dimensions);
+        const vector = shortened(await embed(model, tokens, before, stopping), dimensions);
+        if (start && !vector.every(Number.isFinite)) throw senselessState();
+        vectors[i] = vector;
         metrics.promptTokens.inc(tokens.length);
       }
     };

@@ -7,8 +7,10 @@ import { messageErrors } from "../anthropic/errors.js";
 import { answerRequestOf, conversationOf, countBody, type MessagesBody, messagesBody } from "../anthropic/request.js";
 import { startAnswers } from "../chat-answers.js";
 import { conversationPrompt } from "../chat-messages.js";
+import { tokensOf } from "../inference.js";
 import { type Call, type Route, withBody } from "../route.js";
 import type { Services } from "../services.js";
+import { startOf } from "../starting-state.js";
 import { checkMaxTokens } from "../token-limit.js";
 import { toolPlan } from "../tools.js";
 
@@ -32,12 +34,12 @@ export function messages(services: Services): Route[] {
       body: countBody,
       answer: tokenCount,
       errors: messageErrors,
-      handle: async ({ body }) => {
+      handle: async ({ body, owner }) => {
         served.check(body.model);
         const conversation = conversationOf(body);
-        const { pieces } = conversationPrompt(conversation, services, undefined, toolPlan(conversation)?.tools);
-        const { tokens } = await prompts.ofPieces(pieces);
-        return Response.json({ input_tokens: tokens.length });
+        const start = await startOf(services, owner, body.state);
+        const { pieces } = conversationPrompt(conversation, services, start, toolPlan(conversation)?.tools);
+        return Response.json({ input_tokens: tokensOf([await prompts.ofPieces(pieces, start)]) });
       },
     }),
   ];
@@ -48,7 +50,8 @@ async function answer(services: Services, call: Call<MessagesBody>): Promise<Res
   const { served, options } = services;
   served.check(body.model);
   const maxTokens = checkMaxTokens("max_tokens", body.max_tokens, options.limits.maxTokens);
-  const answers = await startAnswers(services, answerRequestOf(body), { owner, maxTokens, signal });
+  const beginning = { start: await startOf(services, owner, body.state) };
+  const answers = await startAnswers(services, answerRequestOf(body), { owner, maxTokens, beginning, signal });
   const response = body.stream
     ? streamedAnswer(call, answers.run, messageStream(served.id, answers), options.limits, { areNamed: true, last: "" })
     : await wholeAnswer(call, answers.run, wholeMessage(served.id, answers));
