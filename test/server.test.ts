@@ -135,6 +135,23 @@ describe("log-probabilities", () => {
     expect(values![1]).toBeCloseTo(logits![ids[1]!]! - total, 4);
     await state.dispose();
   });
+
+  test("of a text with tokens that are parts of characters name each, and say where it begins", async () => {
+    const { choices } = await tales.client.completions.create({
+      ...text,
+      prompt: "狼 a 🐺, ",
+      max_tokens: 2,
+      temperature: 0,
+      echo: true,
+      logprobs: 20,
+    });
+    const { tokens, top_logprobs: top, text_offset: offsets } = choices[0]!.logprobs!;
+    const bytes = [...new TextEncoder().encode("狼")].map((byte) => `bytes:\\x${byte.toString(16)}`);
+    expect(tokens!.slice(0, 6)).toEqual([...bytes, " a", " ", "bytes:\\xf0"]);
+    expect(offsets!.slice(0, 11)).toEqual([0, 0, 0, 1, 3, 4, 4, 4, 4, 6, 7]);
+    // None of the most probable ones is lost for another that looks the same.
+    expect(top!.slice(1).map((one) => Object.keys(one!).length)).toEqual(top!.slice(1).map(() => 20));
+  });
 });
 
 test("biases by id and by text, and bans, hold", async () => {

@@ -11,7 +11,7 @@ const rowsAtOnce = 32;
 /** A token of a prompt; the first has nothing before it that it could be expected after. */
 export type PromptToken =
   | TokenLogprob
-  | { readonly token: string; readonly logprob: null; readonly top_logprobs: null };
+  | (Omit<TokenLogprob, "logprob" | "top_logprobs"> & { readonly logprob: null; readonly top_logprobs: null });
 
 /**
  * Reads a prompt once more, with the logits after every token.
@@ -30,7 +30,8 @@ export async function promptLogprobs(
   if (tokens.length === 0) return [];
   const { tokenizer } = model;
   const { vocabulary } = model.info;
-  const told: PromptToken[] = [{ token: tokenizer.decode(tokens.subarray(0, 1)), logprob: null, top_logprobs: null }];
+  const first = tokenText(tokenizer, tokens[0] as number, 0);
+  const told: PromptToken[] = [{ ...first, logprob: null, top_logprobs: null }];
   const state = model.createState(firstState);
   try {
     // The logits after the last token are of the text that follows.

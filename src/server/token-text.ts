@@ -32,6 +32,23 @@ export function tokenText(tokenizer: Tokenizer, id: number, logProbability: numb
   };
 }
 
+/** A token as a name of its own: the bytes of one that is no whole characters, as OpenAI's completions write them. */
+export function tokenName({ token, bytes }: Pick<TokenText, "token" | "bytes">): string {
+  if (!bytes || !token.includes("\ufffd") || Buffer.from(token).equals(Uint8Array.from(bytes))) return token;
+  return `bytes:${bytes.map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`).join("")}`;
+}
+
+/** Where each of some tokens begins in their text: what only goes on with a character, where that begins. */
+export function tokenOffsets(tokenizer: Tokenizer, tokens: Int32Array): number[] {
+  const text = tokenizer.stream();
+  let length = 0;
+  return Array.from(tokens, (token) => {
+    const at = length;
+    length += text.push(token).length;
+    return at;
+  });
+}
+
 /** The log-probabilities of a step's token. */
 export function stepLogprob(
   tokenizer: Tokenizer,

@@ -20,7 +20,7 @@ import { optional, wholeNumber } from "../schema.js";
 import type { Services } from "../services.js";
 import { startOf, stateField } from "../starting-state.js";
 import { checkedTokens, checkMaxTokens } from "../token-limit.js";
-import { stepLogprob } from "../token-text.js";
+import { stepLogprob, tokenName, tokenOffsets } from "../token-text.js";
 
 /** Tokens of a text where the request does not say, as in OpenAI's API. */
 const usualTokens = 16;
@@ -57,6 +57,8 @@ interface Piece {
   readonly index: number;
   readonly text: string;
   readonly tokens: readonly PromptToken[];
+  /** Where they begin in the text of the piece; by default at its beginning, as a step's only token does. */
+  readonly offsets?: readonly number[];
   /** Present when the text has ended. */
   readonly finishReason?: "stop" | "length";
 }
@@ -136,7 +138,8 @@ async function* piecesOf(
         const first = start?.snapshot ?? options.state;
         const told = logprobs === undefined ? [] : await promptLogprobs(model, tokens, logprobs, first, signal);
         const text = model.tokenizer.decode(tokens);
-        for (let index = i * n; index < (i + 1) * n; index++) yield { index, text, tokens: told };
+        const offsets = tokenOffsets(model.tokenizer, tokens);
+        for (let index = i * n; index < (i + 1) * n; index++) yield { index, text, tokens: told, offsets };
       }
     }
     if (maxTokens === 0) {
@@ -160,20 +163,16 @@ class LegacyLogprobs {
   readonly #offsets = new Map<number, number>();
 
   /** Those of a piece, whose text follows what was told of its choice before. */
-  of({ index, text, tokens }: Piece): LegacyTokens {
-    let offset = this.#offsets.get(index) ?? 0;
-    this.#offsets.set(index, offset + text.length);
+  of({ index, text, tokens, offsets = [] }: Piece): LegacyTokens {
+    const before = this.#offsets.get(index) ?? 0;
+    this.#offsets.set(index, before + text.length);
     return {
-      tokens: tokens.map(({ token }) => token),
+      tokens: tokens.map(tokenName),
       token_logprobs: tokens.map(({ logprob }) => logprob),
       top_logprobs: tokens.map(
-        (one) => one.top_logprobs && Object.fromEntries(one.top_logprobs.map((other) => [other.token, other.logprob])),
+        (one) => one.top_logprobs && Object.fromEntries(one.top_logprobs.map((top) => [tokenName(top), top.logprob])),
       ),
-      text_offset: tokens.map(({ token }) => {
-        const at = offset;
-        offset += token.length;
-        return at;
-      }),
+      text_offset: tokens.map((_, i) => before + (offsets[i] ?? 0)),
     };
   }
 }
