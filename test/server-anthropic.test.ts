@@ -189,7 +189,8 @@ test("errors are as the client knows them", async () => {
         (reason: unknown) => reason,
       );
       expect(error, JSON.stringify(more)).toBeInstanceOf(Anthropic.BadRequestError);
-      const { error: body } = error as { error: unknown };
+      const { error: body, requestID: id } = error as InstanceType<typeof Anthropic.APIError>;
+      expect(id).toBe((body as { request_id: string }).request_id);
       expect(body).toEqual({
         type: "error",
         error: { type: "invalid_request_error", message: expect.stringContaining(Object.keys(more)[0]!) },

@@ -30,14 +30,12 @@ export async function answer(
   let response: Response;
   try {
     const who = route.isPublic ? "" : owner();
-    const { requestId } = record;
     response = await route.handle({
       body: await bodyOf(request, route, services),
       params,
       query,
       headers,
       owner: who,
-      requestId,
       signal,
       note: (numbers) => record.note(numbers),
       finish: () => record.finish(),
@@ -48,7 +46,8 @@ export async function answer(
     const body = route.errors?.bodyOf(told, record.requestId) ?? told.body;
     response = Response.json(body, { status: told.status, headers: told.headers });
   }
-  response.headers.set("X-Request-Id", record.requestId);
+  // OpenAI's clients look for the one, Anthropic's for the other.
+  for (const name of ["X-Request-Id", "Request-Id"]) response.headers.set(name, record.requestId);
   record.status = response.status;
   if (!response.headers.get("content-type")?.startsWith("text/event-stream")) record.finish();
   return response;

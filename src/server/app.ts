@@ -137,7 +137,7 @@ function honoOf(services: Services, routes: readonly Route[]): Hono {
       cors({
         origin,
         // Clients' libraries have many headers of their own, so a page may send those that it asks for.
-        exposeHeaders: ["X-Request-Id", "Retry-After"],
+        exposeHeaders: ["X-Request-Id", "Request-Id", "Retry-After"],
         maxAge: 600,
       }),
     );

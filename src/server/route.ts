@@ -16,8 +16,6 @@ export interface Call<Body = undefined> {
   readonly headers: Headers;
   /** What stands for the request's API key; what it makes is no other's. */
   readonly owner: string;
-  /** A name for this request, which its answer has as a header. */
-  readonly requestId: string;
   /** Aborted when the client has left. */
   readonly signal: AbortSignal;
   /** Notes numbers of tokens, for the record of this request. */

@@ -46,15 +46,15 @@ export function messages(services: Services): Route[] {
 }
 
 async function answer(services: Services, call: Call<MessagesBody>): Promise<Response> {
-  const { body, owner, signal, requestId } = call;
+  const { body, owner, signal } = call;
   const { served, options } = services;
   served.check(body.model);
   const maxTokens = checkMaxTokens("max_tokens", body.max_tokens, options.limits.maxTokens);
   const beginning = { start: await startOf(services, owner, body.state) };
   const answers = await startAnswers(services, answerRequestOf(body), { owner, maxTokens, beginning, signal });
-  const response = body.stream
-    ? streamedAnswer(call, answers.run, messageStream(served.id, answers), options.limits, { areNamed: true, last: "" })
-    : await wholeAnswer(call, answers.run, wholeMessage(served.id, answers));
-  response.headers.set("Request-Id", requestId);
-  return response;
+  if (!body.stream) return wholeAnswer(call, answers.run, wholeMessage(served.id, answers));
+  return streamedAnswer(call, answers.run, messageStream(served.id, answers), options.limits, {
+    areNamed: true,
+    last: "",
+  });
 }
