@@ -194,6 +194,19 @@ test("what a request does not say may also be null, and unknown fields are left 
   expect(answer.status).toBe(200);
 });
 
+test("what an assistant has said may be parts, of which a refusal is one", async () => {
+  const tokensOf = async (content: unknown) => {
+    const messages = [...chat.messages, { role: "assistant", content }, ...chat.messages];
+    const answer = await tales.post("/v1/chat/completions", { messages, max_tokens: 1 });
+    return (await answer.json()).usage.prompt_tokens;
+  };
+  const parts = [
+    { type: "text", text: "No. " },
+    { type: "refusal", refusal: "I do not." },
+  ];
+  expect(await tokensOf(parts)).toBe(await tokensOf("No. I do not."));
+});
+
 test("thoughts are told apart from answers, and can be turned off", async () => {
   const thinking = await served({ format: "g1" });
   onTestFinished(() => thinking.close());

@@ -15,6 +15,8 @@ import type { Services } from "./services.js";
 
 const textPart = v.object({ type: v.literal("text"), text: v.string() });
 const content = v.union([v.string(), v.array(textPart)]);
+const refusalPart = v.object({ type: v.literal("refusal"), refusal: v.string() });
+const answerContent = v.union([v.string(), v.array(v.variant("type", [textPart, refusalPart]))]);
 const toolCall = v.object({
   id: optional(v.string()),
   type: optional(v.literal("function")),
@@ -39,7 +41,7 @@ const tool = v.object({
 
 const message = v.variant("role", [
   v.object({ role: v.picklist(["system", "developer", "user"]), content }),
-  v.object({ role: v.literal("assistant"), content: optional(content), tool_calls: optional(v.array(toolCall)) }),
+  v.object({ role: v.literal("assistant"), content: optional(answerContent), tool_calls: optional(v.array(toolCall)) }),
   v.object({ role: v.literal("tool"), content, tool_call_id: optional(v.string()) }),
 ]);
 type Message = v.InferOutput<typeof message>;
@@ -140,8 +142,9 @@ function chatMessage(given: Message, index: number): ChatMessage {
   return { role: given.role === "developer" ? "system" : given.role, content };
 }
 
-function textOf(given: v.InferOutput<typeof content>): string {
-  return typeof given === "string" ? given : given.map((part) => part.text).join("");
+function textOf(given: v.InferOutput<typeof answerContent>): string {
+  if (typeof given === "string") return given;
+  return given.map((part) => (part.type === "refusal" ? part.refusal : part.text)).join("");
 }
 
 function readToolCall({ function: called }: v.InferOutput<typeof toolCall>, param: string): ToolCall {
