@@ -122,6 +122,10 @@ describe("a message", () => {
       color: expect.stringMatching(/blue|grey/),
       clouds: expect.any(Number),
     });
+    const forms = { grammar: 'root ::= "grey"', regex: "gr.y", choice: ["grey", "gray"] };
+    for (const [name, form] of Object.entries(forms)) {
+      expect(textOf(await client.messages.create({ ...ask, ...{ [name]: form } }))).toMatch(/^gr.y$/);
+    }
   });
 });
 

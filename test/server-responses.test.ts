@@ -213,6 +213,14 @@ test("what is not to be stored is not", async () => {
   expect(unkept).toMatchObject({ store: false });
 });
 
+test("what is asked for in a form of this server's own has it", async () => {
+  const forms = { grammar: 'root ::= "grey"', regex: "gr.y", choice: ["grey", "gray"] };
+  for (const [name, form] of Object.entries(forms)) {
+    const asked = { ...usual, ...{ [name]: form } } as typeof usual;
+    expect((await tales.client.responses.create(asked)).output_text).toMatch(/^gr.y$/);
+  }
+});
+
 test("a response belongs to its key", async () => {
   const one = await temporary({ apiKeys: ["mine", "yours"] }, { key: "mine" });
   const { id } = await one.client.responses.create({ ...usual, max_output_tokens: 2 } as typeof usual);

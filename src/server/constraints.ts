@@ -39,6 +39,10 @@ export const constraintFields = {
   ),
 };
 
+const { response_format: _, ...own } = constraintFields;
+/** Those that are not OpenAI's, for APIs that have JSON and schemas in other fields. */
+export const ownConstraintFields = own;
+
 const constraintSchema = v.object(constraintFields);
 export type ConstraintRequest = v.InferOutput<typeof constraintSchema>;
 

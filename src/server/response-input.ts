@@ -3,7 +3,7 @@
 import * as v from "valibot";
 import type { AnswerRequest } from "./chat-answers.js";
 import { type Conversation, effort, maxTools, toolName } from "./chat-messages.js";
-import type { ConstraintRequest } from "./constraints.js";
+import { type ConstraintRequest, ownConstraintFields } from "./constraints.js";
 import { ApiError, notSupported } from "./errors.js";
 import { samplingFields } from "./sampling-fields.js";
 import { optional, text, wholeNumber } from "./schema.js";
@@ -73,6 +73,7 @@ export const responseBody = v.object({
   previous_response_id: optional(text()),
   ...stateField,
   ...samplingOfOne,
+  ...ownConstraintFields,
   max_output_tokens: optional(wholeNumber(1)),
   top_logprobs: optional(wholeNumber(0, 20)),
   include: optional(v.array(v.string())),

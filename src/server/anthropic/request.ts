@@ -3,6 +3,7 @@
 import * as v from "valibot";
 import type { AnswerRequest } from "../chat-answers.js";
 import { type Conversation, maxTools, toolName } from "../chat-messages.js";
+import { ownConstraintFields } from "../constraints.js";
 import { invalidField } from "../errors.js";
 import { samplingFields } from "../sampling-fields.js";
 import { number, optional, text, wholeNumber } from "../schema.js";
@@ -73,6 +74,7 @@ export const countBody = v.object(conversationFields);
 export const messagesBody = v.object({
   ...conversationFields,
   ...otherSampling,
+  ...ownConstraintFields,
   temperature: optional(number(0, 1)),
   max_tokens: wholeNumber(1),
   stop_sequences: optional(v.pipe(v.array(text()), v.maxLength(32))),
