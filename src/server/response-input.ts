@@ -88,14 +88,21 @@ export const responseBody = v.object({
   store: optional(v.boolean()),
   stream: optional(v.boolean()),
   background: optional(v.boolean()),
+  conversation: optional(v.unknown()),
+  prompt: optional(v.unknown()),
   truncation: optional(v.picklist(["auto", "disabled"])),
   user: optional(v.string()),
 });
 export type ResponseBody = v.InferOutput<typeof responseBody>;
 
 /** @throws ApiError for what no response here can do */
-export function checkSupported({ background, previous_response_id: previous, state }: ResponseBody) {
+export function checkSupported(body: ResponseBody): void {
+  const { background, conversation, prompt, previous_response_id: previous, state } = body;
   if (background) throw notSupported("background", "is not supported: responses are written while they are waited for");
+  // Left out, these would give an answer to something else than was asked.
+  if (conversation !== undefined)
+    throw notSupported("conversation", "is not supported: previous_response_id goes on with a conversation");
+  if (prompt !== undefined) throw notSupported("prompt", "is not supported: this server keeps no prompts");
   if (previous !== undefined && state !== undefined) {
     throw notSupported("state", "is not supported beside previous_response_id: a response begins with one state");
   }
