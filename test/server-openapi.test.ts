@@ -169,8 +169,9 @@ describe("each route answers what the description says", () => {
       [{ ...own, input: "Why?", reasoning: { effort: "low" } }, thinking],
     ];
     for (const [body, server] of bodies) {
-      await call(route, { body, ...(server && { server }) });
+      isPublished("response", (await call(route, { body, ...(server && { server }) })).answer);
       const events = await streamed(route, body, server);
+      for (const event of events) isPublished("responseEvent", event);
       expect(events[0].type).toBe("response.created");
     }
     const items = [
@@ -179,13 +180,14 @@ describe("each route answers what the description says", () => {
       { type: "reasoning", summary: [] },
       { type: "function_call", call_id: "call_1", name: "get_weather", arguments: "{}" },
       { type: "function_call_output", call_id: "call_1", output: "Rain" },
-      { type: "function_call", name: "get_weather", arguments: "{}" },
-      { type: "function_call_output", output: [{ type: "input_text", text: "Sun" }] },
+      { type: "function_call", call_id: "call_2", name: "get_weather", arguments: "{}" },
+      { type: "function_call_output", call_id: "call_2", output: [{ type: "input_text", text: "Sun" }] },
     ];
     const { answer } = await call(route, { body: { ...own, input: items, tools: [ownTool] } });
     const { id } = answer;
     expect((await call("GET /v1/responses/{id}", { id })).answer).toEqual(answer);
     const listed = await call("GET /v1/responses/{id}/input_items", { id });
+    isPublished("inputItems", listed.answer);
     expect(listed.answer.data.length).toBe(items.length);
     expect((await call("POST /v1/responses/{id}/cancel", { id })).status).toBe(400);
     expect((await call("DELETE /v1/responses/{id}", { id })).status).toBe(200);

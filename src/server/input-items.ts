@@ -12,6 +12,7 @@ export function inputItems({ input }: ResponseBody, newId: (prefix: string) => s
       const parts = typeof given.content === "string" ? [{ type, text: given.content }] : given.content;
       return { id: newId("msg"), type: "message", role: given.role, status: "completed", content: parts };
     }
-    return { id: newId("item"), ...given };
+    if (given.type === "reasoning") return { id: newId("rs"), type: "reasoning", summary: [] };
+    return { id: newId("item"), status: "completed", ...given };
   });
 }

@@ -48,6 +48,12 @@ const usage = v.strictObject({
 const [plainText, anyJson, jsonOfSchema] = textFormat.options;
 const [wayOfChoice, namedChoice] = toolChoice.options;
 const [textPart, refusal] = contentPart.options;
+/** OpenAI's clients expect these two of every tool. */
+const toldTool = v.strictObject({
+  ...tool.entries,
+  parameters: v.nullable(v.record(v.string(), v.unknown())),
+  strict: v.boolean(),
+});
 const retoldPart = v.variant("type", [retold(textPart), retold(refusal)]);
 
 /** What is known of a response before it is written; much of it is the request told again. */
@@ -68,7 +74,7 @@ const head = {
   temperature: v.nullable(v.number()),
   text: v.strictObject({ format: v.variant("type", [retold(plainText), retold(anyJson), retold(jsonOfSchema)]) }),
   tool_choice: v.union([wayOfChoice, retold(namedChoice)]),
-  tools: v.array(retold(tool)),
+  tools: v.array(toldTool),
   top_logprobs: wholeNumber(0, 20),
   top_p: v.nullable(v.number()),
   truncation: v.literal("disabled"),
@@ -118,10 +124,11 @@ const inputItem = v.variant("type", [
     status: v.literal("completed"),
     content: v.array(retoldPart),
   }),
-  v.strictObject({ id: v.string(), type: v.literal("reasoning") }),
+  v.strictObject({ id: v.string(), type: v.literal("reasoning"), summary: nothing }),
   v.strictObject({
     id: v.string(),
     type: v.literal("function_call"),
+    status: v.literal("completed"),
     call_id: v.optional(v.string()),
     name: v.string(),
     arguments: v.string(),
@@ -129,6 +136,7 @@ const inputItem = v.variant("type", [
   v.strictObject({
     id: v.string(),
     type: v.literal("function_call_output"),
+    status: v.literal("completed"),
     call_id: v.optional(v.string()),
     output: v.union([v.string(), v.array(retoldPart)]),
   }),

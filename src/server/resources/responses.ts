@@ -168,7 +168,11 @@ function headOf(id: string, body: ResponseBody, { generation }: Answers): Omit<R
     temperature: generation.temperature ?? null,
     text: { format: body.text?.format ?? { type: "text" } },
     tool_choice: body.tool_choice ?? "auto",
-    tools: body.tools ?? [],
+    tools: (body.tools ?? []).map((tool) => ({
+      ...tool,
+      parameters: tool.parameters ?? null,
+      strict: tool.strict === true,
+    })),
     top_logprobs: body.top_logprobs ?? 0,
     top_p: generation.topP ?? null,
     truncation: "disabled",
