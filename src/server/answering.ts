@@ -7,6 +7,7 @@ import { readForm, readJson, readOctets } from "./request-body.js";
 import type { Route, TokenNumbers } from "./route.js";
 import { parseBody } from "./schema.js";
 import type { Services } from "./services.js";
+import { RequestTrace } from "./tracing.js";
 
 /** A request, and what is known of it beside. */
 export interface Asked {
@@ -27,10 +28,13 @@ export async function answer(
 ): Promise<Response> {
   const { signal, headers } = request;
   const record = new OpenRecord(request.method, route.path, services);
-  let response: Response;
-  try {
+  const { requestId } = record;
+  // Who asks whether the server is there has no part in it.
+  const trace = route.isPublic ? undefined : new RequestTrace(request, route, services.served.id, requestId);
+  record.trace = trace;
+  const handle = async () => {
     const who = route.isPublic ? "" : owner();
-    response = await route.handle({
+    return route.handle({
       body: await bodyOf(request, route, services),
       params,
       query,
@@ -40,6 +44,10 @@ export async function answer(
       note: (numbers) => record.note(numbers),
       finish: () => record.finish(),
     });
+  };
+  let response: Response;
+  try {
+    response = await (trace ? trace.within(handle) : handle());
   } catch (error) {
     const told = toApiError(error);
     record.error = told.status >= 500 ? error : undefined;
@@ -96,6 +104,7 @@ class OpenRecord {
   readonly requestId = randomUUID();
   status = 200;
   error: unknown;
+  trace: RequestTrace | undefined;
   readonly #started = performance.now();
   readonly #method: string;
   readonly #route: string;
@@ -131,6 +140,7 @@ class OpenRecord {
       ...this.#numbers,
       ...(error !== undefined && { error }),
     };
+    this.trace?.end(this.status, this.#numbers);
     options.onRequest?.(record);
   }
 }

@@ -11,6 +11,7 @@ import type { ServerLimits } from "./options.js";
 import type { PromptReader, ReadPrompt } from "./prompt-reader.js";
 import { type Prompt, promptTooLong } from "./prompts.js";
 import { TextChoice } from "./text-choice.js";
+import { noteTexts, TextTrace, traced } from "./tracing.js";
 
 /** What texts are wanted. */
 export interface TextRequest {
@@ -90,6 +91,7 @@ export class Inference {
    */
   async start(request: TextRequest): Promise<TextRun> {
     this.#check(request.prompts);
+    noteTexts(request.generation, request.choices);
     const run = new TextRun(this.#model, this.#reader, this.#metrics, request);
     this.#watch(run, request.signal);
     await run.begin(this.#admission);
@@ -118,7 +120,7 @@ export class Inference {
     this.#watch({ ended, stop }, signal);
     let taken: (() => void)[] = [];
     try {
-      taken = await this.#admission.enter(places, stopping.signal);
+      taken = await traced("queue", () => this.#admission.enter(places, stopping.signal));
       const reading = await Promise.allSettled(
         prompts.map((prompt) => this.#reader.read(prompt, owner, stopping.signal)),
       );
@@ -216,7 +218,7 @@ export class TextRun {
     const { owner, prompts, choices } = this.#request;
     let places: (() => void)[] = [];
     try {
-      places = await admission.enter(prompts.length * choices, signal);
+      places = await traced("queue", () => admission.enter(prompts.length * choices, signal));
       this.#metrics.queueSeconds.observe((performance.now() - this.#asked) / 1000);
       const reading = await Promise.allSettled(prompts.map((prompt) => this.#reader.read(prompt, owner, signal)));
       signal.throwIfAborted();
@@ -254,7 +256,8 @@ export class TextRun {
       this.#choices = sessions.map((session, index) => {
         const seed = generation.seed === undefined ? {} : { seed: (generation.seed + (index % choices)) % 2 ** 53 };
         const text = session.generate({ ...generation, ...seed, signal });
-        return new TextChoice(index, session, text, this.#metrics, this.#asked);
+        const trace = new TextTrace(index, () => this.#model.scheduler.passes);
+        return new TextChoice(index, session, text, this.#metrics, this.#asked, trace);
       });
       const ended = this.#choices.map(async (choice, index) => {
         choice.onText = (answer) => this.#keep(this.#readOf(index), choice, answer);

@@ -6,8 +6,9 @@ import type { Session } from "../generation/session.js";
 import type { Snapshot } from "../generation/snapshot.js";
 import { senselessState } from "./errors.js";
 import type { Prompt, PromptStart } from "./prompts.js";
-import type { Reading, StateCache } from "./state-cache.js";
+import type { Lookup, Reading, StateCache } from "./state-cache.js";
 import { commonLength, TokenChain } from "./token-chain.js";
+import { traced, tracedPasses } from "./tracing.js";
 
 /** A prompt that was read. */
 export interface ReadPrompt {
@@ -67,7 +68,7 @@ export class PromptReader {
     const chain = new TokenChain(rootOf(owner, start?.root ?? this.#root), prompt.tokens);
     const before = start?.snapshot.position ?? 0;
     if (start && chain.length === 0) return { chain, snapshot: await this.#withLogits(start), cachedTokens: before };
-    const { prefix, reading } = await this.#cache.lookUp(chain, signal);
+    const { prefix, reading } = await this.#lookUp(chain, signal);
     if (!reading) return { chain, snapshot: prefix?.snapshot as Snapshot, cachedTokens: before + chain.length };
     const from = prefix?.length ?? 0;
     const stops = this.#stops(prompt, chain, from);
@@ -76,7 +77,14 @@ export class PromptReader {
     try {
       const session = this.#model.session(prefix?.snapshot ?? start?.snapshot ?? this.#firstState);
       try {
-        const snapshot = await this.#readPieces(session, chain.tokens, from, stops, readings, signal);
+        const snapshot = await tracedPasses(
+          "prompt",
+          () => this.#model.scheduler.passes,
+          (span) => {
+            span.setAttribute("rwkv.prompt.tokens", chain.length - from);
+            return this.#readPieces(session, chain.tokens, from, stops, readings, signal);
+          },
+        );
         return { chain, snapshot, cachedTokens: before + from };
       } finally {
         await session.dispose();
@@ -84,6 +92,14 @@ export class PromptReader {
     } finally {
       for (const one of readings) one.abandon();
     }
+  }
+
+  #lookUp(chain: TokenChain, signal: AbortSignal): Promise<Lookup> {
+    return traced("prefix lookup", async (span) => {
+      const found = await this.#cache.lookUp(chain, signal);
+      span.setAttributes({ "rwkv.prompt.tokens": chain.length, "rwkv.prefix.tokens": found.prefix?.length ?? 0 });
+      return found;
+    });
   }
 
   /** Puts the state at the end of an answer into the cache. */

@@ -40,6 +40,8 @@ export interface Route {
   readonly path: string;
   /** What it does, in a few words. */
   readonly summary: string;
+  /** What it does by the names of OpenTelemetry's conventions, where they have one for it. */
+  readonly operation?: "chat" | "text_completion" | "embeddings";
   /** Whether it needs no key. */
   readonly isPublic?: boolean;
   /** Whether it is no part of the API, as the files of a page are not, and so not of its description. */

@@ -6,6 +6,7 @@ import type { FinishReason, GenerationResult } from "../generation/generation-pr
 import type { Session } from "../generation/session.js";
 import type { Snapshot } from "../generation/snapshot.js";
 import type { Metrics } from "./metrics.js";
+import type { TextTrace } from "./tracing.js";
 
 /** A text that has ended by itself. */
 export interface WrittenText {
@@ -27,6 +28,7 @@ export class TextChoice {
   readonly #generation: Generation;
   readonly #metrics: Metrics;
   readonly #asked: number;
+  readonly #trace: TextTrace;
   #ending: Promise<void> | undefined;
   #resolveEnded: () => void = () => {};
   /** Resolves when the text has ended and its session is gone. */
@@ -40,12 +42,20 @@ export class TextChoice {
   #stop: string | number | undefined;
 
   /** @param asked the time of the request, by `performance.now()` */
-  constructor(index: number, session: Session, generation: Generation, metrics: Metrics, asked: number) {
+  constructor(
+    index: number,
+    session: Session,
+    generation: Generation,
+    metrics: Metrics,
+    asked: number,
+    trace: TextTrace,
+  ) {
     this.index = index;
     this.session = session;
     this.#generation = generation;
     this.#metrics = metrics;
     this.#asked = asked;
+    this.#trace = trace;
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
@@ -100,5 +110,6 @@ export class TextChoice {
   async #end(): Promise<void> {
     await this.#generation[asyncDispose]();
     await this.session.dispose();
+    this.#trace.end(this.#tokens, this.#reason ?? "aborted");
   }
 }

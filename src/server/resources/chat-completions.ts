@@ -51,6 +51,7 @@ export function chatCompletions(services: Services): Route[] {
       method: "post",
       path: "/v1/chat/completions",
       summary: "Answer a conversation",
+      operation: "chat",
       body,
       answer: chatCompletion,
       events: v.union([chatChunk, errorBody]),

@@ -69,6 +69,7 @@ export function completions(services: Services): Route[] {
       method: "post",
       path: "/v1/completions",
       summary: "Continue a text",
+      operation: "text_completion",
       body,
       answer: textCompletion,
       events: v.union([textChunk, errorBody]),

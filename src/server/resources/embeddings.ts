@@ -9,6 +9,7 @@ import { type Described, optional, text, wholeNumber } from "../schema.js";
 import type { Services } from "../services.js";
 import { startOf, stateField } from "../starting-state.js";
 import { checkedTokens } from "../token-limit.js";
+import { tracedPasses } from "../tracing.js";
 
 /** The most texts of a request, as in OpenAI's API. */
 const maxTexts = 2048;
@@ -51,6 +52,7 @@ export function embeddings(services: Services): Route[] {
       method: "post",
       path: "/v1/embeddings",
       summary: "Turn texts into vectors",
+      operation: "embeddings",
       body,
       answer: embeddingList,
       handle: (call) => answerOf(services, call),
@@ -72,7 +74,8 @@ async function answerOf(services: Services, call: Call<Body>): Promise<Response>
   const promptTokens = texts.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const vectors: Float32Array[] = [];
   const places = Math.min(textsAtOnce, texts.length, options.limits.concurrent);
-  await inference.read({ owner, prompts: [], places, signal }, async (_, stopping) => {
+  const passes = () => model.scheduler.passes;
+  const readAll = async (stopping: AbortSignal) => {
     const waiting = texts.entries();
     let hasFailed = false;
     const readSome = async () => {
@@ -92,7 +95,10 @@ async function answerOf(services: Services, call: Call<Body>): Promise<Response>
     );
     // All have ended before their places are given back.
     for (const reader of await Promise.allSettled(readers)) if (reader.status === "rejected") throw reader.reason;
-  });
+  };
+  await inference.read({ owner, prompts: [], places, signal }, (_, stopping) =>
+    tracedPasses("prompt", passes, () => readAll(stopping)),
+  );
   call.note({ promptTokens, cachedTokens: 0, generatedTokens: 0 });
   const answer: EmbeddingList = {
     object: "list",

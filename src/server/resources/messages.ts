@@ -21,6 +21,7 @@ export function messages(services: Services): Route[] {
       method: "post",
       path: "/v1/messages",
       summary: "Answer a conversation, as Anthropic's API does",
+      operation: "chat",
       body: messagesBody,
       answer: message,
       events: messageEvent,

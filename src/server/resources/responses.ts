@@ -52,6 +52,7 @@ export function responses(services: Services): Route[] {
       method: "post",
       path: "/v1/responses",
       summary: "Answer, and keep where the conversation goes on",
+      operation: "chat",
       body: responseBody,
       answer: response,
       events: responseEvent,
