@@ -145,7 +145,7 @@ describe.skipIf(!hasRedis)("servers that share a Redis", () => {
     const [state = ""] = await client.keys(`*state:*:${tokensOf(prompt)}:l`);
     const claim = state.replace(":state:", ":claim:");
     await client.unlink(state);
-    await client.set(claim, "of a server that was killed");
+    await client.set(claim, "of a server that was killed", "PX", 3000);
     const answer = second.complete(prompt);
     await expect.poll(() => second.metric("rwkv_state_store_waits_total")).toBe(1);
     await client.pexpire(claim, 1);
@@ -374,6 +374,87 @@ describe.skipIf(!hasRedis)("a Redis", () => {
     ).toBeGreaterThan(0);
   });
 
+  /** What another program may have put where a value of another type, or shape, is looked for. */
+  const strangers: Readonly<Record<string, (client: Redis, key: string) => Promise<unknown>>> = {
+    text: (client, key) => client.set(key, "x"),
+    number: (client, key) => client.set(key, "1.5"),
+    "not a number": (client, key) => client.set(key, "nan"),
+    "more than any state": (client, key) => client.setrange(key, 1_000_000, "x"),
+    list: (client, key) => client.rpush(key, "x"),
+    hash: (client, key) => client.hset(key, "x", "y"),
+    set: (client, key) => client.sadd(key, "x"),
+    "sorted set": (client, key) => client.zadd(key, 1, "x", 2, "y:z|w", 3, "|99999999999999999999", 4, "a:b:c|3"),
+    stream: (client, key) => client.xadd(key, "*", "x", "y"),
+  };
+  test.each(Object.keys(strangers))(
+    "whose keys hold something else, %s, costs no answer and is healed",
+    async (kind) => {
+      const { url } = await redisServer();
+      const [first, second, plain] = [await replica(url), await replica(url), await replica(undefined)];
+      const prompt = long("a wolf");
+      const expected = (await plain.complete(prompt)).text;
+      await first.complete(prompt);
+      await first.written();
+      const { answer: state } = await first.post("/v1/states", { prompt: "x" });
+      const { answer: response } = await first.post("/v1/responses", { input: "x", max_output_tokens: 3 });
+      expect(response.store).toBe(true);
+      const client = await connected(url);
+      const keys = await client.keys("*");
+      const whole = keys.find((key) => key.includes(`:${tokensOf(prompt)}:l`)) ?? "";
+      for (const key of [...keys, whole.replace(":state:", ":claim:")]) {
+        await client.unlink(key);
+        await strangers[kind]!(client, key);
+      }
+      expect(await second.complete(prompt)).toEqual({ text: expected, cached: 0 });
+      expect(await second.ask("GET", "/v1/states")).toMatchObject({ status: 200, answer: { data: [] } });
+      for (const path of [`/v1/states/${state.id}`, `/v1/responses/${response.id}`]) {
+        expect((await second.ask("GET", path)).status).toBe(404);
+      }
+      // All works again, for all.
+      await second.written();
+      const { answer: made } = await second.post("/v1/states", { prompt: "x" });
+      expect((await first.ask("GET", "/v1/states")).answer.data).toMatchObject([{ id: made.id }]);
+      const { answer: kept } = await second.post("/v1/responses", { input: "x", max_output_tokens: 3 });
+      expect((await first.ask("GET", `/v1/responses/${kept.id}`)).answer.store).toBe(true);
+      expect(await first.complete(prompt)).toEqual({ text: expected, cached: tokensOf(prompt) });
+      expect((await first.ask("DELETE", `/v1/states/${made.id}`)).status).toBe(200);
+      const damaged = async (operation: string) =>
+        second.metric(`rwkv_state_store_operations_total{operation="${operation}",outcome="damaged"}`);
+      expect(await damaged("object")).toBeGreaterThan(0);
+      expect(await second.metric("rwkv_state_store_up")).toBe(1);
+      expect(await second.metric("rwkv_state_store_breaks_total")).toBe(0);
+    },
+  );
+
+  test("some of which is spoiled gives what is whole", async () => {
+    const { url } = await redisServer();
+    const server = await replica(url);
+    const ids: string[] = [];
+    for (const prompt of ["1", "2", "3"]) ids.push((await server.post("/v1/states", { prompt })).answer.id);
+    const client = await connected(url);
+    const prompt = long("a wolf");
+    const { text } = await server.complete(prompt);
+    await server.written();
+    const [whole = ""] = await client.keys(`*:${tokensOf(prompt)}:l`);
+    await client.unlink(whole);
+    await client.rpush(whole, "x");
+    const again = await server.complete(prompt);
+    expect([again.text, again.cached < tokensOf(prompt)]).toEqual([text, true]);
+    const [index = ""] = await client.keys("*:own:*");
+    await client.zadd(index, 0, "x", 0, "y:z|w", 0, "x:state_0|1");
+    const spoiled = (await client.keys(`*:object:*${ids[1]}`))[0] ?? "";
+    await client.unlink(spoiled);
+    await client.rpush(spoiled, "x");
+    const { status, answer } = await server.ask("GET", "/v1/states");
+    expect([status, answer.data.map(({ id }: { id: string }) => id)]).toEqual([200, [ids[0], ids[2]]]);
+    for (const operation of ["find", "object"]) {
+      const damaged = `rwkv_state_store_operations_total{operation="${operation}",outcome="damaged"}`;
+      expect(await server.metric(damaged)).toBeGreaterThan(0);
+    }
+    expect(await server.metric("rwkv_state_store_breaks_total")).toBe(0);
+    expect((await server.post("/v1/states", { prompt: "4" })).status).toBe(200);
+  });
+
   test("with a password is told apart from one that is away", async () => {
     const { url, port } = await redisServer("--requirepass", "secret");
     await expect(openStateStore(model, url)).rejects.toThrow(`redis://127.0.0.1:${port}: `);
@@ -420,6 +501,42 @@ test("what says that it is Redis and is not does no harm", async () => {
   expect(one.warnings).toHaveLength(1);
   expect((await one.complete(long("a wolf"))).text).not.toBe("");
 });
+
+test.each([":1\r\n", "+OK\r\n", "$-1\r\n", "*0\r\n", "*1\r\n*1\r\n$1\r\nx\r\n", "$1\r\nx\r\n"])(
+  "what speaks as Redis does and answers all with %j costs no request its answer",
+  async (answer) => {
+    const sockets = new Set<Socket>();
+    const server = createServer((socket) => {
+      sockets.add(socket);
+      socket.on("error", () => {});
+      // A command is an array of texts: *n is the first thing in each.
+      socket.on("data", (bytes) => {
+        for (const _ of bytes.toString("latin1").matchAll(/(^|\n)\*\d+\r\n\$/g)) socket.write(answer);
+      });
+    }).listen(0, "127.0.0.1");
+    onTestFinished(() => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    });
+    await once(server, "listening");
+    const { port } = server.address() as { port: number };
+    const [one, plain] = [
+      await replica(`redis://127.0.0.1:${port}`, { store: { milliseconds: 500 } }),
+      await replica(undefined),
+    ];
+    const prompt = long("a wolf");
+    for (let i = 0; i < 2; i++) {
+      expect(await one.complete(prompt)).toEqual({ text: (await plain.complete(prompt)).text, cached: 0 });
+    }
+    expect((await one.post("/v1/responses", { input: "x", max_output_tokens: 3 })).status).toBe(200);
+    expect((await one.ask("GET", "/v1/states")).status).not.toBe(500);
+    expect((await one.post("/v1/states", { prompt: "x" })).status).not.toBe(500);
+    for (const method of ["GET", "DELETE"]) {
+      const { status } = await one.ask(method, `/v1/states/state_${"0".repeat(32)}`);
+      expect(status).not.toBe(500);
+    }
+  },
+);
 
 test("addresses and options that are wrong are told, without a password", async () => {
   for (const url of [

@@ -24,6 +24,15 @@ export interface ObjectHead {
   readonly bytes: number;
 }
 
+/** Whether something that was kept elsewhere is the head of an object. */
+export function isObjectHead(value: unknown): value is ObjectHead {
+  if (typeof value !== "object" || value === null) return false;
+  const { id, kind, owner, created, expires, root, name, tokens, bytes } = value as Partial<Record<string, unknown>>;
+  const areTexts = [id, owner, root, name ?? ""].every((one) => typeof one === "string");
+  const areNumbers = [created, expires ?? 0, tokens, bytes].every((one) => Number.isSafeInteger(one));
+  return areTexts && areNumbers && (kind === "state" || kind === "response");
+}
+
 /** An object with all of it. */
 export interface StoredObject {
   readonly head: ObjectHead;

@@ -3,6 +3,7 @@
 // that hangs costs the requests of one moment that time, once, and all others nothing.
 
 import { RwkvError } from "../../../errors.js";
+import { isReply, type Shape } from "./answers.js";
 import type { RedisClient } from "./library.js";
 
 /** Redis cannot be asked at present. */
@@ -78,13 +79,21 @@ export class RedisLink {
    * Asks a question.
    *
    * @param deadline until when it must be answered
+   * @param isRight the shape of the answers that Redis gives to it; whatever gives others is none
    * @throws OutOfReachError where it is not answered; ReplyError, which Redis answered
    */
-  async ask<T>(lane: keyof Clients, deadline: number, question: (client: RedisClient) => Promise<T>): Promise<T> {
+  async ask<T>(
+    lane: keyof Clients,
+    deadline: number,
+    question: (client: RedisClient) => Promise<unknown>,
+    isRight: Shape<T>,
+  ): Promise<T> {
     const clients = this.#clients;
     if (!clients) throw new OutOfReachError("Redis is out of reach");
     try {
-      return await within(deadline - performance.now(), question(clients[lane]));
+      const answer = await within(deadline - performance.now(), question(clients[lane]));
+      if (!isRight(answer)) throw new Error("an answer that no Redis gives");
+      return answer;
     } catch (error) {
       if (isReply(error) && !isUnfit(error)) throw error;
       this.#break(clients, error as Error);
@@ -132,19 +141,6 @@ export class RedisLink {
     this.#timer = setTimeout(() => void this.#connect().catch(() => this.#tryLater()), this.#pause).unref();
     this.#pause = Math.min(longestPause, this.#pause * 2);
   }
-}
-
-/** The answers to a pipeline. @throws the first error among them */
-export function answersOf(results: readonly (readonly [Error | null, unknown])[] | null): unknown[] {
-  return (results ?? []).map(([error, answer]) => {
-    if (error) throw error;
-    return answer;
-  });
-}
-
-/** Whether Redis answered with an error, rather than not at all. */
-export function isReply(error: unknown): error is Error {
-  return (error as Error).name === "ReplyError";
 }
 
 /** Whether Redis answers every question with such an error at present. */

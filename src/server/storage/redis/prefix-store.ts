@@ -2,14 +2,26 @@
 // of a text: for every 64 tokens of a text there is a marker that says after how many further ones there may be a state, so a text of n
 // tokens is looked up by n/64 small questions at once. What is found is used only if it holds the tokens that were asked for.
 
-import { createHash } from "node:crypto";
 import type { Model } from "../../../generation/model.js";
 import type { Snapshot } from "../../../generation/snapshot.js";
+import { savedStateSize } from "../../../generation/state-file.js";
 import type { CachedPrefix, SecondLevel } from "../../state-cache.js";
 import type { TokenChain } from "../../token-chain.js";
-import { decodeKept } from "../kept-bytes.js";
+import { decodeKept, headBytes } from "../kept-bytes.js";
 import { WriteBehind } from "../write-behind.js";
-import { answersOf, isReply, type RedisLink } from "./link.js";
+import {
+  isBytesOrNothing,
+  isNumber,
+  isOfAnotherType,
+  isReply,
+  isText,
+  isTextOrNothing,
+  listOf,
+  resultOf,
+  resultsOf,
+} from "./answers.js";
+import type { RedisLink } from "./link.js";
+import { type Candidate, candidateOf, lengthsIn, PrefixKeys, scopeOf } from "./prefix-keys.js";
 import { ReadingClaims } from "./reading-claims.js";
 import type { Scripted } from "./scripts.js";
 import type { StateCodec } from "./state-codec.js";
@@ -19,8 +31,6 @@ import type { StoreMetrics } from "./store-metrics.js";
 const fewTokens = 32;
 /** Texts of which fewer tokens are left to read are not claimed. */
 const fewClaimed = 64;
-/** Tokens of a marker. */
-const blockTokens = 64;
 /** How many states that may be there are asked for at once, how often, and how many that are none are read. */
 const candidatesAtOnce = 128;
 const maxRounds = 4;
@@ -48,13 +58,6 @@ interface Waiting {
   readonly snapshot: Snapshot;
 }
 
-/** A state that may be there. */
-interface Candidate {
-  readonly length: number;
-  /** The last part of its key. */
-  readonly name: string;
-}
-
 /** What a value says of itself. */
 interface Head {
   readonly scope: string;
@@ -63,6 +66,7 @@ interface Head {
 /** States of prompts of one model. */
 export class PrefixStore implements SecondLevel {
   readonly #options: PrefixStoreOptions;
+  readonly #keys: PrefixKeys;
   readonly #claims: ReadingClaims;
   readonly #queue = new WriteBehind<Waiting>(
     (waiting) => this.#write(waiting),
@@ -73,6 +77,7 @@ export class PrefixStore implements SecondLevel {
 
   constructor(options: PrefixStoreOptions) {
     this.#options = options;
+    this.#keys = new PrefixKeys(options.namespace);
     this.#claims = new ReadingClaims(options.link);
   }
 
@@ -100,7 +105,7 @@ export class PrefixStore implements SecondLevel {
           return whole ?? found;
         }
         this.#options.metrics.waits.inc();
-        if (!(await this.#claims.wait(this.#claimKey(chain), signal))) return found;
+        if (!(await this.#claims.wait(this.#keys.claim(chain), signal))) return found;
       }
     } catch (error) {
       signal.throwIfAborted();
@@ -117,7 +122,7 @@ export class PrefixStore implements SecondLevel {
   }
 
   abandon(chain: TokenChain): void {
-    void this.#claims.release(this.#claimKey(chain));
+    void this.#claims.release(this.#keys.claim(chain));
   }
 
   async close(): Promise<void> {
@@ -132,7 +137,7 @@ export class PrefixStore implements SecondLevel {
 
   #claim(chain: TokenChain): Promise<boolean> {
     return this.#options.metrics.measure("claim", async () => {
-      const value = await this.#claims.claim(this.#claimKey(chain));
+      const value = await this.#claims.claim(this.#keys.claim(chain));
       return { outcome: "done", value };
     });
   }
@@ -167,40 +172,53 @@ export class PrefixStore implements SecondLevel {
   /** What the markers say, the longest first. */
   async #candidates(chain: TokenChain, longerThan: number, until: number): Promise<Candidate[]> {
     const least = longerThan + fewTokens;
-    const blocks: number[] = [];
-    for (let at = Math.floor(chain.length / blockTokens); (at + 1) * blockTokens > least && at >= 0; at--)
-      blocks.push(at);
-    const keys = blocks.map((block) => this.#markerKey(chain, block));
-    const markers = await this.#options.link.ask("read", until, (client) => client.mgetBuffer(keys));
-    return blocks.flatMap((block, i) => {
-      const bits = markers[i];
-      if (!bits) return [];
-      const candidates: Candidate[] = [];
-      for (let place = blockTokens - 1; place >= 0; place--) {
-        const length = block * blockTokens + place;
-        const isThere = ((bits[place >> 3] ?? 0) >> (7 - (place & 7))) & 1;
-        if (!isThere || length < least || length > chain.length) continue;
-        candidates.push(candidateOf(chain, length, "l"));
-        if (length < chain.length) candidates.push(candidateOf(chain, length, "p"));
-      }
-      return candidates;
-    });
+    const markers = this.#keys.markers(chain, least);
+    const bits = await this.#options.link.ask(
+      "read",
+      until,
+      (client) => client.mgetBuffer(markers.map(({ key }) => key)), // what is no marker is nothing to it
+      listOf(isBytesOrNothing, markers.length),
+    );
+    const lengths = markers.flatMap(({ firstLength }, i) => (bits[i] ? lengthsIn(bits[i], firstLength) : []));
+    return lengths
+      .filter((length) => length >= least && length <= chain.length)
+      .flatMap((length) => [
+        candidateOf(chain, length, "l"),
+        ...(length < chain.length ? [candidateOf(chain, length, "p")] : []),
+      ]);
   }
 
+  /** Those of which there is something; what cannot be a state is removed. */
   async #there(candidates: readonly Candidate[], until: number): Promise<Candidate[]> {
-    const found = await this.#options.link.ask("read", until, async (client) => {
-      const pipeline = client.pipeline();
-      for (const { name } of candidates) pipeline.exists(this.#valueKey(name));
-      return answersOf(await pipeline.exec());
+    const { link, model } = this.#options;
+    const sizes = await link.ask(
+      "read",
+      until,
+      (client) => {
+        const pipeline = client.pipeline();
+        for (const { name } of candidates) pipeline.strlen(this.#keys.value(name));
+        return pipeline.exec();
+      },
+      resultsOf(candidates.length),
+    );
+    const { stateBytes, vocabulary } = model.info;
+    return candidates.filter(({ name, length }, i) => {
+      const size = resultOf(sizes[i], isNumber);
+      const most = headBytes + length * 4 + savedStateSize(stateBytes / 4, vocabulary);
+      if (size === undefined || size > most) this.#removeDamaged(name);
+      return size !== undefined && size > 0 && size <= most;
     });
-    return candidates.filter((_, i) => found[i] === 1);
   }
 
   /** Reads a state, and removes what is none. */
   async #read(chain: TokenChain, { length, name }: Candidate, until: number): Promise<CachedPrefix | undefined> {
     const { link, codec, metrics } = this.#options;
-    const key = this.#valueKey(name);
-    const bytes = await link.ask("read", until, (client) => client.getBuffer(key));
+    const bytes = await link
+      .ask("read", until, (client) => client.getBuffer(this.#keys.value(name)), isBytesOrNothing)
+      .catch((error: unknown) => {
+        if (isOfAnotherType(error)) return Buffer.alloc(0);
+        throw error;
+      });
     if (!bytes) return undefined;
     const kept = decodeKept(bytes);
     const { scope } = (kept?.head ?? {}) as Partial<Head>;
@@ -208,14 +226,21 @@ export class PrefixStore implements SecondLevel {
     const tokens = isRight ? new Int32Array(kept.body.buffer) : undefined;
     const snapshot = kept && tokens && chain.beginsWith(tokens) ? codec.decode(kept.state) : undefined;
     if (!snapshot || (length === chain.length && !snapshot.hasLogits)) {
-      metrics.count("find", "damaged");
-      void link.ask("write", link.deadline(), (client) => client.unlink(key)).catch(() => {});
+      this.#removeDamaged(name);
       return undefined;
     }
     link.confirm();
     metrics.readBytes.inc(bytes.length);
     void this.#note(chain, length, name, bytes.length).catch(() => {});
     return { length, snapshot };
+  }
+
+  #removeDamaged(name: string): void {
+    const { link, metrics } = this.#options;
+    metrics.count("find", "damaged");
+    void link
+      .ask("write", link.deadline(), (client) => client.unlink(this.#keys.value(name)), isNumber)
+      .catch(() => {}); // it is found again
   }
 
   async #write({ chain, length, snapshot }: Waiting): Promise<void> {
@@ -230,8 +255,14 @@ export class PrefixStore implements SecondLevel {
       const value = codec.encode(head, body, snapshot);
       const { name } = candidateOf(chain, length, snapshot.hasLogits ? "l" : "p");
       await metrics.measure("store", async () => {
-        const key = this.#valueKey(name);
-        await link.ask("write", link.deadline(value.length), (client) => client.set(key, value, "PX", seconds * 1000));
+        const key = this.#keys.value(name);
+        const life = seconds * 1000;
+        await link.ask(
+          "write",
+          link.deadline(value.length),
+          (client) => client.set(key, value, "PX", life),
+          isTextOrNothing,
+        );
         await this.#note(chain, length, name, value.length);
         return { outcome: "done", value: undefined };
       });
@@ -246,46 +277,15 @@ export class PrefixStore implements SecondLevel {
 
   /** Notes that a state is there, or was used. */
   async #note(chain: TokenChain, length: number, name: string, bytes: number): Promise<void> {
-    const { link, namespace, seconds, maxBytes } = this.#options;
-    const [used, total] = [`${namespace}used`, `${namespace}total`];
-    const marker = this.#markerKey(chain, Math.floor(length / blockTokens));
-    const values = [`${name}|${bytes}`, bytes, seconds * 1000, length % blockTokens, maxBytes, this.#valueKey("")];
-    const sum = await link.ask("write", link.deadline(), (client) =>
-      (client as unknown as Scripted).noteState(used, total, marker, ...values),
+    const { link, seconds, maxBytes } = this.#options;
+    const marker = this.#keys.marker(chain, length);
+    const values = [`${name}|${bytes}`, bytes, seconds * 1000, marker.bit, maxBytes, this.#keys.value("")];
+    const sum = await link.ask(
+      "write",
+      link.deadline(),
+      (client) => (client as unknown as Scripted).noteState(...this.#keys.index, marker.key, ...values),
+      isText,
     );
     this.#bytes = Number(sum);
   }
-
-  #valueKey(name: string): string {
-    return `${this.#options.namespace}state:${name}`;
-  }
-
-  #markerKey(chain: TokenChain, block: number): string {
-    return `${this.#options.namespace}marker:${scopeOf(chain)}:${hex(chain.key(block * blockTokens))}:${block}`;
-  }
-
-  #claimKey(chain: TokenChain): string {
-    return `${this.#options.namespace}claim:${candidateOf(chain, chain.length, "l").name}`;
-  }
-}
-
-/** @param kind "l" with the logits that follow, "p" without */
-function candidateOf(chain: TokenChain, length: number, kind: "l" | "p"): Candidate {
-  return { length, name: `${scopeOf(chain)}:${hex(chain.key(length))}:${length}:${kind}` };
-}
-
-/** What stands for the root of a chain, the API key and the first state, of which a key must tell nothing. */
-function scopeOf({ root }: TokenChain): string {
-  const known = scopes.get(root);
-  if (known !== undefined) return known;
-  const scope = createHash("sha256").update(root).digest("hex").slice(0, 32);
-  scopes.set(root, scope);
-  if (scopes.size > 1000) scopes.delete(scopes.keys().next().value as string);
-  return scope;
-}
-
-const scopes = new Map<string, string>();
-
-function hex(key: number): string {
-  return key.toString(16).padStart(14, "0");
 }

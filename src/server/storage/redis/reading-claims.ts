@@ -3,6 +3,7 @@
 
 import { randomBytes } from "node:crypto";
 import { setTimeout as after } from "node:timers/promises";
+import { isNumber, isTextOrNothing } from "./answers.js";
 import type { RedisLink } from "./link.js";
 import type { Scripted } from "./scripts.js";
 
@@ -13,6 +14,8 @@ const renewMilliseconds = 1000;
 const [shortestWait, longestWait] = [20, 160];
 /** The most milliseconds for which another server is waited for. A text that takes longer to read is read twice. */
 const waitMilliseconds = 30_000;
+/** What Redis says of the time that a key has which is not there. */
+const isAbsent = -2;
 
 /** A claim of this server. */
 interface Claim {
@@ -33,8 +36,11 @@ export class ReadingClaims {
   async claim(key: string): Promise<boolean> {
     if (this.#claims.has(key)) return true;
     const token = randomBytes(12).toString("hex");
-    const answer = await this.#link.ask("read", this.#link.deadline(), (client) =>
-      client.set(key, token, "PX", claimMilliseconds, "NX"),
+    const answer = await this.#link.ask(
+      "read",
+      this.#link.deadline(),
+      (client) => client.set(key, token, "PX", claimMilliseconds, "NX"),
+      isTextOrNothing,
     );
     if (answer === null) return false;
     const renewing = setInterval(() => {
@@ -63,7 +69,10 @@ export class ReadingClaims {
     const end = performance.now() + waitMilliseconds;
     for (let pause = shortestWait; performance.now() < end; pause = Math.min(longestWait, pause * 2)) {
       await after(pause, undefined, { signal }).catch(() => signal.throwIfAborted());
-      if ((await this.#link.ask("read", this.#link.deadline(), (client) => client.exists(key))) === 0) return true;
+      const left = await this.#link.ask("read", this.#link.deadline(), (client) => client.pttl(key), isNumber);
+      if (left === isAbsent) return true;
+      // A claim ends by itself, and soon: this is none.
+      if (left < 0 || left > claimMilliseconds) await this.#remove(key);
     }
     return false;
   }
@@ -74,7 +83,12 @@ export class ReadingClaims {
 
   /** What fails here ends by itself: the claim does. */
   async #call(script: (scripted: Scripted) => Promise<unknown>): Promise<void> {
-    const call = this.#link.ask("write", this.#link.deadline(), (client) => script(client as unknown as Scripted));
-    await call.catch(() => {});
+    await this.#link
+      .ask("write", this.#link.deadline(), (client) => script(client as unknown as Scripted), isNumber)
+      .catch(() => {});
+  }
+
+  async #remove(key: string): Promise<void> {
+    await this.#link.ask("write", this.#link.deadline(), (client) => client.unlink(key), isNumber).catch(() => {});
   }
 }

@@ -10,10 +10,13 @@ local function heal(key, kind)
 end
 local function sumAt(key)
   heal(key, 'string')
-  local sum = tonumber(redis.call('GET', key) or '0')
-  if not sum then redis.call('UNLINK', key) end
-  return sum or 0
+  local text = redis.call('GET', key) or '0'
+  if #text < 16 and string.match(text, '^%d+$') then return tonumber(text) end
+  redis.call('UNLINK', key)
+  return 0
 end
+local function sizeOf(m) return tonumber(string.match(m, '|(%d+)$') or '0') end
+local function nameOf(m) return string.match(m, '^(.*)|%d+$') or '' end
 `;
 
 /** Notes a state of a prompt that was written, or used, and removes those that were used longest ago while there are too many. */
@@ -25,8 +28,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 heal(used, 'zset')
 heal(marker, 'string')
 local sum = sumAt(total)
-local function sizeOf(m) return tonumber(string.match(m, '|(%d+)$')) end
-local function valueOf(m) return ARGV[6] .. string.match(m, '^(.*)|%d+$') end
+local function valueOf(m) return ARGV[6] .. nameOf(m) end
 if redis.call('ZADD', used, now, member) == 1 then sum = sum + bytes end
 redis.call('PEXPIRE', valueOf(member), ttl)
 redis.call('SETBIT', marker, place, 1)
@@ -41,7 +43,7 @@ while sum > most do
   redis.call('UNLINK', valueOf(popped[1]))
   sum = sum - sizeOf(popped[1])
 end
-if redis.call('ZCARD', used) == 0 then sum = 0 end
+if sum < 0 or redis.call('ZCARD', used) == 0 then sum = 0 end
 redis.call('SET', total, string.format('%.0f', sum), 'PX', ttl)
 redis.call('PEXPIRE', used, ttl)
 return string.format('%.0f', sum)
@@ -50,11 +52,13 @@ return string.format('%.0f', sum)
 /** What drops an object that an index names, of the scripts below. A member is "owner:id|bytes". */
 const dropping = `${healing}
 local prefix, all, total = ARGV[1], KEYS[1], KEYS[2]
-local function owned(m) return prefix .. 'own:' .. string.match(m, '^([^:]*):') end
-local function valueOf(m) return prefix .. 'object:' .. string.match(m, '^(.*)|%d+$') end
-local function drop(m)
-  if redis.call('ZREM', all, m) == 1 then redis.call('DECRBY', total, string.match(m, '|(%d+)$')) end
+local function owned(m) return prefix .. 'own:' .. (string.match(m, '^([^:]*):') or '') end
+local function valueOf(m) return prefix .. 'object:' .. nameOf(m) end
+local function drop(m, index)
+  if redis.call('ZREM', all, m) == 1 then redis.call('SET', total, string.format('%.0f', sumAt(total) - sizeOf(m))) end
+  heal(owned(m), 'zset')
   redis.call('ZREM', owned(m), m)
+  redis.call('ZREM', index, m)
   redis.call('UNLINK', valueOf(m))
 end
 heal(all, 'zset')
@@ -62,7 +66,7 @@ heal(owned(ARGV[2]), 'zset')
 sumAt(total)
 local function prune(key)
   for _, m in ipairs(redis.call('ZRANGE', key, 0, -1)) do
-    if redis.call('EXISTS', valueOf(m)) == 0 then drop(m) end
+    if redis.call('EXISTS', valueOf(m)) == 0 then drop(m, key) end
   end
 end
 `;
@@ -71,7 +75,7 @@ end
 const addObject = `${dropping}
 local member, created, life = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local most, mostBytes, dropsOldest = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
-local bytes = tonumber(string.match(member, '|(%d+)$'))
+local bytes = sizeOf(member)
 local function sum() return sumAt(total) end
 local function refuse(why)
   redis.call('UNLINK', valueOf(member))
@@ -81,7 +85,7 @@ if bytes > mostBytes then return refuse('bytes') end
 prune(owned(member))
 while redis.call('ZCARD', owned(member)) >= most do
   if not dropsOldest or most == 0 then return refuse('count') end
-  drop(redis.call('ZRANGE', owned(member), 0, 0)[1])
+  drop(redis.call('ZRANGE', owned(member), 0, 0)[1], owned(member))
 end
 if sum() + bytes > mostBytes and not dropsOldest then prune(all) end
 while sum() + bytes > mostBytes do
@@ -89,7 +93,7 @@ while sum() + bytes > mostBytes do
   if not oldest then
     redis.call('SET', total, '0')
   elseif dropsOldest then
-    drop(oldest)
+    drop(oldest, all)
   else
     return refuse('bytes')
   end
@@ -102,8 +106,8 @@ return { 'ok', redis.call('ZCARD', all), string.format('%.0f', sum()) }
 
 /** Removes an object. */
 const removeObject = `${dropping}
-drop(ARGV[2])
-return { 'ok', redis.call('ZCARD', all), redis.call('GET', total) or '0' }
+drop(ARGV[2], all)
+return { 'ok', redis.call('ZCARD', all), string.format('%.0f', sumAt(total)) }
 `;
 
 /** Gives a claim back, or keeps it for longer, if it is still that of who says so. */

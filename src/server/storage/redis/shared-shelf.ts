@@ -15,8 +15,20 @@ import {
   type ShelfLimits,
 } from "../../shelf.js";
 import { decodeHead, decodeKept, headBytes } from "../kept-bytes.js";
-import type { ObjectHead, ObjectKind, StoredObject } from "../stored-objects.js";
-import { answersOf, isReply, type RedisLink } from "./link.js";
+import { isObjectHead, type ObjectHead, type ObjectKind, type StoredObject } from "../stored-objects.js";
+import {
+  isBytesOrNothing,
+  isNumber,
+  isOfAnotherType,
+  isReply,
+  isText,
+  isTextOrNothing,
+  listOf,
+  resultOf,
+  resultsOf,
+  type Shape,
+} from "./answers.js";
+import type { RedisLink } from "./link.js";
 import type { Scripted } from "./scripts.js";
 import type { StateCodec } from "./state-codec.js";
 import type { Asked, StoreMetrics } from "./store-metrics.js";
@@ -75,14 +87,17 @@ export class SharedShelf implements Shelf {
     const { link, codec, metrics, stateBytes } = this.#options;
     const key = this.#valueKey(owner, id);
     const object = await this.#measure<StoredObject | undefined>(async () => {
-      const bytes = await link.ask("read", link.deadline(stateBytes), (client) => client.getBuffer(key));
-      if (!bytes) return { outcome: "absent", value: undefined };
+      const bytes = await this.#orNothing(key, () =>
+        link.ask("read", link.deadline(stateBytes), (client) => client.getBuffer(key), isBytesOrNothing),
+      );
+      if (bytes === undefined) return { outcome: "damaged", value: undefined };
+      if (bytes === null) return { outcome: "absent", value: undefined };
       const kept = decodeKept(bytes);
-      const head = kept?.head as ObjectHead | undefined;
+      const head = this.#headOf(kept?.head, owner, id);
       const snapshot = kept && codec.decode(kept.state);
       const content = kept && parsed(kept.body);
-      if (!head || !snapshot || content === undefined || head.owner !== owner || head.id !== id) {
-        void link.ask("write", link.deadline(), (client) => client.unlink(key)).catch(() => {});
+      if (!head || !snapshot || content === undefined) {
+        this.#removeDamaged(key);
         return { outcome: "damaged", value: undefined };
       }
       metrics.readBytes.inc(bytes.length);
@@ -93,22 +108,34 @@ export class SharedShelf implements Shelf {
   }
 
   async list(owner: string): Promise<ObjectHead[]> {
-    const { link } = this.#options;
+    const { link, metrics } = this.#options;
     return this.#measure(async () => {
       const index = `${this.#prefix}own:${ownerKey(owner)}`;
-      const members = await link.ask("read", link.deadline(), (client) => client.zrange(index, "0", "-1"));
+      const members = await this.#orNothing(index, () =>
+        link.ask("read", link.deadline(), (client) => client.zrange(index, "0", "-1"), listOf(isText)),
+      );
+      if (!members) return { outcome: "damaged", value: [] };
       const ids = members.flatMap((member) => /:(\w+)\|/.exec(member)?.[1] ?? []);
-      const answers = await link.ask("read", link.deadline(ids.length * headBytes), async (client) => {
-        const pipeline = client.pipeline();
-        for (const id of ids) {
-          pipeline.strlen(this.#valueKey(owner, id));
-          pipeline.getrangeBuffer(this.#valueKey(owner, id), 0, headBytes - 1);
-        }
-        return answersOf(await pipeline.exec());
-      });
+      const results = await link.ask(
+        "read",
+        link.deadline(ids.length * headBytes),
+        async (client) => {
+          const pipeline = client.pipeline();
+          for (const id of ids) {
+            pipeline.strlen(this.#valueKey(owner, id));
+            pipeline.getrangeBuffer(this.#valueKey(owner, id), 0, headBytes - 1);
+          }
+          return ids.length > 0 ? pipeline.exec() : [];
+        },
+        resultsOf(ids.length * 2),
+      );
       const heads = ids.flatMap((id, i) => {
-        const head = decodeHead(answers[i * 2 + 1] as Buffer, answers[i * 2] as number) as ObjectHead | undefined;
-        return head?.owner === owner && head.id === id && !isOver(head) ? [head] : [];
+        const size = resultOf(results[i * 2], isNumber);
+        const bytes = resultOf(results[i * 2 + 1], isBytesOrNothing);
+        if (size === 0) return []; // Redis itself let it go
+        const head = size && bytes ? this.#headOf(decodeHead(bytes, size), owner, id) : undefined;
+        if (!head) metrics.count("object", "damaged");
+        return head && !isOver(head) ? [head] : [];
       });
       return { outcome: "done", value: heads };
     });
@@ -117,8 +144,13 @@ export class SharedShelf implements Shelf {
   async delete(owner: string, id: string): Promise<void> {
     const { head } = await this.open(owner, id);
     await this.#measure(async () => {
-      const answer = await this.#options.link.ask("write", this.#options.link.deadline(), (client) =>
-        (client as unknown as Scripted).removeObject(...this.#indexKeys(), this.#prefix, this.#memberOf(head)),
+      const { link } = this.#options;
+      const answer = await link.ask(
+        "write",
+        link.deadline(),
+        (client) =>
+          (client as unknown as Scripted).removeObject(...this.#indexKeys(), this.#prefix, this.#memberOf(head)),
+        isScriptAnswer,
       );
       this.#note(answer);
       return { outcome: "done", value: undefined };
@@ -133,14 +165,20 @@ export class SharedShelf implements Shelf {
     const key = this.#valueKey(head.owner, head.id);
     const life = head.expires === undefined ? 0 : Math.max(1, head.expires - Date.now());
     const index = [this.#memberOf(head), head.created, life, count, bytes, Number(whenFull === "drop oldest")];
-    let answer: unknown;
+    let answer: ScriptAnswer;
     try {
       answer = await metrics.measure("object", async () => {
-        await link.ask("write", link.deadline(value.length), (client) =>
-          client.set(key, value, "PX", unfinishedMilliseconds),
+        await link.ask(
+          "write",
+          link.deadline(value.length),
+          (client) => client.set(key, value, "PX", unfinishedMilliseconds),
+          isTextOrNothing,
         );
-        const script = await link.ask("write", link.deadline(), (client) =>
-          (client as unknown as Scripted).addObject(...this.#indexKeys(), this.#prefix, ...index),
+        const script = await link.ask(
+          "write",
+          link.deadline(),
+          (client) => (client as unknown as Scripted).addObject(...this.#indexKeys(), this.#prefix, ...index),
+          isScriptAnswer,
         );
         return { outcome: "done", value: script };
       });
@@ -166,8 +204,28 @@ export class SharedShelf implements Shelf {
     }
   }
 
-  #note(answer: unknown): string {
-    const [outcome, count, bytes] = answer as [string, number, string];
+  /** @returns undefined where something else stands at a key, which is removed. @throws what `ask` throws otherwise */
+  async #orNothing<T>(key: string, ask: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!isOfAnotherType(error)) throw error;
+      this.#removeDamaged(key);
+      return undefined;
+    }
+  }
+
+  #removeDamaged(key: string): void {
+    const { link } = this.#options;
+    void link.ask("write", link.deadline(), (client) => client.unlink(key), isNumber).catch(() => {}); // it is found again
+  }
+
+  /** What a value says of itself; undefined where that is not what its key says. */
+  #headOf(head: unknown, owner: string, id: string): ObjectHead | undefined {
+    return isObjectHead(head) && head.kind === this.#kind && head.owner === owner && head.id === id ? head : undefined;
+  }
+
+  #note([outcome, count, bytes]: ScriptAnswer): string {
     this.#statistics = { count, bytes: Number(bytes) };
     return outcome;
   }
@@ -185,6 +243,15 @@ export class SharedShelf implements Shelf {
     return `${this.#prefix}object:${ownerKey(owner)}:${id}`;
   }
 }
+
+/** What scripts answer: how it went, the number of all objects, and the sum of their bytes. */
+type ScriptAnswer = [outcome: string, count: number, bytes: string];
+
+const isScriptAnswer: Shape<ScriptAnswer> = (answer): answer is ScriptAnswer => {
+  if (!Array.isArray(answer) || answer.length !== 3) return false;
+  const [outcome, count, bytes] = answer as unknown[];
+  return isText(outcome) && isNumber(count) && isText(bytes);
+};
 
 /** What stands for an owner in a key, which must tell nothing of the API key. */
 function ownerKey(owner: string): string {

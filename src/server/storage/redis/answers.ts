@@ -1,0 +1,48 @@
+// What Redis answers, looked at before it is used. What speaks its protocol need not be a Redis, and what stands at a key need not be what was
+// written there.
+
+/** Says whether an answer has a shape. */
+export type Shape<T> = (answer: unknown) => answer is T;
+
+/** What a command of a pipeline was answered: an error, or null and the answer. */
+export type PipelineResult = readonly [Error | null, unknown?];
+
+export const isNumber: Shape<number> = (answer): answer is number => typeof answer === "number";
+export const isText: Shape<string> = (answer): answer is string => typeof answer === "string";
+export const isTextOrNothing: Shape<string | null> = (answer): answer is string | null =>
+  answer === null || isText(answer);
+export const isBytesOrNothing: Shape<Buffer | null> = (answer): answer is Buffer | null =>
+  answer === null || Buffer.isBuffer(answer);
+
+/** A list of so many things of a shape; of any number where none is said. */
+export function listOf<T>(isItem: Shape<T>, length?: number): Shape<T[]> {
+  return (answer): answer is T[] =>
+    Array.isArray(answer) && (length === undefined || answer.length === length) && answer.every(isItem);
+}
+
+/** What a pipeline of so many commands was answered, errors included. */
+export function resultsOf(length: number): Shape<PipelineResult[]> {
+  return listOf((result): result is PipelineResult => Array.isArray(result) && result.length > 0, length);
+}
+
+/** Whether Redis answered with an error, rather than not at all. */
+export function isReply(error: unknown): error is Error {
+  return (error as Error | null)?.name === "ReplyError";
+}
+
+/** Whether something else stands at a key than what was asked for: another program has put it there. */
+export function isOfAnotherType(error: unknown): boolean {
+  return isReply(error) && error.message.startsWith("WRONGTYPE");
+}
+
+/**
+ * One of the answers to a pipeline.
+ *
+ * @returns undefined where something else stands at its key, or the answer is none that Redis gives
+ * @throws any other error that Redis answered with
+ */
+export function resultOf<T>(result: PipelineResult | undefined, isRight: Shape<T>): T | undefined {
+  const [error, answer] = result ?? [null, undefined];
+  if (error && !isOfAnotherType(error)) throw error;
+  return !error && isRight(answer) ? answer : undefined;
+}
