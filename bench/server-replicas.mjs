@@ -65,6 +65,7 @@ async function insist(url, path, body, headers, until) {
         headers: { "Content-Type": "application/json", ...headers },
       });
       const text = await answer.text();
+      if (answer.status === 500) count(problems, `a request on which a server failed: ${text}`);
       if (answer.status >= 500 || answer.status === 429) {
         count(done, `answers with status ${answer.status}`);
         continue;
@@ -225,9 +226,10 @@ const events = {
       for (const key of await redis.keys("*")) {
         // What clients made would be lost as it should be; of prompts nothing may be noticed.
         if (!/:(state|marker|claim):[0-9a-f]{32}:|:(used|total)$/.test(key) || uniform() > 0.3) continue;
-        const what = Math.floor(uniform() * 3);
+        const what = Math.floor(uniform() * 4);
         if (what === 0) await redis.set(key, "garbage", "KEEPTTL");
         else if (what === 1) await redis.del(key);
+        else if (what === 2) await redis.multi().del(key).rpush(key, "garbage").exec();
         else if ((await redis.type(key)) === "string")
           await redis.setrange(key, Math.floor(uniform() * 2000), "\0garbage");
       }

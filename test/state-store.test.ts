@@ -455,6 +455,40 @@ describe.skipIf(!hasRedis)("a Redis", () => {
     expect((await server.post("/v1/states", { prompt: "4" })).status).toBe(200);
   });
 
+  test("that goes away within an answer costs no request its own", async () => {
+    const redis = await redisServer();
+    const prompt = long("a wolf");
+    const seeding = await replica(redis.url);
+    const { text } = await seeding.complete(prompt);
+    await seeding.written();
+    await seeding.post("/v1/states", { prompt: "x" });
+    let [word, ended] = ["", 0];
+    const proxy = createServer((socket) => {
+      const to = connect(redis.port, "127.0.0.1");
+      for (const one of [socket, to]) one.on("error", () => {});
+      to.pipe(socket);
+      socket.on("data", (bytes) => {
+        if (word === "" || !bytes.toString("latin1").includes(word)) return void to.write(bytes);
+        word = "";
+        ended++;
+        socket.destroy();
+      });
+      socket.on("close", () => to.destroy());
+    }).listen(0, "127.0.0.1");
+    onTestFinished(() => void proxy.close());
+    await once(proxy, "listening");
+    const { port } = proxy.address() as { port: number };
+    const server = await replica(`redis://127.0.0.1:${port}`);
+    word = "strlen"; // of states that may be there
+    expect(await server.complete(prompt)).toEqual({ text, cached: 0 });
+    await server.isUp(1);
+    word = "getrange"; // of the heads of a list
+    expect((await server.ask("GET", "/v1/states")).status).toBe(503);
+    expect(ended).toBe(2);
+    await server.isUp(1);
+    expect((await server.ask("GET", "/v1/states")).answer.data).toHaveLength(1);
+  });
+
   test("with a password is told apart from one that is away", async () => {
     const { url, port } = await redisServer("--requirepass", "secret");
     await expect(openStateStore(model, url)).rejects.toThrow(`redis://127.0.0.1:${port}: `);

@@ -1,6 +1,8 @@
 // What Redis answers, looked at before it is used. What speaks its protocol need not be a Redis, and what stands at a key need not be what was
 // written there.
 
+import type { ChainableCommander } from "ioredis";
+
 /** Says whether an answer has a shape. */
 export type Shape<T> = (answer: unknown) => answer is T;
 
@@ -35,14 +37,15 @@ export function isOfAnotherType(error: unknown): boolean {
   return isReply(error) && error.message.startsWith("WRONGTYPE");
 }
 
-/**
- * One of the answers to a pipeline.
- *
- * @returns undefined where something else stands at its key, or the answer is none that Redis gives
- * @throws any other error that Redis answered with
- */
-export function resultOf<T>(result: PipelineResult | undefined, isRight: Shape<T>): T | undefined {
-  const [error, answer] = result ?? [null, undefined];
-  if (error && !isOfAnotherType(error)) throw error;
+/** Asks a pipeline. @throws the first error of its commands, but for that of a key at which something else stands */
+export async function answersOf(pipeline: ChainableCommander): Promise<unknown> {
+  const results = await pipeline.exec();
+  for (const [error] of results ?? []) if (error && !isOfAnotherType(error)) throw error;
+  return results;
+}
+
+/** One of the answers to a pipeline; undefined where something else stands at its key, or it is none that Redis gives. */
+export function answerOf<T>(result: PipelineResult | undefined, isRight: Shape<T>): T | undefined {
+  const [error, answer] = result ?? [];
   return !error && isRight(answer) ? answer : undefined;
 }

@@ -10,6 +10,8 @@ import type { TokenChain } from "../../token-chain.js";
 import { decodeKept, headBytes } from "../kept-bytes.js";
 import { WriteBehind } from "../write-behind.js";
 import {
+  answerOf,
+  answersOf,
   isBytesOrNothing,
   isNumber,
   isOfAnotherType,
@@ -17,7 +19,6 @@ import {
   isText,
   isTextOrNothing,
   listOf,
-  resultOf,
   resultsOf,
 } from "./answers.js";
 import type { RedisLink } from "./link.js";
@@ -197,13 +198,13 @@ export class PrefixStore implements SecondLevel {
       (client) => {
         const pipeline = client.pipeline();
         for (const { name } of candidates) pipeline.strlen(this.#keys.value(name));
-        return pipeline.exec();
+        return answersOf(pipeline);
       },
       resultsOf(candidates.length),
     );
     const { stateBytes, vocabulary } = model.info;
     return candidates.filter(({ name, length }, i) => {
-      const size = resultOf(sizes[i], isNumber);
+      const size = answerOf(sizes[i], isNumber);
       const most = headBytes + length * 4 + savedStateSize(stateBytes / 4, vocabulary);
       if (size === undefined || size > most) this.#removeDamaged(name);
       return size !== undefined && size > 0 && size <= most;

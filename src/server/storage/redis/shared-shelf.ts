@@ -17,6 +17,8 @@ import {
 import { decodeHead, decodeKept, headBytes } from "../kept-bytes.js";
 import { isObjectHead, type ObjectHead, type ObjectKind, type StoredObject } from "../stored-objects.js";
 import {
+  answerOf,
+  answersOf,
   isBytesOrNothing,
   isNumber,
   isOfAnotherType,
@@ -24,7 +26,6 @@ import {
   isText,
   isTextOrNothing,
   listOf,
-  resultOf,
   resultsOf,
   type Shape,
 } from "./answers.js";
@@ -125,13 +126,13 @@ export class SharedShelf implements Shelf {
             pipeline.strlen(this.#valueKey(owner, id));
             pipeline.getrangeBuffer(this.#valueKey(owner, id), 0, headBytes - 1);
           }
-          return ids.length > 0 ? pipeline.exec() : [];
+          return ids.length > 0 ? answersOf(pipeline) : [];
         },
         resultsOf(ids.length * 2),
       );
       const heads = ids.flatMap((id, i) => {
-        const size = resultOf(results[i * 2], isNumber);
-        const bytes = resultOf(results[i * 2 + 1], isBytesOrNothing);
+        const size = answerOf(results[i * 2], isNumber);
+        const bytes = answerOf(results[i * 2 + 1], isBytesOrNothing);
         if (size === 0) return []; // Redis itself let it go
         const head = size && bytes ? this.#headOf(decodeHead(bytes, size), owner, id) : undefined;
         if (!head) metrics.count("object", "damaged");
