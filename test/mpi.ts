@@ -3,10 +3,14 @@
 import { execFileSync, spawn } from "node:child_process";
 import type { Ending } from "./node-process.js";
 
-/** Whether there are mpirun and mpicc. */
+/** The MPI that tests run with; of another one than the machine's first: MPIRUN=mpirun.mpich MPICC=mpicc.mpich. */
+const launcher = process.env["MPIRUN"] ?? "mpirun";
+export const mpiCompiler: string = process.env["MPICC"] ?? "mpicc";
+
+/** Whether it is there. */
 export const hasMpi: boolean = (() => {
   try {
-    for (const program of ["mpirun", "mpicc"]) execFileSync(program, ["--version"], { stdio: "ignore" });
+    for (const program of [launcher, mpiCompiler]) execFileSync(program, ["--version"], { stdio: "ignore" });
     return true;
   } catch {
     return false;
@@ -45,7 +49,7 @@ export function mpirun(
     process.execPath,
     ...own,
   ]);
-  const child = spawn("mpirun", args, {
+  const child = spawn(launcher, args, {
     env: { ...process.env, ...permissions, ...env },
     stdio: ["ignore", "pipe", "pipe"],
     timeout: 100_000, // one that hangs fails its test and is not left behind

@@ -9,10 +9,14 @@ import { type TrainOptions, train } from "rwkv/training";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { bucketsOf } from "#rwkv/backends/kernel/gradient-buckets";
 import type { Parameter } from "#rwkv/backends/training";
+import { consecutiveBatches, shuffledBatches } from "#rwkv/training/batches";
+import type { HeldOutText } from "#rwkv/training/dataset";
 import { launchedRanks } from "#rwkv/training/launched-ranks";
+import type { Ranks } from "#rwkv/training/ranks";
 import { rowShare } from "#rwkv/training/row-share";
+import { rankData } from "#rwkv/training/shared-data";
 import { temporaryFolder } from "./fixture-files.js";
-import { hasMpi, mpirun } from "./mpi.js";
+import { hasMpi, mpiCompiler, mpirun } from "./mpi.js";
 import { runScript } from "./node-process.js";
 import { chats, differenceOf, scriptOf, sentences } from "./rank-runs.js";
 
@@ -100,7 +104,7 @@ describe("what ranks need of the machine", () => {
       OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1",
     };
     expect((await runScript(script, { env })).output).toMatch(
-      /^BackendError: expected the 3 ranks that were started, found 1 by the MPI of mpicc: /,
+      new RegExp(`^BackendError: expected the 3 ranks that were started, found 1 by the MPI of ${mpiCompiler}: `),
     );
   });
 
@@ -145,6 +149,77 @@ test("each row of a batch has one rank, and ranks have as many or one more", () 
       expect(shares.reduce((sum, { begin, end }) => sum + end - begin, 0)).toBe(batch);
     }),
   );
+});
+
+/** Ranks in one process, whose broadcasts meet. */
+function ranksHere(size: number): Ranks[] {
+  const waiting: { bytes: Uint8Array; resolve: () => void }[] = [];
+  const all = (rank: number): Ranks => ({
+    rank,
+    size,
+    async sum() {},
+    // The first rank's number is the only one that is not 0 where these are used.
+    sumNumbers: async (numbers) => {
+      const sent = Float64Array.from(numbers);
+      await all(rank).broadcast(new Uint8Array(sent.buffer), 0);
+      return [...sent];
+    },
+    broadcast: (bytes, from) =>
+      new Promise((resolve) => {
+        waiting[rank] = { bytes, resolve };
+        if (Object.keys(waiting).length < size) return;
+        for (const one of waiting) one.bytes.set(waiting[from]!.bytes);
+        for (const one of waiting.splice(0)) one.resolve();
+      }),
+    abort() {},
+  });
+  return Array.from({ length: size }, (_, rank) => all(rank));
+}
+
+test("each rank has its rows of every batch, and its held-out texts, and no others", async () => {
+  const [batch, context] = [5, 4];
+  const tokens = Uint16Array.from({ length: 100 }, (_, i) => i * 7);
+  const learned = Uint8Array.from(tokens, (_, i) => Number(i % 3 > 0));
+  const heldOut = [3, 6, 4].map((length, i) => ({
+    tokens: tokens.subarray(i, i + length),
+    bytes: length * 2,
+    ...(i > 0 && { learned: learned.subarray(i, i + length) }),
+  }));
+  const plain = (array: ArrayLike<number> | undefined) => array && Array.from(array);
+  for (const batches of [
+    shuffledBatches({ tokens, learned }, batch, context, 1),
+    consecutiveBatches({ tokens }, batch, context),
+  ]) {
+    for (const size of [1, 2, 3]) {
+      const parts = await Promise.all(
+        ranksHere(size).map((ranks) => {
+          const own = ranks.rank === 0 ? { bytesPerToken: 2.5, batches, heldOut } : undefined;
+          return rankData(ranks, own, { batch, context }, rowShare(batch, ranks.rank, size));
+        }),
+      );
+      for (let step = 0; step < 8; step++) {
+        const expected = batches.at(step);
+        const found = await Promise.all(parts.map((part) => part.at(step)));
+        const rows = ({ tokens: row, targets, continues }: (typeof expected)[number]) => [
+          plain(row),
+          plain(targets),
+          continues,
+        ];
+        expect(found.flatMap(({ windows }) => windows.map(rows))).toEqual(expected.map(rows));
+        const targetCount = expected.reduce(
+          (sum, { targets }) => sum + plain(targets)!.filter((one) => one >= 0).length,
+          0,
+        );
+        expect(found.map((one) => one.targetCount)).toEqual(Array.from({ length: size }, () => targetCount));
+      }
+      parts.forEach((part, rank) => {
+        expect(part).toMatchObject({ bytesPerToken: 2.5, heldOutCount: 3, stepsPerEpoch: batches.stepsPerEpoch });
+        const texts = heldOut.filter((_, i) => i % size === rank);
+        const shown = (text: HeldOutText) => [plain(text.tokens), plain(text.learned), text.bytes];
+        expect(part.heldOut.map(shown)).toEqual(texts.map(shown));
+      });
+    }
+  }
 });
 
 test("gradients are added up in the order in which they are complete, each once", () => {

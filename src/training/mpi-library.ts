@@ -1,4 +1,4 @@
-// MPI, called through a small addon (kernels/mpi/ranks.c), which is compiled by the MPI's own compiler on first use and kept in the
+// MPI, called through a small addon (kernels/mpi/), which is compiled by the MPI's own compiler on first use and kept in the
 // user's cache folder, as kernels are.
 
 import { constants } from "node:os";
@@ -43,7 +43,7 @@ export async function loadMpi(onNotice: (message: string) => void): Promise<MpiL
   const recipe: CompiledAddon["recipe"] = {
     ...local,
     compileFlags: ["-std=gnu17", "-O2", "-fPIC", "-fvisibility=hidden"],
-    objects: [{ name: "ranks", source: "mpi/ranks.c", flags: [] }],
+    objects: ["group", "ranks"].map((name) => ({ name, source: `mpi/${name}.c`, flags: [] })),
   };
   // Of another MPI the same source is another library.
   const stamp = await libraryStamp(recipe, command, compiler.version, process.platform, process.arch);

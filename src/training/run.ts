@@ -10,20 +10,18 @@ import type {
   TrainingSegment,
 } from "../backends/training.js";
 import { crc32 } from "../checksum.js";
-import { CheckpointError, TrainingError } from "../errors.js";
-import { encodeState } from "../generation/state-file.js";
-import { PlotLibrariesError } from "../plots/svg-plot.js";
-import type { Batches, Window } from "./batches.js";
-import type { Dataset } from "./dataset.js";
+import { TrainingError } from "../errors.js";
+import type { Window } from "./batches.js";
 import { measureTexts } from "./evaluation.js";
-import { lossCurve } from "./loss-curve.js";
 import type { ModelSetup } from "./model-setup.js";
 import type { StepProgress, TrainOptions, TrainResult } from "./options.js";
 import { agreed, foundByAll, ofAnyRank, type Ranks, shared } from "./ranks.js";
 import type { Recipe } from "./recipe.js";
 import type { RowShare } from "./row-share.js";
 import type { CarriedState, LogEntry, Progress, RunFolder } from "./run-folder.js";
+import { RunSaves } from "./run-saves.js";
 import { learningRateAt, lengthOf } from "./schedule.js";
+import type { RankData } from "./shared-data.js";
 
 /** Tokens of each held-out text that are measured during a run; all of it is measured at its end. */
 const quickTokens = 512;
@@ -37,8 +35,9 @@ export interface RunParts {
   readonly share: RowShare;
   /** The first rank's alone, which writes it. */
   readonly folder: RunFolder | undefined;
-  readonly data: Dataset & { readonly checksum: number };
-  readonly batches: Batches;
+  readonly data: RankData;
+  /** CRC-32 of the training tokens. */
+  readonly checksum: number;
   readonly setup: ModelSetup;
   readonly runtime: TrainingRuntime;
 }
@@ -54,11 +53,11 @@ export class Run {
   readonly #recipe: Recipe;
   readonly #ranks: Ranks;
   readonly #share: RowShare;
-  readonly #folder: RunFolder | undefined;
-  readonly #data: RunParts["data"];
+  readonly #saves: RunSaves;
+  readonly #data: RankData;
+  readonly #checksum: number;
   readonly #setup: ModelSetup;
   readonly #runtime: TrainingRuntime;
-  readonly #batches: Batches;
   readonly #steps: number;
   readonly #warmup: number;
   readonly #emptyState: Float32Array;
@@ -66,27 +65,24 @@ export class Run {
   readonly #initial: ResidentState;
   /** This rank's. */
   readonly #rows: readonly Row[];
-  #log: LogEntry[] = [];
   /** The loss of the last step that had one, in nats per token. */
   #lastLoss = 0;
   #step = 0;
-  #savedStep = 0;
-  #saidThatNothingIsDrawn = false;
   /** Seconds that the run took before it was resumed. */
   #seconds = 0;
   readonly #started = performance.now();
 
-  constructor({ options, recipe, ranks, share, folder, data, batches, setup, runtime }: RunParts) {
+  constructor({ options, recipe, ranks, share, folder, data, checksum, setup, runtime }: RunParts) {
     this.#options = options;
     this.#recipe = recipe;
     this.#ranks = ranks;
     this.#share = share;
-    this.#folder = folder;
+    this.#saves = new RunSaves({ options, recipe, folder, setup });
     this.#data = data;
-    this.#batches = batches;
+    this.#checksum = checksum;
     this.#setup = setup;
     this.#runtime = runtime;
-    const { steps, warmup } = lengthOf(recipe, batches.stepsPerEpoch);
+    const { steps, warmup } = lengthOf(recipe, data.stepsPerEpoch);
     this.#steps = steps;
     this.#warmup = warmup;
     this.#initial = runtime.createState();
@@ -102,7 +98,6 @@ export class Run {
     const { rank } = this.#ranks;
     if (progress) {
       this.#step = progress.step;
-      this.#savedStep = progress.step;
       this.#seconds = progress.seconds;
     }
     await this.#load(progress);
@@ -110,15 +105,15 @@ export class Run {
     while (this.#step < this.#steps && !(await ofAnyRank(this.#ranks, signal?.aborted === true))) {
       const [entry, progressOfStep] = await this.#trainStep(validateEvery);
       await agreed(this.#ranks, async () => {
-        await this.#keep(entry);
+        await this.#saves.log(entry);
         if (rank === 0) await onStep?.(progressOfStep);
       });
       if (this.#step % saveEvery === 0 && this.#step < this.#steps) await this.#save();
     }
     const finished = this.#step >= this.#steps;
     const final = finished ? await this.#validateAll() : undefined;
-    if (progress || this.#step > this.#savedStep) await this.#save();
-    const loss = this.#lossInLog();
+    if (progress || this.#step > this.#saves.savedStep) await this.#save();
+    const loss = this.#saves.lastInLog("loss");
     return shared(this.#ranks, {
       folder: this.#options.out,
       finished,
@@ -136,11 +131,8 @@ export class Run {
     const { parameters } = this.#runtime;
     const states = this.#carried();
     if (progress) {
-      await agreed(this.#ranks, async () => {
-        await this.#folder?.loadCheckpoint(parameters, states);
-        this.#log = (await this.#folder?.readLog(progress.step)) ?? [];
-      });
-      this.#lastLoss = await shared(this.#ranks, this.#lossInLog() ?? 0);
+      await agreed(this.#ranks, () => this.#saves.load(progress, parameters, states));
+      this.#lastLoss = await shared(this.#ranks, this.#saves.lastInLog("loss") ?? 0);
     }
     for (const parameter of parameters) {
       const { values, firstMoment, secondMoment } = parameter;
@@ -151,33 +143,23 @@ export class Run {
     for (const { values } of progress ? states : []) await this.#ranks.broadcast(bytesOf(values), 0);
   }
 
-  #lossInLog(): number | undefined {
-    return this.#log.findLast((entry) => typeof entry["loss"] === "number")?.["loss"] as number | undefined;
-  }
-
   /** Bits per byte of all held-out text, which a run that was resumed after its end may have in its log. */
   async #validateAll(): Promise<number | undefined> {
     const name = "validation_bits_per_byte_of_all";
-    const logged = this.#log.findLast((entry) => entry.step === this.#step && typeof entry[name] === "number");
-    const known = await shared(this.#ranks, (logged?.[name] as number | undefined) ?? null);
+    const known = await shared(this.#ranks, this.#saves.lastInLog(name, this.#step) ?? null);
     if (known !== null) return known;
     const measured = await this.#validate(Number.POSITIVE_INFINITY);
-    if (measured !== undefined) await agreed(this.#ranks, () => this.#keep({ step: this.#step, [name]: measured }));
+    if (measured !== undefined)
+      await agreed(this.#ranks, () => this.#saves.log({ step: this.#step, [name]: measured }));
     return measured;
   }
 
-  async #keep(entry: LogEntry): Promise<void> {
-    this.#log.push(entry);
-    await this.#explained(async () => this.#folder?.log(entry));
-  }
-
   async #trainStep(validateEvery: number): Promise<[entry: LogEntry, progressOfStep: StepProgress]> {
-    const { context, seed } = this.#recipe;
+    const { batch, context, seed } = this.#recipe;
     const started = performance.now();
     const learningRate = learningRateAt(this.#step, { ...this.#recipe, steps: this.#steps, warmup: this.#warmup });
     if (this.#setup.state) this.#begin(this.#initial); // what is learned has changed
-    const windows = this.#batches.at(this.#step);
-    const targetCount = windows.reduce((sum, { targets }) => sum + targetsIn(targets), 0);
+    const { windows, targetCount } = await this.#data.at(this.#step);
     const segments = this.#segments(windows);
     const settings: OptimizerSettings = {
       ...this.#recipe,
@@ -197,7 +179,7 @@ export class Run {
     this.#checkFinite(loss, gradientNorm);
     for (const row of this.#rows) [row.state, row.next] = [row.next, row.state];
     this.#step++;
-    const tokensPerSecond = (windows.length * context * 1000) / (performance.now() - started);
+    const tokensPerSecond = (batch * context * 1000) / (performance.now() - started);
     const measure = this.#step % validateEvery === 0 && this.#step < this.#steps;
     const validation = measure ? await this.#validate(quickTokens) : undefined;
     const elapsed = this.#elapsed();
@@ -212,7 +194,7 @@ export class Run {
     const progressOfStep = {
       ...progress,
       steps: this.#steps,
-      secondsLeft: ((this.#steps - this.#step) * windows.length * context) / tokensPerSecond,
+      secondsLeft: ((this.#steps - this.#step) * batch * context) / tokensPerSecond,
       ...(validation !== undefined && { validationBitsPerByte: validation }),
     };
     const entry = {
@@ -228,10 +210,10 @@ export class Run {
     return [entry, progressOfStep];
   }
 
-  /** What this rank computes of a batch. */
+  /** What this rank computes. @param windows its rows of the batch */
   #segments(windows: readonly Window[]): TrainingSegment[] {
     const { carryState } = this.#recipe;
-    return windows.slice(this.#share.begin, this.#share.end).map((window, i) => {
+    return windows.map((window, i) => {
       const row = this.#rows[i] as Row;
       return {
         state: carryState && window.continues ? row.state : this.#initial,
@@ -251,14 +233,12 @@ export class Run {
 
   /** Undefined where nothing is held out, or the signal ended it. Each rank measures some of the texts. */
   async #validate(limit: number): Promise<number | undefined> {
-    if (this.#data.heldOut.length === 0) return undefined;
+    if (this.#data.heldOutCount === 0) return undefined;
     const { context } = this.#recipe;
     const { signal } = this.#options;
     const begin = (state: ResidentState) => this.#begin(state);
-    const { rank, size } = this.#ranks;
-    const own = this.#data.heldOut.filter((_, i) => i % size === rank);
     const batch = this.#rows.length;
-    const measured = await measureTexts(this.#runtime, own, { batch, context, limit, begin, signal });
+    const measured = await measureTexts(this.#runtime, this.#data.heldOut, { batch, context, limit, begin, signal });
     const { nats = 0, bytes = 0 } = measured ?? {};
     const [allNats = 0, allBytes = 0, unfinished = 0] = await this.#ranks.sumNumbers([nats, bytes, measured ? 0 : 1]);
     return unfinished > 0 ? undefined : allNats / Math.LN2 / allBytes;
@@ -283,7 +263,7 @@ export class Run {
       ? `the gradient of ${broken.name} is not finite`
       : `the loss is ${loss.toPrecision(4)} nats per token; guessing gives ${(limit / 3).toPrecision(4)}`;
     const error = new TrainingError(
-      `step ${this.#step + 1}: ${what}; the last good checkpoint, of step ${this.#savedStep}, is in ${this.#options.out}: ` +
+      `step ${this.#step + 1}: ${what}; the last good checkpoint, of step ${this.#saves.savedStep}, is in ${this.#options.out}: ` +
         "start again with a lower learning rate (--lr) or more warm-up, or check the data of this step",
     );
     throw foundByAll(this.#ranks, error);
@@ -296,9 +276,10 @@ export class Run {
     for (const [row, { values }] of states.entries()) {
       await this.#ranks.broadcast(bytesOf(values), this.#share.ownerOf(row));
     }
+    const { parameters } = this.#runtime;
+    const progress = { step: this.#step, seconds: this.#elapsed(), data: this.#checksum };
     await agreed(this.#ranks, async () => {
-      if (this.#folder) await this.#explained(() => this.#writeFiles(this.#folder as RunFolder, states));
-      this.#savedStep = this.#step;
+      await this.#saves.save({ parameters, states, progress, initialState: this.#learnedState() });
       if (rank === 0) await this.#options.onSave?.({ step: this.#step, folder: this.#options.out });
     });
   }
@@ -316,49 +297,12 @@ export class Run {
     });
   }
 
-  /** Writes to the folder. @throws TrainingError when the disk is full, with what is there to resume */
-  async #explained(write: () => Promise<void>): Promise<void> {
-    try {
-      await write();
-    } catch (cause) {
-      if (!(cause instanceof CheckpointError)) throw cause;
-      const saved = this.#folder?.saved
-        ? `what was saved at step ${this.#savedStep} is still in ${this.#options.out}: free some space, then resume (--resume)`
-        : "nothing was saved yet";
-      throw new TrainingError(`${cause.message}; ${saved}`, { cause });
-    }
-  }
-
-  async #writeFiles(folder: RunFolder, states: readonly CarriedState[]): Promise<void> {
-    const { parameters } = this.#runtime;
-    const { state, metadata } = this.#setup;
-    const weights = this.#setup.weights(parameters, this.#recipe.dtype, this.#options.onNotice);
-    await folder.saveModel(weights, metadata);
-    const adapter = this.#setup.adapter?.(parameters, this.#recipe.dtype);
-    if (adapter) await folder.saveAdapter(adapter.tensors, adapter.metadata);
-    if (state) {
-      const values = new Float32Array(this.#emptyState.length);
-      this.#begin({ values });
-      const saved = { values, lastToken: undefined, logits: undefined, position: 0 };
-      await folder.writeState(encodeState(saved, state.fingerprint));
-    }
-    const progress = { step: this.#step, seconds: this.#elapsed(), data: this.#data.checksum };
-    await folder.saveCheckpoint(parameters, states, progress);
-    if (this.#log.length > 0) await this.#drawCurve(folder);
-  }
-
-  /** Draws the curve of the log. Where the libraries that draw are not installed there is none, which is said once. */
-  async #drawCurve(folder: RunFolder): Promise<void> {
-    let curve: string;
-    try {
-      curve = await lossCurve(this.#log);
-    } catch (error) {
-      if (!(error instanceof PlotLibrariesError)) throw error;
-      if (!this.#saidThatNothingIsDrawn) this.#options.onNotice?.(`no loss.svg is drawn: ${error.message}`);
-      this.#saidThatNothingIsDrawn = true;
-      return;
-    }
-    await folder.writeCurve(curve);
+  /** The state that sequences begin with, where it is learned. */
+  #learnedState(): Float32Array | undefined {
+    if (!this.#setup.state) return undefined;
+    const values = new Float32Array(this.#emptyState.length);
+    this.#begin({ values });
+    return values;
   }
 
   /** The states of all rows that are carried from step to step; of rows of other ranks, memory for them. */
@@ -378,10 +322,4 @@ export class Run {
 
 function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
   return new Uint8Array(buffer, byteOffset, byteLength);
-}
-
-function targetsIn(targets: Window["targets"]): number {
-  let count = 0;
-  for (const target of targets) if (target >= 0) count++;
-  return count;
 }

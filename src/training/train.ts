@@ -26,7 +26,7 @@ import { rowShare } from "./row-share.js";
 import { Run } from "./run.js";
 import { type Progress, RunFolder } from "./run-folder.js";
 import { checkTokenizer, newTokenizer, tokenizerOfRun } from "./run-tokenizer.js";
-import { sharedDataset } from "./shared-data.js";
+import { rankData } from "./shared-data.js";
 
 /**
  * Trains a model on text and leaves it in a folder. The options are copied when the function is called. In processes that mpirun has
@@ -59,7 +59,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     const told = await shared(ranks, { ...rest, progress: progress ?? null, validateEvery, saveEvery });
     progress = told.progress ?? undefined;
     const options = { ...given, validateEvery: told.validateEvery, saveEvery: told.saveEvery } as TrainOptions;
-    return await runOn(ranks, options, folder, { ...told, data: await sharedDataset(ranks, data) }, progress);
+    return await runOn(ranks, options, folder, { ...told, data }, progress);
   } catch (error) {
     if (!(error instanceof InterruptedError)) throw error;
     const { step = 0, seconds = 0 } = progress ?? {};
@@ -146,12 +146,13 @@ async function runOn(
   ranks: Ranks,
   options: TrainOptions,
   folder: RunFolder | undefined,
-  { recipe, vocabularySize, checksum, data }: Prepared,
+  { recipe, vocabularySize, checksum, data }: Omit<Prepared, "data"> & { readonly data: Dataset | undefined },
   progress: Progress | undefined,
 ): Promise<TrainResult> {
   const { signal, onNotice = () => {}, threads = threadsOfRank(defaultThreads()) } = options;
-  const batches = batchesOf(recipe, data);
   const share = rowShare(recipe.batch, ranks.rank, ranks.size);
+  const own = data && { ...data, batches: batchesOf(recipe, data) };
+  const ofRank = await rankData(ranks, own, recipe, share);
   const sequences = share.end - share.begin;
   let setup: ModelSetup | undefined;
   let runtime: TrainingRuntime | undefined;
@@ -169,8 +170,7 @@ async function runOn(
       if (options.resume) await folder?.writeRecipe(recipe);
       return { setup, runtime };
     });
-    const ownData = { ...data, checksum };
-    return await new Run({ options, recipe, ranks, share, folder, data: ownData, batches, ...parts }).run(progress);
+    return await new Run({ options, recipe, ranks, share, folder, data: ofRank, checksum, ...parts }).run(progress);
   } finally {
     await (runtime as TrainingRuntime | undefined)?.dispose();
     await (setup as ModelSetup | undefined)?.close();
