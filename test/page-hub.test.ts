@@ -240,6 +240,54 @@ test("of a file in two revisions the one that is named is removed", async () => 
   expect(await removeStoredModel(bigName)).toBe(9_000_000);
 });
 
+test("a branch is the content that came last, and what it was before does not come back when that is removed", async () => {
+  const at = "0123456789abcdef0123456789abcdef01234567";
+  const revisions = async () =>
+    (await storedModels()).map(({ file, revisions }) => [file, ...revisions].join(" ")).sort();
+  await downloadModel(`hf:someone/some-rwkv@${at}/big.bin`, { endpoint });
+  const first = await downloadModel(bigName, { endpoint });
+  await commands.hubChange();
+  const second = await downloadModel(bigName, { endpoint });
+  expect(second).not.toBe(first);
+  expect(await revisions()).toEqual([`big.bin ${at}`, "big.bin main"]);
+  await commands.stopHub();
+  // Without the hub, what it had last.
+  expect(await downloadModel(bigName, { endpoint, onWarning: () => {} })).toBe(second);
+  expect(await removeStoredModel(`${bigName.replace("/big", "@main/big")}`)).toBe(9_000_000);
+  expect(await revisions()).toEqual([`big.bin ${at}`]);
+});
+
+test("of files that were being stored when their tab was closed nothing stays", async () => {
+  const files = (fill: number) => [
+    new File([new Uint8Array(5_000_000).fill(fill)], "m.pth"),
+    new File(["{}"], "tokenizer.json"),
+  ];
+  await storeModel(files(1));
+  const paths = async () => (await storedModels()).map(({ path }) => path);
+  const before = await paths();
+  const folders = async () => {
+    const root = await (await navigator.storage.getDirectory()).getDirectoryHandle("rwkv-models");
+    let count = 0;
+    for await (const _ of root.keys()) count++;
+    return count;
+  };
+  expect(await folders()).toBe(2);
+  // As if the tab were closed then: what was written is not taken back.
+  const { removeEntry } = FileSystemDirectoryHandle.prototype;
+  const stop = new AbortController();
+  FileSystemDirectoryHandle.prototype.removeEntry = async () => Promise.reject(new Error("closed"));
+  const onProgress = (done: number) => done > 4_000_000 && stop.abort(new Error("closed"));
+  try {
+    await expect(storeModel(files(2), { signal: stop.signal, onProgress })).rejects.toThrow("closed");
+  } finally {
+    FileSystemDirectoryHandle.prototype.removeEntry = removeEntry;
+  }
+  expect(await folders()).toBe(4);
+  expect((await readBytes(await downloadModel("local:m.pth")))[0]).toBe(1);
+  expect(await paths()).toEqual(before);
+  expect(await folders()).toBe(2);
+});
+
 test("files of the user that are stored twice at once are those of the last, and the old stay until the new are there", async () => {
   const files = (fill: number) => [
     new File([new Uint8Array(5_000_000).fill(fill)], "m.pth"),

@@ -3,6 +3,7 @@
 import { openModelStore } from "#platform/model-store";
 import { CheckpointError, OptionError, RwkvError } from "../errors.js";
 import { checkFunction, checkSignal } from "../generation/generation-options.js";
+import type { ModelStore, StoredModel } from "../platform/platform.js";
 import { modelFiles } from "./model-files.js";
 import { isSafePath } from "./model-name.js";
 import { storeBlob } from "./store-blob.js";
@@ -46,6 +47,7 @@ export async function storeModel(files: readonly File[], options: StoreOptions =
   if (!store.alone) throw new RwkvError("storeModel is for pages: Node reads files where they are");
   const main = mainFile(files);
   const name = `${prefix}${main}`;
+  await removeUnfinished(store); // which takes room
   // The file that makes it a model comes last: a tab may be closed at any moment.
   const ordered = [...files.filter((file) => file.name !== main), ...files.filter((file) => file.name === main)];
   const total = files.reduce((sum, file) => sum + file.size, 0);
@@ -62,19 +64,41 @@ export async function storeModel(files: readonly File[], options: StoreOptions =
       await store.remove({ repository: name, commit });
       throw error;
     }
-    // What was stored under the name before, or was begun in a tab that was closed.
-    const all = (await store.list()).filter((one) => one.repository === name && one.commit !== commit);
-    for (const old of new Set(all.map((one) => one.commit))) await store.remove({ repository: name, commit: old });
+    await removeOthers(store, name);
     return name;
   };
   return store.alone(name, total, work, signal);
+}
+
+/**
+ * Removes what was stored of files of the user without becoming a model, since their tab was closed before the last was there, and
+ * models that another took the place of. None of it can be gone on with: only the user knows where the files are.
+ */
+export async function removeUnfinished(store: ModelStore): Promise<void> {
+  const names = new Set((await store.list()).map(({ repository }) => repository).filter(isLocalName));
+  for (const name of names) await store.ifAlone?.(name, () => removeOthers(store, name));
+}
+
+/** Removes all that is stored of a name but for the model that it stands for. */
+async function removeOthers(store: ModelStore, name: string): Promise<void> {
+  const all = (await store.list()).filter(({ repository }) => repository === name);
+  const isModel = ({ file, complete, revisions }: StoredModel) =>
+    file === fileOf(name) && complete && revisions.includes(revision);
+  const current = all.find(isModel)?.commit;
+  const others = new Set(all.map(({ commit }) => commit).filter((commit) => commit !== current));
+  for (const commit of others) await store.remove({ repository: name, commit });
+}
+
+/** The name of the file that a stored model is opened by. */
+function fileOf(name: string): string {
+  return name.slice(prefix.length);
 }
 
 /** The path of a model that the user's files were stored as. @throws CheckpointError where there is none, or not all of it */
 export async function storedLocally(name: string): Promise<string> {
   const store = await openModelStore();
   // The file to open came last, so that all are there where it is.
-  const path = await store.find({ repository: name, revision, file: name.slice(prefix.length) });
+  const path = await store.find({ repository: name, revision, file: fileOf(name) });
   if (path === undefined) throw new CheckpointError(name, `not in ${store.location}`);
   return path;
 }

@@ -10,7 +10,7 @@ import type { ModelStore, StorableFile, StoredModel } from "../platform/platform
 import { downloadFile } from "./download-file.js";
 import type { HubSettings } from "./hub-requests.js";
 import { knownModels } from "./known-models.js";
-import { isLocalName, storedLocally } from "./local-models.js";
+import { isLocalName, removeUnfinished, storedLocally } from "./local-models.js";
 import { fileAtUrl, isSingleUrl, storeBeside, storedUrl } from "./model-at-url.js";
 import { isWholeModel, modelFiles } from "./model-files.js";
 import { type HubName, mayBeName, nameOf, parseModelName } from "./model-name.js";
@@ -259,9 +259,14 @@ async function keptUrl(text: string, context: Context): Promise<string | undefin
   return storedFile(settings, store, file, url, context);
 }
 
-/** Files of models that are here: in the hub's cache, or in a page's private file system. */
+/**
+ * Files of models that are here: in the hub's cache, or in a page's private file system. There what a closed tab left of files of the user
+ * that were being stored is removed first.
+ */
 export async function storedModels(): Promise<StoredModel[]> {
-  return (await openModelStore()).list();
+  const store = await openModelStore();
+  if (store.isOfPage) await removeUnfinished(store);
+  return store.list();
 }
 
 /**

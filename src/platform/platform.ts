@@ -138,6 +138,8 @@ export interface ModelStore {
    * @throws RwkvError when there is no room for them; the signal's reason
    */
   alone?<T>(name: string, bytes: number, work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
+  /** Does something of this name now, or not at all where a tab does something of it; of a page's store alone. */
+  ifAlone?(name: string, work: () => Promise<void>): Promise<void>;
   list(): Promise<StoredModel[]>;
   /**
    * Removes what is named.

@@ -22,6 +22,8 @@ export interface About {
   readonly version?: string | undefined;
   /** Whether all of it is there, and its sum was right. */
   readonly complete: boolean;
+  /** When it became so; later contents of a file have larger numbers. */
+  readonly finished?: number;
 }
 
 /** @throws RwkvError where pages may not keep files */
@@ -50,6 +52,27 @@ export async function foldersIn(root: FileSystemDirectoryHandle): Promise<KeptFo
     if (about) found.push({ folder, about });
   }
   return found;
+}
+
+/**
+ * The same, each complete file with the revisions that stand for it. A branch stands for one content of a file: of those that were finished
+ * for it, the last. So finishing a file is writing what is known of that one alone.
+ */
+export function withOwnRevisions(all: readonly KeptFolder[]): KeptFolder[] {
+  const last = new Map<string, KeptFolder>();
+  const keyOf = ({ repository, file }: About, revision: string) => JSON.stringify([repository, file, revision]);
+  const timeOf = (kept: KeptFolder | undefined) => kept?.about.finished ?? 0;
+  for (const kept of all.filter(({ about }) => about.complete)) {
+    for (const revision of kept.about.revisions) {
+      const key = keyOf(kept.about, revision);
+      if (!last.has(key) || timeOf(kept) > timeOf(last.get(key))) last.set(key, kept);
+    }
+  }
+  return all.map((kept) => {
+    const { folder, about } = kept;
+    const revisions = about.revisions.filter((one) => !about.complete || last.get(keyOf(about, one)) === kept);
+    return revisions.length === about.revisions.length ? kept : { folder, about: { ...about, revisions } };
+  });
 }
 
 /** Whether a path is that of a file that is kept, or of a folder of them. */

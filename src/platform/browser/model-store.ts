@@ -12,8 +12,8 @@ import {
   type KeptFolder,
   openRoot,
   pathOf,
-  readAbout,
   wholeFile,
+  withOwnRevisions,
 } from "./kept-files.js";
 
 /** Pages have no variables and no token, and do not see redirects. */
@@ -36,7 +36,7 @@ class PageStore implements ModelStore {
   }
 
   async find({ repository, revision, file }: StoredName): Promise<string | undefined> {
-    for (const { folder, about } of await foldersIn(this.#root)) {
+    for (const { folder, about } of await this.#folders()) {
       if (!about.complete || about.repository !== repository || about.file !== file) continue;
       if (about.commit !== revision && !about.revisions.includes(revision)) continue;
       if (await wholeFile(folder, about)) return pathOf(about);
@@ -51,13 +51,14 @@ class PageStore implements ModelStore {
       const folder = await this.#root.getDirectoryHandle(name, { create: true }).catch((cause) => {
         throw storageError(cause);
       });
-      const before = await readAbout(folder);
+      const all = await this.#folders();
+      const before = all.find((kept) => kept.folder.name === name)?.about;
+      const finishedNow = () => Math.max(Date.now(), ...all.map(({ about: { finished = 0 } }) => finished + 1));
       const revisions = [...new Set([...(before?.revisions ?? []), file.revision])];
       const { repository, commit, size } = file;
       const about: About = { ...before, repository, file: file.file, revisions, commit, size, complete: false };
       if (before?.complete && before.size === size && (await wholeFile(folder, before))) {
-        await writeAbout(folder, { ...about, complete: true });
-        await this.#moveRevision(name, file);
+        await writeAbout(folder, { ...about, complete: true, finished: finishedNow() });
         await unlock();
         return pathOf(about);
       }
@@ -69,7 +70,7 @@ class PageStore implements ModelStore {
         throw error;
       }
       await writeAbout(folder, about);
-      return openPartial(folder, about, here, () => this.#moveRevision(name, file), unlock);
+      return openPartial(folder, about, here, finishedNow, unlock);
     } catch (error) {
       await unlock();
       throw error;
@@ -86,9 +87,18 @@ class PageStore implements ModelStore {
     }
   }
 
+  async ifAlone(name: string, work: () => Promise<void>): Promise<void> {
+    const unlock = await lockNow(lockName(name));
+    try {
+      if (unlock) await work();
+    } finally {
+      await unlock?.();
+    }
+  }
+
   async list(): Promise<StoredModel[]> {
     const all: StoredModel[] = [];
-    for (const { folder, about } of await foldersIn(this.#root)) {
+    for (const { folder, about } of await this.#folders()) {
       const bytes = await bytesIn(folder);
       const { repository, file, revisions, commit, complete, size } = about;
       const path = complete && { path: pathOf(about) };
@@ -103,7 +113,11 @@ class PageStore implements ModelStore {
       (file === undefined || about.file === file) &&
       (commit === undefined || about.commit === commit) &&
       (revision === undefined || about.commit === revision || about.revisions.includes(revision));
-    const meant = (await foldersIn(this.#root)).filter(isMeant);
+    const folders = await foldersIn(this.#root);
+    const settled = withOwnRevisions(folders);
+    // What stood for a revision before must not do so again when the last is gone.
+    for (const kept of settled) if (!folders.includes(kept)) await writeAbout(kept.folder, kept.about);
+    const meant = settled.filter(isMeant);
     const unlocks: Unlock[] = [];
     try {
       // All or nothing.
@@ -142,13 +156,8 @@ class PageStore implements ModelStore {
     }
   }
 
-  /** A branch stands for one content of a file: the one that came last. */
-  async #moveRevision(name: string, { repository, file, revision }: StorableFile): Promise<void> {
-    for (const { folder, about } of await foldersIn(this.#root)) {
-      if (folder.name === name || about.repository !== repository || about.file !== file) continue;
-      if (!about.revisions.includes(revision)) continue;
-      await writeAbout(folder, { ...about, revisions: about.revisions.filter((one) => one !== revision) });
-    }
+  async #folders(): Promise<KeptFolder[]> {
+    return withOwnRevisions(await foldersIn(this.#root));
   }
 }
 
@@ -156,7 +165,7 @@ function openPartial(
   folder: FileSystemDirectoryHandle,
   about: About,
   here: ReadonlyMap<number, number>,
-  finished: () => Promise<void>,
+  finishedNow: () => number,
   unlock: Unlock,
 ): PartialFile {
   const { size } = about;
@@ -189,8 +198,8 @@ function openPartial(
     },
     async finish() {
       if (!(await wholeFile(folder, about))) throw new RwkvError(`${about.file}: was removed while it was downloaded`);
-      await writeAbout(folder, { ...about, complete: true });
-      await finished();
+      // The one write by which it is there.
+      await writeAbout(folder, { ...about, complete: true, finished: finishedNow() });
       return pathOf(about);
     },
     close: unlock,
