@@ -1,14 +1,13 @@
 // load(): opens a checkpoint, recognises its version, opens a backend and the tokenizer, and makes a model of them.
 
-import { defaultThreads, nativeBackend } from "#platform/backends";
+import { nativeBackend } from "#platform/backends";
 import { embeddedModel } from "#platform/files";
-import type { Backend, BackendName, Runtime } from "./backends/backend.js";
-import { mainType, matrixTypes } from "./backends/placement.js";
+import { type BackendName, backendNames } from "./backends/backend.js";
 import type { Checkpoint } from "./checkpoints/checkpoint.js";
 import { type CheckpointInput, isPath } from "./checkpoints/checkpoint-input.js";
 import { openCheckpoint } from "./checkpoints/open-checkpoint.js";
 import { elementCount, type WeightDType, weightDTypes } from "./dtypes.js";
-import { BackendError, OptionError, TokenizerError } from "./errors.js";
+import { OptionError, TokenizerError } from "./errors.js";
 import { checkFunction, checkSignal } from "./generation/generation-options.js";
 import { Model, type ModelLimits } from "./generation/model.js";
 import { mayBeName } from "./hub/model-name.js";
@@ -17,6 +16,8 @@ import type { AppliedAdapter } from "./models/apply-adapters.js";
 import { fingerprintOf } from "./models/fingerprint.js";
 import { type LoraSource, loraSources } from "./models/lora-source.js";
 import { type BoundModel, bindModel, type RecognisedModel } from "./models/versions.js";
+import { openRuntime } from "./open-runtime.js";
+import { parseStrategy } from "./strategy.js";
 import { openTokenizer, tokenizerFor } from "./tokenizers/open-tokenizer.js";
 import type { Tokenizer } from "./tokenizers/tokenizer.js";
 
@@ -42,6 +43,11 @@ export interface LoadOptions {
    * model.
    */
   backend?: BackendName | "auto";
+  /**
+   * Several backends in place of one, the first layers on the first, such as "webgpu *10 -> native" where a GPU has memory for ten layers. A
+   * type of weights after a backend, as in "webgpu q4 *10 -> native bf16", holds for its layers.
+   */
+  strategy?: string;
   /** The number of compute threads, from 1 to 256. By default one for each core, at most 16. */
   threads?: number;
   /**
@@ -61,16 +67,6 @@ export interface LoadOptions {
   onWarning?: (message: string) => void;
 }
 
-/**
- * All backends; a page has no native one. Modules of the others are loaded when they are first used, since loading
- * takes time.
- */
-const backends: Readonly<Record<BackendName, () => Promise<Backend | undefined>>> = {
-  native: async () => nativeBackend,
-  wasm: async () => (await import("./backends/wasm/wasm.js")).wasmBackend,
-  webgpu: async () => (await import("./backends/webgpu/webgpu.js")).webgpuBackend,
-  reference: async () => (await import("./backends/reference/reference.js")).referenceBackend,
-};
 const maxThreads = 256;
 
 /**
@@ -138,7 +134,7 @@ export async function loadCheckpoint(
       await opening.then(({ runtime }) => runtime.dispose()).catch(() => {});
       throw error;
     });
-    const { runtime, backend } = await opening;
+    const { runtime, ...computed } = await opening;
     return new Model({
       info: {
         source: path,
@@ -149,8 +145,7 @@ export async function loadCheckpoint(
         vocabulary,
         dimensions: { ...bound.size },
         parameters: base.graph.weights.reduce((sum, weight) => sum + elementCount(weight.shape), 0),
-        dtype: options.dtype ?? mainType(matrixTypes(bound.graph, bound.tensors, undefined)),
-        backend,
+        ...computed,
         threads: runtime.threads,
         metadata: checkpoint.metadata,
         loadMilliseconds: performance.now() - started,
@@ -195,37 +190,6 @@ async function adapted(base: RecognisedModel, { lora, onWarning = console.warn }
   }
 }
 
-async function openRuntime(
-  bound: BoundModel,
-  options: LoadOptions,
-): Promise<{ runtime: Runtime; backend: BackendName }> {
-  const { dtype, onProgress, onWarning = console.warn } = options;
-  const threads = options.threads ?? defaultThreads();
-  const openOptions = { threads, onNotice: onWarning, ...(dtype && { dtype }), ...(onProgress && { onProgress }) };
-  const openAs = async (name: BackendName) => {
-    const backend = await backends[name]();
-    if (!backend) throw new BackendError(`the ${name} backend cannot run in a page`);
-    return { runtime: await backend.open(bound, openOptions), backend: name };
-  };
-  if (options.backend === "auto") {
-    const { hasGpu } = await import("./backends/webgpu/device.js");
-    try {
-      if (await hasGpu()) return await openAs("webgpu");
-    } catch (error) {
-      if (!(error instanceof BackendError)) throw error;
-      onWarning(`${error.message}; using ${nativeBackend ? "native kernels" : "WebAssembly"}`);
-    }
-  } else if (options.backend) return openAs(options.backend);
-  if (!nativeBackend) return openAs("wasm");
-  try {
-    return await openAs("native");
-  } catch (error) {
-    if (!(error instanceof BackendError)) throw error;
-    onWarning(`${error.message}; using WebAssembly`);
-    return openAs("wasm");
-  }
-}
-
 /**
  * Finds the tokenizer.
  *
@@ -263,7 +227,19 @@ async function findTokenizer(
 
 function checkOptions(options: LoadOptions): void {
   if (typeof options !== "object" || options === null) throw new OptionError("options", options, "an object");
-  const { dtype, backend, threads, tokenizer, onProgress, onWarning, cache, endpoint, signal, limits = {} } = options;
+  const {
+    dtype,
+    backend,
+    strategy,
+    threads,
+    tokenizer,
+    onProgress,
+    onWarning,
+    cache,
+    endpoint,
+    signal,
+    limits = {},
+  } = options;
   checkSignal(signal);
   if (cache !== undefined && typeof cache !== "boolean") throw new OptionError("cache", cache, "true or false");
   if (endpoint !== undefined && typeof endpoint !== "string")
@@ -283,8 +259,12 @@ function checkOptions(options: LoadOptions): void {
   }
   if (dtype !== undefined && !weightDTypes.includes(dtype))
     throw new OptionError("dtype", dtype, weightDTypes.join(", "));
-  if (backend !== undefined && backend !== "auto" && !Object.hasOwn(backends, backend)) {
-    throw new OptionError("backend", backend, [...Object.keys(backends), "auto"].join(", "));
+  if (backend !== undefined && backend !== "auto" && ![...backendNames, "auto"].includes(backend)) {
+    throw new OptionError("backend", backend, [...backendNames, "auto"].join(", "));
+  }
+  if (strategy !== undefined) {
+    parseStrategy(strategy);
+    if (backend !== undefined) throw new OptionError("backend", backend, "none beside a strategy, which names them");
   }
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= maxThreads)) {
     throw new OptionError("threads", threads, `a whole number from 1 to ${maxThreads}`);

@@ -15,6 +15,8 @@ const layers: readonly (readonly string[])[] = [
   ["queue"],
   ["training", "server", "index.ts"],
   ["load.ts"],
+  ["open-runtime.ts"],
+  ["strategy.ts"],
   ["hub"],
   ["chat", "constraints"],
   ["generation", "loading-progress.ts"],

@@ -27,6 +27,22 @@ test("a checkpoint gives the logits of PyTorch", async () => {
   await model.dispose();
 });
 
+test("a divided model gives the logits of PyTorch while its memories move", async () => {
+  const { tokens } = await readJson<{ tokens: number[] }>(fixture("tokens.json"));
+  const model = await load(fixture("odd.pth"), { strategy: "wasm *1 -> wasm" });
+  const running = model.forward([{ state: model.createState(), tokens, logits: "all" }]);
+  const states: unknown[] = [];
+  for (let i = 0; i < 40; i++) {
+    // Memory that is not shared moves when it grows, which many states make it do.
+    for (let j = 0; j < 500; j++) states.push(model.createState());
+    await Promise.resolve();
+  }
+  const [logits] = await running;
+  expect(maxDifference(logits!, await readFloats(fixture("odd.logits.f32")))).toBeLessThan(2e-5);
+  expect(states).toHaveLength(20_000);
+  await model.dispose();
+});
+
 test("a model of 12 layers of 512 loads and computes", async () => {
   const size = { layers: 12, width: 512, hidden: 2048, vocabulary: 500 };
   const model = await loadCheckpoint(syntheticRwkv4(size, "bf16"), {}, undefined, false);

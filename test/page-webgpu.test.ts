@@ -4,7 +4,10 @@
 import { BackendError, load, openCheckpoint } from "rwkv";
 import { describe, expect, test } from "vitest";
 import { openGpu } from "#platform/gpu";
+import type { Backend } from "#rwkv/backends/backend";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
+import { openSplit } from "#rwkv/backends/split-runtime";
+import { wasmBackend } from "#rwkv/backends/wasm/wasm";
 import { Device, isSoftware } from "#rwkv/backends/webgpu/device";
 import { layOut } from "#rwkv/backends/webgpu/matrices";
 import { openOn } from "#rwkv/backends/webgpu/webgpu";
@@ -139,6 +142,55 @@ test.runIf(isThorough)("a text is the same whether the device goes on by itself 
   const both = await Promise.all([options, options].map((own) => model.generate("Once upon a time", own).text()));
   expect(both).toEqual([text, text]);
   await Promise.all([model.dispose(), plain.dispose()]);
+});
+
+test.each(isThorough ? ["odd", "rwkv5.2", "rwkv6", "rwkv7"] : ["rwkv7"])(
+  "%s, divided between the device and WebAssembly, gives PyTorch's logits and state",
+  async (name) => {
+    const tokens = await tokensOf(name);
+    const expected = [
+      ...(await readFloats(fixture(`${name}.logits.f32`))),
+      ...(await readFloats(fixture(`${name}.state.f32`))),
+    ];
+    for (const order of [
+      [backend, wasmBackend],
+      [wasmBackend, backend],
+    ]) {
+      const divided: Backend = {
+        name: "webgpu",
+        open: (model, options) =>
+          openSplit(
+            model as Parameters<typeof openSplit>[0],
+            order.map((own) => ({ backend: own, layers: 1 })),
+            options,
+          ),
+      };
+      await withRuntime(fixture(`${name}.pth`), divided, { threads: 1 }, async (runtime) => {
+        expect(maxDifference(await outputsOf(runtime, tokens, 9, [1, 2]), expected)).toBeLessThan(1e-3);
+        expect(runtime.runAhead).toBeUndefined();
+      });
+    }
+  },
+);
+
+test("a text of a divided model is that of one, and its states are", async () => {
+  const options = { maxTokens: 8, seed: 5, temperature: 0.8, topP: 0.9 };
+  const plain = await load(undefined, { backend: "wasm" });
+  const expected = await plain.generate("Once upon a time", options).text();
+  for (const strategy of ["webgpu *2 -> wasm", "wasm *3 -> webgpu"]) {
+    const model = await load(undefined, { strategy });
+    expect(await model.generate("Once upon a time", options).text()).toBe(expected);
+    const session = model.session();
+    await session.read("Once upon a time");
+    expect(
+      await plain
+        .session(await session.save())
+        .generate(options)
+        .text(),
+    ).toBe(expected);
+    await model.dispose();
+  }
+  await plain.dispose();
 });
 
 test("matrices in many buffers, each in parts, give the same", async () => {

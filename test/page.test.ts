@@ -40,6 +40,14 @@ test.each(["q8", "q4"] as const)("weights are quantized in the page: %s", async 
   await model.dispose();
 });
 
+test("a model takes several memories, one after the other", async () => {
+  const model = await load(fixture("odd.pth"), { strategy: "wasm *1 -> wasm", threads: 1 });
+  expect(model.info).toMatchObject({ backend: "wasm", strategy: "wasm *1 -> wasm *1" });
+  const [logits] = await model.forward([{ state: model.createState(), tokens, logits: "all" }]);
+  expect(maxDifference(logits!, await readFloats(fixture("odd.logits.f32")))).toBeLessThan(2e-5);
+  await model.dispose();
+});
+
 test("a file that the user picked, and bytes, are as good as a URL", async () => {
   const bytes = new Uint8Array(await (await fetch(fixture("odd-bf16.pth"))).arrayBuffer());
   const expected = await readFloats(fixture("odd-bf16.logits.f32"));
@@ -118,6 +126,8 @@ test("a URL with a query is cut where its path ends", async () => {
 
 test("what a page cannot do is an error that says so", async () => {
   await expect(load(fixture("odd.pth"), { backend: "native" })).rejects.toThrow("native backend cannot run in a page");
+  const strategy = "wasm *1 -> native";
+  await expect(load(fixture("odd.pth"), { strategy })).rejects.toThrow("native backend cannot run in a page");
   await expect(load(fixture("odd.pth"), { backend: "webgpu" })).rejects.toThrow(
     /webgpu backend: (no adapter|.*no WebGPU)/,
   );

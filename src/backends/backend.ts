@@ -2,11 +2,12 @@
 
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import type { WeightDType } from "../dtypes.js";
-import type { Graph } from "../graph/graph.js";
+import type { GraphPart } from "../graph/graph.js";
 import type { TokenChoice } from "../sampling/choose-token.js";
 
 /** Names of the backends. */
-export type BackendName = "reference" | "native" | "wasm" | "webgpu";
+export const backendNames = ["native", "wasm", "webgpu", "reference"] as const;
+export type BackendName = (typeof backendNames)[number];
 
 /** The state that one sequence carries, where the backend keeps it. Only its runtime can read it. */
 export interface RuntimeState {
@@ -41,9 +42,11 @@ export interface PassResult {
   readonly logits: Float32Array;
   /** For each segment with a choice the token that was chosen; -1 where its logits are not numbers. */
   readonly tokens: readonly number[];
+  /** Of some layers of a model the values that they hand on, a row for every token; as valid as logits are. */
+  readonly handedOn?: readonly Float32Array[];
 }
 
-/** A model on a backend. */
+/** A model, or some of its layers, on a backend. */
 export interface Runtime {
   readonly threads: number;
   /** Tokens that one pass can take, over all segments. */
@@ -60,8 +63,12 @@ export interface Runtime {
   readState(state: RuntimeState): Promise<Float32Array>;
   /** Replaces the values of a state that no pass is using. */
   writeState(state: RuntimeState, values: Float32Array): void;
-  /** Runs the tokens of all segments and advances their states. One pass at a time. */
-  run(segments: readonly PassSegment[]): Promise<PassResult>;
+  /**
+   * Runs the tokens of all segments and advances their states. One pass at a time.
+   *
+   * @param given what the layers before hand on, a row for every token; it is copied before the call returns
+   */
+  run(segments: readonly PassSegment[], given?: readonly Float32Array[]): Promise<PassResult>;
   /**
    * Where a backend can go on without anybody's help: runs a token, chooses the next, runs that, and so on until all choices are made, as so
    * many passes over one sequence would. The last token that is chosen is not run. One call of this or of `run` at a time.
@@ -72,9 +79,9 @@ export interface Runtime {
   dispose(): Promise<void>;
 }
 
-/** What a backend must know of a model: its graph, and the stored tensor of each weight by name. */
+/** What a backend must know of a model, or of some of its layers: the graph, and the stored tensor of each weight by name. */
 export interface BackendModel {
-  readonly graph: Graph;
+  readonly graph: GraphPart;
   readonly tensors: ReadonlyMap<string, StoredTensor>;
 }
 

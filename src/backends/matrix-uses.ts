@@ -1,6 +1,14 @@
 // What each matrix of a graph is used for, on which hang the types that it can have and how often it is read.
 
-import { callsOf, type Graph, type MatrixUse, matricesOf, topologicalOrder, type WeightNode } from "../graph/graph.js";
+import {
+  callsOf,
+  type GraphPart,
+  type MatrixUse,
+  matricesOf,
+  rootsOf,
+  topologicalOrder,
+  type WeightNode,
+} from "../graph/graph.js";
 import { matmul } from "../graph/operations/matmul.js";
 
 /** The matrices of a graph by what they are used for. */
@@ -16,14 +24,14 @@ export interface MatrixUses {
 }
 
 /** Reads what descriptors say of the matrices that they take. */
-export function matrixUses(graph: Graph): MatrixUses {
+export function matrixUses(graph: GraphPart): MatrixUses {
   const sets: Readonly<Record<MatrixUse, Set<WeightNode>>> = {
     table: new Set(),
     float32: new Set(),
     product: new Set(),
   };
   const head = matmul.operandsOf(graph.output.call)?.weight;
-  for (const call of callsOf(topologicalOrder(graph.output))) {
+  for (const call of callsOf(topologicalOrder(...rootsOf(graph)))) {
     const uses = Object.values(call.operation.matrices);
     matricesOf(call).forEach((weight, i) => void sets[uses[i] as MatrixUse].add(weight));
   }

@@ -11,7 +11,7 @@ import {
   isElementType,
   isFloatType,
 } from "../dtypes.js";
-import type { Graph, WeightNode } from "../graph/graph.js";
+import type { GraphPart, WeightNode } from "../graph/graph.js";
 import { blockFormatOf, type StorageType } from "../quantization/storage-types.js";
 import { matrixUses } from "./matrix-uses.js";
 import { tensorOf } from "./weights.js";
@@ -97,7 +97,7 @@ export function describePlacements(counts: readonly PlacementCount[]): string {
  * embeddings, of which a token reads one row, stay as they are stored; and no matrix gets fewer bits than its model says.
  */
 export function matrixTypes(
-  graph: Graph,
+  graph: GraphPart,
   tensors: ReadonlyMap<string, StoredTensor>,
   wanted: ComputeType | undefined,
 ): Map<WeightNode, ComputeType> {

@@ -3,12 +3,12 @@
 import type { StoredTensor } from "../checkpoints/checkpoint.js";
 import { readFloat32 } from "../checkpoints/read-tensor.js";
 import { elementCount } from "../dtypes.js";
-import type { Graph, Vector, WeightNode } from "../graph/graph.js";
+import type { GraphPart, Vector, WeightNode } from "../graph/graph.js";
 import { plainUnary } from "../graph/operations/elementwise.js";
 
 /** Reads all weights that are vectors. */
 export async function readVectors(
-  { weights }: Pick<Graph, "weights">,
+  { weights }: Pick<GraphPart, "weights">,
   tensors: ReadonlyMap<string, StoredTensor>,
 ): Promise<Map<WeightNode, Float32Array>> {
   const vectors = weights.filter((weight) => weight.op === "vector");

@@ -17,10 +17,11 @@ export interface ModelOptions {
   lora?: LoraSource[];
   dtype?: WeightDType;
   backend?: BackendName | "auto";
+  strategy?: string;
   threads?: number;
 }
 
-/** Adds --model, --tokenizer, --dtype, --backend, --threads. */
+/** Adds --model, --tokenizer, --lora, --dtype, --backend, --strategy, --threads. */
 export function addModelOptions(command: Command): Command {
   return command
     .option(
@@ -46,6 +47,12 @@ export function addModelOptions(command: Command): Command {
         "reference",
       ]),
     )
+    .addOption(
+      new Option(
+        "--strategy <parts>",
+        'several backends, the first layers on the first, as "webgpu *10 -> native" (docs/browser.md)',
+      ).conflicts("backend"),
+    )
     .option("--threads <n>", "compute threads (default: one for each core)", wholeNumber(1, 256));
 }
 
@@ -59,6 +66,7 @@ export async function loadModel(options: ModelOptions, limits: ModelLimits = {})
       ...(options.lora && { lora: options.lora }),
       ...(options.dtype && { dtype: options.dtype }),
       ...(options.backend && { backend: options.backend }),
+      ...(options.strategy !== undefined && { strategy: options.strategy }),
       ...(options.threads !== undefined && { threads: options.threads }),
       limits,
       onProgress: bar.update,
@@ -71,9 +79,9 @@ export async function loadModel(options: ModelOptions, limits: ModelLimits = {})
 
 /** One line about a loaded model. */
 export function describeModel(model: Model): string {
-  const { version, layers, width, parameters, dtype, backend, threads, loadMilliseconds } = model.info;
+  const { version, layers, width, parameters, dtype, backend, strategy, threads, loadMilliseconds } = model.info;
   return (
     `RWKV-${version}, ${layers} layer${layers === 1 ? "" : "s"} x ${width}, ${(parameters / 1e6).toFixed(1)} M parameters in ${dtype}, ` +
-    `${backend} on ${threads} thread${threads === 1 ? "" : "s"}, loaded in ${loadMilliseconds.toFixed(0)} ms`
+    `${strategy ?? backend} on ${threads} thread${threads === 1 ? "" : "s"}, loaded in ${loadMilliseconds.toFixed(0)} ms`
   );
 }

@@ -34,7 +34,10 @@ export interface ModelInfo {
   readonly parameters: number;
   /** The type of the weight matrices in memory. */
   readonly dtype: WeightDType;
+  /** Where it computes; of a strategy the last backend, on which tokens are sampled. */
   readonly backend: BackendName;
+  /** How its layers are divided among backends, where that was asked for: "webgpu *10 -> native *2". */
+  readonly strategy?: string;
   readonly threads: number;
   /** The memory that one state takes, in bytes. */
   readonly stateBytes: number;

@@ -78,7 +78,9 @@ function slotsOf(
         slots.set(node, { size: sizeOf(node), from: time, to: time, users: 0, occupant: node });
       }
       for (const node of new Set(operation.inputs)) {
-        const slot = slots.get(node) as Slot;
+        // What is given is there before the first step.
+        const slot = slots.get(node) ?? { size: sizeOf(node), from: -1, to: -1, users: 0, occupant: node };
+        slots.set(node, slot);
         slot.users = slot.to === time && slot.from < time ? slot.users + 1 : 1;
         slot.to = time;
       }

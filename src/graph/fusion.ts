@@ -73,7 +73,7 @@ export function fuse(roots: readonly RowNode[], quantized: ReadonlySet<WeightNod
   const functions: RowNode[] = [];
   for (const node of order) {
     const { operation } = node.call;
-    if (made.has(node) || operation.isLeaf) continue;
+    if (made.has(node) || operation.isLeaf || operation.isGiven) continue;
     if (operation.elementwise !== undefined) {
       functions.push(node);
       continue;

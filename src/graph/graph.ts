@@ -92,6 +92,7 @@ export interface Operation {
   readonly attributes: Readonly<Record<string, AttributeType>>;
   readonly outputs: readonly string[];
   readonly isLeaf: boolean;
+  readonly isGiven: boolean;
   readonly sharedBy: Sharing | undefined;
   readonly inPlace: { readonly output: string; readonly inputs: readonly string[] } | undefined;
   readonly alwaysWritten: readonly string[];
@@ -146,6 +147,21 @@ export interface Graph {
    * (Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174).
    */
   readonly checkpoints: readonly RowNode[];
+}
+
+/** What a backend carries out: a graph, or some of its layers (split.ts). */
+export interface GraphPart extends Pick<Graph, "weights" | "stateVectors"> {
+  /** Logits, or the value that is handed on which needs all others. */
+  readonly output: RowNode;
+  /** Values that the layers before hand on to these. */
+  readonly given?: readonly RowNode[];
+  /** Values that these layers hand on; absent where they give logits. */
+  readonly handedOn?: readonly RowNode[];
+}
+
+/** The values that a pass is run for. */
+export function rootsOf({ output, handedOn = [output] }: GraphPart): readonly RowNode[] {
+  return handedOn;
 }
 
 /** The number of rows of a value: one for every token, one for every selected token, or a fixed number. */

@@ -81,6 +81,8 @@ export interface OperationDescriptor<
   readonly outputs: readonly O[];
   /** Whether it is no work at all: its value lies where its operand does. */
   readonly isLeaf?: boolean;
+  /** Whether its value is put in its place before a pass. */
+  readonly isGiven?: boolean;
   /** How threads share its work; left out where neighbours cannot make use of it. */
   readonly sharedBy?: Sharing;
   /** Inputs that are read, element by element, only before the same element of the output is written. */
@@ -128,6 +130,7 @@ export function operation<
     attributes: (descriptor.attributes ?? {}) as Readonly<Record<string, AttributeType>>,
     outputs: descriptor.outputs,
     isLeaf: descriptor.isLeaf ?? false,
+    isGiven: descriptor.isGiven ?? false,
     sharedBy: descriptor.sharedBy,
     inPlace: descriptor.inPlace,
     alwaysWritten: descriptor.alwaysWritten ?? [],

@@ -48,7 +48,7 @@ function schedule(operations: readonly FusedOperation[], how: "earliest" | "inOr
   const steps: FusedOperation[][] = [];
   for (const operation of operations) {
     const first = how === "inOrder" ? Math.max(0, steps.length - 1) : 0;
-    const step = operation.inputs.reduce((latest, input) => Math.max(latest, (stepOf.get(input) as number) + 1), first);
+    const step = operation.inputs.reduce((latest, input) => Math.max(latest, (stepOf.get(input) ?? -1) + 1), first);
     for (const output of operation.outputs) stepOf.set(output, step);
     const list = steps[step] ?? [];
     list.push(operation);

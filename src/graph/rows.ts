@@ -34,6 +34,8 @@ export interface PassInputs {
   readonly targets: readonly number[];
   /** Of dropout. */
   readonly seed: number;
+  /** Values that other graphs have computed, where this one is a part. */
+  readonly given?: readonly Rows[];
   /** Targets of the whole step, where the pass is a part of one that several processes share; by default those of the pass. */
   readonly targetCount?: number;
   /** Rows of tokens of that step which come before those of the pass. */

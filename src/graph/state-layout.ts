@@ -1,26 +1,30 @@
 // Where each state vector lies in the block of floats that a sequence carries, and what the block holds before the first token.
 
-import type { Graph, WeightNode } from "./graph.js";
+import type { GraphPart, WeightNode } from "./graph.js";
 
-/** Offsets in floats, by the state vector's index. */
+/** Where state vectors lie. */
 export interface StateLayout {
+  /** In floats, by the index of the state vector; of some layers of a model only those of their own are there. */
   readonly offsets: readonly number[];
   /** Floats in the block. */
   readonly length: number;
 }
 
-export function stateLayout({ stateVectors }: Graph): StateLayout {
+export function stateLayout({ stateVectors }: Pick<GraphPart, "stateVectors">): StateLayout {
   const offsets: number[] = [];
   let length = 0;
-  for (const { width } of stateVectors) {
-    offsets.push(length);
+  for (const { index, width } of stateVectors) {
+    offsets[index] = length;
     length += width;
   }
   return { offsets, length };
 }
 
 /** The block before the first token. @param valuesOf the elements of a vector weight */
-export function initialState(graph: Graph, valuesOf: (weight: WeightNode) => ArrayLike<number>): Float32Array {
+export function initialState(
+  graph: Pick<GraphPart, "stateVectors">,
+  valuesOf: (weight: WeightNode) => ArrayLike<number>,
+): Float32Array {
   const { offsets, length } = stateLayout(graph);
   const block = new Float32Array(length);
   for (const { index, width, initial } of graph.stateVectors) {

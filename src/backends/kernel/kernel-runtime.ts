@@ -2,7 +2,7 @@
 // the wasm backend.
 
 import { isBlockType, type WeightDType } from "../../dtypes.js";
-import type { Graph, Vector } from "../../graph/graph.js";
+import { type RowNode, rootsOf, type StateVector, type Vector, type WeightNode } from "../../graph/graph.js";
 import { planGraph } from "../../graph/plan.js";
 import { initialState, stateLayout } from "../../graph/state-layout.js";
 import type { BackendModel, OpenOptions, PassResult, PassSegment, Runtime, RuntimeState } from "../backend.js";
@@ -40,25 +40,26 @@ async function open(machine: KernelMachine, model: BackendModel, options: OpenOp
   const quantized = new Set([...types.keys()].filter((weight) => isBlockType(types.get(weight) as WeightDType)));
   // The plan is made while the vectors, hundreds of small reads, come.
   const reading = readVectors(graph, model.tensors);
-  const plan = planGraph([graph.output], maxTokens, { quantized });
+  const plan = planGraph(rootsOf(graph), maxTokens, { quantized });
   const vectors = await reading;
   const layout = stateLayout(graph);
   const initial = initialState(graph, (weight) => vectorValues(weight, vectors));
   const arena = machine.allocate(plan.arenaSize);
-  const offsetOf = (node: Graph["output"]) => plan.buffers.get(node)?.offset as number;
+  const offsetOf = (node: RowNode) => plan.buffers.get(node)?.offset as number;
   const addresses = {
-    buffer: (node: Graph["output"]) => arena.address + offsetOf(node),
+    buffer: (node: RowNode) => arena.address + offsetOf(node),
     vector: placeOnce(machine, (vector) => vectorValues(vector, vectors)),
-    matrix: (weight: Graph["weights"][number]) => matrices.get(weight) as PlacedMatrix,
-    state: (state: Graph["stateVectors"][number]) => layout.offsets[state.index] as number,
+    matrix: (weight: WeightNode) => matrices.get(weight) as PlacedMatrix,
+    state: (state: StateVector) => layout.offsets[state.index] as number,
   };
-  const choices = new Choices(machine, graph.output.width, maxTokens);
-  const records = [...recordsOf(plan, addresses, machine), choices.record(addresses.buffer(graph.output))];
+  const placed = (node: RowNode) => new PlacedRows(arena, offsetOf(node), node.width);
+  const records = recordsOf(plan, addresses, machine);
+  const choices = graph.handedOn ? undefined : new Choices(machine, graph.output.width, maxTokens);
+  if (choices) records.push(choices.record(addresses.buffer(graph.output)));
   const list = placeRecords(machine, records);
-  return new KernelRuntime(machine, list, new StatePool(machine, initial), choices, {
-    arena,
-    offset: offsetOf(graph.output),
-    width: graph.output.width,
+  return new KernelRuntime(machine, list, new StatePool(machine, initial), {
+    given: (graph.given ?? []).map(placed),
+    ...(choices ? { choices, logits: placed(graph.output) } : { handedOn: graph.handedOn?.map(placed) }),
   });
 }
 
@@ -78,12 +79,32 @@ function placeOnce(machine: KernelMachine, valuesOf: (vector: Vector) => Float32
   };
 }
 
-/** Where a pass leaves its logits. */
-interface PlacedLogits {
-  readonly arena: Block;
-  /** In bytes, from the arena's start. */
-  readonly offset: number;
-  readonly width: number;
+/** Rows in the arena. */
+class PlacedRows {
+  readonly #arena: Block;
+  readonly #offset: number;
+  readonly #width: number;
+
+  /** @param offset in bytes, from the arena's start */
+  constructor(arena: Block, offset: number, width: number) {
+    this.#arena = arena;
+    this.#offset = offset;
+    this.#width = width;
+  }
+
+  /** Where they are now: the memory moves when somebody creates a state. */
+  first(rows: number): Float32Array {
+    const { buffer, byteOffset } = this.#arena.bytes;
+    return new Float32Array(buffer, byteOffset + this.#offset, rows * this.#width);
+  }
+}
+
+/** What goes into a pass and what comes out: logits and choices, or what some layers of a model hand on. */
+interface PassEnds {
+  readonly given: readonly PlacedRows[];
+  readonly choices?: Choices;
+  readonly logits?: PlacedRows;
+  readonly handedOn?: readonly PlacedRows[] | undefined;
 }
 
 class KernelRuntime implements Runtime {
@@ -91,16 +112,14 @@ class KernelRuntime implements Runtime {
   readonly #machine: KernelMachine;
   readonly #records: RecordList;
   readonly #states: StatePool;
-  readonly #choices: Choices;
-  readonly #logits: PlacedLogits;
+  readonly #ends: PassEnds;
   readonly #pass: PassMemory;
 
-  constructor(machine: KernelMachine, records: RecordList, states: StatePool, choices: Choices, logits: PlacedLogits) {
+  constructor(machine: KernelMachine, records: RecordList, states: StatePool, ends: PassEnds) {
     this.#machine = machine;
     this.#records = records;
     this.#states = states;
-    this.#choices = choices;
-    this.#logits = logits;
+    this.#ends = ends;
     this.#pass = new PassMemory(machine, maxTokens, maxTokens);
   }
 
@@ -124,8 +143,10 @@ class KernelRuntime implements Runtime {
     this.#states.valuesOf(state).set(values);
   }
 
-  async run(segments: readonly PassSegment[]): Promise<PassResult> {
-    this.#choices.write(segments); // may allocate, which may move memory
+  async run(segments: readonly PassSegment[], given: readonly Float32Array[] = []): Promise<PassResult> {
+    const { choices, logits: placedLogits, handedOn } = this.#ends;
+    choices?.write(segments); // may allocate, which may move memory
+    for (const [i, rows] of this.#ends.given.entries()) rows.first(maxTokens).set(given[i] as Float32Array);
     const selected: number[] = [];
     let tokenCount = 0;
     const placed = segments.map(({ state, tokens, logits }) => {
@@ -136,14 +157,15 @@ class KernelRuntime implements Runtime {
       return { tokens, state: address, nextState: address };
     });
     await this.#pass.run(this.#records, { segments: placed, selected });
-    const { arena, offset, width } = this.#logits;
     return {
-      // Made anew each time, as a state's values are: the memory moves when somebody creates a state before looking.
+      // Made anew each time, as a state's values are.
       get logits() {
-        const { buffer, byteOffset } = arena.bytes;
-        return new Float32Array(buffer, byteOffset + offset, selected.length * width);
+        return placedLogits?.first(selected.length) ?? new Float32Array(0);
       },
-      tokens: this.#choices.read(segments),
+      get handedOn() {
+        return (handedOn ?? []).map((rows) => rows.first(tokenCount));
+      },
+      tokens: choices?.read(segments) ?? [],
     };
   }
 

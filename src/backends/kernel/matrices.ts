@@ -44,7 +44,9 @@ export function checkCapacity(
     .map(({ dtype, size }) => `dtype "${dtype}" (${gib(size)})`);
   throw new BackendError(
     `the model's matrices take ${gib(needed)}, and WebAssembly has ${gib(machine.capacity)} of memory; ` +
-      (fitting.length > 0 ? `${fitting.join(", ")} would fit` : "no dtype would fit; use the native backend"),
+      (fitting.length > 0
+        ? `${fitting.join(", ")} would fit`
+        : "no dtype would fit; divide it by the option strategy, each part of which has as much, or use the native backend"),
   );
 }
 

@@ -12,7 +12,7 @@ import {
   type WeightDType,
 } from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
-import { topologicalOrder, type WeightNode } from "../../graph/graph.js";
+import { rootsOf, topologicalOrder, type WeightNode } from "../../graph/graph.js";
 import type { MatrixRows, RowRange } from "../../graph/rows.js";
 import { initialState, stateLayout } from "../../graph/state-layout.js";
 import { groupOutputs } from "../../quantization/blocks.js";
@@ -45,14 +45,14 @@ async function open(model: BackendModel, options: OpenOptions): Promise<Runtime>
   const vectors = await readVectors(graph, model.tensors);
   const layout = stateLayout(graph);
   const initial = initialState(graph, (weight) => vectorValues(weight, vectors));
-  const order = topologicalOrder(graph.output);
+  const order = topologicalOrder(...rootsOf(graph));
   const context: Context = {
     matrix: (weight) => matrices.get(weight) as MatrixRows,
     vector: (vector) => vectorValues(vector, vectors),
     offset: (state) => layout.offsets[state.index] as number,
   };
 
-  async function run(segments: readonly PassSegment[]): Promise<PassResult> {
+  async function run(segments: readonly PassSegment[], given: readonly Float32Array[] = []): Promise<PassResult> {
     const ranges: RowRange[] = [];
     const tokens: number[] = [];
     const selected: number[] = [];
@@ -63,7 +63,12 @@ async function open(model: BackendModel, options: OpenOptions): Promise<Runtime>
       const first = logits === "all" ? own.length : logits === "last" ? 1 : 0;
       for (let i = first; i > 0; i--) selected.push(tokens.length - i);
     }
-    const of = evaluate(order, context, { ranges, tokens, selected, targets: [], seed: 0 });
+    const rows = given.map((values) => ({ rows: tokens.length, width: values.length / tokens.length, values }));
+    const of = evaluate(order, context, { ranges, tokens, selected, targets: [], seed: 0, given: rows });
+    if (graph.handedOn) {
+      const handedOn = graph.handedOn.map((node) => of(node).values as Float32Array);
+      return { logits: new Float32Array(0), tokens: [], handedOn };
+    }
     const logits = selectedCount(segments) === 0 ? new Float32Array(0) : (of(graph.output).values as Float32Array);
     const { width } = graph.output;
     const chosen = choicesOf(segments).map(({ choice, row }) =>

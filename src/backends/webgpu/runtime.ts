@@ -19,8 +19,17 @@ export interface RuntimeParts {
   readonly capacity: number;
   /** A state before the first token. */
   readonly initial: Float32Array;
-  /** Where logits are in the arena, in floats, and how long a row is. */
-  readonly logits: { readonly offset: number; readonly width: number };
+  /** What is given before a pass. */
+  readonly given: readonly PlacedRows[];
+  /** What a pass gives: logits, or what some layers of a model hand on. */
+  readonly logits?: PlacedRows;
+  readonly handedOn?: readonly PlacedRows[];
+}
+
+/** Where rows are in the arena, in floats, and how long each is. */
+export interface PlacedRows {
+  readonly offset: number;
+  readonly width: number;
 }
 
 /** Passes that may be on their way before the oldest is waited for, where nothing of them is read. */
@@ -31,14 +40,14 @@ export class GpuRuntime implements Runtime {
   readonly maxTokens: number;
   readonly #device: Device;
   readonly #program: Program;
-  readonly #logits: RuntimeParts["logits"];
+  readonly #ends: Pick<RuntimeParts, "given" | "logits" | "handedOn">;
   readonly #pipelines: Pipelines;
   readonly #arena: GPUBuffer;
   readonly #parameters: GPUBuffer;
   readonly #vectors: GPUBuffer;
   readonly #given: GPUBuffer;
   readonly #states: StatePool;
-  readonly #choices: Choices;
+  readonly #choices: Choices | undefined;
   readonly #numbers = new Uint32Array(passLayout.words);
   #weights: readonly GPUBuffer[] = [];
   #groups: GPUBindGroup[] = [];
@@ -51,14 +60,15 @@ export class GpuRuntime implements Runtime {
     return device.settle("the values of a pass", () => new GpuRuntime(device, parts));
   }
 
-  private constructor(device: Device, { program, vectors, arenaSize, capacity, initial, logits }: RuntimeParts) {
+  private constructor(device: Device, parts: RuntimeParts) {
+    const { program, vectors, arenaSize, capacity, initial, logits } = parts;
     this.maxTokens = capacity;
     this.#device = device;
     this.#pipelines = new Pipelines(device);
     this.#program = program;
-    this.#logits = logits;
+    this.#ends = parts;
     const { storage, copySource, copyTarget, uniform } = bufferUsage;
-    this.#arena = device.buffer("the values of a pass", arenaSize, storage | copySource);
+    this.#arena = device.buffer("the values of a pass", arenaSize, storage | copySource | copyTarget);
     this.#parameters = device.buffer("the parameters", program.parameters.byteLength, uniform | copyTarget);
     this.#vectors = device.buffer("the vectors", Math.max(16, vectors.byteLength), storage | copyTarget);
     this.#given = device.buffer("the tokens", this.#numbers.byteLength, storage | copyTarget);
@@ -66,13 +76,13 @@ export class GpuRuntime implements Runtime {
     device.gpu.queue.writeBuffer(this.#vectors, 0, vectors);
     this.#states = new StatePool(device, initial, () => this.#bindAll());
     const [arena, given] = [this.#arena, this.#given];
-    this.#choices = new Choices(device, this.#pipelines, { arena, vectors: this.#vectors, given, logits });
+    this.#choices = logits && new Choices(device, this.#pipelines, { arena, vectors: this.#vectors, given, logits });
   }
 
   /** Compiles what tokens one by one take; other numbers of rows take shaders that are compiled for the first that need them. */
   async prepare(): Promise<void> {
     const shaders = shadersOf(this.#program.oneTokenEach, { tokens: 1, selected: 1, sequences: 1 });
-    await Promise.all([this.#pipelines.make(shaders), this.#choices.prepare()]);
+    await Promise.all([this.#pipelines.make(shaders), this.#choices?.prepare()]);
   }
 
   /** Gives the runtime its weights. */
@@ -100,8 +110,12 @@ export class GpuRuntime implements Runtime {
     this.#states.write(state, values);
   }
 
-  async run(segments: readonly PassSegment[]): Promise<PassResult> {
+  async run(segments: readonly PassSegment[], given: readonly Float32Array[] = []): Promise<PassResult> {
     this.#check();
+    const { logits: placedLogits, handedOn = [] } = this.#ends;
+    for (const [i, { offset }] of this.#ends.given.entries()) {
+      this.#device.gpu.queue.writeBuffer(this.#arena, offset * 4, given[i] as Float32Array<ArrayBuffer>);
+    }
     const counts = countsOf(segments);
     if (counts.tokens > this.maxTokens || counts.sequences > this.maxTokens) {
       throw new RwkvError(`a pass cannot be run: it has more than ${this.maxTokens} tokens`);
@@ -112,36 +126,45 @@ export class GpuRuntime implements Runtime {
       await this.#pipelines.make(shaders);
       this.#check(); // it may have taken its time
     }
-    const choices = this.#choices.write(segments);
+    const choices = this.#choices?.write(segments) ?? 0;
     this.#writeNumbers(segments);
-    const { width, offset } = this.#logits;
     const wantsLogits = segments.some(({ logits, choiceOnly }) => logits !== "none" && !choiceOnly);
-    const [idBytes, logitBytes] = [4 * choices, wantsLogits ? counts.selected * width * 4 : 0];
+    const idBytes = 4 * choices;
+    const { parts, size } = behind(idBytes, [
+      ...(wantsLogits && placedLogits ? [{ ...placedLogits, rows: counts.selected }] : []),
+      ...handedOn.map((placed) => ({ ...placed, rows: counts.tokens })),
+    ]);
     const { gpu } = this.#device;
     const encoder = gpu.createCommandEncoder();
     this.#encode(encoder, dispatches, counts);
-    const reading = idBytes + logitBytes > 0 ? this.#readingBuffer(idBytes + logitBytes) : undefined;
+    const reading = size > 0 ? this.#readingBuffer(size) : undefined;
     // Before tokens are chosen, which changes logits.
-    if (reading && logitBytes > 0) encoder.copyBufferToBuffer(this.#arena, offset * 4, reading, idBytes, logitBytes);
-    if (reading && choices > 0) this.#choices.encode(encoder, reading);
+    for (const { from, at, size } of reading ? parts : []) {
+      encoder.copyBufferToBuffer(this.#arena, from, reading as GPUBuffer, at, size);
+    }
+    if (reading && choices > 0) this.#choices?.encode(encoder, reading);
     gpu.queue.submit([encoder.finish()]);
-    const bytes = reading ? await this.#read(reading, idBytes + logitBytes) : await this.#goOn();
-    return { logits: new Float32Array(bytes, idBytes), tokens: readChosen(new Uint32Array(bytes, 0, choices)) };
+    const bytes = reading ? await this.#read(reading, size) : await this.#goOn();
+    const tokens = readChosen(new Uint32Array(bytes, 0, choices));
+    if (!this.#ends.handedOn) return { logits: new Float32Array(bytes, idBytes), tokens };
+    const values = parts.map(({ at, size }) => new Float32Array(bytes, at, size / 4));
+    return { logits: new Float32Array(0), tokens, handedOn: values };
   }
 
   async runAhead(state: RuntimeState, token: number, choices: readonly TokenChoice[]): Promise<readonly number[]> {
     this.#check();
-    if (choices.length > mostAhead)
+    const own = this.#choices;
+    if (choices.length > mostAhead || !own)
       throw new RwkvError(`expected at most ${mostAhead} choices, found ${choices.length}`);
     const counts = { tokens: 1, selected: 1, sequences: 1 };
-    this.#choices.writeAll(choices.map((choice) => ({ choice, row: 0 })));
+    own.writeAll(choices.map((choice) => ({ choice, row: 0 })));
     this.#writeNumbers([{ state, tokens: [token], logits: "last" }]);
     const size = 4 * choices.length;
     const reading = this.#readingBuffer(size);
     const encoder = this.#device.gpu.createCommandEncoder();
     for (const index of choices.keys()) {
       this.#encode(encoder, this.#program.oneTokenEach, counts);
-      this.#choices.encodeNext(encoder, index, reading);
+      own.encodeNext(encoder, index, reading);
     }
     this.#device.gpu.queue.submit([encoder.finish()]);
     return readChosen(new Uint32Array(await this.#read(reading, size)));
@@ -152,7 +175,7 @@ export class GpuRuntime implements Runtime {
     this.#disposed = true;
     const own = [this.#arena, this.#parameters, this.#vectors, this.#given, this.#reading, this.#states.buffer];
     for (const buffer of [...own, ...this.#weights]) buffer?.destroy();
-    this.#choices.dispose();
+    this.#choices?.dispose();
     this.#device.release();
   }
 
@@ -254,6 +277,17 @@ interface Counts {
 function countsOf(segments: readonly PassSegment[]): Counts {
   const tokens = segments.reduce((sum, segment) => sum + segment.tokens.length, 0);
   return { tokens, selected: selectedCount(segments), sequences: segments.length };
+}
+
+/** Rows of the arena that are read, one after another behind other bytes; all in bytes. */
+function behind(first: number, placed: readonly (PlacedRows & { readonly rows: number })[]) {
+  let size = first;
+  const parts = placed.map(({ offset, width, rows }) => {
+    const part = { from: offset * 4, at: size, size: rows * width * 4 };
+    size += part.size;
+    return part;
+  });
+  return { parts, size };
 }
 
 function rowsOf({ over }: Dispatch, counts: Counts): number {

@@ -1,7 +1,7 @@
 // The WebGPU backend: the plan of a model as compute shaders. In pages, and in Node with the package `webgpu`.
 
 import { type ComputeType, isBlockType } from "../../dtypes.js";
-import type { RowNode, WeightNode } from "../../graph/graph.js";
+import { type RowNode, rootsOf, type WeightNode } from "../../graph/graph.js";
 import { type Plan, planGraph } from "../../graph/plan.js";
 import { initialState, stateLayout } from "../../graph/state-layout.js";
 import type { Backend, BackendModel, OpenOptions, Runtime } from "../backend.js";
@@ -58,9 +58,10 @@ async function partsOf(
   device: Device,
 ): Promise<RuntimeParts> {
   const quantized = new Set([...types].filter(([, dtype]) => isBlockType(dtype)).map(([weight]) => weight));
-  const plan = planWithin(device.largestBuffer, (capacity) => planGraph([graph.output], capacity, { quantized }));
+  const plan = planWithin(device.largestBuffer, (capacity) => planGraph(rootsOf(graph), capacity, { quantized }));
   const vectors = await readVectors(graph, tensors);
   const states = stateLayout(graph);
+  const placed = (node: RowNode) => ({ offset: offsetIn(plan, node), width: node.width });
   const table = new VectorTable((vector) => vectorValues(vector, vectors));
   const operands: Operands = {
     value: (node) => offsetIn(plan, node),
@@ -75,7 +76,8 @@ async function partsOf(
     arenaSize: plan.arenaSize,
     capacity: plan.capacity,
     initial: initialState(graph, (weight) => vectorValues(weight, vectors)),
-    logits: { offset: offsetIn(plan, graph.output), width: graph.output.width },
+    given: (graph.given ?? []).map(placed),
+    ...(graph.handedOn ? { handedOn: graph.handedOn.map(placed) } : { logits: placed(graph.output) }),
   };
 }
 
