@@ -9,8 +9,9 @@ import { once } from "node:events";
 import { setTimeout as after } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Redis } from "ioredis";
+import { freePort } from "../deploy/processes/service.mjs";
+import { startTopology } from "../deploy/processes/start.mjs";
 import { randomGenerator } from "../dist/sampling/random.js";
-import { freePort, startTopology } from "./topology.mjs";
 
 const minutes = Number(process.argv[2] ?? 10);
 const seed = Number(process.argv[3] ?? Date.now() % 1e6);
@@ -147,18 +148,12 @@ reference.child.kill("SIGTERM");
 await once(reference.child, "exit");
 
 const topology = await startTopology({
-  serve: [...keys.flatMap((key) => ["--api-key", key]), "--state-cache", "256KiB", "--state-store-size", "64MiB"],
+  keys,
+  serve: ["--threads", "1", "--log", "none", "--state-cache", "256KiB", "--state-store-size", "64MiB"],
+  workers: 0,
+  prometheus: 0,
   // What is acknowledged is in the system's hands, and so survives the process: see docs/scale.md.
-  redis: [
-    "--appendonly",
-    "yes",
-    "--appendfsync",
-    "everysec",
-    "--maxmemory",
-    "1gb",
-    "--maxmemory-policy",
-    "allkeys-lru",
-  ],
+  redis: ["--maxmemory", "1gb"],
 });
 const started = performance.now();
 const end = started + minutes * 60_000;
@@ -173,7 +168,7 @@ async function client(number) {
     const headersOf = (one) => ({ Authorization: `Bearer ${keys[one]}` });
     const isHashed = uniform() < 0.3;
     const headers = { ...headersOf(key), ...(isHashed && { "X-Conversation": `${number}-${kind}` }) };
-    const url = isHashed ? topology.hashUrl : topology.turnsUrl;
+    const { url } = topology;
     const how = uniform() < 0.5 ? "chat" : "respond";
     try {
       const texts =
@@ -192,23 +187,23 @@ async function client(number) {
 /** What happens to the services. Each ends with all of them running. */
 const events = {
   async "a server is killed"(uniform) {
-    const replica = topology.replicas[Math.floor(uniform() * topology.replicas.length)];
+    const replica = topology.servers[Math.floor(uniform() * topology.servers.length)];
     await replica.kill();
     await after(uniform() * 1500);
     await replica.start();
   },
   async "Redis is killed"(uniform) {
-    await topology.redis.kill();
+    await topology.states.kill();
     await after(uniform() * 1500);
-    await topology.redis.start();
+    await topology.states.start();
   },
   async "Redis hangs"(uniform) {
-    topology.redis.signal("SIGSTOP");
+    topology.states.signal("SIGSTOP");
     await after(uniform() * 2000);
-    topology.redis.signal("SIGCONT");
+    topology.states.signal("SIGCONT");
   },
   async "a server hangs"(uniform) {
-    const replica = topology.replicas[Math.floor(uniform() * topology.replicas.length)];
+    const replica = topology.servers[Math.floor(uniform() * topology.servers.length)];
     replica.signal("SIGSTOP");
     await after(uniform() * 2000);
     replica.signal("SIGCONT");
@@ -237,7 +232,7 @@ const events = {
 };
 
 async function withRedis(use) {
-  const redis = new Redis(topology.redisUrl, { maxRetriesPerRequest: 3, retryStrategy: () => 100 });
+  const redis = new Redis(topology.statesUrl, { maxRetriesPerRequest: 3, retryStrategy: () => 100 });
   redis.on("error", () => {});
   try {
     await use(redis);
@@ -260,7 +255,7 @@ async function disturb() {
 await Promise.all([disturb(), ...Array.from({ length: clients }, (_, i) => client(i))]);
 
 const figures = new Map();
-for (const url of topology.replicaUrls) {
+for (const url of topology.serverUrls) {
   const answer = await fetch(`${url}/metrics`, { headers: { Authorization: `Bearer ${keys[0]}` } });
   for (const [, name, value] of (await answer.text()).matchAll(
     /^(rwkv_(?:state_store|prompt_tokens|cached_prompt)\S*) (\S+)$/gm,
