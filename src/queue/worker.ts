@@ -1,8 +1,7 @@
 // A worker: carries out shards of a queue, each once, or hands them back.
 
 import { RwkvError } from "../errors.js";
-import { inOrder } from "../server/batches/in-order.js";
-import { type LineRunnerOptions, runLine } from "../server/batches/line-runner.js";
+import { type LineRunnerOptions, runLines } from "../server/batches/line-runner.js";
 import { forAWhile, queueConnection, queueLibrary, queueName } from "./library.js";
 import type { ShardData, ShardResult } from "./shard.js";
 
@@ -48,9 +47,8 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
       }
       try {
         const answers: ShardResult["answers"][number][] = [];
-        const carryOut = (line: { number: number; end: number; text: string | undefined }) =>
-          runLine(line, { fetch, modelName, maxBytes, seed, maxTokens, signal });
-        for await (const { line: _, ...answer } of inOrder(source(), carryOut, { atOnce, ahead: lines.length })) {
+        const running = { fetch, modelName, maxBytes, seed, maxTokens, signal };
+        for await (const { line: _, ...answer } of runLines(source(), running, { atOnce, ahead: lines.length })) {
           answers.push(answer);
         }
         onShard?.(lines.length);

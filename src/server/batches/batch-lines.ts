@@ -1,6 +1,7 @@
 // The lines of batches: requests in the format of OpenAI's Batch API, or just a prompt or messages with fields beside; and the lines of their
 // answers. A line has one answer, which names it, whatever becomes of it.
 
+import { textsAtOnce } from "../texts-at-once.js";
 import type { Line } from "./lines.js";
 
 /** What a line asks for. */
@@ -90,6 +91,20 @@ export function readBatchLine({ number, text }: Line, maxBytes: number): BatchRe
   if ((body as Fields)["stream"])
     return problem("invalid_request", "body.stream: answers of batches are whole", fields);
   return { kind: "request", form: "openai", id, url: url as string, body: body as Fields };
+}
+
+/** How many places of a server a line takes, as far as it tells: texts that are read or written at once. */
+export function placesOf(asked: BatchRequest | BatchProblem): number {
+  if (asked.kind === "problem") return 1;
+  const { n, prompt, input, choices } = asked.body;
+  const texts = [prompt, input, choices].map(textsIn).find((count) => count > 1) ?? 1;
+  if (asked.url === "/v1/embeddings") return Math.min(texts, textsAtOnce);
+  return texts * (Number.isSafeInteger(n) && (n as number) > 0 ? (n as number) : 1);
+}
+
+/** A list is many texts, but for one of token ids. */
+function textsIn(field: unknown): number {
+  return Array.isArray(field) && typeof field[0] !== "number" ? field.length : 1;
 }
 
 /** The line of an answer, without a newline. */

@@ -5,9 +5,11 @@ import {
   type BatchAnswer,
   type BatchProblem,
   type BatchRequest,
+  placesOf,
   readBatchLine,
   writeBatchLine,
 } from "./batch-lines.js";
+import { inOrder } from "./in-order.js";
 import type { Line } from "./lines.js";
 
 /** How lines are carried out. */
@@ -36,12 +38,38 @@ export interface AnsweredLine {
   readonly generatedTokens: number;
 }
 
-/** How often a request is sent again that the application has no place for, or failed on. */
+/** How often a request is sent again that the application failed on. */
 const maxAttempts = 5;
+/** Milliseconds before it is; they double. */
+const failedMilliseconds = 200;
+/** Milliseconds before a request is sent again for which there was no place: at first, and at most, while they double. */
+const [firstPause, longestPause] = [20, 1000];
 
-/** The answer to a line, which says so where it cannot be carried out. @throws the signal's reason when it is aborted */
-export async function runLine(line: Line, options: LineRunnerOptions): Promise<AnsweredLine> {
-  const asked = readBatchLine(line, options.maxBytes);
+/** What a line asks for. */
+interface AskedLine {
+  readonly line: Line;
+  readonly asked: BatchRequest | BatchProblem;
+}
+
+/**
+ * Answers lines, in their order. A line says so where it cannot be carried out.
+ *
+ * @param limits.atOnce places that lines take at once: a line with `n` takes as many
+ * @param limits.ahead lines that are carried out, or whose answers wait for those before them
+ * @throws the signal's reason when it is aborted
+ */
+export function runLines(
+  lines: AsyncIterable<Line>,
+  options: LineRunnerOptions,
+  limits: { readonly atOnce: number; readonly ahead: number },
+): AsyncGenerator<AnsweredLine, void, void> {
+  async function* read(): AsyncGenerator<AskedLine, void, void> {
+    for await (const line of lines) yield { line, asked: readBatchLine(line, options.maxBytes) };
+  }
+  return inOrder(read(), (one) => runLine(one, options), { ...limits, weigh: ({ asked }) => placesOf(asked) });
+}
+
+async function runLine({ line, asked }: AskedLine, options: LineRunnerOptions): Promise<AnsweredLine> {
   if (asked.kind === "problem") return written(line, asked, undefined);
   try {
     return written(line, asked, await answered(line, asked, options));
@@ -75,7 +103,8 @@ async function answered(
   const limited = form === "plain" && maxTokens !== undefined ? { max_tokens: maxTokens } : {};
   const named = modelName !== undefined ? { model: modelName } : {};
   const sent = JSON.stringify({ ...limited, ...seeded, ...body, ...named });
-  for (let attempt = 1; ; attempt++) {
+  let [failures, pause] = [0, firstPause];
+  for (;;) {
     signal?.throwIfAborted();
     const response = await fetch(
       new Request(`http://localhost${url}`, {
@@ -94,10 +123,18 @@ async function answered(
       body: (await response.json()) as unknown,
     };
     signal?.throwIfAborted();
-    const mayHelp = response.status === 429 || response.status >= 500;
-    if (!mayHelp || attempt === maxAttempts) return answer;
-    await after(100 * 2 ** attempt, undefined, { ...(signal && { signal }) });
+    if (response.status === 429) {
+      // Others have all places: the line waits, however long.
+      await pauseFor(pause, signal);
+      pause = Math.min(longestPause, pause * 2);
+    } else if (response.status >= 500 && ++failures < maxAttempts) {
+      await pauseFor(failedMilliseconds * 2 ** (failures - 1), signal);
+    } else return answer;
   }
+}
+
+function pauseFor(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+  return after(milliseconds, undefined, { ...(signal && { signal }) });
 }
 
 /** Whether answers at this address are sampled. */

@@ -2,8 +2,7 @@
 
 import { stat } from "node:fs/promises";
 import { RwkvError } from "../../errors.js";
-import { inOrder } from "./in-order.js";
-import { type AnsweredLine, type LineRunnerOptions, runLine } from "./line-runner.js";
+import { type AnsweredLine, type LineRunnerOptions, runLines } from "./line-runner.js";
 import { type Line, readLines } from "./lines.js";
 import { type BatchIdentity, type BegunBatch, inputIdentity, OutputFile } from "./output-file.js";
 
@@ -40,9 +39,9 @@ export interface BatchProgress {
 /** Results that wait for those before them, for each line that is carried out. */
 const aheadOfEach = 16;
 
-/** What answers lines in this process, so many of them at once. */
+/** What answers lines in this process, so many of them at once; a line with `n` counts as so many. */
 export function answersHere(atOnce: number, options: LineRunnerOptions): BatchOptions["answers"] {
-  return (lines) => inOrder(lines, (line) => runLine(line, options), { atOnce, ahead: atOnce * aheadOfEach });
+  return (lines) => runLines(lines, options, { atOnce, ahead: atOnce * aheadOfEach });
 }
 
 /**
@@ -117,11 +116,20 @@ async function skip(lines: AsyncGenerator<Line>, file: OutputFile, input: string
     last = value;
   }
   if (!last) return 0;
-  const { id, line } = JSON.parse(file.lastLine) as { id?: string; line?: number };
+  const { id, line } = parsed(file.lastLine);
   if (id !== `batch_req_${last.number}` && line !== last.number) {
     throw new RwkvError(`${input}: answer ${file.lines} is not of line ${last.number}`);
   }
   return last.end;
+}
+
+/** What an answer says of its line. A message of JSON.parse would quote the answer. */
+function parsed(text: string): { readonly id?: string; readonly line?: number } {
+  try {
+    return JSON.parse(text) as { id?: string; line?: number };
+  } catch {
+    return {};
+  }
 }
 
 async function* untilStopped(

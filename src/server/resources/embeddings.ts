@@ -8,13 +8,12 @@ import { type Call, type Route, withBody } from "../route.js";
 import { type Described, optional, text, wholeNumber } from "../schema.js";
 import type { Services } from "../services.js";
 import { startOf, stateField } from "../starting-state.js";
+import { textsAtOnce } from "../texts-at-once.js";
 import { checkedTokens } from "../token-limit.js";
 import { tracedPasses } from "../tracing.js";
 
 /** The most texts of a request, as in OpenAI's API. */
 const maxTexts = 2048;
-/** How many texts of a request are read at once. They share passes, which have enough rows by then. */
-const textsAtOnce = 8;
 
 const ids = v.pipe(v.array(wholeNumber(0)), v.minLength(1));
 const body = v.object({
