@@ -1,12 +1,16 @@
 // /v1/files and /v1/batches: OpenAI's Batch API, by OpenAI's client.
 
-import { readFile, writeFile } from "node:fs/promises";
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, readlink, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import OpenAI, { toFile } from "openai";
 import { load, type Model, RwkvError } from "rwkv";
-import { type AppOptions, createApp, openBatchDirectory } from "rwkv/server";
+import { type AppOptions, type BatchEnding, createApp, openBatchDirectory } from "rwkv/server";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { program } from "./command.js";
 import { temporaryFolder } from "./fixture-files.js";
+import { readMetrics } from "./served.js";
 
 let model: Model;
 beforeAll(async () => {
@@ -325,6 +329,169 @@ test("uploads are limited, and are no one's but the client's", async () => {
   const { app: without } = { app: createApp(model) };
   onTestFinished(() => without.close());
   expect((await without.fetch(new Request("http://localhost/v1/files"))).status).toBe(404);
+});
+
+test("a line for which there is no place waits, however often it is refused", async () => {
+  const { client, app } = await opened(await temporaryFolder(), { limits: { concurrent: 2, waiting: 0 } });
+  const leaving = new AbortController();
+  const endless = { max_tokens: 16_384, logit_bias: { 0: -100 }, prompt: "x", model: "tales" };
+  const others = [0, 1].map(() => client.completions.create(endless, { signal: leaving.signal }).catch(() => {}));
+  await expect.poll(() => app.load.running).toBe(2);
+  const { id } = await begin(client, (await upload(client, jsonl([lineOf(0), lineOf(1)]))).id);
+  const refused = async () => {
+    const metrics = await (await app.fetch(new Request("http://localhost/metrics"))).text();
+    const name = 'rwkv_requests_total{route="/v1/completions",method="POST",status="429"}';
+    return readMetrics(metrics).get(name) ?? 0;
+  };
+  await expect.poll(refused, { timeout: 20_000 }).toBeGreaterThan(5);
+  leaving.abort();
+  await Promise.all(others);
+  const batch = await ended(client, id);
+  expect(batch).toMatchObject({ status: "completed", request_counts: { total: 2, completed: 2, failed: 0 } });
+});
+
+test("lines take the places of all their texts, and leave half to others", async () => {
+  const { client, app } = await opened(await temporaryFolder(), { limits: { concurrent: 8 } });
+  const several = { n: 3, max_tokens: 20, logit_bias: { 0: -100 } };
+  const file = await upload(client, jsonl(Array.from({ length: 4 }, (_, i) => lineOf(i, several))));
+  let most = 0;
+  const watching = setInterval(() => {
+    most = Math.max(most, app.load.running);
+  }, 1);
+  onTestFinished(() => clearInterval(watching));
+  const { output_file_id } = await ended(client, (await begin(client, file.id)).id);
+  expect(most).toBeGreaterThan(0);
+  expect(most).toBeLessThanOrEqual(4);
+  const answers = await linesOf(client, output_file_id);
+  expect(answers.map(({ response }) => response.body.choices.length)).toEqual([3, 3, 3, 3]);
+});
+
+test("files and batches of a key are limited in number", async () => {
+  const folder = await temporaryFolder();
+  const limits = { keptFiles: 3, keptBatches: 2 };
+  const { clientOf } = await opened(folder, { apiKeys: ["mine", "yours"], limits });
+  const [mine, yours] = [clientOf("mine"), clientOf("yours")];
+  const input = await upload(mine, jsonl([lineOf(0, { max_tokens: 1 })]));
+  const ids: string[] = [];
+  for (let i = 0; i < 2; i++) ids.push((await ended(mine, (await begin(mine, input.id)).id)).id);
+  // Those that batches wrote count.
+  await expect(upload(mine, "x")).rejects.toMatchObject({ status: 403, code: "file_limit_exceeded" });
+  await Promise.all([1, 2, 3].map(() => upload(yours, "x")));
+  await expect(upload(yours, "x")).rejects.toMatchObject({ status: 403, code: "file_limit_exceeded" });
+  const endless = { max_tokens: 16_384, logit_bias: { 0: -100 } };
+  await mine.files.delete((await mine.batches.retrieve(ids[0]!)).output_file_id!);
+  const long = await upload(mine, jsonl([lineOf(0, endless)]));
+  const running = [await begin(mine, long.id), await begin(mine, long.id)];
+  const listed = (await mine.batches.list()).data.map(({ id }) => id);
+  expect(listed.sort()).toEqual(running.map(({ id }) => id).sort()); // those that had ended are gone
+  await expect(begin(mine, long.id)).rejects.toMatchObject({ status: 403, code: "batch_limit_exceeded" });
+  for (const { id } of running) await mine.batches.cancel(id);
+});
+
+test("uploads at once find no place twice", async () => {
+  const { client } = await opened(await temporaryFolder(), { bytes: 2500 });
+  const results = await Promise.allSettled([1, 2, 3, 4].map(() => upload(client, "x".repeat(1000))));
+  expect(results.filter(({ status }) => status === "fulfilled")).toHaveLength(2);
+});
+
+test("what a batch wrote is not given when its time is over", async () => {
+  const folder = await temporaryFolder();
+  const { client } = await opened(folder);
+  const batch = await ended(client, (await begin(client, (await upload(client, jsonl([lineOf(0)]))).id)).id);
+  const id = batch.output_file_id as string;
+  const path = join(folder, "files", `${id}.json`);
+  const record = JSON.parse(await readFile(path, "utf8"));
+  expect(record.expires_at - record.created_at).toBe(30 * 86_400);
+  await writeFile(path, JSON.stringify({ ...record, expires_at: 2 }));
+  for (const refused of [() => client.files.retrieve(id), () => client.files.content(id)]) {
+    await expect(refused()).rejects.toMatchObject({ status: 404, code: "file_not_found" });
+  }
+  expect((await client.files.list()).data.map(({ purpose }) => purpose)).toEqual(["batch"]);
+  expect(existsSync(path)).toBe(false);
+});
+
+test.skipIf(process.platform !== "linux")(
+  "the head of a file is told without opening it, and leaves nothing open",
+  async () => {
+    const { app, client } = await opened(await temporaryFolder());
+    const file = await upload(client, "x".repeat(200_000));
+    const path = `http://localhost/v1/files/${file.id}/content`;
+    const openFiles = async () => {
+      const all = await readdir("/proc/self/fd");
+      const targets = await Promise.all(all.map((name) => readlink(`/proc/self/fd/${name}`).catch(() => "")));
+      return targets.filter((target) => target.includes(file.id)).length;
+    };
+    for (let i = 0; i < 3; i++) {
+      const head = await app.fetch(new Request(path, { method: "HEAD" }));
+      expect([head.status, head.headers.get("content-length"), await head.text()]).toEqual([200, "200000", ""]);
+    }
+    await app.fetch(new Request(path)); // whose body nobody reads
+    expect(await openFiles()).toBe(0);
+    // A reader that leaves in the middle, and one that reads all.
+    const reader = (await app.fetch(new Request(path))).body!.getReader();
+    await reader.read();
+    expect(await openFiles()).toBe(1);
+    await reader.cancel();
+    await expect.poll(openFiles).toBe(0);
+    expect(await (await app.fetch(new Request(path))).text()).toBe("x".repeat(200_000));
+    expect(await openFiles()).toBe(0);
+  },
+);
+
+test("whoever runs the server is told how batches end, and nothing that is in them", async () => {
+  const records: BatchEnding[] = [];
+  const onBatch = (record: BatchEnding) => void records.push(record);
+  const told = (id: string) => records.filter(({ batchId }) => batchId === id);
+  const { folder, id, partial, firstLine } = await leftBatch();
+  await writeFile(partial, firstLine);
+  await writeFile(`${partial}.json`, JSON.stringify({ input: "", model: "another", options: "{}", begun: "x" }));
+  const { client } = await opened(folder, { onBatch });
+  await ended(client, id);
+  await expect.poll(() => told(id)).toMatchObject([{ status: "failed", total: 3, completed: 1, failed: 0 }]);
+  expect(String(told(id)[0]?.error)).toContain("was begun with another");
+  const right = await begin(client, (await upload(client, jsonl([lineOf(0)]))).id);
+  const wrong = await begin(client, (await upload(client, `${jsonl([lineOf(0)])}"secret`)).id);
+  for (const batch of [right, wrong]) await ended(client, batch.id);
+  await expect.poll(() => records.length).toBe(3);
+  expect(told(right.id)).toMatchObject([{ status: "completed", total: 1, completed: 1 }]);
+  expect(told(wrong.id)).toMatchObject([{ status: "failed", codes: ["invalid_json"] }]);
+  expect(told(wrong.id)[0]).not.toHaveProperty("error"); // it is the client's
+  expect(JSON.stringify(records) + records.map(({ error }) => String(error)).join()).not.toMatch(/secret|Tale/);
+});
+
+test("a batch that has failed has a line in the log of rwkv serve", async () => {
+  const { folder, id, partial, firstLine } = await leftBatch();
+  await writeFile(partial, firstLine);
+  await writeFile(`${partial}.json`, JSON.stringify({ input: "", model: "another", options: "{}", begun: "x" }));
+  const args = ["serve", "--port", "0", "--threads", "1", "--name", "tales", "--batch-dir", folder];
+  const server = spawn(process.execPath, [program, ...args], { stdio: ["ignore", "pipe", "ignore"] });
+  onTestFinished(() => void server.kill("SIGKILL"));
+  let output = "";
+  for await (const text of server.stdout) {
+    output += text;
+    if (output.includes("\n")) break;
+  }
+  const line = JSON.parse(output.slice(0, output.indexOf("\n")));
+  expect(line).toMatchObject({ level: 50, msg: "batch failed", batchId: id, status: "failed", total: 3, completed: 1 });
+  expect(line.err.message).toContain("was begun with another");
+  expect(output).not.toContain("Once"); // nothing of prompts
+});
+
+test("a batch that cannot be ended is told once, while it is tried again", async () => {
+  const records: BatchEnding[] = [];
+  const { folder, id, partial, firstLine } = await leftBatch();
+  await writeFile(partial, firstLine);
+  // Neither can it be gone on with, nor can what it has written become a file.
+  await writeFile(`${partial}.json`, JSON.stringify({ input: "", model: "another", options: "{}", begun: "x" }));
+  const record = JSON.parse(await readFile(join(folder, "batches", `${id}.json`), "utf8"));
+  const inTheWay = join(folder, "files", `${record.files.output}.jsonl`);
+  await mkdir(join(inTheWay, "x"), { recursive: true });
+  const { client } = await opened(folder, { onBatch: (one) => void records.push(one) });
+  await expect.poll(() => records).toMatchObject([{ batchId: id, status: "finalizing" }]);
+  expect(records[0]?.error).toBeDefined();
+  await rm(inTheWay, { recursive: true });
+  await ended(client, id);
+  await expect.poll(() => records.map(({ status }) => status)).toEqual(["finalizing", "failed"]);
 });
 
 test("a folder that cannot be used is told", async () => {

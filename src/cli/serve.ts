@@ -4,7 +4,14 @@ import { readFile } from "node:fs/promises";
 import { type Command, Option } from "commander";
 import { RwkvError } from "../errors.js";
 import type { Model } from "../generation/model.js";
-import type { AppOptions, Listening, ListenOptions, RequestRecord, StateStorage } from "../server/index.js";
+import type {
+  AppOptions,
+  BatchEnding,
+  Listening,
+  ListenOptions,
+  RequestRecord,
+  StateStorage,
+} from "../server/index.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
 import { openInBrowser } from "./open-in-browser.js";
 import { byteCount, number, stateOption, wholeNumber } from "./option-parsers.js";
@@ -34,6 +41,8 @@ interface ServeOptions extends ModelOptions {
   batchDir?: string;
   batchDirSize: number;
   maxFile: number;
+  maxFiles: number;
+  maxBatches: number;
   maxStates: number;
   maxStateBytes: number;
   maxResponses: number;
@@ -116,6 +125,13 @@ export function addServe(program: Command): void {
     .option("--batch-dir <path>", "a folder for files and batches of clients, /v1/files and /v1/batches")
     .option("--batch-dir-size <bytes>", "what files may take there", byteCount, 10 * 2 ** 30)
     .option("--max-file <bytes>", "bytes of a file of requests", byteCount, 64 * 2 ** 20)
+    .option(
+      "--max-files <n>",
+      "files that a key may keep at /v1/files, what its batches wrote included",
+      wholeNumber(0, 2 ** 30),
+      1000,
+    )
+    .option("--max-batches <n>", "batches of a key; the oldest go that have ended", wholeNumber(0, 2 ** 30), 1000)
     .option("--max-states <n>", "states that a key may keep at /v1/states", wholeNumber(0, 2 ** 30), 256)
     .option("--max-state-bytes <bytes>", "what all of them may take", byteCount, 2 ** 30)
     .option(
@@ -193,7 +209,7 @@ async function serve(options: ServeOptions): Promise<void> {
   const tls = await tlsOf(options);
   const model = await loadModel(options, { states: options.maxConcurrent * 2 + 16 });
   try {
-    const { log, status } = await requestLog(options);
+    const { log, logBatch, status } = await serverLog(options);
     const { batchDir, batchDirSize } = options;
     const batches = batchDir === undefined ? undefined : await openBatchDirectory(batchDir, { bytes: batchDirSize });
     const storage = await storageOf(options, model);
@@ -203,6 +219,7 @@ async function serve(options: ServeOptions): Promise<void> {
       ...(batches && { batches }),
       apiKeys,
       onRequest: log,
+      onBatch: logBatch,
     });
     const server = await listen(app, listenOptions(options, tls));
     note(describeModel(model));
@@ -254,6 +271,8 @@ async function appOptions(options: ServeOptions, model: Model): Promise<AppOptio
       keptResponseBytes: options.maxResponseBytes,
       responseSeconds: options.responseTtl,
       fileBytes: options.maxFile,
+      keptFiles: options.maxFiles,
+      keptBatches: options.maxBatches,
     },
   };
 }
@@ -279,8 +298,8 @@ function introduce({ url }: Listening, model: string, needsKey: boolean): void {
   note(`  new OpenAI({ baseURL: "${url}/v1", apiKey: ${needsKey ? "KEY" : '"none"'} })   // the openai package`);
 }
 
-/** Where the records of requests go, and a line of the terminal that shows what is in progress. */
-async function requestLog({ log }: ServeOptions) {
+/** Where the records of requests and batches go, and a line of the terminal that shows what is in progress. */
+async function serverLog({ log }: ServeOptions) {
   const { pino } = await import("pino");
   const logger = pino({ level: log === "none" ? "silent" : log === "errors" ? "error" : "info", base: null });
   const line = new StatusLine();
@@ -293,6 +312,11 @@ async function requestLog({ log }: ServeOptions) {
       line.clear();
       if (error !== undefined) logger.error({ ...record, err: error }, "request failed");
       else logger.info(record, "request");
+    },
+    logBatch: ({ error, ...record }: BatchEnding) => {
+      line.clear();
+      if (error !== undefined) logger.error({ ...record, err: error }, "batch failed");
+      else logger.info(record, "batch");
     },
     status: ({ running, waiting }: { running: number; waiting: number }) =>
       line.draw(`${running} in progress, ${waiting} waiting, ${answered} answered, ${written} tokens written`),

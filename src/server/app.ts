@@ -90,6 +90,7 @@ export function createApp(model: Model, options: AppOptions = {}): App {
       modelName: served.id,
       atOnce: Math.max(1, Math.floor(limits.concurrent / 2)),
       maxBytes: limits.bodyBytes,
+      onEnding: resolved.onBatch,
     });
   const services: Services = {
     model,

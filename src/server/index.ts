@@ -2,6 +2,7 @@
 
 export { type App, createApp } from "./app.js";
 export { type BatchDirectory, type BatchDirectoryOptions, openBatchDirectory } from "./batches/batch-directory.js";
+export type { BatchEnding } from "./batches/batch-record.js";
 export { type Listening, type ListenOptions, listen } from "./listen.js";
 export type { AppOptions, RequestRecord, ServerLimits } from "./options.js";
 export { openStateStore, type StateStoreOptions } from "./storage/redis/state-store.js";

@@ -4,6 +4,7 @@ import type { ChatFormatName } from "../chat/formats.js";
 import { OptionError } from "../errors.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
 import { BatchDirectory } from "./batches/batch-directory.js";
+import type { BatchEnding } from "./batches/batch-record.js";
 import type { StateStorage } from "./storage/state-storage.js";
 
 /** Limits of what requests may ask for and hold. */
@@ -34,6 +35,10 @@ export interface ServerLimits {
   readonly responseSeconds: number;
   /** Bytes of a file of requests. Default 64 MiB. */
   readonly fileBytes: number;
+  /** Files that an API key may keep at /v1/files, what its batches wrote included. Default 1000. */
+  readonly keptFiles: number;
+  /** Batches of an API key; further ones push the oldest out that have ended. Default 1000. */
+  readonly keptBatches: number;
 }
 
 /** Options of `createApp`. */
@@ -64,6 +69,8 @@ export interface AppOptions {
   readonly limits?: Partial<ServerLimits>;
   /** Called when a request was answered, or its stream has ended. */
   readonly onRequest?: (record: RequestRecord) => void;
+  /** Called when a batch of a client has ended, and when the server cannot carry one out. */
+  readonly onBatch?: (record: BatchEnding) => void;
 }
 
 /** What is told of a request: numbers and names of the server's own, nothing that a client wrote. */
@@ -83,7 +90,9 @@ export interface RequestRecord {
 
 /** All options with their values. */
 export interface ResolvedAppOptions
-  extends Required<Omit<AppOptions, "name" | "state" | "format" | "storage" | "batches" | "limits" | "onRequest">> {
+  extends Required<
+    Omit<AppOptions, "name" | "state" | "format" | "storage" | "batches" | "limits" | "onRequest" | "onBatch">
+  > {
   readonly name: string | undefined;
   readonly state: Uint8Array | undefined;
   readonly format: ChatFormatName | undefined;
@@ -91,6 +100,7 @@ export interface ResolvedAppOptions
   readonly batches: BatchDirectory | undefined;
   readonly limits: ServerLimits;
   readonly onRequest: ((record: RequestRecord) => void) | undefined;
+  readonly onBatch: ((record: BatchEnding) => void) | undefined;
 }
 
 /** Timers take no more. */
@@ -110,6 +120,8 @@ export const defaultLimits: ServerLimits = {
   keptResponseBytes: 2 ** 30,
   responseSeconds: 86_400,
   fileBytes: 64 * 2 ** 20,
+  keptFiles: 1000,
+  keptBatches: 1000,
 };
 
 /**
@@ -161,6 +173,7 @@ export function resolveAppOptions(options: AppOptions): ResolvedAppOptions {
     stateCacheBytes,
     limits: all,
     onRequest: options.onRequest,
+    onBatch: options.onBatch,
   };
 }
 

@@ -6,6 +6,7 @@ import { access, realpath, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { OptionError, RwkvError } from "../../errors.js";
 import { socketLock, type Unlock } from "../../platform/node/socket-lock.js";
+import { ApiError } from "../errors.js";
 import { type BatchObject, type BatchRecord, isFinal } from "./batch-record.js";
 import { FileStore, keptSeconds } from "./file-store.js";
 import { JsonFolder } from "./json-folder.js";
@@ -35,10 +36,7 @@ export class BatchDirectory {
     await this.files.open();
     await this.#records.open();
     for (const record of await this.#records.list()) {
-      if (isFinal(record) && (record.created_at + keptSeconds) * 1000 <= Date.now()) {
-        await this.tidy(record.id);
-        await this.#records.remove(record.id);
-      }
+      if (isFinal(record) && (record.created_at + keptSeconds) * 1000 <= Date.now()) await this.#remove(record.id);
     }
   }
 
@@ -56,6 +54,23 @@ export class BatchDirectory {
   async list(): Promise<BatchRecord[]> {
     const all = await this.#records.list();
     return all.sort((a, b) => b.created_at - a.created_at || (a.id < b.id ? -1 : 1));
+  }
+
+  /**
+   * Makes place for a further batch of an owner: the oldest that have ended go, not their files.
+   *
+   * @param most batches of an owner
+   * @throws ApiError where too many have not ended
+   */
+  async makePlace(owner: string, most: number): Promise<void> {
+    const own = (await this.list()).filter((record) => record.owner === owner).reverse();
+    const surplus = own.length + 1 - most;
+    const over = own.filter(isFinal).slice(0, Math.max(0, surplus));
+    if (over.length < surplus) {
+      const message = `there is no place for a further batch: ${most} are kept for a key, and have not ended; cancel some`;
+      throw new ApiError(403, message, { code: "batch_limit_exceeded" });
+    }
+    for (const { id } of over) await this.#remove(id);
   }
 
   /** Keeps a batch from others that would carry it out. @returns undefined while somebody does */
@@ -84,6 +99,11 @@ export class BatchDirectory {
 
   async isToBeCancelled(id: string): Promise<boolean> {
     return isThere(this.#records.path(id, "cancel"));
+  }
+
+  async #remove(id: string): Promise<void> {
+    await this.tidy(id);
+    await this.#records.remove(id);
   }
 
   /** Removes what is needed only until a batch has ended. */

@@ -71,3 +71,20 @@ export function isFinal({ status }: BatchObject): boolean {
 export function toldBatch({ owner: _, files: __, ...batch }: BatchRecord): BatchObject {
   return batch;
 }
+
+/** What is told of a batch: numbers and names of the server's own, nothing that a client wrote. */
+export interface BatchEnding {
+  readonly batchId: string;
+  /** How it ended; the status in which it is where the server cannot end it, and tries again. */
+  readonly status: string;
+  /** Requests of it, and those that were answered, or refused. */
+  readonly total: number;
+  readonly completed: number;
+  readonly failed: number;
+  /** Seconds since it was made. */
+  readonly seconds: number;
+  /** What is wrong with its file, in one word each. */
+  readonly codes?: readonly string[];
+  /** What went wrong, where the server failed. */
+  readonly error?: unknown;
+}

@@ -4,18 +4,13 @@
 import { RwkvError } from "../../errors.js";
 import type { BatchDirectory } from "./batch-directory.js";
 import { isThere } from "./batch-directory.js";
-import { readBatchLine } from "./batch-lines.js";
-import { type BatchRecord, isFinal } from "./batch-record.js";
-import { keptSeconds } from "./file-store.js";
+import { writeOutputs } from "./batch-outputs.js";
+import { type BatchEnding, type BatchRecord, isFinal } from "./batch-record.js";
+import { checkInput, type Problem } from "./check-input.js";
 import type { LineRunnerOptions } from "./line-runner.js";
-import { readLines } from "./lines.js";
-import { AnotherBatchError, partialPath } from "./output-file.js";
+import { AnotherBatchError } from "./output-file.js";
 import { answersHere, runBatch } from "./run-batch.js";
 
-/** Requests of a batch, as OpenAI's API has it. */
-const maxRequests = 50_000;
-/** Errors of an input that are told. */
-const maxErrors = 100;
 /** Milliseconds between two looks at whether a batch is to be cancelled or over, and between two notes of how far it is. */
 const lookMilliseconds = 500;
 /** Milliseconds between two looks at whether there are batches that nobody carries out. */
@@ -33,23 +28,19 @@ export interface BatchRunnerOptions {
   readonly atOnce: number;
   /** Bytes of a line, at most. */
   readonly maxBytes: number;
+  readonly onEnding?: ((record: BatchEnding) => void) | undefined;
 }
 
 /** How a batch ends that nothing is wrong with. */
 type Ending = "completed" | "cancelled" | "expired";
-
-/** What is wrong with a batch. */
-interface Problem {
-  readonly code: string;
-  readonly message: string;
-  readonly line: number | null;
-}
 
 /** Carries out batches. */
 export class BatchRunner {
   readonly #options: BatchRunnerOptions;
   readonly #closing = new AbortController();
   readonly #waiting: string[] = [];
+  /** What was told of batches that could not be ended, which are tried again and again. */
+  readonly #told = new Map<string, string>();
   #working: Promise<void> | undefined;
   #tending: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -91,7 +82,7 @@ export class BatchRunner {
     for (;;) {
       const id = this.#waiting.shift();
       if (id === undefined || this.#closing.signal.aborted) return;
-      await this.#attempt(id).catch(() => {}); // what was answered stays where it is
+      await this.#attempt(id).catch((error) => this.#tellOnce(id, error)); // what was answered stays where it is
     }
   }
 
@@ -101,7 +92,8 @@ export class BatchRunner {
     for (const record of (await directory.list()).toReversed()) {
       if (this.#closing.signal.aborted) return;
       if (isFinal(record)) continue;
-      if ((await this.#endingOf(record)) !== "completed") await this.#attempt(record.id).catch(() => {});
+      if ((await this.#endingOf(record)) !== "completed")
+        await this.#attempt(record.id).catch((error) => this.#tellOnce(record.id, error));
       // Servers of other models may have the same folder.
       else if (record.model === modelName && !this.#waiting.includes(record.id)) this.add(record.id);
     }
@@ -148,8 +140,26 @@ export class BatchRunner {
   }
 
   async #fail(id: string, errors: readonly Problem[]): Promise<void> {
-    await this.#note(id, { status: "failed", failed_at: now(), errors: toldErrors(errors) });
+    const record = await this.#note(id, { status: "failed", failed_at: now(), errors: toldErrors(errors) });
     await this.#options.directory.tidy(id);
+    this.#tell(record, { codes: [...new Set(errors.map(({ code }) => code))] });
+  }
+
+  /** Tells whoever runs the server. */
+  #tell(record: BatchRecord, more: Pick<BatchEnding, "codes" | "error"> = {}): void {
+    const { id, status, request_counts, created_at } = record;
+    this.#told.delete(id);
+    const ending = { batchId: id, status, ...request_counts, seconds: now() - created_at, ...more };
+    setImmediate(() => this.#options.onEnding?.(ending)); // what it throws is none of the batch's errors
+  }
+
+  /** Tells of an error for which a batch is left as it is, and tried again. */
+  async #tellOnce(id: string, error: unknown): Promise<void> {
+    const message = String(error);
+    const record = await this.#options.directory.read(id).catch(() => undefined);
+    if (!record || this.#closing.signal.aborted || this.#told.get(id) === message) return;
+    this.#tell(record, { error });
+    this.#told.set(id, message);
   }
 
   /** Ends a batch that cannot be gone on with, whose client has the answers that are there. */
@@ -159,34 +169,18 @@ export class BatchRunner {
       error instanceof AnotherBatchError
         ? "the server has another model, or other files, than when the batch was begun"
         : "the server could not go on with the batch";
-    await this.#finish(id, "failed", [{ code: "batch_failed", message, line: null }]);
+    await this.#finish(id, "failed", { code: "batch_failed", message, line: null }, error);
   }
 
   /** Looks at all lines before the first is carried out. @returns whether they are right */
   async #validate({ id, endpoint, input_file_id }: BatchRecord): Promise<boolean> {
     const { directory, maxBytes } = this.#options;
-    const errors: Problem[] = [];
-    const ids = new Set<string>();
-    for await (const line of readLines(directory.files.path(input_file_id), { maxBytes })) {
-      const asked = readBatchLine(line, maxBytes);
-      const wrong = (code: string, message: string) => errors.push({ code, message, line: line.number });
-      if (asked.kind === "problem") wrong(asked.code, asked.message);
-      else if (asked.form === "plain")
-        wrong("invalid_line", `line ${line.number}: expected custom_id, method, url and body`);
-      else if (asked.url !== endpoint) wrong("mismatched_endpoint", `line ${line.number}: url: expected ${endpoint}`);
-      else if (ids.has(asked.id ?? ""))
-        wrong("duplicate_custom_id", `line ${line.number}: custom_id: is that of an earlier line`);
-      ids.add(asked.id ?? "");
-      if (errors.length >= maxErrors || ids.size > maxRequests) break;
-    }
-    if (ids.size > maxRequests)
-      errors.push({ code: "too_many_requests", message: `expected at most ${maxRequests} lines`, line: null });
-    if (ids.size === 0) errors.push({ code: "empty_file", message: "expected a line at least", line: null });
-    if (errors.length > 0) {
-      await this.#fail(id, errors);
+    const { total, problems } = await checkInput(directory.files.path(input_file_id), endpoint, maxBytes);
+    if (problems.length > 0) {
+      await this.#fail(id, problems);
       return false;
     }
-    const request_counts = { total: ids.size, completed: 0, failed: 0 };
+    const request_counts = { total, completed: 0, failed: 0 };
     await this.#note(id, { status: "in_progress", in_progress_at: now(), request_counts });
     return true;
   }
@@ -234,80 +228,26 @@ export class BatchRunner {
     }
   }
 
-  /** Makes the files of answers and of errors. */
-  async #finish(id: string, ending: Ending | "failed", errors?: readonly Problem[]): Promise<void> {
-    const { directory } = this.#options;
+  /**
+   * Makes the files of answers and of errors.
+   *
+   * @param problem what the client is told of a batch that has failed, and `error` whoever runs the server
+   */
+  async #finish(id: string, ending: Ending | "failed", problem?: Problem, error?: Error): Promise<void> {
+    const { directory, maxBytes } = this.#options;
     const record = await this.#note(id, { status: "finalizing", finalizing_at: now() });
-    const { files } = directory;
-    const counts = { completed: 0, failed: 0, last: 0 };
-    const created_at = now();
-    const about = {
-      owner: record.owner,
-      purpose: "batch_output" as const,
-      created_at,
-      expires_at: created_at + keptSeconds,
-    };
-    const write = async (fileId: string, filename: string, wantsErrors: boolean) => {
-      const written = await files.write({ id: fileId, filename, ...about }, async (file) => {
-        for await (const { text, number, isError } of this.#answers(id)) {
-          counts.last = number;
-          if (isError === wantsErrors) {
-            counts[isError ? "failed" : "completed"]++;
-            await file.append(new TextEncoder().encode(`${text}\n`));
-          }
-        }
-        if (wantsErrors && ending === "expired") {
-          for await (const line of this.#unanswered(record, counts.last)) {
-            counts.failed++;
-            await file.append(new TextEncoder().encode(line));
-          }
-        }
-      });
-      if (written.bytes > 0) return fileId;
-      await files.delete(record.owner, fileId);
-      return null;
-    };
-    const output_file_id = await write(record.files.output, `${id}_output.jsonl`, false);
-    const error_file_id = await write(record.files.errors, `${id}_error.jsonl`, true);
+    const { output, errors, completed, failed } = await writeOutputs(directory, record, ending === "expired", maxBytes);
     const { total } = record.request_counts;
-    await this.#note(id, {
+    const ended = await this.#note(id, {
       status: ending,
       [`${ending}_at`]: now(),
-      output_file_id,
-      error_file_id,
-      ...(errors && { errors: toldErrors(errors) }),
-      request_counts: { total, completed: counts.completed, failed: counts.failed },
+      output_file_id: output,
+      error_file_id: errors,
+      ...(problem && { errors: toldErrors([problem]) }),
+      request_counts: { total, completed, failed },
     });
     await directory.tidy(id);
-  }
-
-  /** The answers that are there. */
-  async *#answers(id: string): AsyncGenerator<{ text: string; number: number; isError: boolean }, void, void> {
-    const whole = this.#options.directory.answersPath(id);
-    const path = (await isThere(whole)) ? whole : partialPath(whole);
-    if (!(await isThere(path))) return;
-    for await (const { text = "", number } of readLines(path, { maxBytes: Number.POSITIVE_INFINITY })) {
-      let answer: { response: { status_code: number } | null; error: unknown };
-      try {
-        answer = JSON.parse(text) as typeof answer;
-      } catch {
-        return; // the last one, of which the disk took a part
-      }
-      const { response, error } = answer;
-      yield { text, number, isError: error !== null || response === null || response.status_code >= 400 };
-    }
-  }
-
-  /** Lines for those that were not carried out in their time. */
-  async *#unanswered({ input_file_id }: BatchRecord, answered: number): AsyncGenerator<string, void, void> {
-    const { directory, maxBytes } = this.#options;
-    let count = 0;
-    for await (const line of readLines(directory.files.path(input_file_id), { maxBytes })) {
-      if (count++ < answered) continue;
-      const { id } = readBatchLine(line, maxBytes);
-      const error = { code: "batch_expired", message: "the request was not carried out in its time" };
-      yield `${JSON.stringify({ id: `batch_req_${line.number}`, custom_id: id ?? null, response: null, error })}\n`;
-    }
+    this.#tell(ended, { ...(error && { error }) });
   }
 }
 

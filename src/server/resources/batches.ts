@@ -29,7 +29,7 @@ const batchList = v.strictObject({
   has_more: v.boolean(),
 });
 
-export function batches({ batches: kept, served }: Services): Route[] {
+export function batches({ batches: kept, served, options }: Services): Route[] {
   if (!kept) return [];
   const { directory, runner } = kept;
   const find = async ({ owner, params }: Call<unknown>) => {
@@ -52,6 +52,7 @@ export function batches({ batches: kept, served }: Services): Route[] {
       answer: batchObject,
       handle: async ({ body: { input_file_id, endpoint, metadata }, owner }) => {
         await directory.files.find(owner, input_file_id, "input_file_id");
+        await directory.makePlace(owner, options.limits.keptBatches);
         const files = { output: directory.files.newId(), errors: directory.files.newId() };
         const about = { owner, files, endpoint, model: served.id, input_file_id, metadata: metadata ?? null };
         const record = newBatch(directory.newId(), about);

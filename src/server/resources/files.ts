@@ -71,12 +71,11 @@ export function files({ batches, options }: Services): Route[] {
         const [file, purpose] = [form.get("file"), form.get("purpose")];
         if (purpose !== "batch") throw invalidField("purpose", 'expected "batch"');
         if (!(file instanceof Blob)) throw invalidField("file", "expected a file");
-        await store.checkPlace(file.size);
         const filename = "name" in file && typeof file.name === "string" ? file.name.slice(0, 200) : "file";
         const bytes = new Uint8Array(await file.arrayBuffer());
         const created_at = Math.floor(Date.now() / 1000);
         const record = { id: store.newId(), owner, filename, purpose: "batch" as const, created_at };
-        return Response.json(toldFile(await store.write(record, (writer) => writer.append(bytes))));
+        return Response.json(toldFile(await store.add(record, bytes, options.limits.keptFiles)));
       },
     }),
     {
@@ -104,8 +103,10 @@ export function files({ batches, options }: Services): Route[] {
       summary: "Download a file",
       contentTypes: ["application/jsonl"],
       handle: async ({ owner, params }) => {
-        const content = await store.stream(owner, params["id"] ?? "");
-        return new Response(content, { headers: { "Content-Type": "application/jsonl" } });
+        const { bytes, stream } = await store.content(owner, params["id"] ?? "");
+        return new Response(stream, {
+          headers: { "Content-Type": "application/jsonl", "Content-Length": String(bytes) },
+        });
       },
     },
     {
