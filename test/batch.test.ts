@@ -1,7 +1,7 @@
 // rwkv batch: every line of a file has its answer, once and in order, whatever ends it meanwhile.
 
 import { spawn } from "node:child_process";
-import { once } from "node:events";
+import { getEventListeners, once } from "node:events";
 import { existsSync } from "node:fs";
 import { link, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -297,6 +297,23 @@ test("short lines have what the answers have beside their texts", async () => {
     { line: 1, text: "a", logprobs, finish_reason: "stop" },
     { line: 2, text: "", tool_calls, finish_reason: "tool_calls" },
   ]);
+});
+
+test("lines leave nothing at the signal that ends them", async () => {
+  const { input, output } = await files(jsonl(lines(40)));
+  const { signal } = new AbortController();
+  let most = 0;
+  const fetch = async (request: Request) => {
+    most = Math.max(most, getEventListeners(signal, "abort").length);
+    return Response.json({ choices: [{ text: await request.text(), finish_reason: "stop" }] });
+  };
+  const answers = answersHere(4, { fetch, maxBytes: 10_000, signal });
+  expect(await runBatch({ input, output, model: "a", answers, maxBytes: 10_000 })).toMatchObject({
+    lines: 40,
+    failed: 0,
+  });
+  expect(most).toBeLessThanOrEqual(4);
+  expect(getEventListeners(signal, "abort")).toEqual([]);
 });
 
 test("a line that cannot be sent stops no others", async () => {

@@ -87,19 +87,19 @@ export class Coordinator {
   }
 
   /**
-   * The answers to lines, in their order; those until then where it is stopped.
+   * The answers to lines, in their order, those of a shard at once; those until then where it is stopped.
    *
    * @param batch whose answers they are: what is in the queue of another is not taken for its own
    * @throws RwkvError where workers have different models, or another than the batch was begun with
    */
-  async *answers(lines: AsyncIterable<Line>, batch: BegunBatch): AsyncGenerator<AnsweredLine, void, void> {
+  async *answers(lines: AsyncIterable<Line>, batch: BegunBatch): AsyncGenerator<readonly AnsweredLine[], void, void> {
     const shards = shardsOf(lines, this.#options.shardLines);
     const limits = { atOnce: shardsAtOnce, ahead: shardsAhead };
     this.#model = batch.answeredBy;
     try {
       for await (const answers of inOrder(shards, (shard) => this.#answersOf(shard, batch.begun), limits)) {
         if (this.#model !== undefined && batch.answeredBy === undefined) await batch.noteAnsweredBy(this.#model);
-        yield* answers.lines;
+        yield answers.lines;
         // They are written: until then the queue has them for whoever goes on.
         for (const jobId of answers.jobs) await this.#untilStopped(this.#queue.remove(jobId));
       }

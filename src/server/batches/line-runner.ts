@@ -103,38 +103,42 @@ async function answered(
   const limited = form === "plain" && maxTokens !== undefined ? { max_tokens: maxTokens } : {};
   const named = modelName !== undefined ? { model: modelName } : {};
   const sent = JSON.stringify({ ...limited, ...seeded, ...body, ...named });
-  let [failures, pause] = [0, firstPause];
-  for (;;) {
-    signal?.throwIfAborted();
-    const response = await fetch(
-      new Request(`http://localhost${url}`, {
-        method: "POST",
-        body: sent,
-        headers: {
-          "Content-Type": "application/json",
-          ...(apiKey !== undefined && { Authorization: `Bearer ${apiKey}` }),
-        },
-        ...(signal && { signal }),
-      }),
-    );
-    const answer = {
-      status: response.status,
-      requestId: response.headers.get("x-request-id") ?? "",
-      body: (await response.json()) as unknown,
-    };
-    signal?.throwIfAborted();
-    if (response.status === 429) {
-      // Others have all places: the line waits, however long.
-      await pauseFor(pause, signal);
-      pause = Math.min(longestPause, pause * 2);
-    } else if (response.status >= 500 && ++failures < maxAttempts) {
-      await pauseFor(failedMilliseconds * 2 ** (failures - 1), signal);
-    } else return answer;
+  // Requests keep their signal until they are collected, so none has that of all lines.
+  const own = new AbortController();
+  const end = () => own.abort(signal?.reason);
+  signal?.addEventListener("abort", end);
+  try {
+    let [failures, pause] = [0, firstPause];
+    for (;;) {
+      signal?.throwIfAborted();
+      const response = await fetch(
+        new Request(`http://localhost${url}`, {
+          method: "POST",
+          body: sent,
+          headers: {
+            "Content-Type": "application/json",
+            ...(apiKey !== undefined && { Authorization: `Bearer ${apiKey}` }),
+          },
+          signal: own.signal,
+        }),
+      );
+      const answer = {
+        status: response.status,
+        requestId: response.headers.get("x-request-id") ?? "",
+        body: (await response.json()) as unknown,
+      };
+      signal?.throwIfAborted();
+      if (response.status === 429) {
+        // Others have all places: the line waits, however long.
+        await after(pause, undefined, { signal: own.signal });
+        pause = Math.min(longestPause, pause * 2);
+      } else if (response.status >= 500 && ++failures < maxAttempts) {
+        await after(failedMilliseconds * 2 ** (failures - 1), undefined, { signal: own.signal });
+      } else return answer;
+    }
+  } finally {
+    signal?.removeEventListener("abort", end);
   }
-}
-
-function pauseFor(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
-  return after(milliseconds, undefined, { ...(signal && { signal }) });
 }
 
 /** Whether answers at this address are sampled. */

@@ -12,8 +12,8 @@ export interface BatchOptions extends Pick<LineRunnerOptions, "maxBytes" | "seed
   readonly output: string;
   /** What is told from another by it: a batch does not go on with another model. */
   readonly model: string;
-  /** The answers to lines, in their order. */
-  readonly answers: (lines: AsyncIterable<Line>, batch: BegunBatch) => AsyncIterable<AnsweredLine>;
+  /** The answers to lines, in their order, some at once. Those that it gave are in the output when it is asked for more. */
+  readonly answers: (lines: AsyncIterable<Line>, batch: BegunBatch) => AsyncIterable<readonly AnsweredLine[]>;
   /** Aborted when no further lines are to be begun. Those in progress are carried out. */
   readonly stop?: AbortSignal;
   readonly onProgress?: (progress: BatchProgress) => void;
@@ -41,7 +41,10 @@ const aheadOfEach = 16;
 
 /** What answers lines in this process, so many of them at once; a line with `n` counts as so many. */
 export function answersHere(atOnce: number, options: LineRunnerOptions): BatchOptions["answers"] {
-  return (lines) => runLines(lines, options, { atOnce, ahead: atOnce * aheadOfEach });
+  return async function* (lines) {
+    const answers = runLines(lines, options, { atOnce, ahead: atOnce * aheadOfEach });
+    for await (const answer of answers) yield [answer];
+  };
 }
 
 /**
@@ -75,9 +78,9 @@ export async function runBatch(options: BatchOptions): Promise<BatchProgress & {
       bytesBefore: skipped,
     };
     options.onProgress?.(progress);
-    for await (const answer of options.answers(untilStopped(lines, stop), file)) {
-      await file.append(`${answer.text}\n`);
-      progress = after(progress, answer);
+    for await (const answers of options.answers(untilStopped(lines, stop), file)) {
+      await file.append(answers.map(({ text }) => `${text}\n`).join(""));
+      progress = answers.reduce(after, progress);
       options.onProgress?.(progress);
     }
     isComplete = !stop?.aborted;
