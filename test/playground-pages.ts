@@ -140,6 +140,16 @@ export async function untilWritten(page: Page): Promise<void> {
   await page.waitForSelector(".is-writing", { state: "detached" });
 }
 
+/** Clicks something that asks first, and answers. @returns the question */
+export async function answering(page: Page, answer: boolean, click: () => Promise<void>): Promise<string> {
+  const asking = page.waitForEvent("dialog").then(async (dialog) => {
+    await (answer ? dialog.accept() : dialog.dismiss());
+    return dialog.message();
+  });
+  await click();
+  return asking;
+}
+
 /** Says something in the chat, and waits for the whole answer. */
 export async function say(page: Page, text: string): Promise<void> {
   const before = await page.locator(".message").count();

@@ -3,8 +3,9 @@
 import { signal } from "@preact/signals";
 import type { FunctionComponent } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { Announcer } from "./parts/announcer.js";
 import { KeepingBars } from "./parts/keeping-bars.js";
-import { isChoosing, LoadingBar, ModelButton, ModelDialog } from "./parts/model-dialog.js";
+import { isChoosing, LoadingBar, ModelButton, ModelDialog, WaitingBar } from "./parts/model-dialog.js";
 import { droppedFiles } from "./parts/sources/source.js";
 import { type Language, language, type Theme, theme } from "./settings.js";
 import { texts } from "./texts/texts.js";
@@ -64,10 +65,12 @@ export function App() {
       </nav>
       <main id="main" tabIndex={-1}>
         <KeepingBars />
+        <WaitingBar />
         <LoadingBar />
         <View />
       </main>
       <ModelDialog />
+      <Announcer />
     </DropArea>
   );
 }

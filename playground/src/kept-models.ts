@@ -1,9 +1,12 @@
 // Models that the browser keeps for this site: which there are, and those on their way. What is under way goes on while another model writes.
 
 import { signal } from "@preact/signals";
+import { announce, quarterly } from "./announcements.js";
 import { callWorker } from "./engines/worker-client.js";
-import { loadModel } from "./model-state.js";
-import type { Library, LoadRequest, Source } from "./protocol.js";
+import { loadModel, model } from "./model-state.js";
+import type { KeptModel, Library, LoadRequest, Source, Way } from "./protocol.js";
+import { wayKey, ways } from "./settings.js";
+import { texts } from "./texts/texts.js";
 
 /** A model on its way into the browser's storage. */
 export interface Keeping {
@@ -27,8 +30,11 @@ export async function refreshLibrary(): Promise<void> {
   library.value = await callWorker("library", null);
 }
 
-export async function removeKept(names: readonly string[]): Promise<void> {
-  await callWorker("remove", names);
+export async function removeKept({ files, from, title }: KeptModel): Promise<void> {
+  await callWorker("remove", files);
+  const { [wayKey(from, title)]: _, ...others } = ways.value;
+  ways.value = others;
+  announce(texts.value.model.isDeleted(title));
   await refreshLibrary();
 }
 
@@ -41,9 +47,12 @@ let last = 0;
  */
 export function keep(source: Source, name: string, onKept: (path: string) => void): void {
   const id = ++last;
+  const told = quarterly(() => texts.value.model.keeping(name));
   const controller = new AbortController();
   const change = (part: Partial<Keeping>) => {
     keepings.value = keepings.value.map((one) => (one.id === id ? { ...one, ...part } : one));
+    const { done = 0, total = 0 } = part;
+    if (total > 0) told(done / total);
   };
   const dismiss = () => {
     keepings.value = keepings.value.filter((one) => one.id !== id);
@@ -60,6 +69,7 @@ export function keep(source: Source, name: string, onKept: (path: string) => voi
     .then(
       (path) => {
         dismiss();
+        announce(texts.value.model.isKept(name));
         onKept(path);
       },
       (error: Error) => {
@@ -71,7 +81,27 @@ export function keep(source: Source, name: string, onKept: (path: string) => voi
     .catch(() => {}); // the list of models shows what it showed before
 }
 
-/** Keeps a model, and loads it as soon as it is there. */
-export function keepAndLoad({ source, ...how }: LoadRequest, name: string): void {
-  keep(source, name, (path) => void loadModel({ ...how, source: { kind: "kept", path } }, name));
+/**
+ * Keeps a model, and loads it as soon as it is there; how it is to be computed with is known when its download goes on in another tab. What
+ * turns out to be no model, or damaged, is not kept.
+ *
+ * @param from where it is from, as kept models tell it
+ */
+export function keepAndLoad({ source, ...way }: LoadRequest, name: string, from: string): void {
+  rememberWay(from, name, way);
+  const load = async (path: string) => {
+    const error = await loadModel({ ...way, source: { kind: "kept", path } }, name);
+    if (error?.name !== "CheckpointError") return;
+    await refreshLibrary();
+    const bad = library.value?.kept.find((one) => one.path === path);
+    if (!bad) return;
+    await removeKept(bad);
+    if (model.value.kind === "failed") model.value = { ...model.value, isDeleted: true };
+  };
+  keep(source, name, (path) => void load(path).catch(() => {})); // where it cannot be deleted, the list still has it
+}
+
+/** Notes how a kept model is to be computed with. */
+export function rememberWay(from: string, title: string, way: Way): void {
+  ways.value = { ...ways.value, [wayKey(from, title)]: way };
 }

@@ -36,10 +36,14 @@ export interface FileSource {
 /** Where to compute; "auto" is WebGPU where there is a GPU, else WebAssembly. */
 export type Backend = "auto" | "webgpu" | "wasm"; // names that `load` takes
 
-export interface LoadRequest {
-  readonly source: Source;
+/** How a model is computed with. */
+export interface Way {
   readonly dtype: WeightDType | "stored";
   readonly backend: Backend;
+}
+
+export interface LoadRequest extends Way {
+  readonly source: Source;
 }
 
 /** What the page shows of a model that is loaded. */
@@ -58,6 +62,8 @@ export interface ModelFacts extends Omit<ModelInfo, "metadata"> {
 /** What a file's header tells, before its weights are read. */
 export interface Inspection {
   readonly name: string;
+  /** Where it is from, as kept models tell it. */
+  readonly from: string;
   readonly format: string;
   readonly tensors: number;
   readonly parameters: number;
@@ -74,7 +80,7 @@ export interface Inspection {
 /** A model that the browser keeps for this site, or a part of one. */
 export interface KeptModel {
   readonly title: string;
-  /** Where it came from: a repository on the hub, a URL, or a file of the user. */
+  /** Where it came from: a repository on the hub, a URL, or "" for a file of the user. */
   readonly from: string;
   /** By which its download goes on; undefined where that is of no use. */
   readonly name?: string;

@@ -1,7 +1,7 @@
 // What the user has chosen, kept in this browser. A few small values that are read before anything is drawn: localStorage.
 
 import { effect, type Signal, signal } from "@preact/signals";
-import type { PresetName, Sampling } from "./protocol.js";
+import type { PresetName, Sampling, Way } from "./protocol.js";
 
 function kept<Value>(name: string, initial: Value, isValid: (value: unknown) => boolean): Signal<Value> {
   const key = `rwkv.${name}`;
@@ -44,6 +44,18 @@ export const theme = kept<Theme>("theme", "system", isOneOf("system", "light", "
 export const defaultHub = "https://huggingface.co";
 /** The hub that names of models are of, or a mirror of it. */
 export const hub = kept<string>("hub", defaultHub, (value) => typeof value === "string");
+
+/** How each kept model was to be computed with when it was chosen last, by `wayKey`. */
+export const ways = kept<Readonly<Record<string, Way>>>(
+  "ways",
+  {},
+  (value) => typeof value === "object" && !Array.isArray(value),
+);
+
+/** A kept model is known by where it is from and the name of its file. */
+export function wayKey(from: string, title: string): string {
+  return `${from} ${title}`;
+}
 
 export const defaultSampling: Sampling = {
   temperature: 1,

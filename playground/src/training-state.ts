@@ -1,6 +1,7 @@
 // The training in progress, or the last one: it goes on while other views are looked at.
 
 import { signal } from "@preact/signals";
+import { busyWith } from "./busy.js";
 import { callWorker } from "./engines/worker-client.js";
 import type { Trained, TrainPiece, TrainRequest } from "./protocol.js";
 
@@ -33,7 +34,7 @@ export async function beginTraining(request: TrainRequest): Promise<void> {
     });
   };
   try {
-    const trained = await callWorker("train", request, { signal: controller.signal, onPiece });
+    const trained = await busyWith(callWorker("train", request, { signal: controller.signal, onPiece }));
     training.value = { ...training.value, isRunning: false, pieces: [...all], trained };
   } catch (reason) {
     training.value = { ...training.value, isRunning: false, error: (reason as Error).message };

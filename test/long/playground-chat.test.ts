@@ -7,7 +7,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { chromiumPath } from "../chromium.js";
 import { serveFiles } from "../file-server.js";
 import { temporaryFolder } from "../fixture-files.js";
-import { goTo, say, sharedPlayground, staticFiles, untilWritten } from "../playground-pages.js";
+import { answering, goTo, say, sharedPlayground, staticFiles, untilWritten } from "../playground-pages.js";
 import { served } from "../served.js";
 
 /** How many messages each conversation has that the browser's database holds. */
@@ -85,7 +85,10 @@ describe.skipIf(!chromiumPath)("the playground's conversations", () => {
     await expect.poll(() => messages(page).count()).toBe(4);
     await page.click("button:has-text('Conversations')");
     expect(await page.locator(".conversations li").count()).toBe(4);
-    await page.locator(".conversations li [aria-label^='Delete']").first().click();
+    const deleting = page.locator(".conversations li [aria-label^='Delete']").first();
+    await answering(page, false, () => deleting.click());
+    expect(await page.locator(".conversations li").count()).toBe(4);
+    expect(await answering(page, true, () => deleting.click())).toMatch(/^Delete the conversation ".+"\?$/);
     expect(await page.locator(".conversations li").count()).toBe(3);
     expect(complaints).toEqual([]);
   });

@@ -10,7 +10,7 @@ import { chromiumPath, webgpuArguments } from "../chromium.js";
 import { serveFiles } from "../file-server.js";
 import { type HubServer, repository, startHub } from "../hub-server.js";
 import { largeCheckpoint } from "../large-checkpoint.js";
-import { chooseModel, goTo, openTab, sharedPlayground, untilLoaded } from "../playground-pages.js";
+import { answering, chooseModel, goTo, openTab, sharedPlayground, untilLoaded } from "../playground-pages.js";
 
 const embedded = (name: string) => fileURLToPath(new URL(`../../embedded/${name}`, import.meta.url));
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
@@ -37,6 +37,7 @@ async function look(page: Page, hub: HubServer, name: string): Promise<void> {
 
 const kept = (page: Page) => page.locator("[data-testid=kept] li");
 const fitting = (page: Page) => page.locator("[data-testid=fitting]");
+const announced = (page: Page) => page.textContent("[data-testid=announced]");
 const untilTold = (page: Page) =>
   page.waitForFunction(() => document.querySelector("[data-testid=tale]")!.textContent!.length > 60);
 
@@ -75,6 +76,7 @@ describe.skipIf(!chromiumPath)("the playground's models", () => {
 
     await look(page, hub, `hf:${repository}`);
     expect(await fitting(page).textContent()).toMatch(/model\.safetensors.*2\.7 M.*as stored: 5\.\d MB, fits/);
+    await fitting(page).locator("input[value=q8]").click();
     // The header alone has come until now; from here on the second chunk never does.
     hub.onStorage = ({ headers }) => headers.range?.startsWith(`bytes=${chunk}-`) ?? false;
     await fitting(page).locator("button:has-text('Download 5.4 MB and load')").click();
@@ -82,6 +84,7 @@ describe.skipIf(!chromiumPath)("the playground's models", () => {
     // The model that was there goes on writing.
     expect(await page.locator(".dot.local").count()).toBe(1);
     await expect.poll(() => keptChunks(page)).toContainEqual(["0", chunk]);
+    await expect.poll(() => announced(page)).toBe("Fetching model.safetensors: 75 %");
     await page.close();
 
     const tab = await openTab(context, shared.url);
@@ -92,7 +95,9 @@ describe.skipIf(!chromiumPath)("the playground's models", () => {
     await kept(tab).locator("button:has-text('Go on')").click();
     await untilLoaded(tab, "model.safetensors");
     await untilTold(tab);
-    expect(await tab.textContent("[data-testid=facts]")).toMatch(/RWKV-4.*2\.7 M/);
+    expect(await announced(tab)).toBe("model.safetensors is loaded");
+    // As it was chosen in the tab that is closed.
+    expect(await tab.textContent("[data-testid=facts]")).toMatch(/RWKV-4.*2\.7 M.*q8/);
     const later = hub.requests.slice(before).filter((line) => line.startsWith("storage GET"));
     expect(later.map((line) => line.split(" ").at(-1))).toEqual([`${chunk}-${model.length - 1}`]);
 
@@ -101,13 +106,18 @@ describe.skipIf(!chromiumPath)("the playground's models", () => {
     await chooseModel(tab);
     expect(await kept(tab).textContent()).toMatch(/model\.safetensors5\.5 MB · someone\/some-rwkv/);
     await kept(tab).locator("button:has-text('Load')").click();
-    await fitting(tab).locator("input[value=q8]").click();
+    expect(await fitting(tab).locator("input[value=q8]").isChecked()).toBe(true);
+    await fitting(tab).locator("input[value=q4]").click();
     await fitting(tab).locator("[type=submit]").click();
-    await expect.poll(() => tab.textContent("[data-testid=facts]")).toContain("q8");
+    await expect.poll(() => tab.textContent("[data-testid=facts]")).toContain("q4");
     await untilTold(tab);
     await chooseModel(tab);
-    await kept(tab).locator("button:has-text('Delete')").click();
+    const deleting = () => kept(tab).locator("button:has-text('Delete')").click();
+    await answering(tab, false, deleting);
+    expect(await kept(tab).count()).toBe(1);
+    expect(await answering(tab, true, deleting)).toBe("Delete model.safetensors (5.5 MB) from this browser?");
     await expect.poll(() => kept(tab).count()).toBe(0);
+    expect(await announced(tab)).toBe("model.safetensors was deleted");
     expect(await keptChunks(tab)).toEqual([]);
     expect(complaints.filter((line) => !/status of 40[14]/.test(line))).toEqual([]);
   });
@@ -227,6 +237,91 @@ describe.skipIf(!chromiumPath)("the playground's models", () => {
     await untilTold(page);
   });
 
+  test("what turns out to be no model is not kept", async () => {
+    const { page } = await opened();
+    const header = JSON.stringify({ weight: { dtype: "F32", shape: [2, 2], data_offsets: [0, 16] } });
+    const length = Buffer.alloc(8);
+    length.writeUInt32LE(header.length);
+    const buffer = Buffer.concat([length, Buffer.from(header), Buffer.alloc(16)]);
+    await chooseModel(page);
+    await page.locator("[data-testid=files]").setInputFiles({ name: "other.safetensors", mimeType: "", buffer });
+    await fitting(page).locator("[type=submit]").click();
+    await page.waitForSelector(
+      ".is-failed:has-text('other.safetensors could not be loaded'):has-text('What was fetched of it was deleted.')",
+    );
+    expect(await keptChunks(page)).toEqual([]);
+    await chooseModel(page);
+    expect(await kept(page).count()).toBe(0);
+  });
+
+  test("a model waits until what is being done is complete, or the user wants it at once", async () => {
+    const { page } = await opened();
+    const train = async () => {
+      await goTo(page, "train");
+      await page.fill(
+        "main textarea",
+        "The cat sat on the mat, and so did the dog. Then the cat went home. ".repeat(120),
+      );
+      await page.selectOption("main select >> nth=0", "600");
+      await page.click("main [type=submit]");
+      await page.waitForSelector("[data-testid=curve] .line");
+      await chooseModel(page);
+      await page.locator("[data-testid=files]").setInputFiles(fixture("odd.pth"));
+      await fitting(page).locator("[type=checkbox]").uncheck();
+      await fitting(page).locator("[type=submit]").click();
+      await page.waitForSelector("[data-testid=waiting]:has-text('odd.pth is loaded as soon as')");
+      expect(await page.textContent("[data-testid=model]")).toBe("rwkv-tales");
+    };
+    await train();
+    await page.click("[data-testid=waiting] button:has-text('Cancel')");
+    await page.waitForSelector("[data-testid=waiting]", { state: "detached" });
+    await page.click("button:has-text('Finish now')");
+    await page.waitForSelector("[data-testid=trained]");
+    expect(await page.textContent("[data-testid=model]")).toBe("rwkv-tales");
+    await train();
+    await page.click("button:has-text('Finish now')");
+    await untilLoaded(page, "odd.pth");
+    await chooseModel(page);
+    await page.click("dialog section:has-text('The model in this page') button");
+    await untilLoaded(page, "rwkv-tales");
+    await train();
+    await page.click("[data-testid=waiting] button:has-text('Load it now')");
+    await untilLoaded(page, "odd.pth");
+    await page.waitForSelector("button:has-text('Finish now')");
+  });
+
+  test("what lies beside two models of a repository stays as long as one of them does", async () => {
+    const files = { "model.safetensors": model, "pytorch_model.bin": await readFile(fixture("odd.pth")) };
+    const hub = await hubWith({ ...files, "tokenizer.json": tokenizer });
+    const { page } = await opened(shared.url, { expected: [hub.endpoint, hub.storage] });
+    const fetch = async (file: string) => {
+      await chooseModel(page);
+      await look(page, hub, `hf:${repository}`);
+      await fitting(page).waitFor();
+      await fitting(page).locator("[type=submit]").click();
+      await untilLoaded(page, file);
+    };
+    await fetch("model.safetensors");
+    hub.files.delete("model.safetensors");
+    await fetch("pytorch_model.bin");
+    await chooseModel(page);
+    await expect.poll(() => kept(page).count()).toBe(2);
+    const deleting = (name: string) => kept(page).locator(`button[aria-label='Delete: ${name}']`).click();
+    await answering(page, true, () => deleting("pytorch_model.bin"));
+    await expect.poll(() => kept(page).count()).toBe(1);
+    await page.keyboard.press("Escape");
+    await page.reload();
+    await page.waitForSelector(".dot.local");
+    await chooseModel(page);
+    await kept(page).locator("button:has-text('Load')").click();
+    await fitting(page).locator("[type=submit]").click();
+    await untilLoaded(page, "model.safetensors");
+    await untilTold(page);
+    await chooseModel(page);
+    await answering(page, true, () => deleting("model.safetensors"));
+    await expect.poll(() => keptChunks(page)).toEqual([]);
+  });
+
   test("of several models in a repository each is listed and deleted alone", async () => {
     const shards = readdirSync(fixture("odd-hugging-face"));
     const read = async (name: string) => [name, await readFile(fixture(`odd-hugging-face/${name}`))] as const;
@@ -246,7 +341,7 @@ describe.skipIf(!chromiumPath)("the playground's models", () => {
     }
     await chooseModel(page);
     await expect.poll(() => kept(page).locator("strong").allTextContents()).toEqual(asked.map(([, file]) => file));
-    await kept(page).first().locator("button:has-text('Delete')").click();
+    await answering(page, true, () => kept(page).first().locator("button:has-text('Delete')").click());
     await expect.poll(() => kept(page).locator("strong").allTextContents()).toEqual(["other.pth"]);
   });
 

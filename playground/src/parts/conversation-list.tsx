@@ -55,7 +55,7 @@ export function ConversationList() {
                 class="quiet icon"
                 aria-label={t.deleteThis(one.title)}
                 disabled={writing.value?.conversation === one.id}
-                onClick={() => remove(one.id)}
+                onClick={() => confirm(t.deleteAsk(one.title || t.untitled)) && remove(one.id)}
               >
                 ✕
               </button>

@@ -4,9 +4,10 @@ import { useEffect, useState } from "preact/hooks";
 import type { WeightDType } from "rwkv";
 import { backends, gpu } from "../backends.js";
 import { callWorker } from "../engines/worker-client.js";
-import { keepAndLoad, library } from "../kept-models.js";
+import { keepAndLoad, library, rememberWay } from "../kept-models.js";
 import { loadModel } from "../model-state.js";
 import type { Backend, Inspection, Source } from "../protocol.js";
+import { wayKey, ways } from "../settings.js";
 import { byteText, countText, texts } from "../texts/texts.js";
 import { BackendSelect } from "./backend-select.js";
 import { Failure } from "./failure.js";
@@ -25,7 +26,11 @@ export function Fitting({ source, onChosen }: SourceProps & { readonly source: S
       (inspection) => {
         if (controller.signal.aborted) return;
         setKnown(inspection);
-        setDtype(inspection.choices.find(({ fits }) => fits)?.dtype ?? "stored");
+        // As it was computed with when it was chosen last, where that is offered.
+        const before = ways.peek()[wayKey(inspection.from, inspection.name)];
+        const wanted = inspection.choices.find((choice) => choice.dtype === before?.dtype);
+        setDtype((wanted ?? inspection.choices.find(({ fits }) => fits))?.dtype ?? "stored");
+        if (before && backends.peek().includes(before.backend)) setBackend(before.backend);
       },
       (reason: Error) => !controller.signal.aborted && setError(reason.message),
     );
@@ -47,7 +52,8 @@ export function Fitting({ source, onChosen }: SourceProps & { readonly source: S
       onSubmit={(event) => {
         event.preventDefault();
         const request = { source, dtype, backend };
-        if (keeps) keepAndLoad(request, known.name);
+        if (source.kind === "kept") rememberWay(known.from, known.name, { dtype, backend });
+        if (keeps) keepAndLoad(request, known.name, known.from);
         else void loadModel(request, known.name);
         onChosen();
       }}

@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { findGpu } from "../backends.js";
 import { refreshLibrary } from "../kept-models.js";
-import { embedded, loadModel, model, taleTeller } from "../model-state.js";
+import { embedded, loadModel, model, taleTeller, waiting } from "../model-state.js";
 import { sources } from "../sources.js";
 import { texts } from "../texts/texts.js";
 import { Dialog } from "./dialog.js";
@@ -56,6 +56,26 @@ export function ModelDialog() {
   );
 }
 
+/** A model that waits for what is being written. */
+export function WaitingBar() {
+  const t = texts.value;
+  const { value } = waiting;
+  if (!value) return null;
+  return (
+    <div class="loading" role="status" data-testid="waiting">
+      <p>{t.model.waits(value.name)}</p>
+      <div class="row">
+        <button type="button" onClick={value.now}>
+          {t.model.loadNow}
+        </button>
+        <button type="button" class="quiet" onClick={value.cancel}>
+          {t.cancel}
+        </button>
+      </div>
+    </div>
+  );
+}
+
 /** How loading goes, or why it failed; above every view. */
 export function LoadingBar() {
   const t = texts.value;
@@ -83,6 +103,7 @@ export function LoadingBar() {
       <div class="loading is-failed" role="alert">
         <p>
           <strong>{t.model.failed(value.name)}.</strong> {value.message}
+          {value.isDeleted && ` ${t.model.badDeleted}`}
         </p>
         <div class="row">
           <button type="button" onClick={() => void loadModel(embedded, taleTeller)}>

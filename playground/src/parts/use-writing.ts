@@ -10,7 +10,7 @@ export interface Writing {
   readonly ending: Ending | undefined;
   readonly error: string | undefined;
   /** Writes behind what is kept of the tokens before. Another text that is in progress is stopped first. */
-  write(request: CompleteRequest, kept?: readonly WrittenToken[]): void;
+  write(request: CompleteRequest, kept?: readonly WrittenToken[], how?: { readonly isUnasked: boolean }): void;
   stop(): void;
   /** Shows tokens that were written before. */
   show(tokens: readonly WrittenToken[]): void;
@@ -24,38 +24,41 @@ export function useWriting(): Writing {
   const running = useRef<AbortController | undefined>(undefined);
   const stop = useCallback(() => running.current?.abort(), []);
   useEffect(() => stop, [stop]);
-  const write = useCallback((request: CompleteRequest, kept: readonly WrittenToken[] = []) => {
-    const own = engine.peek();
-    if (!own) return;
-    running.current?.abort();
-    const controller = new AbortController();
-    running.current = controller;
-    const isCurrent = () => running.current === controller;
-    const all = [...kept];
-    let frame = 0;
-    const show = () => {
-      frame = 0;
-      if (isCurrent()) setTokens([...all]);
-    };
-    setTokens(kept);
-    setEnding(undefined);
-    setError(undefined);
-    setRunning(true);
-    const onPiece = (token: WrittenToken) => {
-      all.push(token);
-      frame ||= requestAnimationFrame(show);
-    };
-    own
-      .complete(request, { signal: controller.signal, onPiece })
-      .then(
-        (end) => isCurrent() && setEnding(end),
-        (reason: Error) => isCurrent() && !controller.signal.aborted && setError(reason.message),
-      )
-      .finally(() => {
-        cancelAnimationFrame(frame);
-        show();
-        if (isCurrent()) setRunning(false);
-      });
-  }, []);
+  const write = useCallback(
+    (request: CompleteRequest, kept: readonly WrittenToken[] = [], how = { isUnasked: false }) => {
+      const own = engine.peek();
+      if (!own) return;
+      running.current?.abort();
+      const controller = new AbortController();
+      running.current = controller;
+      const isCurrent = () => running.current === controller;
+      const all = [...kept];
+      let frame = 0;
+      const show = () => {
+        frame = 0;
+        if (isCurrent()) setTokens([...all]);
+      };
+      setTokens(kept);
+      setEnding(undefined);
+      setError(undefined);
+      setRunning(true);
+      const onPiece = (token: WrittenToken) => {
+        all.push(token);
+        frame ||= requestAnimationFrame(show);
+      };
+      own
+        .complete(request, { signal: controller.signal, onPiece, ...how })
+        .then(
+          (end) => isCurrent() && setEnding(end),
+          (reason: Error) => isCurrent() && !controller.signal.aborted && setError(reason.message),
+        )
+        .finally(() => {
+          cancelAnimationFrame(frame);
+          show();
+          if (isCurrent()) setRunning(false);
+        });
+    },
+    [],
+  );
   return { tokens, isRunning, ending, error, write, stop, show: setTokens };
 }

@@ -2,12 +2,13 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { backends, findGpu, gpu } from "../backends.js";
+import { busyWith } from "../busy.js";
 import { callWorker } from "../engines/worker-client.js";
 import { computeWith, facts } from "../model-state.js";
 import { BackendSelect } from "../parts/backend-select.js";
 import { CopyButton } from "../parts/copy-button.js";
 import { Scrolled } from "../parts/scrolled.js";
-import type { Backend, BenchResult, ModelFacts } from "../protocol.js";
+import type { Backend, BenchResult, ModelFacts, Progress } from "../protocol.js";
 import { byteText, countText, speedText, texts } from "../texts/texts.js";
 
 export function Bench() {
@@ -29,7 +30,8 @@ export function Bench() {
     setError(undefined);
     try {
       const { signal } = controller;
-      setResult(await callWorker("bench", null, { signal, onPiece: ({ done, total }) => setShare(done / total) }));
+      const onPiece = ({ done, total }: Progress) => setShare(done / total);
+      setResult(await busyWith(callWorker("bench", null, { signal, onPiece })));
     } catch (reason) {
       if (!controller.signal.aborted) setError((reason as Error).message);
     } finally {

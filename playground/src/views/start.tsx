@@ -11,13 +11,15 @@ const tale = { temperature: 0.8, topP: 0.8, topK: 0, presencePenalty: 0.2, frequ
 export function Start() {
   const t = texts.value;
   const writing = useWriting();
-  const { write, isRunning, tokens, ending, error } = writing;
-  const tell = () => write({ prompt: t.start.begins, kept: [], sampling: tale, maxTokens: 180 });
+  const { write, stop, isRunning, tokens, ending, error } = writing;
+  const tell = (how?: { isUnasked: boolean }) =>
+    write({ prompt: t.start.begins, kept: [], sampling: tale, maxTokens: 180 }, [], how);
   const own = engine.value;
   const isReady = own !== undefined;
   // Another model tells another tale.
   useEffect(() => {
-    if (own) tell();
+    if (own) tell({ isUnasked: true });
+    else stop();
   }, [own]);
   const text = t.start.begins + tokens.map((token) => token.text).join("");
   return (
@@ -35,11 +37,11 @@ export function Start() {
         )}
         <div class="row">
           {isRunning ? (
-            <button type="button" onClick={writing.stop}>
+            <button type="button" onClick={stop}>
               {t.stop}
             </button>
           ) : (
-            <button type="button" class="primary" disabled={!isReady} onClick={tell}>
+            <button type="button" class="primary" disabled={!isReady} onClick={() => tell()}>
               {t.start.another}
             </button>
           )}

@@ -1,6 +1,7 @@
 // A new model learns from a text: the curve of its loss, a text that it writes, and its file.
 
 import { useEffect, useRef, useState } from "preact/hooks";
+import { busyWith } from "../busy.js";
 import { download } from "../downloads.js";
 import { localEngine } from "../engines/engine.js";
 import { engine, facts, loadModel } from "../model-state.js";
@@ -95,7 +96,7 @@ export function Train() {
               {t.stop}
             </button>
           ) : (
-            <button type="button" class="quiet" disabled={isRunning || !isLocal} onClick={sample}>
+            <button type="button" class="quiet" disabled={isRunning || !isLocal} onClick={() => busyWith(sample())}>
               {t.train.sample}
             </button>
           )}

@@ -7,7 +7,7 @@ import { openSource } from "./open-source.js";
 import type { Context } from "./worker.js";
 
 export async function inspect(source: Source, { signal }: Context<never>): Promise<Inspection> {
-  const { input, name, close, named } = await openSource(source, signal);
+  const { input, name, from, close, named } = await openSource(source, signal);
   try {
     if (input === undefined) throw new Error("the model in the page is known");
     const checkpoint = await openCheckpoint(input);
@@ -30,6 +30,7 @@ export async function inspect(source: Source, { signal }: Context<never>): Promi
       ];
       return {
         name,
+        from,
         format: checkpoint.format,
         tensors: checkpoint.tensors.size,
         parameters: sizes.matrices + sizes.others,

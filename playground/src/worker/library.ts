@@ -78,9 +78,13 @@ function keptModels(stored: readonly StoredModel[]): KeptModel[] {
       sets.set(set, [...(sets.get(set) ?? []), one]);
     }
     const beside = group.filter((one) => ![...sets.values()].flat().includes(one));
+    const taking = [...sets.values()].filter(
+      (files) => sets.size === 1 || files.some(({ file }) => huggingFace.test(setOf(file))),
+    );
     for (const files of sets.values()) {
-      const hasBeside = sets.size === 1 || files.some(({ file }) => huggingFace.test(setOf(file)));
-      models.push(keptModel(files, hasBeside ? beside : []));
+      // What several models take stays as long as one of them does.
+      const isAlone = taking.length === 1;
+      models.push(keptModel(files, taking.includes(files) ? beside : [], isAlone));
     }
   }
   return models.toSorted((a, b) => a.title.localeCompare(b.title));
@@ -91,8 +95,15 @@ function setOf(file: string): string {
   return file.replace(index, "").replace(shard, "$1$3");
 }
 
-/** @param weightFiles one file, or shards, with their index where it has come */
-function keptModel(weightFiles: readonly StoredModel[], beside: readonly StoredModel[]): KeptModel {
+/**
+ * @param weightFiles one file, or shards, with their index where it has come
+ * @param ownsBeside whether what lies beside them is no other model's
+ */
+function keptModel(
+  weightFiles: readonly StoredModel[],
+  beside: readonly StoredModel[],
+  ownsBeside: boolean,
+): KeptModel {
   const sorted = weightFiles.toSorted((a, b) => a.file.localeCompare(b.file));
   const main = sorted.find(({ file }) => index.test(file)) ?? (sorted[0] as StoredModel);
   const { repository, revisions, commit, path } = main;
@@ -114,7 +125,9 @@ function keptModel(weightFiles: readonly StoredModel[], beside: readonly StoredM
     size: sum(({ size, bytes }) => size ?? bytes),
     ...(isComplete && path !== undefined && { path }),
     // Other contents of these files, of other commits, are models of their own.
-    files: isElsewhere ? [repository] : files.map((one) => `hf:${repository}@${one.commit}/${one.file}`),
+    files: isElsewhere
+      ? [repository]
+      : (ownsBeside ? files : sorted).map((one) => `hf:${repository}@${one.commit}/${one.file}`),
   };
 }
 

@@ -63,7 +63,8 @@ export class LoadedModel {
       this.#facts = factsOf(model, name, source.kind === "embedded", warnings);
       return this.#facts;
     } catch (error) {
-      throw new Error(named((error as Error).message), { cause: error });
+      const { name: kind, message } = error as Error;
+      throw Object.assign(new Error(named(message), { cause: error }), { name: kind });
     } finally {
       close();
     }

@@ -6,6 +6,8 @@ import type { Source } from "../protocol.js";
 export interface OpenSource {
   /** What the page calls the model. */
   readonly name: string;
+  /** Where it is from: a repository on a hub, a URL, "" for a file of the user. */
+  readonly from: string;
   /** undefined is the model in the package. */
   readonly input: CheckpointInput | undefined;
   readonly tokenizer?: string;
@@ -17,19 +19,25 @@ export interface OpenSource {
 
 /** @param signal ends what is asked of a hub */
 export async function openSource(source: Source, signal?: AbortSignal): Promise<OpenSource> {
-  const asItIs = { name: nameOf(source), close() {}, named: (message: string) => message };
+  const asItIs = { name: nameOf(source), from: "", close() {}, named: (message: string) => message };
   switch (source.kind) {
     case "embedded":
       return { input: undefined, ...asItIs };
     case "name": {
       const { modelUrl } = await import("./library.js"); // which few pages need
       const url = await modelUrl(source.name, { endpoint: source.hub, ...(signal && { signal }) });
-      return { input: url, ...asItIs, name: lastOf(url) }; // a short name becomes that of its file
+      const [, from = ""] = /([^/]+\/[^/]+)\/resolve\//.exec(url) ?? [];
+      return { input: url, ...asItIs, name: lastOf(url), from }; // a short name becomes that of its file
     }
     case "url":
-      return { input: source.url, ...asItIs };
+      return { input: source.url, ...asItIs, from: new URL(source.url, location.href).href };
     case "kept":
-      return { ...asItIs, input: source.path, named: (message) => message.replaceAll(source.path, nameOf(source)) };
+      return {
+        ...asItIs,
+        input: source.path,
+        from: keptFrom(source.path),
+        named: (message) => message.replaceAll(source.path, nameOf(source)),
+      };
     case "files": {
       const { model, others } = source;
       const named = (message: string) => message.replace(/^blob\b(?!:http)/, model.name);
@@ -45,6 +53,12 @@ export async function openSource(source: Source, signal?: AbortSignal): Promise<
       };
     }
   }
+}
+
+/** The repository in the path of a kept file, rwkv-models:/repository/commit/file. */
+function keptFrom(path: string): string {
+  const repository = decodeURIComponent(path.split("/")[1] ?? "");
+  return repository.startsWith("local:") ? "" : repository;
 }
 
 /** What the page calls a model. */

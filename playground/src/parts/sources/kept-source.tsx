@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { keepAndLoad, keepings, library, removeKept } from "../../kept-models.js";
 import type { KeptModel, Source } from "../../protocol.js";
-import { hub } from "../../settings.js";
+import { hub, wayKey, ways } from "../../settings.js";
 import { byteText, texts } from "../../texts/texts.js";
 import { Failure } from "../failure.js";
 import { Fitting } from "../fitting.js";
@@ -17,7 +17,8 @@ export function KeptSource({ onChosen }: SourceProps) {
   if (!known || known.kept.length === 0) return null;
   const remove = (model: KeptModel) => {
     setError(undefined);
-    removeKept(model.files).catch((reason: Error) => setError(reason.message));
+    if (!confirm(t.removeAsk(model.title, byteText(model.bytes)))) return;
+    removeKept(model).catch((reason: Error) => setError(reason.message));
   };
   return (
     <section class="source" data-testid="kept">
@@ -52,8 +53,8 @@ export function KeptSource({ onChosen }: SourceProps) {
                   aria-label={`${t.resume}: ${model.title}`}
                   disabled={isUnderWay(model)}
                   onClick={() => {
-                    const request = { source: sourceOf(model), dtype: "stored", backend: "auto" } as const;
-                    keepAndLoad(request, model.title);
+                    const way = ways.value[wayKey(model.from, model.title)] ?? { dtype: "stored", backend: "auto" };
+                    keepAndLoad({ source: sourceOf(model), ...way }, model.title, model.from);
                     onChosen();
                   }}
                 >
