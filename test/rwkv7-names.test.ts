@@ -76,12 +76,25 @@ describe("relatives that do not run are told by what they have", () => {
   test.each([
     ["blocks.0.ffn.s_emb.weight", "RWKV-7a, deep embeddings"],
     ["blocks.0.qkv.qq.weight", "RWKV-7b, deep embedding attention"],
-    ["blocks.1.ffn.enn.weight", "RWKV-8"],
+    ["blocks.1.ffn.enn.weight", "after each channel mixing (RWKV-8)"],
+    ["blocks.0.rosa.qkv.emb", "suffix automaton (ROSA of RWKV-8)"],
     ["blocks.0.att.ts_state", "full state tuning"],
     ["blocks.0.att.key.lora_A", "low-rank additions (LoRA)"],
   ])("%s", async (name, description) => {
     const path = await written((tensors) => [...tensors, floats(name, [1], [0])]);
     await expect(load(path)).rejects.toThrow(description);
+  });
+
+  test("RWKV-8 by what only it has, where it has the attention of RWKV-7b as well", async () => {
+    const more = ["blocks.0.qkv.qq.weight", "blocks.0.ffn.enn.weight"].map((name) => floats(name, [1], [0]));
+    const path = await written((tensors) => [...tensors, ...more]);
+    await expect(load(path)).rejects.toThrow("after each channel mixing (RWKV-8)");
+  });
+
+  test("experiments with ROSA, which are named unlike any model", async () => {
+    const names = ["e.weight", "rwkv1.x_r", "rosa1.rosa_qkv.emb", "o.weight"];
+    const path = await written(() => names.map((name) => floats(name, [1], [0])));
+    await expect(load(path)).rejects.toThrow("an experiment with ROSA, the memory by a suffix automaton of RWKV-8");
   });
 });
 

@@ -17,6 +17,10 @@ const others: readonly (readonly [description: string, mark: RegExp])[] = [
     "a tuned state, which belongs to a model but is not one; load the model, and give this to --state or model.readState",
     /\.att\.time_state$/,
   ],
+  [
+    "an experiment with ROSA, the memory by a suffix automaton of RWKV-8, which this version of the package does not run",
+    /(^|\.)rosa\w*\./,
+  ],
 ];
 
 /**

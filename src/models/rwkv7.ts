@@ -241,11 +241,13 @@ export const rwkv7: ModelDefinition<Rwkv7Size> = {
 
   matches: (names) => [...names].some((name) => /^blocks\.\d+\.att\.(r_k|x_[rx])$/.test(name)),
 
-  // Architectures that RWKV-LM made of it (RWKV-v7/rwkv_v7a_demo.py, rwkv_v7b_demo.py, rwkv_v8_rc00_demo.py).
+  // Architectures that RWKV-LM made of it (RWKV-v7/rwkv_v7a_demo.py, rwkv_v7b_demo.py, rwkv_v8_rc00_demo.py; RWKV-v8). RWKV-8 comes
+  // before 7b, whose attention its hybrid has as well.
   unsupportedParts: [
+    ["a memory by a suffix automaton (ROSA of RWKV-8)", /^blocks\.\d+\.(\w+\.)*rosa\w*\./],
+    ["an embedding of the token after each channel mixing (RWKV-8)", /^blocks\.\d+\.ffn\.enn\./],
     ["attention over embeddings of all tokens before (RWKV-7b, deep embedding attention)", /^blocks\.\d+\.qkv\./],
     ["an embedding of the token in each channel mixing (RWKV-7a, deep embeddings)", /^blocks\.\d+\.ffn\.s_emb/],
-    ["an embedding of the token after each channel mixing (RWKV-8)", /^blocks\.\d+\.ffn\.enn\./],
     ["a first state of its token shift (full state tuning)", /^blocks\.\d+\.(att|ffn)\.ts_state$/],
     ["low-rank additions (LoRA) that are not merged into its weights", /\.(lora_[AB]|base_layer)\b/],
   ],
