@@ -3,6 +3,7 @@
 import { nativeBackend } from "#platform/backends";
 import { embeddedModel } from "#platform/files";
 import { type BackendName, backendNames } from "./backends/backend.js";
+import { describeFitted } from "./backends/placement.js";
 import type { Checkpoint } from "./checkpoints/checkpoint.js";
 import { type CheckpointInput, isPath } from "./checkpoints/checkpoint-input.js";
 import { openCheckpoint } from "./checkpoints/open-checkpoint.js";
@@ -124,6 +125,9 @@ export async function loadCheckpoint(
     const bound = await adapted(base, options);
     const { definition, size } = base;
     const { layers, width, hidden, vocabulary } = size;
+    const { dtype, strategy, onWarning = console.warn } = options;
+    // The parts of a strategy may have types of their own.
+    for (const line of dtype || strategy ? [] : describeFitted(bound.graph, bound.tensors)) onWarning(`${path}: ${line}`);
     const opening = openRuntime(bound, options);
     opening.catch(() => {}); // awaited below; it may fail before that
     const [tokenizer, fingerprint] = await Promise.all([

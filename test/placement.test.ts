@@ -8,7 +8,7 @@ import { train } from "rwkv/training";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Backend } from "#rwkv/backends/backend";
 import { nativeBackend } from "#rwkv/backends/native/native";
-import { matrixTypes, treatmentOf } from "#rwkv/backends/placement";
+import { describeFitted, matrixTypes, treatmentOf } from "#rwkv/backends/placement";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
 import { wasmBackend } from "#rwkv/backends/wasm/wasm";
 import { bytesSource } from "#rwkv/byte-source";
@@ -23,6 +23,7 @@ import { blockInputs, groupOutputs, placeOf } from "#rwkv/quantization/blocks";
 import { blockFormats, type StorageType } from "#rwkv/quantization/storage-types";
 import { storedTensor } from "#rwkv/training/initialize";
 import { fixture, maxDifference, temporaryFolder } from "./fixture-files.js";
+import { type GgmlName, randomBlocks } from "./random-blocks.js";
 import { rewrite } from "./rewritten-checkpoints.js";
 
 /** Rows by themselves: for each 32 inputs a scale and then the integers, as ggml's Q8_0 has them. */
@@ -210,6 +211,23 @@ describe("weights that are too large for a type are told", () => {
       "tensor emb.weight: 1 value up to 100000 becomes infinite in f16, whose largest is 65504; bf16 or f32 hold them";
     expect(notices.filter((each) => each.includes("infinite"))).toEqual([line, line]); // as it began, and at the end
   });
+});
+
+test("types of blocks that are fitted to another are told, and none that keep their numbers", () => {
+  const g = new GraphBuilder();
+  const types: GgmlName[] = ["Q4_1", "Q8_0", "Q5_0", "Q3_K", "Q4_1", "Q2_K"];
+  const x = types.reduce(
+    (row, _, i) => g.matmul(g.matrix(`w${i}`, 256, 256), row),
+    g.embedding(g.matrix("emb", 7, 256)),
+  );
+  const tensors = new Map([
+    ["emb", storedTensor("emb", [7, 256], new Float32Array(7 * 256))],
+    ...types.map((type, i) => [`w${i}`, randomBlocks(`w${i}`, type, [256, 256], i)] as const),
+  ]);
+  expect(describeFitted(g.finish(x), tensors)).toEqual([
+    "2 of 7 matrices are fitted to q8 while loading, since kernels have no type like Q4_1; rwkv convert --dtype q8 does it once",
+    "1 of 7 matrices are fitted to q8 while loading, since kernels have no type like Q2_K; rwkv convert --dtype q8 does it once",
+  ]);
 });
 
 test("a matrix that lies as kernels read it is used where it lies, unless it will change", async () => {

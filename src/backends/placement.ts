@@ -93,6 +93,21 @@ export function describePlacements(counts: readonly PlacementCount[]): string {
 }
 
 /**
+ * What is to be said where matrices lose a little though no type was asked for: a line for each type of blocks that kernels
+ * have nothing like, and which is fitted to another.
+ */
+export function describeFitted(graph: Graph, tensors: ReadonlyMap<string, StoredTensor>): string[] {
+  const placements = placementsOf(tensors, matrixTypes(graph, tensors, undefined), { maps: true });
+  return countPlacements(placements)
+    .filter(({ treatment, stored }) => treatment === "quantize" && !isElementType(stored))
+    .map(
+      ({ count, stored, computed }) =>
+        `${count} of ${placements.length} matrices are fitted to ${computed} while loading, since kernels have no type like ` +
+        `${stored}; rwkv convert --dtype ${computed} does it once`,
+    );
+}
+
+/**
  * The type that each matrix is computed with: the wanted one, or as stored where kernels have it. With a type of blocks
  * embeddings, of which a token reads one row, stay as they are stored; and no matrix gets fewer bits than its model says.
  */
