@@ -71,6 +71,10 @@ static inline __attribute__((always_inline)) vfloat load_half_unit(const void* w
     vuint both = (vuint)load((const float*)weights);
     return (vfloat)(half == 0 ? both << 16 : both & 0xffff0000);
   }
+#if defined(__wasm__)
+  // Its engines have no instruction for it, and weights that are not finite are kept from it (src/backends/kernel/matrices.ts).
+  if (dtype == DTYPE_F16) return load_finite_f16((const uint16_t*)weights + half * lanes);
+#endif
   return load_weights(weights, dtype, half * lanes);
 }
 

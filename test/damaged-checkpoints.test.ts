@@ -178,4 +178,34 @@ describe("values that are too large for a type", () => {
       "tensor head.weight: 1 value up to 100000 becomes infinite in f16, whose largest is 65504; bf16 or f32 hold them",
     ]);
   });
+
+  test.each<BackendName>(["native", "wasm"])("what is infinite, or no number, in f16 stays so: %s", async (backend) => {
+    const path = await large(
+      Number.POSITIVE_INFINITY,
+      Number.NaN,
+      Number.NEGATIVE_INFINITY,
+      65504,
+      2 ** -24,
+      -(2 ** -14),
+    );
+    const logitsOf = async (on: BackendName) => {
+      const model = await load(path, { backend: on, dtype: "f16", threads: 1, onWarning() {} });
+      const state = model.createState();
+      const rows: number[] = [];
+      // One token, and so many that their products are others.
+      for (const count of [1, 20]) {
+        const [logits] = await model.forward([{ state, tokens: Array(count).fill(7), logits: "all" }]);
+        rows.push(...(logits as Float32Array));
+      }
+      await model.dispose();
+      return rows;
+    };
+    const [found, expected] = [await logitsOf(backend), await logitsOf("reference")];
+    const infinite = (logits: number[]) => logits.map((logit) => (Number.isFinite(logit) ? 0 : logit));
+    expect(infinite(found)).toEqual(infinite(expected));
+    expect(new Set(infinite(expected)).size).toBeGreaterThan(2);
+    found.forEach((logit, i) => {
+      if (Number.isFinite(logit)) expect(Math.abs(logit - expected[i]!)).toBeLessThan(1e-5 * (1 + Math.abs(logit)));
+    });
+  });
 });

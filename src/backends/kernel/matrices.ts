@@ -2,7 +2,14 @@
 
 import { byteLengthOf, type StoredTensor } from "../../checkpoints/checkpoint.js";
 import { blockPieces, describeClamped, describeOverflow } from "../../checkpoints/read-tensor.js";
-import { type BlockType, type ComputeType, isBlockType, noOverflow, weightDTypes } from "../../dtypes.js";
+import {
+  type BlockType,
+  type ComputeType,
+  convertElements,
+  isBlockType,
+  noOverflow,
+  weightDTypes,
+} from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
 import type { WeightNode } from "../../graph/graph.js";
 import { groupOutputs } from "../../quantization/blocks.js";
@@ -81,12 +88,36 @@ export async function placeMatrices(
       const block = machine.allocate(byteLengthOf({ dtype, shape: weight.shape }));
       const problem = await maker.make(placement, block);
       if (problem !== undefined) onNotice?.(problem);
-      matrices.set(weight, { address: block.address, dtype, bytes: () => block.bytes });
+      const isOdd = dtype === "f16" && !isFinite16(block.bytes);
+      const placed = { address: block.address, dtype, bytes: () => block.bytes };
+      matrices.set(weight, isOdd ? asFloat32(machine, block) : placed);
     }
     done += byteLengthOf(tensor);
     onProgress?.(done, total);
   }
   return matrices;
+}
+
+/** Whether all of these numbers in float16 are finite. */
+function isFinite16({ buffer, byteOffset, byteLength }: Uint8Array): boolean {
+  const infinity = 0x7c00;
+  const pairs = new Int32Array(buffer, byteOffset, byteLength >> 2);
+  for (let i = 0; i < pairs.length; i++) {
+    const pair = pairs[i] as number;
+    if ((pair & infinity) === infinity || ((pair >> 16) & infinity) === infinity) return false;
+  }
+  const rest = new Uint16Array(buffer, byteOffset + 4 * pairs.length, (byteLength >> 1) % 2);
+  return rest.every((half) => (half & infinity) !== infinity);
+}
+
+/**
+ * The same in float32. Kernels of WebAssembly take numbers in float16 for finite, which saves half of the steps, so a matrix that holds
+ * others is kept from them: one of a damaged file, or of weights that float16 cannot hold.
+ */
+function asFloat32(machine: KernelMachine, half: Block): PlacedMatrix {
+  const block = machine.allocate(2 * half.bytes.byteLength);
+  convertElements(half.bytes, "f16", block.bytes, "f32");
+  return { address: block.address, dtype: "f32", bytes: () => block.bytes };
 }
 
 /** Makes matrices in a machine's memory of those in a file. */
