@@ -127,7 +127,8 @@ export async function loadCheckpoint(
     const { layers, width, hidden, vocabulary } = size;
     const { dtype, strategy, onWarning = console.warn } = options;
     // The parts of a strategy may have types of their own.
-    for (const line of dtype || strategy ? [] : describeFitted(bound.graph, bound.tensors)) onWarning(`${path}: ${line}`);
+    for (const line of dtype || strategy ? [] : describeFitted(bound.graph, bound.tensors))
+      onWarning(`${path}: ${line}`);
     const opening = openRuntime(bound, options);
     opening.catch(() => {}); // awaited below; it may fail before that
     const [tokenizer, fingerprint] = await Promise.all([

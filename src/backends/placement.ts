@@ -96,7 +96,7 @@ export function describePlacements(counts: readonly PlacementCount[]): string {
  * What is to be said where matrices lose a little though no type was asked for: a line for each type of blocks that kernels
  * have nothing like, and which is fitted to another.
  */
-export function describeFitted(graph: Graph, tensors: ReadonlyMap<string, StoredTensor>): string[] {
+export function describeFitted(graph: GraphPart, tensors: ReadonlyMap<string, StoredTensor>): string[] {
   const placements = placementsOf(tensors, matrixTypes(graph, tensors, undefined), { maps: true });
   return countPlacements(placements)
     .filter(({ treatment, stored }) => treatment === "quantize" && !isElementType(stored))
