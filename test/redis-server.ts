@@ -9,9 +9,10 @@ import { onTestFinished } from "vitest";
 export const hasRedis: boolean = isInstalled("redis-server");
 if (!hasRedis) console.warn("no redis-server on this machine: tests of what is in Redis are skipped");
 
-export function isInstalled(program: string): boolean {
+/** Whether a program is there. @param flag with which it says its version */
+export function isInstalled(program: string, flag = "-v"): boolean {
   try {
-    execFileSync(program, ["-v"], { stdio: "ignore" });
+    execFileSync(program, [flag], { stdio: "ignore" });
     return true;
   } catch {
     return false;

@@ -14,6 +14,11 @@ export async function freePort() {
   return port;
 }
 
+const running = new Set();
+process.on("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
 /** A process that can be killed and started again. */
 export class Service {
   /**
@@ -24,7 +29,6 @@ export class Service {
    */
   constructor(name, [program, ...args], { line, environment = {} } = {}) {
     Object.assign(this, { name, program, args, line, environment });
-    process.on("exit", () => this.child?.kill("SIGKILL"));
   }
 
   /** Resolves when it is ready. @throws Error with what it has printed, where it ends before */
@@ -32,7 +36,11 @@ export class Service {
     const env = { ...process.env, ...this.environment };
     const child = spawn(this.program, this.args, { stdio: ["ignore", "pipe", "pipe"], env });
     this.child = child;
-    this.exited = new Promise((resolve) => child.once("exit", resolve));
+    running.add(child);
+    this.exited = new Promise((resolve) => {
+      child.once("exit", resolve);
+      child.once("error", resolve); // a program that is not there
+    }).then(() => running.delete(child));
     let output = "";
     await new Promise((resolve, reject) => {
       for (const stream of [child.stdout, child.stderr]) {

@@ -11,7 +11,7 @@ import { program } from "../command.js";
 import { temporaryFolder } from "../fixture-files.js";
 import { hasRedis, isInstalled } from "../redis-server.js";
 
-const canStart = hasRedis && isInstalled("nginx") && isInstalled("prometheus");
+const canStart = hasRedis && isInstalled("nginx") && isInstalled("prometheus", "--version");
 if (!canStart)
   console.warn("no redis-server, nginx or prometheus on this machine: the topology of deploy/ is not started");
 
