@@ -61,9 +61,10 @@ export default defineConfig({
       ...(chromiumPath
         ? [
             pages("chromium", chromiumPath, pageTests, isolationHeaders, thorough),
+            // In one page, so that all files share a device with the shaders that were compiled for it.
             pages(
               ...(["chromium, WebGPU", chromiumPath, webgpuTests, isolationHeaders] as const),
-              ...([{ ...thorough, ...shared }, webgpuArguments] as const),
+              ...([{ ...thorough, ...shared }, webgpuArguments, false] as const),
             ),
           ]
         : []),

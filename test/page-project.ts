@@ -12,6 +12,7 @@ export const testFiles = (...names: string[]): string[] => names.map((name) => `
  *
  * @param env for `import.meta.env`
  * @param args with which the browser is started
+ * @param isolate whether each file has a page of its own
  */
 export function pages(
   name: string,
@@ -20,6 +21,7 @@ export function pages(
   headers: Record<string, string>,
   env: Record<string, string> = {},
   args: string[] = chromiumArguments,
+  isolate = true,
 ) {
   return {
     extends: true as const,
@@ -30,6 +32,7 @@ export function pages(
       include,
       env,
       fileParallelism: false,
+      isolate,
       browser: {
         enabled: true,
         headless: true,

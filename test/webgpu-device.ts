@@ -1,4 +1,4 @@
-// A GPU device that the models of a test file share, so that each shader is compiled once: a backend that opens models on it.
+// A GPU device that the models of tests share, so that each shader is compiled once: a backend that opens models on it.
 
 import type { Backend } from "#rwkv/backends/backend";
 import { Device } from "#rwkv/backends/webgpu/device";
