@@ -50,6 +50,8 @@ export default defineConfig({
         extends: true,
         test: {
           name: "thorough",
+          // As in vitest.config.ts.
+          isolate: false,
           include: thoroughTests,
           env: thorough,
           fileParallelism: true,
