@@ -6,6 +6,9 @@ import type { Operands } from "#rwkv/backends/webgpu/operands";
 import { programOf } from "#rwkv/backends/webgpu/program";
 import { type ComputeType, isBlockType } from "#rwkv/dtypes";
 import type { Graph, RowNode, WeightNode } from "#rwkv/graph/graph";
+import { GraphBuilder } from "#rwkv/graph/graph-builder";
+import { add, multiply } from "#rwkv/graph/operations/elementwise";
+import { vectorRow } from "#rwkv/graph/operations/leaves";
 import { planGraph } from "#rwkv/graph/plan";
 import { definitions } from "#rwkv/models/definitions";
 import { operationGraph } from "./random-models.js";
@@ -40,6 +43,26 @@ function graphOf(version: string, layers: number): Graph {
   const size = definition.newSize({ layers, width: 768, vocabulary: version === "4" ? 50277 : 65536 });
   return definition.build(size, { layerNormEpsilon: 1e-5 });
 }
+
+test("what a pass is run for is written, also where one shader makes it of what no other reads", () => {
+  const g = new GraphBuilder();
+  const x = g.embedding(g.matrix("table", 7, 256));
+  const difference = g.shiftDifference(x, g.state(256, 0));
+  const root = add(multiply(difference, vectorRow(g.vector("factor", 256))), x);
+  const plan = planGraph([root], 128);
+  const places = [...plan.buffers.keys()];
+  const { oneTokenEach, dispatches, parameters } = programOf(plan, {
+    value: (node) => 1000 + places.indexOf(node),
+    vector: () => 0,
+    matrix: () => ({ dtype: "f32", stride: 64, parts: [{ buffer: 0, offset: 0, firstRow: 0, rows: 7 }] }),
+    state: () => 0,
+    abilities: { hasByteProducts: true, isSoftware: false },
+  });
+  expect(oneTokenEach.length).toBeLessThan(dispatches.length);
+  const { parameters: at, variants } = oneTokenEach.at(-1)!;
+  const fields = variants[0]!.shader.fields.length;
+  expect([...parameters.subarray(at / 4, at / 4 + fields)]).toContain(1000 + places.indexOf(root));
+});
 
 describe("dispatches of a layer: of single tokens, and of other passes", () => {
   test.each([

@@ -9,6 +9,8 @@ import type { RowNode, WeightNode } from "./graph.js";
 
 /** A compiled graph. */
 export interface Plan {
+  /** The values wanted, which stay until the end of a pass. */
+  readonly roots: readonly RowNode[];
   /** Operations in steps; all of a step must be done before the next begins, as far as threads see each other's work. */
   readonly steps: readonly (readonly FusedOperation[])[];
   /** What ends each step. */
@@ -31,7 +33,7 @@ export interface PlanOptions {
 }
 
 /**
- * @param roots the values wanted; each stays until the end of a pass
+ * @param roots the values wanted
  * @param capacity most tokens of one pass
  */
 export function planGraph(roots: readonly RowNode[], capacity: number, options: PlanOptions = {}): Plan {
@@ -39,7 +41,7 @@ export function planGraph(roots: readonly RowNode[], capacity: number, options: 
   const steps = schedule(operations, options.schedule ?? "earliest");
   const barriers = steps.map((step, i) => barrierBetween(step, steps[i + 1]));
   const { buffers, arenaSize } = placeBuffers(steps, barriers, roots, capacity);
-  return { steps, barriers, buffers, arenaSize, capacity };
+  return { roots, steps, barriers, buffers, arenaSize, capacity };
 }
 
 /** Puts each operation into the earliest step after those that make its inputs; in order, into none before the last one's. */

@@ -49,7 +49,8 @@ export function programOf(plan: Plan, operands: Operands): Program {
       oneTokenEach.push(...(steps[step] as Dispatch[]));
       continue;
     }
-    const later = new Set(plan.steps.slice(region.end).flatMap((all) => all.flatMap(({ inputs }) => inputs)));
+    const read = plan.steps.slice(region.end).flatMap((all) => all.flatMap(({ inputs }) => inputs));
+    const later = new Set([...plan.roots, ...read]);
     const own = plan.steps.slice(region.begin, region.end);
     oneTokenEach.push(dispatchOf([regionInvocation(own, operands, (node) => later.has(node))], words));
     step = region.end - 1;

@@ -5,9 +5,10 @@ import type { TokenChoice } from "../../sampling/choose-token.js";
 import { type PassResult, type PassSegment, type Runtime, type RuntimeState, selectedCount } from "../backend.js";
 import { Choices, mostAhead, readChosen } from "./choices.js";
 import { bufferUsage, type Device } from "./device.js";
+import { type Counts, countsOf, rowsOf, shadersOf, variantFor } from "./pass-counts.js";
 import { Pipelines } from "./pipelines.js";
 import type { Dispatch, Program } from "./program.js";
-import { parameterWindow, passLayout, type Shader, type Variant } from "./shader.js";
+import { parameterWindow, passLayout } from "./shader.js";
 import { StatePool } from "./state-pool.js";
 
 /** What a runtime is made of. */
@@ -267,18 +268,6 @@ export class GpuRuntime implements Runtime {
   }
 }
 
-/** How much there is in a pass. */
-interface Counts {
-  readonly tokens: number;
-  readonly selected: number;
-  readonly sequences: number;
-}
-
-function countsOf(segments: readonly PassSegment[]): Counts {
-  const tokens = segments.reduce((sum, segment) => sum + segment.tokens.length, 0);
-  return { tokens, selected: selectedCount(segments), sequences: segments.length };
-}
-
 /** Rows of the arena that are read, one after another behind other bytes; all in bytes. */
 function behind(first: number, placed: readonly (PlacedRows & { readonly rows: number })[]) {
   let size = first;
@@ -288,20 +277,4 @@ function behind(first: number, placed: readonly (PlacedRows & { readonly rows: n
     return part;
   });
   return { parts, size };
-}
-
-function rowsOf({ over }: Dispatch, counts: Counts): number {
-  return typeof over === "number" ? over : counts[over];
-}
-
-function variantFor({ variants }: Dispatch, rows: number): Variant {
-  return variants.find(({ mostRows }) => rows <= mostRows) as Variant;
-}
-
-/** The shaders of a pass. */
-function shadersOf(dispatches: readonly Dispatch[], counts: Counts): Shader[] {
-  return dispatches.flatMap((dispatch) => {
-    const rows = rowsOf(dispatch, counts);
-    return rows === 0 ? [] : [variantFor(dispatch, rows).shader];
-  });
 }
