@@ -30,7 +30,7 @@ typedef float vfloat __attribute__((vector_size(4 * LANES)));
 typedef int32_t vint __attribute__((vector_size(4 * LANES)));
 typedef uint32_t vuint __attribute__((vector_size(4 * LANES)));
 typedef uint16_t vhalf __attribute__((vector_size(2 * LANES)));
-typedef int16_t vshort __attribute__((vector_size(2 * LANES)));
+typedef int16_t vint16 __attribute__((vector_size(2 * LANES)));
 
 // Lanes of two vectors by their numbers.
 #if defined(__clang__)
@@ -242,7 +242,7 @@ static inline vfloat load_f16(const uint16_t* p) {
 // The same of finite values, in four steps: what is loaded with its sign has that at its place and, once that is taken out,
 // in the upper bits of the exponent.
 static inline vfloat load_finite_f16(const uint16_t* p) {
-  vshort half;
+  vint16 half;
   __builtin_memcpy(&half, p, sizeof half);
   vuint bits = (vuint)__builtin_convertvector(half, vint) << 13;
   return (vfloat)(bits & 0x8fffffff) * 0x1p112f;
