@@ -2,7 +2,7 @@
 
 import { writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { gguf } from "@huggingface/gguf";
+import { GGMLQuantizationType, gguf } from "@huggingface/gguf";
 import { chatFormatFor, load, openCheckpoint, readFloat32, type StoredTensor } from "rwkv";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { tensorPieces } from "#rwkv/checkpoints/read-tensor";
@@ -401,6 +401,14 @@ describe("rwkv convert", () => {
     expect(types.get("token_embd.weight")).toBe(dtype);
     expect(types.get("output.weight")).toBe(dtype === "Q8_0" ? "Q8_0" : "Q6_K");
     expect(types.get("blk.0.time_mix_w1.weight")).toBe("f32");
+    const other = await gguf(to, { allowLocalFile: true });
+    expect(other.tensorInfos.map(({ name, dtype: type }) => [name, GGMLQuantizationType[type]?.toUpperCase()])).toEqual(
+      [...types].map(([name, type]) => [name, type.toUpperCase()]),
+    );
+    const entries = other.metadata as Record<string, unknown>;
+    for (const [key, value] of Object.entries(checkpoint.metadata)) {
+      expect(entries[key], key).toBe(typeof entries[key] === "number" ? Math.fround(Number(value)) : value);
+    }
     const [found, exact] = [
       await readFloat32(checkpoint.tensors.get("blk.0.channel_mix_key.weight")!),
       await allValues(from).then((values) => values.get("blocks.0.ffn.key.weight")!),
@@ -421,8 +429,8 @@ describe("rwkv convert", () => {
       return [...tensors.values()].map(({ name, dtype }) => `${name} ${dtype}`);
     };
     expect(await typesIn(again)).toEqual(await typesIn(to));
-    const [one, other] = [await allValues(again), await allValues(to)];
-    for (const [name, values] of one) expect(maxDifference(values, other.get(name)!), name).toBe(0);
+    const [one, before] = [await allValues(again), await allValues(to)];
+    for (const [name, values] of one) expect(maxDifference(values, before.get(name)!), name).toBe(0);
   });
 
   test("says how many matrices get another type than the one asked for", async () => {
