@@ -13,7 +13,7 @@ if (!chromiumPath) {
 }
 
 // Those of kernels and gradients, and of WebGPU in software, take a minute more each, and run in pages with the long tests.
-const pageTests = testFiles("choice-kernels", "indices", "forward", "growing-memory", "page", "page-hub");
+const pageTests = testFiles("choice-kernels", "indices", "forward", "rwkv7", "growing-memory", "page", "page-hub");
 const plainPageTests = testFiles("growing-memory", "page-not-isolated");
 
 export default defineConfig({
