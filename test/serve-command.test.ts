@@ -1,8 +1,8 @@
 // rwkv serve as a program: what it prints, its keys, TLS, and how signals end it.
 
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcessWithoutNullStreams, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { writeFile } from "node:fs/promises";
+import { chmod, readFile, writeFile } from "node:fs/promises";
 import { request } from "node:https";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -10,7 +10,7 @@ import { program, rwkv } from "./command.js";
 import { temporaryFolder } from "./fixture-files.js";
 
 interface Running {
-  readonly child: ChildProcess;
+  readonly child: ChildProcessWithoutNullStreams;
   readonly url: string;
   readonly exited: Promise<number | null>;
   errors(): string;
@@ -18,7 +18,11 @@ interface Running {
 }
 
 async function serving(...args: string[]): Promise<Running> {
-  const child = spawn(process.execPath, [program, "serve", "--port", "0", "--threads", "1", ...args]);
+  return running(spawn(process.execPath, [program, "serve", "--port", "0", "--threads", "1", ...args]));
+}
+
+/** Waits until a server of its own process says where it is. */
+async function running(child: ChildProcessWithoutNullStreams): Promise<Running> {
   onTestFinished(() => void child.kill("SIGKILL"));
   let [output, errors] = ["", ""];
   child.stdout.on("data", (text) => {
@@ -70,6 +74,47 @@ test("ends at once when it is asked twice", async () => {
   child.kill("SIGINT");
   expect(await exited).toBe(1);
   await expect(answer.text()).rejects.toThrow();
+});
+
+const isLinux = process.platform === "linux";
+
+test.skipIf(!isLinux)("opens its page where it is asked to", async () => {
+  const folder = await temporaryFolder();
+  const opened = join(folder, "opened");
+  await writeFile(
+    join(folder, "xdg-open"),
+    `#!/bin/sh\necho "$@" > '${opened}.part' && mv '${opened}.part' '${opened}'\n`,
+  );
+  await chmod(join(folder, "xdg-open"), 0o755);
+  const { PATH = "" } = process.env;
+  const env = { ...process.env, PATH: `${folder}:${PATH}` };
+  const args = [program, "serve", "--port", "0", "--threads", "1", "--open"];
+  const { url } = await running(spawn(process.execPath, args, { env }));
+  await expect.poll(() => readFile(opened, "utf8").catch(() => "")).toBe(`${url}\n`);
+});
+
+/** Runs a command in a terminal of its own, where there is a program for it. */
+const hasScript = isLinux && spawnSync("script", ["--version"]).status === 0;
+
+test.skipIf(!hasScript)("shows in a terminal what is in progress, on one line", async () => {
+  const command = `'${process.execPath}' '${program}' serve --port 0 --threads 1`;
+  const child = spawn("script", ["--quiet", "--return", "--flush", "--command", command, "/dev/null"]);
+  onTestFinished(() => void child.kill("SIGKILL")); // the server ends with its terminal
+  let shown = "";
+  child.stdout.on("data", (text) => {
+    shown += text;
+  });
+  const address = () => /serving \S+ at (\S+)/.exec(shown)?.[1];
+  await expect.poll(address, { timeout: 10_000 }).toBeDefined();
+  const answer = await streaming(address()!, 16_000);
+  await expect.poll(() => shown).toContain("1 in progress, 0 waiting, 0 answered, 0 tokens written");
+  await answer.body!.cancel();
+  await expect.poll(() => shown).toMatch(/0 in progress, 0 waiting, 1 answered, [1-9]\d* tokens written/);
+  const lines = shown.slice(shown.indexOf("in progress"));
+  expect(lines).not.toContain("\n");
+  const exited = once(child, "exit");
+  child.stdin.write("\x03"); // Ctrl-C
+  expect(await exited).toEqual([0, null]);
 });
 
 test("keeps states in a folder", async () => {

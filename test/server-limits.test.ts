@@ -1,5 +1,6 @@
 // What clients may not do to a server: wrong and hostile requests, too many at once, readers that leave or stall, and its end.
 
+import { spawnSync } from "node:child_process";
 import { setTimeout as after } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import OpenAI from "openai";
@@ -246,6 +247,15 @@ test("metrics are numbers, and counters never fall", async () => {
   expect(now.get("rwkv_generated_tokens_total")).toBe(6);
   expect(now.get("rwkv_state_cache_hits_total")).toBe(1);
   expect(now.get("rwkv_passes_total")).toBe(tales.model.scheduler.passes);
+});
+
+test("metrics are as Prometheus reads them, and as it advises", async ({ skip }) => {
+  const tales = await temporary();
+  await tales.client.completions.create({ model: "tales", prompt: "The king", max_tokens: 3 });
+  const input = await (await fetch(`${tales.url}/metrics`)).text();
+  const { error, status, stdout, stderr } = spawnSync("promtool", ["check", "metrics"], { input, encoding: "utf8" });
+  if (error) return skip("there is no promtool on this machine");
+  expect([status, stdout, stderr]).toEqual([0, "", ""]);
 });
 
 describe("the end of a server", () => {

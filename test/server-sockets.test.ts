@@ -19,8 +19,8 @@ beforeAll(async () => {
 afterAll(() => tales.close());
 
 /** A connection to the server. It is destroyed when the test ends. */
-async function connection(): Promise<Socket> {
-  const socket = connect(tales.server.port, "127.0.0.1");
+async function connection({ server }: Served = tales): Promise<Socket> {
+  const socket = connect(server.port, "127.0.0.1");
   socket.on("error", () => {}); // the server may end it at any moment
   onTestFinished(() => void socket.destroy());
   await once(socket, "connect");
@@ -103,6 +103,29 @@ describe("clients that say nothing", () => {
     socket.write("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
     expect(await allOf(socket)).toMatch(/^HTTP\/1\.1 200 /);
   });
+});
+
+test("more connections than there may be are closed, and there is place again when others are", async () => {
+  const few = await served({}, { listening: { connections: 2 } });
+  onTestFinished(() => few.close());
+  const open = () => connection(few);
+  const held = [await open(), await open()];
+  const health = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  const refused = await open();
+  refused.write(health);
+  expect(await allOf(refused)).toBe("");
+  for (const socket of held) socket.write(health);
+  const answers = await Promise.all(held.map((socket) => once(socket, "data")));
+  expect(answers.every(([data]) => /^HTTP\/1\.1 200 /.test(String(data)))).toBe(true);
+  for (const socket of held) socket.destroy();
+  await expect
+    .poll(() =>
+      fetch(`${few.url}/health`).then(
+        ({ status }) => status,
+        () => 0,
+      ),
+    )
+    .toBe(200);
 });
 
 test("a client that reads nothing of its connection holds no memory, and loses its place", async () => {

@@ -91,6 +91,10 @@ test("a text is what the library writes with the same seed, whoever else is serv
   const found = await Promise.all(seeds.map((seed) => tales.client.completions.create({ ...text, seed })));
   expect(found.map(({ choices }) => choices[0]!.text)).toEqual(expected);
   expect(new Set(expected).size).toBeGreaterThan(6);
+  const few = await served({ limits: { concurrent: 3 } }); // most of them wait for a place
+  onTestFinished(() => few.close());
+  const waited = await Promise.all(seeds.map((seed) => few.client.completions.create({ ...text, seed })));
+  expect(waited.map(({ choices }) => choices[0]!.text)).toEqual(expected);
 });
 
 test("several prompts and texts have the order of the request, and count together", async () => {
@@ -255,6 +259,10 @@ describe("models and tokens", () => {
     const { tokens } = await (await tales.post("/tokenize", { content })).json();
     expect(tokens).toEqual(tales.model.tokenizer.encode(content));
     expect((await (await tales.post("/detokenize", { tokens })).json()).content).toBe(content);
+    const end = tales.model.tokenizer.endOfText!;
+    const special = await (await tales.post("/detokenize", { tokens: [end, ...tokens] })).json();
+    expect(special.content).toBe(`<|endoftext|>${content}`);
+    expect((await (await tales.post("/tokenize", special)).json()).tokens).toEqual([end, ...tokens]);
     const pieces = (await (await tales.post("/tokenize", { content, with_pieces: true })).json()).tokens;
     const encoder = new TextEncoder();
     const bytes = pieces.flatMap(({ piece }: { piece: string | number[] }) =>
