@@ -312,6 +312,22 @@ describe("what goes wrong is an error that says so", () => {
   });
 });
 
+test("subgroups are taken where the adapter has them, and give what is given without them", async () => {
+  const adapter = await (await openGpu()).requestAdapter();
+  const device = await sharedDevice();
+  expect(device.hasSubgroups).toBe(adapter?.features.has("subgroups"));
+  const without = await Device.open({ largestBuffer: 2 ** 27, withoutSubgroups: true });
+  expect(without.hasSubgroups).toBe(false);
+  const tokens = (await tokensOf("rwkv7")).slice(0, 4);
+  const outputs = await Promise.all(
+    [device.retain(), without].map((own) => {
+      const on: Backend = { name: "webgpu", open: (model, options) => openOn(own, model, options) };
+      return withRuntime(fixture("rwkv7.pth"), on, { threads: 1 }, (runtime) => outputsOf(runtime, tokens, 1));
+    }),
+  );
+  expect(maxDifference(outputs[0]!, outputs[1]!)).toBeLessThan(1e-5);
+});
+
 test("the adapter here is known to be software, which is not taken unasked", async () => {
   const adapter = await (await openGpu()).requestAdapter();
   expect(isSoftware(adapter?.info)).toBe(true);

@@ -22,13 +22,13 @@ export function webgpuOnSharedDevice(largestBuffer?: number): Backend {
 }
 
 /**
- * The backend on a device whose shaders are those of a GPU, with as many lanes in a workgroup, and without what a browser may lack; the software
- * adapter computes them, too, only more slowly.
+ * The backend on a device whose shaders are those of a GPU, with as many lanes in a workgroup, and without what a browser or a device may lack;
+ * the software adapter computes them, too, only more slowly.
  */
 export const webgpuAsOnGpu: Backend = {
   name: "webgpu",
   open: async (model, options) => {
-    openingAsGpu ??= Device.open({ largestBuffer: 2 ** 27 }).then((device) => {
+    openingAsGpu ??= Device.open({ largestBuffer: 2 ** 27, withoutSubgroups: true }).then((device) => {
       return Object.assign(device, { isSoftware: false, hasByteProducts: false });
     });
     return openOn((await openingAsGpu).retain(), model, options);

@@ -9,7 +9,7 @@ import { type ChannelWriter, channelsTogether } from "./channel-writer.js";
 import type { Operands } from "./operands.js";
 import { channelKernels } from "./operations/channel-kernels.js";
 import { type Invocation, makeShader, oneVariant, passLayout } from "./shader.js";
-import { expFunction, workgroupSum } from "./wgsl.js";
+import { expFunction } from "./wgsl.js";
 
 /** Steps that one shader carries out: from the first to before the end. */
 interface Region {
@@ -126,8 +126,8 @@ class RegionWriter implements ChannelWriter {
       fields: [...this.#fields.keys()],
       workgroup: channelsTogether,
       arena: "u32",
+      sum: "f32",
       declarations: `${expFunction}
-${workgroupSum(channelsTogether)}
 ${this.#declarations.join("\n")}`,
       body: `
   let c = tile * ${channelsTogether}u + lane;

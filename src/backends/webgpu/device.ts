@@ -6,6 +6,8 @@ import type { Abilities } from "./operands.js";
 
 /** What the limits of a device must reach. */
 export interface DeviceNeeds {
+  /** Whether subgroups are not to be used where there are some. */
+  readonly withoutSubgroups?: boolean;
   /** Bytes of the largest buffer that would be convenient; a device may have smaller ones. */
   readonly largestBuffer: number;
 }
@@ -22,6 +24,8 @@ const mapRead = 1;
 
 /** The language's products of four bytes, which not all implementations have. */
 const byteProducts = "packed_4x8_integer_dot_product";
+/** A feature of devices. */
+const subgroups = "subgroups";
 
 /** A GPU device. */
 export class Device implements Abilities {
@@ -29,6 +33,7 @@ export class Device implements Abilities {
   /** What the device came from, which some runtimes must not collect before it. */
   readonly root: GPU;
   readonly hasByteProducts: boolean;
+  readonly hasSubgroups: boolean;
   readonly isSoftware: boolean;
   /** Bytes that a buffer of weights can have at most. */
   readonly largestBuffer: number;
@@ -45,8 +50,10 @@ export class Device implements Abilities {
     const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
     const wanted = Math.min(needs.largestBuffer, maxBufferSize, maxStorageBufferBindingSize);
     try {
+      const hasSubgroups = adapter.features.has(subgroups) && !needs.withoutSubgroups;
       const gpu = await adapter.requestDevice({
         label: "rwkv",
+        requiredFeatures: hasSubgroups ? [subgroups] : [],
         requiredLimits: {
           maxBufferSize: Math.max(wanted, 2 ** 28),
           maxStorageBufferBindingSize: Math.max(wanted, 2 ** 27),
@@ -62,6 +69,7 @@ export class Device implements Abilities {
     this.root = root;
     this.gpu = gpu;
     this.hasByteProducts = root.wgslLanguageFeatures?.has(byteProducts) ?? false;
+    this.hasSubgroups = gpu.features.has(subgroups);
     this.isSoftware = isSoftware(info);
     this.largestBuffer = Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize);
     gpu.lost.then(({ reason, message }) => {

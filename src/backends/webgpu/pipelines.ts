@@ -58,13 +58,13 @@ export class Pipelines {
     return pipeline;
   }
 
-  async #compile({ label, code }: Shader): Promise<GPUComputePipeline> {
-    const { gpu } = this.#device;
+  async #compile({ label, code, subgroupCode = code }: Shader): Promise<GPUComputePipeline> {
+    const { gpu, hasSubgroups } = this.#device;
     try {
       return await gpu.createComputePipelineAsync({
         label,
         layout: gpu.createPipelineLayout({ bindGroupLayouts: [this.layout] }),
-        compute: { module: gpu.createShaderModule({ label, code }) },
+        compute: { module: gpu.createShaderModule({ label, code: hasSubgroups ? subgroupCode : code }) },
       });
     } catch (cause) {
       this.#device.check();

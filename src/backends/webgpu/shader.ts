@@ -2,6 +2,7 @@
 // same way, so a pass changes pipelines and offsets of parameters and little else.
 
 import type { RowSet } from "../../graph/graph.js";
+import { type SumType, subgroupSum, workgroupSum } from "./wgsl.js";
 
 /** The most tokens, sequences and selected rows of a pass. */
 export const maxTokens = 128;
@@ -38,6 +39,8 @@ export interface Shader {
   /** The name of its operation and of what it is made for, for messages and for tools. */
   readonly label: string;
   readonly code: string;
+  /** The same for a device with subgroups, where that is another. */
+  readonly subgroupCode?: string;
   /** The names of its parameters, each a word of 32 bits; floats are given by `floatBits`. */
   readonly fields: readonly string[];
 }
@@ -67,6 +70,8 @@ export interface Invocation {
 export interface ShaderParts {
   readonly label: string;
   readonly fields: readonly string[];
+  /** What the program adds up over a workgroup by `sumOf(lane, value)`. */
+  readonly sum?: SumType;
   /** Lines before the program: constants, functions, memory of the workgroup. */
   readonly declarations?: string;
   /** Invocations of a workgroup. */
@@ -82,6 +87,7 @@ export interface ShaderParts {
 export function makeShader({
   label,
   fields,
+  sum,
   declarations = "",
   workgroup,
   body,
@@ -90,7 +96,7 @@ export function makeShader({
 }: ShaderParts): Shader {
   const padding = Array.from({ length: -fields.length & 3 }, (_, i) => `padding${i}`);
   const all = [...fields, ...padding];
-  const code = `// ${label}
+  const codeWith = (sumCode: string) => `// ${label}
 struct Parameters { ${all.map((field) => `${field}: u32`).join(", ")} }
 @group(0) @binding(0) var<storage, read_write> arena: array<${arena}>;
 @group(0) @binding(1) var<uniform> table: array<Parameters, ${Math.floor(parameterWindow / (4 * all.length))}>;
@@ -98,7 +104,7 @@ struct Parameters { ${all.map((field) => `${field}: u32`).join(", ")} }
 @group(0) @binding(3) var<storage, read> weights: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> states: array<${states}>;
 @group(0) @binding(5) var<storage, read> given: array<u32>;
-${declarations}
+${sumCode}${declarations}
 @compute @workgroup_size(${workgroup})
 fn main(@builtin(workgroup_id) place: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let p = table[place.z];
@@ -107,7 +113,10 @@ fn main(@builtin(workgroup_id) place: vec3<u32>, @builtin(local_invocation_index
 ${body}
 }
 `;
-  return { label, code, fields: all };
+  if (!sum) return { label, code: codeWith(""), fields: all };
+  const code = codeWith(`${workgroupSum(workgroup, sum)}\n`);
+  const subgroupCode = `enable subgroups;\n${codeWith(`${subgroupSum(workgroup, sum)}\n`)}`;
+  return { label, code, subgroupCode, fields: all };
 }
 
 /** Where a pass has the number of rows of a value. */

@@ -7,12 +7,11 @@ export function lines(count: number, line: (i: number) => string, separator = "\
   return Array.from({ length: count }, (_, i) => line(i)).join(separator);
 }
 
-/**
- * `sumOf(lane, value)`: the sum over a workgroup, for all of its invocations, which must all call it.
- *
- * @param type of the values
- */
-export function workgroupSum(workgroup: number, type: "f32" | "vec4<f32>" = "f32"): string {
+/** What a workgroup adds up. */
+export type SumType = "f32" | "vec4<f32>";
+
+/** `sumOf(lane, value)`: the sum over a workgroup, for all of its invocations, which must all call it. */
+export function workgroupSum(workgroup: number, type: SumType): string {
   return `var<workgroup> partial: array<${type}, ${workgroup}>;
 fn sumOf(lane: u32, value: ${type}) -> ${type} {
   partial[lane] = value;
@@ -22,6 +21,25 @@ fn sumOf(lane: u32, value: ${type}) -> ${type} {
   }
   workgroupBarrier();
   let sum = partial[0];
+  workgroupBarrier();
+  return sum;
+}`;
+}
+
+/**
+ * The same where a device has subgroups, with two barriers in place of one a halving: each subgroup's sum goes to the place of its first
+ * invocation, and all subgroups add up all places. Nothing is taken for granted of their size, nor of which invocations are together.
+ */
+export function subgroupSum(workgroup: number, type: SumType): string {
+  return `var<workgroup> partial: array<${type}, ${workgroup}>;
+fn sumOf(lane: u32, value: ${type}) -> ${type} {
+  let own = subgroupAdd(value);
+  partial[lane] = select(${type}(), own, lane == subgroupBroadcastFirst(lane));
+  workgroupBarrier();
+  let together = subgroupAdd(1u);
+  var rest = ${type}();
+  for (var i = subgroupExclusiveAdd(1u); i < ${workgroup}u; i += together) { rest += partial[i]; }
+  let sum = subgroupAdd(rest);
   workgroupBarrier();
   return sum;
 }`;

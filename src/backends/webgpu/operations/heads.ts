@@ -3,7 +3,7 @@
 import type { RowNode } from "../../../graph/graph.js";
 import type { Kernel } from "../operands.js";
 import { makeShader, oneVariant, type Shader } from "../shader.js";
-import { floatBits, workgroupSum } from "../wgsl.js";
+import { floatBits } from "../wgsl.js";
 
 const workgroup = 64;
 
@@ -18,7 +18,7 @@ const begin = `
 
 function headShader(label: string, body: string): Shader {
   const fields = ["x", "result", "width", "size", "epsilon"];
-  return makeShader({ label, fields, workgroup, declarations: workgroupSum(workgroup), body: `${begin}${body}` });
+  return makeShader({ label, fields, workgroup, sum: "f32", body: `${begin}${body}` });
 }
 
 const shaders = {

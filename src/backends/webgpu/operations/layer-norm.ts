@@ -3,7 +3,7 @@
 import { type RowNode, type Vector, vectorsOf } from "../../../graph/graph.js";
 import type { Kernel } from "../operands.js";
 import { makeShader, oneVariant } from "../shader.js";
-import { floatBits, workgroupSum } from "../wgsl.js";
+import { floatBits } from "../wgsl.js";
 
 const workgroup = 256;
 
@@ -11,7 +11,7 @@ const shader = makeShader({
   label: "layerNorm",
   fields: ["x", "result", "width", "weight", "bias", "epsilon"],
   workgroup,
-  declarations: workgroupSum(workgroup),
+  sum: "f32",
   body: `
   let x = p.x + row * p.width;
   var sum = 0.0;

@@ -98,20 +98,9 @@ ${lines(
     fields,
     workgroup,
     arena: viewOf(form),
+    sum: "vec4<f32>",
     declarations: `${storeCode(form)}
-${rowCode(form)}
-var<workgroup> partial: array<vec4<f32>, ${workgroup}>;
-fn totalOf(lane: u32, value: vec4<f32>) -> vec4<f32> {
-  partial[lane] = value;
-  for (var step = ${workgroup / 2}u; step > 0u; step >>= 1u) {
-    workgroupBarrier();
-    if (lane < step) { partial[lane] += partial[lane + step]; }
-  }
-  workgroupBarrier();
-  let total = partial[0];
-  workgroupBarrier();
-  return total;
-}`,
+${rowCode(form)}`,
     body: `
   let output = tile * 4u;
   if (output >= p.outputs) { return; }
@@ -123,7 +112,7 @@ ${lines(rows, (r) => `  var sum${r} = vec4<f32>();`)}
 ${lines(4, (o) => `    let word${o} = weights[at${o} + k];`)}
 ${lines(units, multiply)}
   }
-${lines(rows, (r) => `  let total${r} = totalOf(lane, sum${r});`)}
+${lines(rows, (r) => `  let total${r} = sumOf(lane, sum${r});`)}
   var totals = array<vec4<f32>, ${rows}>(${lines(rows, (r) => `total${r}`, ", ")});
   for (var r = 0u; r < min(${rows}u, last + 1u - first); r++) {
     ${
