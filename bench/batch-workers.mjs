@@ -61,6 +61,7 @@ const children = new Set();
 process.on("exit", () => {
   for (const child of children) child.kill("SIGKILL");
 });
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
 
 /** A process of node, with how much processor time it had taken when it was looked at last. */
 function start(args) {
