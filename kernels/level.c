@@ -4,7 +4,9 @@
 
 #include "choose.c"
 #include "elementwise.c"
+#include "lay_by_input.c"
 #include "matmul.c"
+#include "matmul_by_input.c"
 #include "mix.c"
 #include "norm.c"
 #include "heads.c"

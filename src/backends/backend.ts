@@ -94,6 +94,8 @@ export interface OpenOptions {
   readonly onProgress?: (done: number, total: number) => void;
   /** Called with a line that the user should see, such as that kernels are being compiled. */
   readonly onNotice?: (message: string) => void;
+  /** Whether weights whose inputs are zero are left unread, at the price of a second form of some matrices in memory. */
+  readonly skipZeros?: boolean;
 }
 
 /** A backend: a way to run any graph. */

@@ -19,6 +19,8 @@ export interface MatrixUses {
   readonly recurrent: ReadonlySet<WeightNode>;
   /** That rows are multiplied by, without the head. */
   readonly products: ReadonlySet<WeightNode>;
+  /** Of the products, those whose rows are mostly zeros in trained models: what squared ReLU gives. */
+  readonly sparse: ReadonlySet<WeightNode>;
   /** Which gives the logits, of selected rows only. */
   readonly head: WeightNode | undefined;
 }
@@ -36,5 +38,17 @@ export function matrixUses(graph: GraphPart): MatrixUses {
     matricesOf(call).forEach((weight, i) => void sets[uses[i] as MatrixUse].add(weight));
   }
   if (head) sets.product.delete(head);
-  return { tables: sets.table, recurrent: sets.float32, products: sets.product, head };
+  const sparse = sparseOf(graph, sets.product);
+  return { tables: sets.table, recurrent: sets.float32, products: sets.product, sparse, head };
+}
+
+/** The products that only rows of squared ReLU are multiplied by. */
+function sparseOf(graph: GraphPart, products: ReadonlySet<WeightNode>): Set<WeightNode> {
+  const sparse = new Set<WeightNode>();
+  const others = new Set<WeightNode>();
+  for (const call of callsOf(topologicalOrder(...rootsOf(graph)))) {
+    const rows = matmul.operandsOf(call)?.x.call.operation.elementwise;
+    for (const weight of matricesOf(call)) (rows === "reluSquared" ? sparse : others).add(weight);
+  }
+  return new Set([...sparse].filter((weight) => products.has(weight) && !others.has(weight)));
 }

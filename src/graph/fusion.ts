@@ -14,7 +14,7 @@ import {
 } from "./graph.js";
 import { multiply } from "./operations/elementwise.js";
 import { constant } from "./operations/leaves.js";
-import { quantizeRows } from "./operations/matmul.js";
+import { matmul, quantizeRows, sparseMatmul } from "./operations/matmul.js";
 
 /** One operation of a plan. */
 export type FusedOperation = FusedCall | FusedChain;
@@ -57,12 +57,19 @@ const channelGrain = 64;
 /** Chains share channels with their neighbours where there are enough of them for all threads. */
 const sharedChainWidth = 256;
 
-/**
- * The operations that give the roots, each after those it needs.
- *
- * @param quantized the weights that are in blocks
- */
-export function fuse(roots: readonly RowNode[], quantized: ReadonlySet<WeightNode> = new Set()): FusedOperation[] {
+/** How weights lie in memory, where that makes operations others. */
+export interface WeightLayouts {
+  /** The weights that are in blocks. */
+  readonly quantized?: ReadonlySet<WeightNode>;
+  /** For weights that have a second form, input by input, what stands for that. */
+  readonly byInput?: ReadonlyMap<WeightNode, WeightNode>;
+}
+
+/** The operations that give the roots, each after those it needs. */
+export function fuse(
+  roots: readonly RowNode[],
+  { quantized = new Set(), byInput = new Map() }: WeightLayouts = {},
+): FusedOperation[] {
   const order = topologicalOrder(...roots);
   const kept = new Set(roots);
   const wanted = new Set(order);
@@ -91,7 +98,7 @@ export function fuse(roots: readonly RowNode[], quantized: ReadonlySet<WeightNod
   operations.push(...chains);
   const places = new Map(operations.map((operation) => [operation, placeOf(operation)]));
   operations.sort((a, b) => (places.get(a) as number) - (places.get(b) as number));
-  return sortByNeed(withQuantizedRows(withCopiedLeaves(operations), quantized));
+  return sortByNeed(withQuantizedRows(withSparseProducts(withCopiedLeaves(operations), byInput), quantized));
 }
 
 function fuseCall(call: Call, wanted: ReadonlySet<RowNode>): FusedCall {
@@ -166,6 +173,19 @@ function withCopiedLeaves(operations: readonly FusedOperation[]): FusedOperation
     );
   }
   return result;
+}
+
+/** Puts sparse products in the place of those with matrices that have a form input by input. */
+function withSparseProducts(
+  operations: readonly FusedOperation[],
+  forms: ReadonlyMap<WeightNode, WeightNode>,
+): FusedOperation[] {
+  return operations.map((operation) => {
+    const operands = operation.call && matmul.operandsOf(operation.call);
+    const byInput = operands && forms.get(operands.weight);
+    if (!byInput) return operation;
+    return { ...operation, kernel: sparseMatmul.name, call: sparseMatmul.apply({ ...operands, byInput }).result.call };
+  });
 }
 
 /** Puts the quantization of rows before the products that need it; once for all products of the same rows. */

@@ -4,8 +4,8 @@
 
 import { type Barrier, barrierBetween } from "./barriers.js";
 import { type PlannedBuffer, placeBuffers } from "./buffers.js";
-import { type FusedOperation, fuse } from "./fusion.js";
-import type { RowNode, WeightNode } from "./graph.js";
+import { type FusedOperation, fuse, type WeightLayouts } from "./fusion.js";
+import type { RowNode } from "./graph.js";
 
 /** A compiled graph. */
 export interface Plan {
@@ -22,9 +22,7 @@ export interface Plan {
   readonly capacity: number;
 }
 
-export interface PlanOptions {
-  /** The weights that are in blocks. */
-  readonly quantized?: ReadonlySet<WeightNode>;
+export interface PlanOptions extends WeightLayouts {
   /**
    * "earliest" schedules every operation as early as possible, so that there are few barriers; "inOrder" keeps the order in which
    * the roots need the operations, so that few values are live at a time.
@@ -37,7 +35,7 @@ export interface PlanOptions {
  * @param capacity most tokens of one pass
  */
 export function planGraph(roots: readonly RowNode[], capacity: number, options: PlanOptions = {}): Plan {
-  const operations = fuse(roots, options.quantized);
+  const operations = fuse(roots, options);
   const steps = schedule(operations, options.schedule ?? "earliest");
   const barriers = steps.map((step, i) => barrierBetween(step, steps[i + 1]));
   const { buffers, arenaSize } = placeBuffers(steps, barriers, roots, capacity);

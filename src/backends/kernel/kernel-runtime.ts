@@ -8,6 +8,7 @@ import { initialState, stateLayout } from "../../graph/state-layout.js";
 import type { BackendModel, OpenOptions, PassResult, PassSegment, Runtime, RuntimeState } from "../backend.js";
 import { matrixTypes } from "../placement.js";
 import { readVectors, vectorValues } from "../weights.js";
+import { layByInput } from "./by-input.js";
 import { Choices } from "./choices.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { checkCapacity, type PlacedMatrix, placeMatrices } from "./matrices.js";
@@ -37,10 +38,11 @@ async function open(machine: KernelMachine, model: BackendModel, options: OpenOp
   const types = matrixTypes(graph, model.tensors, options.dtype);
   checkCapacity(machine, model, types);
   const matrices = await placeMatrices(machine, model, types, options);
+  const byInput = options.skipZeros ? await layByInput(machine, graph, matrices) : undefined;
   const quantized = new Set([...types.keys()].filter((weight) => isBlockType(types.get(weight) as WeightDType)));
   // The plan is made while the vectors, hundreds of small reads, come.
   const reading = readVectors(graph, model.tensors);
-  const plan = planGraph(rootsOf(graph), maxTokens, { quantized });
+  const plan = planGraph(rootsOf(graph), maxTokens, { quantized, ...(byInput && { byInput }) });
   const vectors = await reading;
   const layout = stateLayout(graph);
   const initial = initialState(graph, (weight) => vectorValues(weight, vectors));

@@ -40,6 +40,34 @@ export const matmul = operation({
   },
 });
 
+/**
+ * The same of rows that are mostly zeros, with a second form of the weight, input by input, so that what zeros are multiplied by
+ * need not be read; put in the place of products by the planner, not by models.
+ */
+export const sparseMatmul = operation({
+  name: "sparseMatmul",
+  inputs: ["x"],
+  matrices: { weight: "product", byInput: "product" },
+  outputs: ["result"],
+  epilogue: { activations: ["sigmoid", "reluSquared", "tanh"], multiplier: true, addend: true },
+  shape: ({ x, weight }) => ({ result: { rows: x.rows, width: weight.shape[0] as number } }),
+  reference({ x, weight }) {
+    const inputs = weight.isInBlocks ? roundedToBlocks(x) : x;
+    const out = zeros(x.rows, weight.rows, weight.values);
+    for (let t = 0; t < x.rows; t++) {
+      for (let i = 0; i < x.width; i++) {
+        const value = inputs.values[t * x.width + i] as number;
+        if (value === 0) continue;
+        for (let o = 0; o < weight.rows; o++) {
+          addAt(out.values, t * weight.rows + o, (weight.values[o * weight.width + i] as number) * value);
+        }
+      }
+    }
+    return { result: out };
+  },
+  gradient: { none: "it is no part of a model" },
+});
+
 /** result[t][i] = sum over o of x[t][o] * weight[o][i]: the gradient for the input of a product. */
 const transposedMatmul = operation({
   name: "transposedMatmul",
