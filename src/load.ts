@@ -52,6 +52,11 @@ export interface LoadOptions {
   /** The number of compute threads, from 1 to 256. By default one for each core, at most 16. */
   threads?: number;
   /**
+   * Whether weights of channel mixing whose inputs are zero are left unread in decoding (native, wasm). It changes no result, and takes
+   * a second form of these matrices in memory: docs/performance.md has what is gained and what it costs. By default false.
+   */
+  skipZeros?: boolean;
+  /**
    * Whether a model that is given by name is kept, and taken from there the next time: in Node in the cache of Python's huggingface_hub, which
    * is the default; in a page, also one by URL, in the origin's private file system. docs/models-by-name.md has the names.
    */
@@ -246,6 +251,9 @@ function checkOptions(options: LoadOptions): void {
     limits = {},
   } = options;
   checkSignal(signal);
+  const { skipZeros } = options;
+  if (skipZeros !== undefined && typeof skipZeros !== "boolean")
+    throw new OptionError("skipZeros", skipZeros, "true or false");
   if (cache !== undefined && typeof cache !== "boolean") throw new OptionError("cache", cache, "true or false");
   if (endpoint !== undefined && typeof endpoint !== "string")
     throw new OptionError("endpoint", endpoint, "the URL of a hub");

@@ -25,6 +25,7 @@ export interface RuntimeOptions {
   readonly backend?: BackendName | "auto" | undefined;
   readonly strategy?: string | undefined;
   readonly threads?: number | undefined;
+  readonly skipZeros?: boolean | undefined;
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
   readonly onWarning?: ((message: string) => void) | undefined;
 }
@@ -41,7 +42,13 @@ interface Opened {
 export async function openRuntime(bound: BoundModel, options: RuntimeOptions): Promise<Opened> {
   const { dtype, strategy, onProgress, onWarning = console.warn } = options;
   const threads = options.threads ?? defaultThreads();
-  const openOptions = { threads, onNotice: onWarning, ...(dtype && { dtype }), ...(onProgress && { onProgress }) };
+  const openOptions: OpenOptions = {
+    threads,
+    skipZeros: options.skipZeros ?? false,
+    onNotice: onWarning,
+    ...(dtype && { dtype }),
+    ...(onProgress && { onProgress }),
+  };
   if (strategy !== undefined) {
     return openParts(bound, parseStrategy(strategy, bound.size.layers), openOptions);
   }

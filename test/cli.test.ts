@@ -141,7 +141,7 @@ describe("logits", () => {
         "--out",
         out,
       ];
-      expect((await rwkv([...args, "--threads", "1"])).code).toBe(0);
+      expect((await rwkv([...args, "--threads", "1", "--skip-zeros"])).code).toBe(0);
       expect(maxDifference(readFloats(out), expected.slice(-33))).toBeLessThan(2e-5);
       for (const mode of ["serial", "sequence"]) {
         expect((await rwkv([...args, "--all", "--mode", mode])).code).toBe(0);

@@ -206,6 +206,7 @@ test.each([
   [{ backend: "cuda" }, "option backend: expected native, wasm, webgpu, reference, auto"],
   [{ backend: "toString" }, "option backend"],
   [{ threads: 0 }, "option threads"],
+  [{ skipZeros: "no" }, "option skipZeros"],
   [{ threads: "2" }, "option threads"],
   [{ tokenizer: 20 }, "option tokenizer"],
   [{ tokenizer: null }, "option tokenizer"],

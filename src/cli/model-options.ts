@@ -19,9 +19,10 @@ export interface ModelOptions {
   backend?: BackendName | "auto";
   strategy?: string;
   threads?: number;
+  skipZeros?: boolean;
 }
 
-/** Adds --model, --tokenizer, --lora, --dtype, --backend, --strategy, --threads. */
+/** Adds --model, --tokenizer, --lora, --dtype, --backend, --strategy, --threads, --skip-zeros. */
 export function addModelOptions(command: Command): Command {
   return command
     .option(
@@ -53,7 +54,8 @@ export function addModelOptions(command: Command): Command {
         'several backends, the first layers on the first, as "webgpu *10 -> native" (docs/browser.md)',
       ).conflicts("backend"),
     )
-    .option("--threads <n>", "compute threads (default: one for each core)", wholeNumber(1, 256));
+    .option("--threads <n>", "compute threads (default: one for each core)", wholeNumber(1, 256))
+    .option("--skip-zeros", "leave weights unread whose inputs are zero: the same results sooner, for more memory");
 }
 
 /** Loads the model that the options name, with a progress bar. */
@@ -68,6 +70,7 @@ export async function loadModel(options: ModelOptions, limits: ModelLimits = {})
       ...(options.backend && { backend: options.backend }),
       ...(options.strategy !== undefined && { strategy: options.strategy }),
       ...(options.threads !== undefined && { threads: options.threads }),
+      ...(options.skipZeros && { skipZeros: true }),
       limits,
       onProgress: bar.update,
       onWarning: note,

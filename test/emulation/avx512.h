@@ -94,6 +94,23 @@ static inline uint16_t emulated_test_epi32_mask(__m512i a, __m512i b) {
   return mask;
 }
 
+// Elements of `size` bytes of a and b in turn, of the lower or the upper half of every 16 bytes.
+static inline __m512i emulated_unpack(__m512i a, __m512i b, int size, int upper) {
+  uint8_t from[2][64], result[64];
+  memcpy(from[0], &a, 64);
+  memcpy(from[1], &b, 64);
+  for (int i = 0; i < 64; i++) {
+    const int element = i % 16 / size;
+    result[i] = from[element % 2][i / 16 * 16 + 8 * upper + element / 2 * size + i % size];
+  }
+  memcpy(&a, result, 64);
+  return a;
+}
+
+#define _mm512_unpacklo_epi8(a, b) emulated_unpack(a, b, 1, 0)
+#define _mm512_unpackhi_epi8(a, b) emulated_unpack(a, b, 1, 1)
+#define _mm512_unpacklo_epi16(a, b) emulated_unpack(a, b, 2, 0)
+#define _mm512_unpackhi_epi16(a, b) emulated_unpack(a, b, 2, 1)
 #define _mm512_cvtps_epi32 emulated_cvtps_epi32
 #define _mm512_cvtph_ps emulated_cvtph_ps
 #define _mm512_sqrt_ps emulated_sqrt_ps
