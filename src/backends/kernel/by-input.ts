@@ -1,7 +1,7 @@
 // Second forms of matrices, input by input, for products that skip zeros. kernels/by_input.h has the layout.
 
 import { bytesPerElement, type ComputeType, isBlockType } from "../../dtypes.js";
-import type { Graph, WeightNode } from "../../graph/graph.js";
+import type { GraphPart, WeightNode } from "../../graph/graph.js";
 import { blockInputs } from "../../quantization/blocks.js";
 import { matrixUses } from "../matrix-uses.js";
 import type { KernelMachine } from "./kernel-machine.js";
@@ -32,7 +32,7 @@ function sizeOf(dtype: ComputeType, outputs: number, inputs: number): number {
  */
 export async function layByInput(
   machine: KernelMachine,
-  graph: Graph,
+  graph: GraphPart,
   matrices: Map<WeightNode, PlacedMatrix>,
 ): Promise<Map<WeightNode, WeightNode>> {
   const record = new SingleRecord(machine);
