@@ -16,6 +16,12 @@ if (!chromiumPath) {
 const pageTests = testFiles("choice-kernels", "indices", "forward", "rwkv7", "growing-memory", "page", "page-hub");
 const plainPageTests = testFiles("growing-memory", "page-not-isolated");
 
+// The long tests try more combinations of these, which take two minutes here.
+const longerTests = testFiles(
+  ...["architectures", "choice-kernels", "elementwise-kernel", "gguf-data", "matrix-states", "process-endings"],
+  ...["quantization", "sparse-products", "train-command"],
+);
+
 export default defineConfig({
   resolve: { alias: internals },
   test: {
@@ -34,7 +40,7 @@ export default defineConfig({
           // Files that follow each other in a process share what they import, which saves a minute.
           isolate: false,
           include: ["test/**/*.test.ts"],
-          exclude: ["test/page*.test.ts", "test/long/**"],
+          exclude: ["test/page*.test.ts", "test/long/**", ...longerTests],
           server: { deps: { external: [/\/dist\//] } },
         },
       },

@@ -33,6 +33,8 @@ export function pages(
       env,
       fileParallelism: false,
       isolate,
+      // vitest wants a place of its own for a project whose files share a page.
+      ...(!isolate && { sequence: { groupOrder: 2 } }),
       browser: {
         enabled: true,
         headless: true,

@@ -1,5 +1,5 @@
 // Cuts a graph between layers, into parts that several backends carry out one after another. Between them go the rows that later layers
-// need of earlier ones, whatever they are: of RWKV-7 the residual stream and the values of the first layer.
+// need of earlier ones, whatever they are: always the residual stream, and in some versions values of the first layer.
 
 import {
   type Call,
