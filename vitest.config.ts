@@ -16,7 +16,7 @@ if (!chromiumPath) {
 const pageTests = testFiles("choice-kernels", "indices", "forward", "rwkv7", "growing-memory", "page", "page-hub");
 const plainPageTests = testFiles("growing-memory", "page-not-isolated");
 
-// The long tests try more combinations of these, which take two minutes here.
+// The long tests try more combinations of these, which take two minutes here. LONGER_TESTS=1 has them here, too.
 const longerTests = testFiles(
   ...["architectures", "choice-kernels", "elementwise-kernel", "gguf-data", "matrix-states", "process-endings"],
   ...["quantization", "sparse-products", "train-command"],
@@ -40,7 +40,7 @@ export default defineConfig({
           // Files that follow each other in a process share what they import, which saves a minute.
           isolate: false,
           include: ["test/**/*.test.ts"],
-          exclude: ["test/page*.test.ts", "test/long/**", ...longerTests],
+          exclude: ["test/page*.test.ts", "test/long/**", ...(process.env["LONGER_TESTS"] ? [] : longerTests)],
           server: { deps: { external: [/\/dist\//] } },
         },
       },

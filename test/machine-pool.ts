@@ -23,6 +23,7 @@ class LentMachine implements KernelMachine {
   readonly threads: number;
   readonly lanes: number;
   readonly capacity: number;
+  readonly takesFiniteHalves: boolean;
   readonly kernels: ReadonlyMap<string, number>;
   readonly functions: ReadonlyMap<string, number>;
   readonly #machine: KernelMachine;
@@ -34,6 +35,7 @@ class LentMachine implements KernelMachine {
     this.threads = machine.threads;
     this.lanes = machine.lanes;
     this.capacity = machine.capacity;
+    this.takesFiniteHalves = machine.takesFiniteHalves;
     this.kernels = machine.kernels;
     this.functions = machine.functions;
     this.#machine = machine;

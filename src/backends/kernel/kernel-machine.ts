@@ -34,6 +34,8 @@ export interface KernelMachine extends KernelNumbers {
   readonly lanes: number;
   /** Bytes that its memory can have at most. */
   readonly capacity: number;
+  /** Whether its kernels take numbers in float16 for finite, which saves half of the steps where no instruction widens them. */
+  readonly takesFiniteHalves: boolean;
   /**
    * Gets zeroed memory.
    *

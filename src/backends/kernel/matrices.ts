@@ -88,7 +88,7 @@ export async function placeMatrices(
       const block = machine.allocate(byteLengthOf({ dtype, shape: weight.shape }));
       const problem = await maker.make(placement, block);
       if (problem !== undefined) onNotice?.(problem);
-      const isOdd = dtype === "f16" && !isFinite16(block.bytes);
+      const isOdd = dtype === "f16" && machine.takesFiniteHalves && !isFinite16(block.bytes);
       const placed = { address: block.address, dtype, bytes: () => block.bytes };
       matrices.set(weight, isOdd ? asFloat32(machine, block) : placed);
     }
@@ -111,8 +111,8 @@ function isFinite16({ buffer, byteOffset, byteLength }: Uint8Array): boolean {
 }
 
 /**
- * The same in float32. Kernels of WebAssembly take numbers in float16 for finite, which saves half of the steps, so a matrix that holds
- * others is kept from them: one of a damaged file, or of weights that float16 cannot hold.
+ * The same in float32, for a machine that takes numbers in float16 for finite: a matrix of a damaged file, or of weights that float16
+ * cannot hold.
  */
 function asFloat32(machine: KernelMachine, half: Block): PlacedMatrix {
   const block = machine.allocate(2 * half.bytes.byteLength);

@@ -55,6 +55,7 @@ class NativeMachine implements KernelMachine {
   readonly threads: number;
   readonly lanes: number;
   readonly capacity: number = Number.POSITIVE_INFINITY;
+  readonly takesFiniteHalves = false;
   readonly kernels: ReadonlyMap<string, number>;
   readonly functions: ReadonlyMap<string, number>;
   readonly #library: NativeLibrary;

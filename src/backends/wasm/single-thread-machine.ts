@@ -14,6 +14,7 @@ export class SingleThreadMachine implements KernelMachine {
   readonly threads = 1;
   readonly lanes = 4; // WebAssembly's vectors have 128 bits
   readonly capacity: number;
+  readonly takesFiniteHalves = true;
   readonly kernels: ReadonlyMap<string, number>;
   readonly functions: ReadonlyMap<string, number>;
   readonly #exports: KernelExports;
