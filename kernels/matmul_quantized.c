@@ -135,7 +135,7 @@ static inline __attribute__((always_inline)) void multiply_blocks(const struct r
       const int8_t* bytes = x + pair * pair_inputs + b * block_inputs;
       quantized_totals totals;
       for (uint32_t r = 0; r < rows; r++) {
-        vint start = splat_int(-bias * block_sum(x + r * stride, pairs, 2 * pair + b));
+        vint start = splat_int(without_bias(bias, block_sum(x + r * stride, pairs, 2 * pair + b)));
         for (uint32_t g = 0; g < groups; g++) {
           for (uint32_t v = 0; v < group_vectors; v++) totals[r][g][v] = start;
         }

@@ -42,7 +42,7 @@ static inline __attribute__((always_inline)) void add_live_block(const struct li
                                                                  float* sums) {
   const uint32_t bytes = 4 * lanes, step = dtype == DTYPE_Q8 ? bytes : 2 * bytes, of_chunk = 16 / lanes;
   const int bias = dtype == DTYPE_Q8 ? signed_bias : 8;
-  const vint start = splat_int(-bias * row_sum);
+  const vint start = splat_int(without_bias(bias, row_sum));
   const vfloat scale_of_x = splat(row_scale);
   for (uint32_t o = 0, at = 0; o < outputs; o += step, at += bytes) {
     if (at % line_bytes == 0) {

@@ -71,7 +71,11 @@ static inline const float* row_scales(const int8_t* row, uint32_t pairs) { retur
 static inline const int32_t* row_sums(const int8_t* row, uint32_t pairs) {
   return (const int32_t*)(row + pairs * (pair_inputs + 2 * 4));
 }
+// Sums of a row that is not finite may be any numbers, so they wrap around.
 static inline int32_t block_sum(const int8_t* row, uint32_t pairs, uint32_t block) {
   const int32_t* halves = row_sums(row, pairs) + 2 * block;
-  return halves[0] + halves[1];
+  return (int32_t)((uint32_t)halves[0] + (uint32_t)halves[1]);
 }
+
+// What sums of products with integers that have a bias begin with.
+static inline int32_t without_bias(int32_t bias, int32_t sum) { return (int32_t)(0u - (uint32_t)bias * (uint32_t)sum); }
