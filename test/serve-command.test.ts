@@ -97,8 +97,10 @@ test.skipIf(!isLinux)("opens its page where it is asked to", async () => {
 const hasScript = isLinux && spawnSync("script", ["--version"]).status === 0;
 
 test.skipIf(!hasScript)("shows in a terminal what is in progress, on one line", async () => {
-  const command = `'${process.execPath}' '${program}' serve --port 0 --threads 1`;
-  const child = spawn("script", ["--quiet", "--return", "--flush", "--command", command, "/dev/null"]);
+  // Without exec some shells stay, and end by Ctrl-C before the server does.
+  const command = `exec '${process.execPath}' '${program}' serve --port 0 --threads 1`;
+  const args = ["--quiet", "--return", "--flush", "--command", command, "/dev/null"];
+  const child = spawn("script", args, { env: { ...process.env, SHELL: "/bin/sh" } });
   onTestFinished(() => void child.kill("SIGKILL")); // the server ends with its terminal
   let shown = "";
   child.stdout.on("data", (text) => {
