@@ -62,7 +62,7 @@ export default defineConfig({
       },
       ...(chromiumPath
         ? [
-            pages("chromium", chromiumPath, pageTests, isolationHeaders, thorough),
+            pages("chromium", chromiumPath, pageTests, isolationHeaders),
             // In one page, so that all files share a device with the shaders that were compiled for it.
             pages(
               ...(["chromium, WebGPU", chromiumPath, webgpuTests, isolationHeaders] as const),
@@ -82,7 +82,7 @@ function lacksAvx512(): boolean {
   return features.has("avx2") && !features.has("avx512_vnni");
 }
 
-/** The kernels' tests once more, with AVX-512 emulated. */
+/** The kernels' tests once more, with AVX-512 emulated, and no more combinations than `npm test` tries: it is slow. */
 function emulatedLevels() {
   const folder = fileURLToPath(new URL("test/emulation/", import.meta.url));
   const header = createHash("sha256").update(readFileSync(`${folder}avx512.h`));
@@ -92,7 +92,6 @@ function emulatedLevels() {
       name: "avx512, emulated",
       include: emulatedTests,
       env: {
-        ...thorough,
         CC: `${folder}cc.mjs`,
         RWKV_PREBUILT: "",
         // The cache of native libraries knows the compiler's name and the sources, not this header.
