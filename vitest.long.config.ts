@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
 import { chromiumPath, isolationHeaders, webgpuArguments } from "./test/chromium.js";
 import { internals } from "./test/internals.js";
 import { pages, testFiles } from "./test/page-project.js";
@@ -26,6 +27,16 @@ const emulatedTests = testFiles("kernels", "quantization", "pytorch-operations",
 const pageTests = testFiles("kernels", "gradients", "matrix-states", "sparse-products");
 const webgpuTests = testFiles("page-webgpu", "page-webgpu-operations", "page-webgpu-data");
 
+/** Files that take minutes begin first, or one of them would run alone at the end. */
+class SlowestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const slowest = testFiles("long/sanitizers", "long/other-machines", "long/server", "long/node-versions");
+    const isSlow = ({ moduleId }: TestSpecification) => slowest.some((file) => moduleId.endsWith(file));
+    const sorted = await super.sort(files);
+    return [...sorted.filter(isSlow), ...sorted.filter((file) => !isSlow(file))];
+  }
+}
+
 export default defineConfig({
   resolve: { alias: internals },
   test: {
@@ -34,6 +45,7 @@ export default defineConfig({
     // What a test waits for comes, if late, on a machine that does much else, too.
     expect: { poll: { timeout: 30_000 } },
     fileParallelism: false,
+    sequence: { sequencer: SlowestFirst },
     projects: [
       {
         extends: true,
