@@ -272,6 +272,18 @@ static napi_value js_mapping_address(napi_env env, napi_callback_info info) {
   return number(env, (double)(uintptr_t)mapping_bytes(handle->mapping));
 }
 
+// forgetMapped(mapping, offset, size): of pages that are no longer read.
+static napi_value js_forget_mapped(napi_env env, napi_callback_info info) {
+  struct call call = call_of(env, info);
+  struct handle* handle = handle_of(env, &call);
+  double offset = whole_number(env, call.arguments[1], largest_exact);
+  double size = whole_number(env, call.arguments[2], largest_exact);
+  if (!handle || !handle->mapping) return fail(env, "the file is no longer mapped");
+  if (offset < 0 || size < 0) return fail(env, "expected an offset and a size");
+  mapping_forget(handle->mapping, (uint64_t)offset, (uint64_t)size);
+  return undefined(env);
+}
+
 // unmapFile(mapping). A second time it does nothing.
 static napi_value js_unmap_file(napi_env env, napi_callback_info info) {
   struct call call = call_of(env, info);
@@ -306,7 +318,7 @@ static const struct {
     {"poolThreads", js_pool_threads},       {"runPool", js_run_pool},       {"destroyPool", js_destroy_pool},
     {"addressOf", js_address_of},           {"mapFile", js_map_file},       {"mappingAddress", js_mapping_address},
     {"useHugePages", js_use_huge_pages},    {"unmapFile", js_unmap_file},   {"kernelNames", js_kernel_names},
-    {"functionNames", js_function_names},
+    {"functionNames", js_function_names},   {"forgetMapped", js_forget_mapped},
 };
 
 NAPI_MODULE_INIT() {

@@ -74,6 +74,15 @@ static void unmap_file(uint8_t* bytes, uint64_t size) {
   UnmapViewOfFile(bytes);
 }
 
+static uint64_t page_size(void) {
+  SYSTEM_INFO system;
+  GetSystemInfo(&system);
+  return system.dwPageSize;
+}
+
+// Unlocking what is not locked takes it out of the working set.
+static void forget_pages(uint8_t* bytes, uint64_t size) { VirtualUnlock(bytes, size); }
+
 #else
 
 // fstat would do, but glibc has had a function of that name only since 2.33, and before that one of another.
@@ -94,6 +103,10 @@ static uint8_t* map_file(int file, uint64_t size) {
 
 static void unmap_file(uint8_t* bytes, uint64_t size) { munmap(bytes, size); }
 
+static uint64_t page_size(void) { return (uint64_t)sysconf(_SC_PAGESIZE); }
+
+static void forget_pages(uint8_t* bytes, uint64_t size) { madvise(bytes, size, MADV_DONTNEED); }
+
 #endif
 
 struct mapping* mapping_create(int file, uint64_t size, int ahead) {
@@ -111,9 +124,25 @@ struct mapping* mapping_create(int file, uint64_t size, int ahead) {
 
 const void* mapping_bytes(const struct mapping* mapping) { return mapping->bytes; }
 
-void mapping_destroy(struct mapping* mapping) {
+static void end_reader(struct mapping* mapping) {
   __atomic_store_n(&mapping->ending, 1, __ATOMIC_RELAXED);
   if (mapping->has_reader) pthread_join(mapping->reader, NULL);
+  mapping->has_reader = 0;
+}
+
+void mapping_forget(struct mapping* mapping, uint64_t offset, uint64_t size) {
+  end_reader(mapping);
+  if (offset > mapping->size) offset = mapping->size;
+  if (size > mapping->size - offset) size = mapping->size - offset;
+  // Of pages that other parts share nothing is taken; behind the end of the file there are none.
+  uint64_t page = page_size();
+  uint64_t end = offset + size == mapping->size ? mapping->size : (offset + size) / page * page;
+  uint64_t begin = (offset + page - 1) / page * page;
+  if (begin < end) forget_pages(mapping->bytes + begin, end - begin);
+}
+
+void mapping_destroy(struct mapping* mapping) {
+  end_reader(mapping);
   unmap_file(mapping->bytes, mapping->size);
   free(mapping);
 }

@@ -11,6 +11,9 @@ struct mapping* mapping_create(int file, uint64_t size, int ahead);
 
 const void* mapping_bytes(const struct mapping* mapping);
 
+// Takes the pages of a part out of memory, and reads no more ahead; what is read there later comes from the file again.
+void mapping_forget(struct mapping* mapping, uint64_t offset, uint64_t size);
+
 void mapping_destroy(struct mapping* mapping);
 
 // Asks for huge pages under memory that has not been touched yet: fewer faults while it is filled, fewer misses of

@@ -51,6 +51,8 @@ class LentMachine implements KernelMachine {
     return undefined;
   }
 
+  keepMapped(): void {}
+
   async run(address: number): Promise<void> {
     try {
       await this.#machine.run(address);

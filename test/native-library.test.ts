@@ -2,7 +2,19 @@
 // kinds.
 
 import { execFile, spawn } from "node:child_process";
-import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, utimes, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  copyFile,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,6 +28,7 @@ import { loadCheckpoint } from "#rwkv/load";
 import { program } from "./command.js";
 import { compilePoolTests } from "./compile-pool-test.js";
 import { fixture } from "./environment.js";
+import { largeCheckpoint } from "./large-checkpoint.js";
 import { runScript } from "./node-process.js";
 
 const folders: string[] = [];
@@ -58,6 +71,7 @@ it("refuses arguments of a wrong kind", async () => {
     expect(() => library.addressOf(wrong)).toThrow("expected bytes");
   }
   expect(() => library.mappingAddress(pool)).toThrow("no longer mapped");
+  expect(() => library.forgetMapped(pool, 0, 5)).toThrow("no longer mapped");
   expect(library.mapFile(-1, 5)).toBeUndefined();
   expect(library.mapFile(1e6, 5)).toBeUndefined();
   library.destroyPool(pool);
@@ -128,6 +142,29 @@ it.runIf(process.platform === "linux")("gives back threads and memory of models 
     { flags: ["--expose-gc"] },
   );
   expect(ending).toEqual({ code: 0, signal: null, output: "true 0\n", errors: "" });
+});
+
+it.runIf(process.platform === "linux")("takes no memory for what was read to make something else of it", async () => {
+  const path = join(await temporaryFolder(), "large.pth");
+  await writeFile(path, await largeCheckpoint());
+  const resident = async () => {
+    const parts = (await readFile("/proc/self/smaps", "utf8")).split(/^(?=[0-9a-f]+-)/m);
+    const ofFile = parts.filter((part) => part.includes(path));
+    return ofFile.reduce((sum, part) => sum + Number(/^Rss: +(\d+) kB$/m.exec(part)![1]) * 1024, 0);
+  };
+  const size = (await stat(path)).size;
+  const prompt = new Array(20).fill(1);
+  const logitsOf = async (model: Model) => (await model.forward([{ state: model.createState(), tokens: prompt }]))[0];
+  const quantized = await load(path, { backend: "native", dtype: "q8" });
+  expect(await resident()).toBeLessThan(0.05 * size);
+  const logits = await logitsOf(quantized);
+  const stored = await load(path, { backend: "native" });
+  await logitsOf(stored);
+  // What is used as it lies stays, of the same file, too.
+  expect(await resident()).toBeGreaterThan(0.8 * size);
+  expect(await logitsOf(quantized)).toEqual(logits);
+  await quantized.dispose();
+  await stored.dispose();
 });
 
 it.runIf(process.platform === "linux")("leaves nothing behind after many models", async () => {

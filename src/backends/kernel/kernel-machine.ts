@@ -10,6 +10,14 @@ export interface Block {
   readonly bytes: Uint8Array;
 }
 
+/** A part of a file. */
+export interface FilePart {
+  readonly source: ByteSource;
+  /** In bytes. */
+  readonly offset: number;
+  readonly size: number;
+}
+
 /** The numbers that records and programs have for names, as a library of kernels tells them. */
 export interface KernelNumbers {
   readonly kernels: ReadonlyMap<string, number>;
@@ -47,6 +55,8 @@ export interface KernelMachine extends KernelNumbers {
    * Mapping a source twice gives the same address.
    */
   map(source: ByteSource): number | undefined;
+  /** Takes what is mapped but for these parts out of memory, where that is much: it was read and will not be again. */
+  keepMapped(parts: readonly FilePart[]): void;
   /** Runs the pass whose record lies at `address`, on all threads. The calling thread neither computes nor blocks. */
   run(address: number): Promise<void>;
   /** Ends the threads, gives mapped files back. */

@@ -18,7 +18,7 @@ import { blockFormatOf } from "../../quantization/storage-types.js";
 import type { BackendModel } from "../backend.js";
 import { matrixTypes, type Placement, placementsOf } from "../placement.js";
 import { Converter } from "./converter.js";
-import type { Block, KernelMachine } from "./kernel-machine.js";
+import type { Block, FilePart, KernelMachine } from "./kernel-machine.js";
 import { mappedAddress } from "./mapped-address.js";
 import { Quantizer } from "./quantizer.js";
 
@@ -76,6 +76,7 @@ export async function placeMatrices(
 ): Promise<Map<WeightNode, PlacedMatrix>> {
   const matrices = new Map<WeightNode, PlacedMatrix>();
   const placements = placementsOf(tensors, types, { maps: true, changing });
+  const kept: FilePart[] = [];
   const maker = new MatrixMaker(machine);
   const total = placements.reduce((sum, { tensor }) => sum + byteLengthOf(tensor), 0);
   let done = 0;
@@ -83,8 +84,10 @@ export async function placeMatrices(
     const { weight, tensor, computed: dtype } = placement;
     // A machine without files, and any that are not local, cannot map: then the bytes are copied.
     const mapped = placement.treatment === "map" ? mappedAddress(machine, tensor) : undefined;
-    if (mapped !== undefined) matrices.set(weight, { address: mapped, dtype });
-    else {
+    if (mapped !== undefined) {
+      matrices.set(weight, { address: mapped, dtype });
+      kept.push({ source: tensor.source, offset: tensor.offset, size: byteLengthOf(tensor) });
+    } else {
       const block = machine.allocate(byteLengthOf({ dtype, shape: weight.shape }));
       const problem = await maker.make(placement, block);
       if (problem !== undefined) onNotice?.(problem);
@@ -95,6 +98,7 @@ export async function placeMatrices(
     done += byteLengthOf(tensor);
     onProgress?.(done, total);
   }
+  machine.keepMapped(kept);
   return matrices;
 }
 

@@ -35,6 +35,8 @@ export interface NativeLibrary {
   /** Maps an open file of that size, if that can be; `readAhead` brings its pages in on a thread of its own. */
   mapFile(descriptor: number, size: number, readAhead: boolean): MappingHandle | undefined;
   mappingAddress(mapping: MappingHandle): number;
+  /** Takes a part of a mapped file out of memory; what is read there later comes from the file again. */
+  forgetMapped(mapping: MappingHandle, offset: number, size: number): void;
   unmapFile(mapping: MappingHandle): void;
   addressOf(bytes: Uint8Array): number;
   /** The names of kernels and of elementwise functions in the order of their numbers, a comma after each. */

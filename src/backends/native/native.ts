@@ -4,7 +4,7 @@ import type { ByteSource } from "../../byte-source.js";
 import { BackendError } from "../../errors.js";
 import { availableMemory } from "../../platform/node/limits.js";
 import type { Backend } from "../backend.js";
-import { type Block, type KernelMachine, numbersOf } from "../kernel/kernel-machine.js";
+import { type Block, type FilePart, type KernelMachine, numbersOf } from "../kernel/kernel-machine.js";
 import { openKernelRuntime } from "../kernel/kernel-runtime.js";
 import { instructionLevels } from "./instruction-levels.js";
 import { loadNativeLibrary, type MappingHandle, type NativeLibrary, type PoolHandle } from "./native-library.js";
@@ -106,6 +106,20 @@ class NativeMachine implements KernelMachine {
     }
     const mapping = this.#mappings.get(source);
     return mapping && this.#library.mappingAddress(mapping);
+  }
+
+  keepMapped(parts: readonly FilePart[]): void {
+    for (const [source, mapping] of this.#mappings) {
+      if (!mapping) continue;
+      const kept = parts.filter((part) => part.source === source).sort((a, b) => a.offset - b.offset);
+      // Forgetting ends the reading ahead, which goes on where most of the file is used as it lies.
+      if (kept.reduce((sum, { size }) => sum + size, 0) > source.size / 2) continue;
+      let at = 0;
+      for (const { offset, size } of [...kept, { offset: source.size, size: 0 }]) {
+        if (offset > at) this.#library.forgetMapped(mapping, at, offset - at);
+        at = Math.max(at, offset + size);
+      }
+    }
   }
 
   async run(address: number): Promise<void> {

@@ -51,6 +51,8 @@ export class SingleThreadMachine implements KernelMachine {
     return undefined;
   }
 
+  keepMapped(): void {}
+
   async run(address: number): Promise<void> {
     if (this.#failure) throw this.#failure;
     try {

@@ -66,6 +66,8 @@ export class WorkersMachine implements KernelMachine {
     return undefined;
   }
 
+  keepMapped(): void {}
+
   run(address: number): Promise<void> {
     return this.#computing.run(address);
   }
