@@ -12,6 +12,7 @@ import {
   statesOf,
   topologicalOrder,
   vectorsOf,
+  type WeightNode,
   weightOf,
 } from "./graph.js";
 import { copyCall } from "./operation.js";
@@ -32,11 +33,15 @@ export interface Part {
  */
 export function splitGraph(graph: Graph, layers: readonly number[]): Part[] {
   const roots = [...seamsOf(graph, layers), graph.output];
+  // What the first root needs comes first, up to the root itself; then what the second needs beside it, and so on.
   const partOf = new Map<Call, number>();
-  for (const [part, root] of roots.entries()) {
-    for (const { call } of topologicalOrder(root)) if (!partOf.has(call)) partOf.set(call, part);
+  let reached = 0;
+  for (const node of topologicalOrder(...roots)) {
+    if (!partOf.has(node.call)) partOf.set(node.call, reached);
+    if (node === roots[reached]) reached++;
   }
-  const order = topologicalOrder(graph.output);
+  const owned: RowNode[][] = roots.map(() => []);
+  for (const node of topologicalOrder(graph.output)) owned[partOf.get(node.call) as number]?.push(node);
   const takes = roots.map(() => new Set<RowNode>());
   for (const call of partOf.keys()) {
     const part = partOf.get(call) as number;
@@ -44,11 +49,10 @@ export function splitGraph(graph: Graph, layers: readonly number[]): Part[] {
       if ((partOf.get(input.call) as number) < part && !input.call.operation.isLeaf) takes[part]?.add(input);
     }
   }
-  return roots.map((_, part) => {
-    const isOwn = ({ call }: RowNode) => partOf.get(call) === part;
-    const laterTakes = takes.slice(part + 1).flatMap((nodes) => [...nodes]);
-    return partWith(graph, order.filter(isOwn), [...(takes[part] ?? [])], [...new Set(laterTakes.filter(isOwn))]);
-  });
+  const gives = roots.map(() => new Set<RowNode>());
+  for (const nodes of takes) for (const node of nodes) gives[partOf.get(node.call) as number]?.add(node);
+  const places = new Map(graph.weights.map((weight, place) => [weight, place]));
+  return owned.map((nodes, part) => partWith(graph, nodes, [...(takes[part] ?? [])], [...(gives[part] ?? [])], places));
 }
 
 /** What each part begins with but the first: what a layer is given by the one before. */
@@ -64,8 +68,18 @@ function seamsOf({ checkpoints }: Graph, layers: readonly number[]): RowNode[] {
   });
 }
 
-/** The part of a graph with these nodes, each after its inputs. */
-function partWith(graph: Graph, own: readonly RowNode[], takes: readonly RowNode[], gives: readonly RowNode[]): Part {
+/**
+ * The part of a graph with these nodes, each after its inputs.
+ *
+ * @param places of the graph's weights among each other
+ */
+function partWith(
+  graph: Graph,
+  own: readonly RowNode[],
+  takes: readonly RowNode[],
+  gives: readonly RowNode[],
+  places: ReadonlyMap<WeightNode, number>,
+): Part {
   const copies = new Map<RowNode, RowNode>();
   for (const [number, { width }] of takes.entries()) {
     copies.set(takes[number] as RowNode, given.apply({ number, width }).result);
@@ -81,8 +95,7 @@ function partWith(graph: Graph, own: readonly RowNode[], takes: readonly RowNode
   const roots = isLast ? [copyOf(graph.output)] : handedOn;
   const nodes = topologicalOrder(...roots);
   const calls = callsOf(nodes);
-  const states = new Set(calls.flatMap(statesOf));
-  const stateVectors = graph.stateVectors.filter((state) => states.has(state));
+  const stateVectors = [...new Set(calls.flatMap(statesOf))].sort((a, b) => a.index - b.index);
   const weights = new Set([
     ...calls.flatMap((call) => [...matricesOf(call), ...vectorsOf(call).map(weightOf)]),
     ...stateVectors.flatMap(({ initial }) => (typeof initial === "number" ? [] : [initial])),
@@ -90,7 +103,7 @@ function partWith(graph: Graph, own: readonly RowNode[], takes: readonly RowNode
   return {
     graph: {
       output: nodes.findLast((node) => roots.includes(node)) as RowNode,
-      weights: graph.weights.filter((weight) => weights.has(weight)),
+      weights: [...weights].sort((a, b) => (places.get(a) as number) - (places.get(b) as number)),
       stateVectors,
       given: takes.map(copyOf),
       ...(!isLast && { handedOn }),
