@@ -13,8 +13,10 @@ if (!chromiumPath) {
 }
 
 // Those of kernels and gradients, and of WebGPU in software, take a minute more each, and run in pages with the long tests.
-const pageTests = testFiles("choice-kernels", "indices", "forward", "rwkv7", "growing-memory", "page", "page-hub");
-const plainPageTests = testFiles("growing-memory", "page-not-isolated");
+const pageTests = testFiles(
+  ...["choice-kernels", "divided", "indices", "forward", "rwkv7", "growing-memory", "page", "page-hub"],
+);
+const plainPageTests = testFiles("divided", "growing-memory", "page-not-isolated");
 
 // The long tests try more combinations of these, which take two minutes here. LONGER_TESTS=1 has them here, too.
 const longerTests = testFiles(

@@ -117,12 +117,14 @@ async function placeOf(
  *
  * @param started the time when loading began, by `performance.now()`
  * @param hasFolder whether a tokenizer may lie beside the checkpoint
+ * @param memoryLimit the most bytes that one memory of WebAssembly may have; by default 4 GiB
  */
 export async function loadCheckpoint(
   checkpoint: Checkpoint,
   options: LoadOptions = {},
   started: number = performance.now(),
   hasFolder: boolean = true,
+  memoryLimit?: number,
 ): Promise<Model> {
   const path = checkpoint.name;
   try {
@@ -134,7 +136,7 @@ export async function loadCheckpoint(
     // The parts of a strategy may have types of their own.
     for (const line of dtype || strategy ? [] : describeFitted(bound.graph, bound.tensors))
       onWarning(`${path}: ${line}`);
-    const opening = openRuntime(bound, options);
+    const opening = openRuntime(bound, options, memoryLimit);
     opening.catch(() => {}); // awaited below; it may fail before that
     const [tokenizer, fingerprint] = await Promise.all([
       findTokenizer(checkpoint, hasFolder, vocabulary, options.tokenizer),

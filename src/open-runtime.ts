@@ -38,8 +38,11 @@ interface Opened {
   readonly dtype: WeightDType;
 }
 
-/** @throws BackendError, OptionError; CheckpointError when a tensor cannot be read */
-export async function openRuntime(bound: BoundModel, options: RuntimeOptions): Promise<Opened> {
+/**
+ * @param memoryLimit the most bytes that one memory of WebAssembly may have; by default 4 GiB
+ * @throws BackendError, OptionError; CheckpointError when a tensor cannot be read
+ */
+export async function openRuntime(bound: BoundModel, options: RuntimeOptions, memoryLimit?: number): Promise<Opened> {
   const { dtype, strategy, onProgress, onWarning = console.warn } = options;
   const threads = options.threads ?? defaultThreads();
   const openOptions: OpenOptions = {
@@ -48,13 +51,20 @@ export async function openRuntime(bound: BoundModel, options: RuntimeOptions): P
     onNotice: onWarning,
     ...(dtype && { dtype }),
     ...(onProgress && { onProgress }),
+    ...(memoryLimit !== undefined && { memoryLimit }),
   };
   if (strategy !== undefined) {
     return openParts(bound, parseStrategy(strategy, bound.size.layers), openOptions);
   }
   const openAs = async (name: BackendName): Promise<Opened> => {
     const runtime = await (await backendOf(name)).open(bound, openOptions);
-    return { runtime, backend: name, dtype: dtype ?? storedType(bound) };
+    const { layers: parts } = runtime;
+    return {
+      runtime,
+      backend: name,
+      ...(parts && { strategy: strategyText(parts.map((layers) => ({ backend: name, layers }))) }),
+      dtype: dtype ?? storedType(bound),
+    };
   };
   if (options.backend === "auto") {
     const { hasGpu } = await import("./backends/webgpu/device.js");

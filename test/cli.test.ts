@@ -9,6 +9,7 @@ import { load, openCheckpoint } from "rwkv";
 import { describe, expect, test } from "vitest";
 import { type Outcome, program, rwkv } from "./command.js";
 import { fixture, maxDifference, readFloats, readJson, temporaryFolder } from "./fixture-files.js";
+import { sparseModel } from "./sparse-model.js";
 
 describe("generate", () => {
   test("without arguments tells three tales with the model in the package", async () => {
@@ -109,6 +110,14 @@ describe("inspect", () => {
         "",
       ],
     ]);
+  });
+
+  test("of a model past 4 GiB it says how WebAssembly divides it", async () => {
+    const path = await sparseModel("7:32x2560x65536");
+    const [text, json] = await Promise.all([rwkv(["inspect", path]), rwkv(["inspect", path, "--json"])]);
+    expect(text.stdout).toContain("\nin a page   wasm *16 -> wasm *16, in memories of 4 GiB\n");
+    expect(JSON.parse(json.stdout).strategy).toBe("wasm *16 -> wasm *16");
+    expect((await rwkv(["inspect", fixture("odd.pth")])).stdout).not.toContain("in a page");
   });
 
   test("a checkpoint that is not a model is shown as well", async () => {

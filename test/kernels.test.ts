@@ -175,7 +175,7 @@ test("a model past WebAssembly's memory is refused before anything is read, with
     tensors,
   };
   await expect(wasmBackend.open(model, { threads: 1 })).rejects.toThrow(
-    'the model\'s matrices take 4.5 GiB, and WebAssembly has 4.0 GiB of memory; dtype "f16" (2.2 GiB), dtype "bf16" (2.2 GiB), ' +
+    'the model\'s matrices take 4.5 GiB, and WebAssembly has 4.0 GiB in one memory; dtype "f16" (2.2 GiB), dtype "bf16" (2.2 GiB), ' +
       'dtype "q8" (1.2 GiB), dtype "q4" (0.6 GiB) would fit',
   );
 });

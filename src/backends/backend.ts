@@ -53,6 +53,8 @@ export interface Runtime {
   readonly maxTokens: number;
   /** Floats in a state. */
   readonly stateLength: number;
+  /** Of a model in several parts, how many layers each has. */
+  readonly layers?: readonly number[];
   /**
    * Makes a state: with the given values, or as it is before the first token.
    *
@@ -96,6 +98,8 @@ export interface OpenOptions {
   readonly onNotice?: (message: string) => void;
   /** Whether weights whose inputs are zero are left unread, at the price of a second form of some matrices in memory. */
   readonly skipZeros?: boolean;
+  /** The most bytes that one memory of WebAssembly may have: less than its 4 GiB in tests, so that small models are divided. */
+  readonly memoryLimit?: number;
 }
 
 /** A backend: a way to run any graph. */

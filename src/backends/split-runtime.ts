@@ -28,10 +28,8 @@ export async function openSplit(
   shares: readonly Share[],
   options: OpenOptions,
 ): Promise<Runtime> {
-  const parts = splitGraph(
-    model.graph,
-    shares.slice(0, -1).map(({ layers }) => layers),
-  );
+  const layers = shares.slice(0, -1).map((share) => share.layers);
+  const parts = splitGraph(model.graph, layers);
   const sizes = parts.map(({ graph }) =>
     graph.weights.reduce((sum, weight) => sum + byteLengthOf(tensorOf(model.tensors, weight)), 0),
   );
@@ -54,7 +52,8 @@ export async function openSplit(
     await Promise.all(opened.map(({ runtime }) => runtime.dispose()));
     throw error;
   }
-  return new SplitRuntime(model.graph, opened);
+  const rest = model.graph.checkpoints.length - layers.reduce((sum, count) => sum + count, 0);
+  return new SplitRuntime(model.graph, opened, [...layers, rest]);
 }
 
 interface OpenPart extends Part {
@@ -66,15 +65,17 @@ class SplitRuntime implements Runtime {
   readonly threads: number;
   readonly maxTokens: number;
   readonly stateLength: number;
+  readonly layers: readonly number[];
   readonly #parts: readonly OpenPart[];
   readonly #layout: StateLayout;
   readonly #states = new WeakMap<RuntimeState, readonly RuntimeState[]>();
 
-  constructor(graph: Graph, parts: readonly OpenPart[]) {
+  constructor(graph: Graph, parts: readonly OpenPart[], layers: readonly number[]) {
     this.threads = Math.max(...parts.map(({ runtime }) => runtime.threads));
     this.maxTokens = Math.min(...parts.map(({ runtime }) => runtime.maxTokens));
     this.#layout = stateLayout(graph);
     this.stateLength = this.#layout.length;
+    this.layers = layers;
     this.#parts = parts;
   }
 

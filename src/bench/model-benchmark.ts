@@ -137,7 +137,7 @@ export async function benchmarkModel(
   });
   return {
     model: info.source,
-    backend: info.backend,
+    backend: info.strategy ?? info.backend,
     dtype: info.dtype,
     threads: info.threads,
     decode_tok_s: of("decode"),

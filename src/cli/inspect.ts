@@ -3,6 +3,7 @@
 
 import type { Command } from "commander";
 import prettyBytes from "pretty-bytes";
+import type { BackendModel } from "../backends/backend.js";
 import {
   countPlacements,
   describePlacements,
@@ -10,17 +11,20 @@ import {
   type PlacementCount,
   placementsOf,
 } from "../backends/placement.js";
+import { divide } from "../backends/wasm/division.js";
+import { largestMemory } from "../backends/wasm/wasm-memory.js";
 import { byteLengthOf, type Checkpoint, type Metadata, type StoredTensor } from "../checkpoints/checkpoint.js";
 import { checksummedRanges, matchesChecksum } from "../checkpoints/checksums.js";
 import { examineTensor } from "../checkpoints/examine-tensor.js";
 import { openCheckpoint } from "../checkpoints/open-checkpoint.js";
 import { elementCount } from "../dtypes.js";
-import { CheckpointError } from "../errors.js";
+import { BackendError, CheckpointError } from "../errors.js";
 import { stateLayout } from "../graph/state-layout.js";
 import { isHttpUrl } from "../http/urls.js";
 import { describeSize, type ModelSize } from "../models/model-definition.js";
 import { bindModel } from "../models/versions.js";
 import { blockFormatOf, type StorageType } from "../quantization/storage-types.js";
+import { strategyText } from "../strategy.js";
 import { placeOfModel } from "./named-model.js";
 import { note, progressBar } from "./terminal.js";
 import { textTable } from "./text-table.js";
@@ -44,6 +48,8 @@ interface Inspection {
   stateBytes?: number;
   /** How matrices come into memory where files can be mapped, if no other type is asked for. */
   placement?: PlacementCount[];
+  /** How WebAssembly divides it among several memories; absent where one of 4 GiB holds it, or where it cannot be divided. */
+  strategy?: string;
   parameters: number;
   bytes: number;
   dtypes: Partial<Record<StorageType, number>>;
@@ -136,15 +142,27 @@ async function damagedTensors(tensors: readonly StoredTensor[]): Promise<string[
 
 function recognise(
   checkpoint: Checkpoint,
-): Pick<Inspection, "version" | "problem" | "size" | "stateBytes" | "placement"> {
+): Pick<Inspection, "version" | "problem" | "size" | "stateBytes" | "placement" | "strategy"> {
   try {
     const { version, size, graph, tensors } = bindModel(checkpoint);
     const types = matrixTypes(graph, tensors, undefined);
     const placement = countPlacements(placementsOf(tensors, types, { maps: true }));
-    return { version, size, stateBytes: stateLayout(graph).length * 4, placement };
+    const strategy = strategyOn({ graph, tensors });
+    return { version, size, stateBytes: stateLayout(graph).length * 4, placement, ...(strategy && { strategy }) };
   } catch (error) {
     if (!(error instanceof CheckpointError)) throw error;
     return { version: null, problem: error.message };
+  }
+}
+
+/** How WebAssembly divides a model; undefined where it need not, or cannot. */
+function strategyOn(model: BackendModel): string | undefined {
+  try {
+    const parts = divide(model, largestMemory, {});
+    return parts.length > 1 ? strategyText(parts.map((layers) => ({ backend: "wasm", layers }))) : undefined;
+  } catch (error) {
+    if (!(error instanceof BackendError)) throw error;
+    return undefined;
   }
 }
 
@@ -200,7 +218,8 @@ function printable(text: string): string {
 }
 
 function report(inspection: Inspection): string {
-  const { version, size, stateBytes, placement, parameters, bytes, dtypes, intact, metadata, vocabulary } = inspection;
+  const { version, size, stateBytes, placement, strategy, parameters, bytes, dtypes, intact } = inspection;
+  const { metadata, vocabulary } = inspection;
   const types = Object.entries(dtypes).map(([dtype, count]) => `${dtype} (${count} tensors)`);
   const lines = [
     `file        ${inspection.file}`,
@@ -211,6 +230,7 @@ function report(inspection: Inspection): string {
     `weights     ${prettyBytes(bytes)}, ${types.join(", ")}`,
     ...(stateBytes === undefined ? [] : [`session     ${prettyBytes(stateBytes)} for its state`]),
     ...(placement ? [`loading     matrices: ${describePlacements(placement)}`] : []),
+    ...(strategy === undefined ? [] : [`in a page   ${strategy}, in memories of 4 GiB`]),
     ...(inspection.format === "pth" ? [`checksums   ${describeIntact(intact)}`] : []),
     ...(vocabulary ? [`tokens      ${vocabulary.tokens} (${printable(vocabulary.kind).slice(0, 100)})`] : []),
     ...Object.entries(metadata).map(([key, text]) => `${printable(key)}  ${printable(text).slice(0, 100)}`),

@@ -36,7 +36,10 @@ export interface ModelInfo {
   readonly dtype: WeightDType;
   /** Where it computes; of a strategy the last backend, on which tokens are sampled. */
   readonly backend: BackendName;
-  /** How its layers are divided among backends, where that was asked for: "webgpu *10 -> native *2". */
+  /**
+   * How its layers are divided, where that was asked for or one memory of WebAssembly does not hold them: "webgpu *10 -> native *2",
+   * "wasm *16 -> wasm *16".
+   */
   readonly strategy?: string;
   readonly threads: number;
   /** The memory that one state takes, in bytes. */

@@ -157,6 +157,8 @@ export interface GraphPart extends Pick<Graph, "weights" | "stateVectors"> {
   readonly given?: readonly RowNode[];
   /** Values that these layers hand on; absent where they give logits. */
   readonly handedOn?: readonly RowNode[];
+  /** Of a whole graph what each layer begins with; absent in some of its layers, which are not cut again. */
+  readonly checkpoints?: readonly RowNode[];
 }
 
 /** The values that a pass is run for. */

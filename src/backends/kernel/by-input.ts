@@ -15,8 +15,10 @@ const lineBytes = 64;
 /** Rows a multiple of so many cache lines apart have a line more. */
 const conflictingLines = 16;
 
-/** Bytes of the form of a matrix [outputs, inputs]. */
-function sizeOf(dtype: ComputeType, outputs: number, inputs: number): number {
+/** Bytes of the form of a matrix [outputs, inputs] of a type; undefined where the type has none. */
+export function formSize({ shape }: WeightNode, dtype: ComputeType | undefined): number | undefined {
+  if (dtype === undefined || !types.has(dtype)) return undefined;
+  const [outputs, inputs] = shape as readonly [number, number];
   const outputsOfLine = isBlockType(dtype) ? (dtype === "q8" ? 64 : 128) : lineBytes / bytesPerElement[dtype];
   const lines = Math.ceil(outputs / outputsOfLine);
   const rowBytes = (lines % conflictingLines === 0 ? lines + 1 : lines) * lineBytes;
@@ -39,9 +41,10 @@ export async function layByInput(
   const forms = new Map<WeightNode, WeightNode>();
   for (const weight of matrixUses(graph).sparse) {
     const { address, dtype } = matrices.get(weight) as PlacedMatrix;
-    if (!types.has(dtype)) continue;
+    const size = formSize(weight, dtype);
+    if (size === undefined) continue;
     const [outputs, inputs] = weight.shape as readonly [number, number];
-    const block = machine.allocate(sizeOf(dtype, outputs, inputs));
+    const block = machine.allocate(size);
     await record.run({
       kernel: "layByInput",
       matrix: { dtype, rows: outputs, columns: inputs },

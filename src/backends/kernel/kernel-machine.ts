@@ -40,7 +40,7 @@ export interface KernelMachine extends KernelNumbers {
   readonly threads: number;
   /** Floats in a vector of its kernels. */
   readonly lanes: number;
-  /** Bytes that its memory can have at most. */
+  /** Bytes that can be allocated in all. */
   readonly capacity: number;
   /** Whether its kernels take numbers in float16 for finite, which saves half of the steps where no instruction widens them. */
   readonly takesFiniteHalves: boolean;

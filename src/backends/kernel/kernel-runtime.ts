@@ -11,13 +11,13 @@ import { readVectors, vectorValues } from "../weights.js";
 import { layByInput } from "./by-input.js";
 import { Choices } from "./choices.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
-import { checkCapacity, type PlacedMatrix, placeMatrices } from "./matrices.js";
+import { type PlacedMatrix, placeMatrices } from "./matrices.js";
 import { PassMemory, placeRecords, type RecordList } from "./pass-memory.js";
 import { recordsOf } from "./records.js";
 import { StatePool } from "./state-pool.js";
 
 /** Tokens of one pass: enough that a weight, once read, serves many; few enough that values stay in the cache. */
-const maxTokens = 128;
+export const maxTokens = 128;
 
 /** Loads a model onto a machine, which the runtime then owns. */
 export async function openKernelRuntime(
@@ -36,7 +36,6 @@ export async function openKernelRuntime(
 async function open(machine: KernelMachine, model: BackendModel, options: OpenOptions): Promise<Runtime> {
   const { graph } = model;
   const types = matrixTypes(graph, model.tensors, options.dtype);
-  checkCapacity(machine, model, types);
   const matrices = await placeMatrices(machine, model, types, options);
   const byInput = options.skipZeros ? await layByInput(machine, graph, matrices) : undefined;
   const quantized = new Set([...types.keys()].filter((weight) => isBlockType(types.get(weight) as WeightDType)));

@@ -1,7 +1,7 @@
 // Training on a kernel machine: one walk over the records computes losses, gradients, their norm, and the optimizer's step; a
 // second, shorter list computes losses alone.
 
-import { isBlockType, type WeightDType } from "../../dtypes.js";
+import { elementCount, isBlockType, type WeightDType } from "../../dtypes.js";
 import { BackendError } from "../../errors.js";
 import { lossOf } from "../../graph/differentiate.js";
 import {
@@ -29,7 +29,7 @@ import {
 import { readVectors } from "../weights.js";
 import { bucketsOf, gradientEnds, partsOf, type StepRecords } from "./gradient-buckets.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
-import { checkCapacity, type PlacedMatrix, placeMatrices } from "./matrices.js";
+import { type PlacedMatrix, placeMatrices } from "./matrices.js";
 import { Optimizer } from "./optimizer.js";
 import { floatsIn, type PassContents, PassMemory, placeRecords, type RecordList } from "./pass-memory.js";
 import { encodeRecord } from "./record.js";
@@ -60,13 +60,15 @@ async function open(machine: KernelMachine, model: TrainableModel, options: Trai
   const gradients = [...learned.values()].map(({ gradient }) => gradient);
   const step = planGraph([training.loss, ...gradients], options.maxTokens, { schedule: "inOrder" });
   const types = workingTypes(model);
-  checkCapacity(machine, model, types);
+  const arenaSize = Math.max(evaluation.arenaSize, step.arenaSize);
+  const moments = 8 * [...learned.keys()].reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  checkCapacity(machine, bytesOf(types) + arenaSize + moments);
   const changing = new Set(learned.keys());
   const matrices = await placeMatrices(machine, model, types, { changing, onNotice: options.onNotice });
   memory.size += bytesOf(types);
   const functions = vectorFunctionsOf([training.loss, ...gradients]);
   const vectors = await placeVectors(memory, model, functions);
-  const arena = memory.allocate(Math.max(evaluation.arenaSize, step.arenaSize));
+  const arena = memory.allocate(arenaSize);
   const layout = stateLayout(graph);
   const initial = initialState(graph, (weight) => floatsIn(vectors.get(weight) as Block));
   const vectorAddress = (vector: Vector) => (vectors.get(vector) as Block).address;
@@ -101,6 +103,16 @@ async function open(machine: KernelMachine, model: TrainableModel, options: Trai
     stepLosses: (rows) => valuesIn(arena, offsetIn(step, training.loss), rows),
     pass: new PassMemory(machine, options.maxTokens, options.maxSegments),
   });
+}
+
+/** @throws BackendError where a machine does not have so many bytes */
+function checkCapacity({ capacity }: KernelMachine, needed: number): void {
+  if (needed <= capacity) return;
+  const inGiB = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+  throw new BackendError(
+    `training takes ${inGiB(needed)} in one memory, and WebAssembly has ${inGiB(capacity)} in one; lower the batch or the context, make the ` +
+      "model smaller, or use the native backend",
+  );
 }
 
 /** Memory of a machine, and how much of it was taken. */
@@ -155,7 +167,7 @@ function placeParameter(
   arena: Block,
   step: Plan,
 ): PlacedParameter {
-  const length = weight.shape.reduce((product, dimension) => product * dimension, 1);
+  const length = elementCount(weight.shape);
   const [first, second] = [memory.allocate(4 * length), memory.allocate(4 * length)];
   const offset = offsetIn(step, gradient);
   return {

@@ -2,21 +2,13 @@
 
 import { byteLengthOf, type StoredTensor } from "../../checkpoints/checkpoint.js";
 import { blockPieces, describeClamped, describeOverflow } from "../../checkpoints/read-tensor.js";
-import {
-  type BlockType,
-  type ComputeType,
-  convertElements,
-  isBlockType,
-  noOverflow,
-  weightDTypes,
-} from "../../dtypes.js";
-import { BackendError } from "../../errors.js";
+import { type BlockType, type ComputeType, convertElements, isBlockType, noOverflow } from "../../dtypes.js";
 import type { WeightNode } from "../../graph/graph.js";
 import { groupOutputs } from "../../quantization/blocks.js";
 import { clampedBlocks, layoutOf } from "../../quantization/quantize.js";
 import { blockFormatOf } from "../../quantization/storage-types.js";
 import type { BackendModel } from "../backend.js";
-import { matrixTypes, type Placement, placementsOf } from "../placement.js";
+import { type Placement, placementsOf } from "../placement.js";
 import { Converter } from "./converter.js";
 import type { Block, FilePart, KernelMachine } from "./kernel-machine.js";
 import { mappedAddress } from "./mapped-address.js";
@@ -28,33 +20,6 @@ export interface PlacedMatrix {
   readonly dtype: ComputeType;
   /** The memory, where it was not mapped from a file. */
   readonly bytes?: () => Uint8Array;
-}
-
-/** Beside the matrices a machine holds vectors, states and the arena; what they need is far below this share of it. */
-const shareForMatrices = 0.95;
-
-/** @throws BackendError when the matrices do not fit, with the types that would */
-export function checkCapacity(
-  machine: KernelMachine,
-  model: BackendModel,
-  types: ReadonlyMap<WeightNode, ComputeType>,
-): void {
-  const available = machine.capacity * shareForMatrices;
-  const sizeOf = (all: ReadonlyMap<WeightNode, ComputeType>) =>
-    [...all].reduce((sum, [{ shape }, dtype]) => sum + byteLengthOf({ dtype, shape }), 0);
-  const needed = sizeOf(types);
-  if (needed <= available) return;
-  const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
-  const fitting = weightDTypes
-    .map((dtype) => ({ dtype, size: sizeOf(matrixTypes(model.graph, model.tensors, dtype)) }))
-    .filter(({ size }) => size <= available)
-    .map(({ dtype, size }) => `dtype "${dtype}" (${gib(size)})`);
-  throw new BackendError(
-    `the model's matrices take ${gib(needed)}, and WebAssembly has ${gib(machine.capacity)} of memory; ` +
-      (fitting.length > 0
-        ? `${fitting.join(", ")} would fit`
-        : "no dtype would fit; divide it by the option strategy, each part of which has as much, or use the native backend"),
-  );
 }
 
 /** How matrices are placed. */

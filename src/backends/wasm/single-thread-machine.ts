@@ -4,7 +4,7 @@ import { BackendError } from "../../errors.js";
 import type { Block, KernelMachine } from "../kernel/kernel-machine.js";
 import { readNames } from "./kernel-names.js";
 import { checkKernelStack, type KernelStack, kernelStackSize, placeKernelStack } from "./kernel-stack.js";
-import { createOwnMemory, WasmMemory } from "./wasm-memory.js";
+import { type CreatedMemory, createOwnMemory, largestMemory, WasmMemory } from "./wasm-memory.js";
 import type { KernelExports } from "./worker-protocol.js";
 
 /** How long the calling thread may be kept from other tasks, such as painting the page, in milliseconds. */
@@ -25,14 +25,17 @@ export class SingleThreadMachine implements KernelMachine {
   #lastTask = performance.now();
 
   /** @throws BackendError when there is no memory for it */
-  static async create(module: WebAssembly.Module, stackSize: number = kernelStackSize): Promise<SingleThreadMachine> {
-    const created = createOwnMemory();
+  static async create(
+    module: WebAssembly.Module,
+    stackSize: number = kernelStackSize,
+    memoryLimit: number = largestMemory,
+  ): Promise<SingleThreadMachine> {
+    const created = createOwnMemory(memoryLimit);
     const { exports } = await WebAssembly.instantiate(module, { env: { memory: created.memory } });
     return new SingleThreadMachine(created, exports as unknown as KernelExports, stackSize);
   }
 
-  private constructor(created: ReturnType<typeof createOwnMemory>, exports: KernelExports, stackSize: number) {
-    this.capacity = created.capacity;
+  private constructor(created: CreatedMemory, exports: KernelExports, stackSize: number) {
     const { kernels, functions } = readNames(created.memory, exports);
     this.kernels = kernels;
     this.functions = functions;
@@ -41,6 +44,7 @@ export class SingleThreadMachine implements KernelMachine {
     this.#memory = new WasmMemory(created, exports.__heap_base.value as number);
     this.#stack = placeKernelStack((size) => this.allocate(size), stackSize);
     exports.__stack_pointer.value = this.#stack.top;
+    this.capacity = this.#memory.free;
   }
 
   allocate(size: number): Block {

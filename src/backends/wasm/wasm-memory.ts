@@ -4,21 +4,29 @@ import { BackendError } from "../../errors.js";
 import type { Block } from "../kernel/kernel-machine.js";
 
 const pageSize = 65536;
-/** What 32-bit addresses reach: 4 GiB. */
-const maxPages = 65536;
+/** Bytes that 32-bit addresses reach: 4 GiB. */
+export const largestMemory: number = 2 ** 32;
 const initialPages = 16;
 const alignment = 64;
+
+/** A memory, and the most bytes that it may have. */
+export interface CreatedMemory {
+  readonly memory: WebAssembly.Memory;
+  readonly capacity: number;
+}
 
 /**
  * Memory that threads share. Engines reserve the address space of its maximum at once, and some (on phones, or with many tabs
  * open) refuse 4 GiB; then less is asked for.
  *
- * @throws BackendError when the engine refuses even 256 MiB
+ * @param limit the most bytes that are asked for
+ * @throws BackendError when the engine refuses even a sixteenth of that: 256 MiB
  */
-export function createSharedMemory(): { memory: WebAssembly.Memory; capacity: number } {
+export function createSharedMemory(limit: number): CreatedMemory {
   let refusal: unknown;
-  for (let maximum = maxPages; maximum >= maxPages / 16; maximum /= 2) {
+  for (let capacity = limit; capacity >= limit / 16; capacity /= 2) {
     try {
+      const maximum = Math.floor(capacity / pageSize);
       const memory = new WebAssembly.Memory({ initial: initialPages, maximum, shared: true });
       return { memory, capacity: maximum * pageSize };
     } catch (cause) {
@@ -33,11 +41,12 @@ export function createSharedMemory(): { memory: WebAssembly.Memory; capacity: nu
 /**
  * Memory of one thread, which moves when it grows.
  *
+ * @param limit the most bytes that it may have
  * @throws BackendError when the engine refuses it
  */
-export function createOwnMemory(): { memory: WebAssembly.Memory; capacity: number } {
+export function createOwnMemory(limit: number): CreatedMemory {
   try {
-    return { memory: new WebAssembly.Memory({ initial: initialPages }), capacity: maxPages * pageSize };
+    return { memory: new WebAssembly.Memory({ initial: initialPages }), capacity: limit };
   } catch (cause) {
     throw new BackendError(`wasm backend: the engine gives no memory (${cause})`, { cause });
   }
@@ -45,15 +54,20 @@ export function createOwnMemory(): { memory: WebAssembly.Memory; capacity: numbe
 
 /** Allocates memory of a WebAssembly instance from below, and never takes it back. */
 export class WasmMemory {
-  readonly capacity: number;
+  readonly #capacity: number;
   readonly #memory: WebAssembly.Memory;
   #top: number;
 
   /** @param heapBase where the memory is free from */
-  constructor({ memory, capacity }: { memory: WebAssembly.Memory; capacity: number }, heapBase: number) {
+  constructor({ memory, capacity }: CreatedMemory, heapBase: number) {
     this.#memory = memory;
-    this.capacity = capacity;
+    this.#capacity = capacity;
     this.#top = heapBase;
+  }
+
+  /** Bytes that can still be allocated, if the engine lets the memory grow so far. */
+  get free(): number {
+    return this.#capacity - this.#top;
   }
 
   /** @throws BackendError when there is not enough */
@@ -62,7 +76,7 @@ export class WasmMemory {
     const end = address + size;
     const missing = Math.ceil((end - this.#memory.buffer.byteLength) / pageSize);
     try {
-      if (end > this.capacity) throw new RangeError(`past its maximum of ${this.capacity} bytes`);
+      if (end > this.#capacity) throw new RangeError(`past its maximum of ${this.#capacity} bytes`);
       if (missing > 0) this.#memory.grow(missing);
     } catch (cause) {
       throw new BackendError(`wasm backend: not enough memory for ${size} bytes beside ${this.#top}`, { cause });

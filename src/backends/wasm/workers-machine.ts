@@ -6,7 +6,7 @@ import type { ComputeWorker } from "../../platform/platform.js";
 import type { Block, KernelMachine, KernelNumbers } from "../kernel/kernel-machine.js";
 import { readNames } from "./kernel-names.js";
 import { kernelStackSize, placeKernelStack } from "./kernel-stack.js";
-import { createSharedMemory, WasmMemory } from "./wasm-memory.js";
+import { createSharedMemory, largestMemory, WasmMemory } from "./wasm-memory.js";
 import { control, type KernelExports, type WorkerMessage, type WorkerStart } from "./worker-protocol.js";
 
 /** Ends the workers of machines that were dropped without dispose(). */
@@ -27,8 +27,9 @@ export class WorkersMachine implements KernelMachine {
     module: WebAssembly.Module,
     threads: number,
     stackSize: number = kernelStackSize,
+    memoryLimit: number = largestMemory,
   ): Promise<WorkersMachine> {
-    const created = createSharedMemory();
+    const created = createSharedMemory(memoryLimit);
     const { exports } = await WebAssembly.instantiate(module, { env: { memory: created.memory } });
     const kernels = exports as unknown as KernelExports;
     const memory = new WasmMemory(created, kernels.__heap_base.value as number);
@@ -52,7 +53,7 @@ export class WorkersMachine implements KernelMachine {
     this.kernels = numbers.kernels;
     this.functions = numbers.functions;
     this.threads = threads;
-    this.capacity = memory.capacity;
+    this.capacity = memory.free;
     this.#memory = memory;
     this.#computing = computing;
     dropped.register(this, computing, this);
