@@ -12,7 +12,6 @@ const layers: readonly (readonly string[])[] = [
   ["cli", "bundlers", "platform/implementations.ts"],
   ["lab"],
   ["bench", "evaluation"],
-  ["queue"],
   ["training", "server", "index.ts"],
   ["load.ts"],
   ["open-runtime.ts"],

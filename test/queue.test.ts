@@ -5,11 +5,12 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { RwkvError } from "rwkv";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { Coordinator, type CoordinatorOptions } from "#rwkv/queue/coordinator";
-import { shardsOf } from "#rwkv/queue/shard";
-import { startWorker, type WorkerOptions } from "#rwkv/queue/worker";
 import { readLines } from "#rwkv/server/batches/lines";
 import { type BatchProgress, runBatch } from "#rwkv/server/batches/run-batch";
+import { Coordinator, type CoordinatorOptions } from "#rwkv/server/queue/coordinator";
+import { shardsOf } from "#rwkv/server/queue/shard";
+import { ShardQueue } from "#rwkv/server/queue/shard-queue";
+import { startWorker, type WorkerOptions } from "#rwkv/server/queue/worker";
 import { rwkv } from "./command.js";
 import { temporaryFolder } from "./fixture-files.js";
 import { hasRedis, redisServer } from "./redis-server.js";
@@ -25,7 +26,10 @@ async function working(url: string, options: Partial<WorkerOptions> = {}) {
     asked.push(prompt);
     return Response.json({ choices: [{ text: `${prompt}!`, finish_reason: "stop" }], usage: { completion_tokens: 1 } });
   };
-  const worker = await startWorker({ url, name: "tales", model: "a", atOnce: 4, fetch, ...options });
+  const worker = await startWorker({
+    ...{ url, name: "tales", model: "a", atOnce: 4 },
+    ...{ fetch, fetchFor: () => fetch, ...options },
+  });
   onTestFinished(() => worker.close());
   return { worker, asked };
 }
@@ -36,8 +40,8 @@ async function batch(url: string, content: readonly string[], options: Partial<C
   const [input, output] = [join(folder, "in.jsonl"), join(folder, "out.jsonl")];
   await writeFile(input, content.join(""));
   const run = async (more: Partial<CoordinatorOptions> = {}, onProgress = (_: BatchProgress) => {}) => {
-    const usual = { url, name: "tales", shardLines: 5, maxBytes: 10_000 };
-    const coordinator = await Coordinator.open({ ...usual, ...options, ...more });
+    const queue = await ShardQueue.open(url, "tales");
+    const coordinator = new Coordinator(queue, { shardLines: 5, maxBytes: 10_000, ...options, ...more });
     try {
       const answers: Parameters<typeof runBatch>[0]["answers"] = (all, begun) => coordinator.answers(all, begun);
       return await runBatch({
@@ -50,7 +54,7 @@ async function batch(url: string, content: readonly string[], options: Partial<C
         ...(more.stop && { stop: more.stop }),
       });
     } finally {
-      await coordinator.close();
+      await queue.close();
     }
   };
   const found = async () =>

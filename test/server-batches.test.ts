@@ -4,10 +4,21 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, readlink, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import OpenAI, { toFile } from "openai";
+import { toFile } from "openai";
 import { load, type Model, RwkvError } from "rwkv";
-import { type AppOptions, type BatchEnding, createApp, openBatchDirectory } from "rwkv/server";
+import { type BatchEnding, createApp, openBatchDirectory } from "rwkv/server";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import {
+  type BatchAppOptions,
+  begin,
+  bodyOf,
+  ended,
+  jsonl,
+  lineOf,
+  linesOf,
+  openedBatches,
+  upload,
+} from "./batch-clients.js";
 import { program } from "./command.js";
 import { temporaryFolder } from "./fixture-files.js";
 import { readMetrics } from "./served.js";
@@ -18,51 +29,7 @@ beforeAll(async () => {
 });
 afterAll(() => model.dispose());
 
-/** An application with a folder for batches, and OpenAI's client of it. */
-async function opened(folder: string, { bytes, ...options }: AppOptions & { readonly bytes?: number } = {}) {
-  const batches = await openBatchDirectory(folder, { ...(bytes !== undefined && { bytes }) });
-  const app = createApp(model, { name: "tales", batches, ...options });
-  onTestFinished(() => app.close());
-  const clientOf = (apiKey: string) =>
-    new OpenAI({
-      baseURL: "http://localhost/v1",
-      apiKey,
-      maxRetries: 0,
-      fetch: async (url, init) => app.fetch(new Request(url, init)),
-    });
-  return { app, clientOf, client: clientOf("none") };
-}
-
-const bodyOf = (i: number) => ({ prompt: `Tale ${i}: Once`, max_tokens: 6, seed: i });
-const lineOf = (i: number, more: object = {}) => ({
-  custom_id: `tale-${i}`,
-  method: "POST",
-  url: "/v1/completions",
-  body: { model: "tales", ...bodyOf(i), ...more },
-});
-const jsonl = (values: readonly unknown[]) => values.map((value) => `${JSON.stringify(value)}\n`).join("");
-const upload = async (client: OpenAI, content: string) =>
-  client.files.create({ file: await toFile(Buffer.from(content), "in.jsonl"), purpose: "batch" });
-const begin = (client: OpenAI, input_file_id: string) =>
-  client.batches.create({
-    input_file_id,
-    endpoint: "/v1/completions",
-    completion_window: "24h",
-    metadata: { of: "tales" },
-  });
-/** The batch once it has ended. */
-async function ended(client: OpenAI, id: string): Promise<OpenAI.Batch> {
-  const status = async () => (await client.batches.retrieve(id)).status;
-  await expect.poll(status, { timeout: 50_000 }).toMatch(/^(failed|completed|expired|cancelled)$/);
-  return client.batches.retrieve(id);
-}
-const linesOf = async (client: OpenAI, id: string | null | undefined) =>
-  id
-    ? (await (await client.files.content(id)).text())
-        .trim()
-        .split("\n")
-        .map((line) => JSON.parse(line))
-    : [];
+const opened = (folder: string, options: BatchAppOptions = {}) => openedBatches(model, folder, options);
 
 test("a file of requests becomes a file of answers, and one of errors", async () => {
   const { client, app } = await opened(await temporaryFolder());

@@ -30,7 +30,7 @@ export async function startTopology(options = {}) {
   const compose = await composeServices({ MODEL: model });
   const { servers = compose.server.deploy.replicas, workers = compose.worker.deploy.replicas } = options;
   const folder = await mkdtemp(join(tmpdir(), "rwkv-topology-"));
-  for (const name of ["states", "queue", "prometheus"]) await mkdir(join(folder, name));
+  for (const name of ["states", "queue", "batches", "prometheus"]) await mkdir(join(folder, name));
   const [apiKeys, metricsKey] = [join(folder, "api-keys"), join(folder, "metrics-key")];
   await writeFile(apiKeys, keys.join("\n"), { mode: 0o600 });
   await writeFile(metricsKey, keys[0], { mode: 0o600 });
@@ -42,6 +42,7 @@ export async function startTopology(options = {}) {
     "states:6379": `127.0.0.1:${port.states}`,
     "queue:6379": `127.0.0.1:${port.queue}`,
     "/run/secrets/api-keys": apiKeys,
+    "/batches": join(folder, "batches"),
   };
   const here = (text) => replaced(text, places);
   const redisOf = (name, more = []) => {

@@ -5,7 +5,7 @@ import type { BatchOptions, BatchProgress } from "../server/batches/run-batch.js
 import { batchApp } from "./batch-app.js";
 import { duration } from "./duration.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
-import { byteCount, stateOption, wholeNumber } from "./option-parsers.js";
+import { byteCount, queueNameOption, shardLinesOption, stateOption, wholeNumber } from "./option-parsers.js";
 import { bar, StatusLine } from "./status-line.js";
 import { note } from "./terminal.js";
 
@@ -36,8 +36,8 @@ export function addBatch(program: Command): void {
       "--queue <url>",
       "have it carried out by rwkv worker on any machine, by way of this Redis; no model is loaded here",
     )
-    .option("--queue-name <name>", "the name of the queue", "rwkv")
-    .option("--shard-lines <n>", "lines that a worker takes at once", wholeNumber(1, 10_000), 100)
+    .addOption(queueNameOption())
+    .addOption(shardLinesOption())
     .addOption(stateOption());
   addModelOptions(command)
     .addHelpText(
@@ -80,10 +80,12 @@ async function batch(input: string, output: string, options: BatchCommandOptions
 
 /** The same with workers elsewhere. */
 async function batchByWorkers(input: string, output: string, options: BatchCommandOptions, url: string): Promise<void> {
-  const { Coordinator } = await import("../queue/coordinator.js");
+  const { Coordinator } = await import("../server/queue/coordinator.js");
+  const { ShardQueue } = await import("../server/queue/shard-queue.js");
   const { queueName: name, shardLines, seed, maxTokens, maxLine: maxBytes } = options;
   const stop = interrupted();
-  const coordinator = await Coordinator.open({ url, name, shardLines, seed, maxTokens, maxBytes, stop });
+  const queue = await ShardQueue.open(url, name);
+  const coordinator = new Coordinator(queue, { shardLines, seed, maxTokens, maxBytes, stop });
   try {
     await run(
       input,
@@ -94,7 +96,7 @@ async function batchByWorkers(input: string, output: string, options: BatchComma
       stop,
     );
   } finally {
-    await coordinator.close();
+    await queue.close();
   }
 }
 

@@ -117,6 +117,26 @@ export function dtypeOption(description: string): Option {
   return new Option("--dtype <type>", description).choices(weightDTypes);
 }
 
+/** The queue of batches. The variable keeps its address, and a password in it, off the command line. */
+export function queueOption(description: string): Option {
+  return new Option("--queue <url>", description).env("RWKV_QUEUE");
+}
+
+/** The name of the queue of batches. */
+export function queueNameOption(): Option {
+  return new Option(
+    "--queue-name <name>",
+    "the name of the queue; all its workers have the same model and state",
+  ).default("rwkv");
+}
+
+/** How a batch is cut for a queue. */
+export function shardLinesOption(): Option {
+  return new Option("--shard-lines <n>", "lines that a worker of the queue takes at once")
+    .argParser(wholeNumber(1, 10_000))
+    .default(100);
+}
+
 /** The option --state. */
 export function stateOption(): Option {
   return new Option("--state <path>", "begin with a saved state, a tuned one of rwkv train, or tuned states (.pth)");

@@ -7,6 +7,7 @@ import type { Model } from "../generation/model.js";
 import type {
   AppOptions,
   BatchEnding,
+  BatchQueue,
   Listening,
   ListenOptions,
   RequestRecord,
@@ -14,7 +15,15 @@ import type {
 } from "../server/index.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
 import { openInBrowser } from "./open-in-browser.js";
-import { byteCount, number, stateOption, wholeNumber } from "./option-parsers.js";
+import {
+  byteCount,
+  number,
+  queueNameOption,
+  queueOption,
+  shardLinesOption,
+  stateOption,
+  wholeNumber,
+} from "./option-parsers.js";
 import { StatusLine } from "./status-line.js";
 import { note } from "./terminal.js";
 
@@ -40,6 +49,9 @@ interface ServeOptions extends ModelOptions {
   stateStoreTimeout: number;
   batchDir?: string;
   batchDirSize: number;
+  queue?: string;
+  queueName: string;
+  shardLines: number;
   maxFile: number;
   maxFiles: number;
   maxBatches: number;
@@ -124,6 +136,13 @@ export function addServe(program: Command): void {
     )
     .option("--batch-dir <path>", "a folder for files and batches of clients, /v1/files and /v1/batches")
     .option("--batch-dir-size <bytes>", "what files may take there", byteCount, 10 * 2 ** 30)
+    .addOption(
+      queueOption(
+        "have batches carried out by rwkv worker on any machine, by way of this Redis; needs the packages bullmq and ioredis",
+      ),
+    )
+    .addOption(queueNameOption())
+    .addOption(shardLinesOption())
     .option("--max-file <bytes>", "bytes of a file of requests", byteCount, 64 * 2 ** 20)
     .option(
       "--max-files <n>",
@@ -191,6 +210,7 @@ Examples:
   $ rwkv serve --model RWKV-x070-World-0.4B-v2.9-20250107-ctx4096.pth --port 8080 --state-cache 4GiB
   $ rwkv serve --state-dir ~/.cache/rwkv-states --state-dir-size 20GiB
   $ rwkv serve --state-store redis://10.0.0.5:6379/0 --api-key-file keys.txt
+  $ rwkv serve --batch-dir /srv/batches --queue redis://10.0.0.5:6379/1 --api-key-file keys.txt
   $ rwkv serve --model model.gguf --host 0.0.0.0 --api-key-file keys.txt --tls-cert cert.pem --tls-key key.pem`,
     )
     .action(serve);
@@ -203,25 +223,34 @@ async function serve(options: ServeOptions): Promise<void> {
   if (options.stateDir !== undefined && options.stateStore !== undefined) {
     throw new RwkvError("--state-dir and --state-store are two places for the same states: give one of them");
   }
+  if (options.queue !== undefined && options.batchDir === undefined) {
+    throw new RwkvError("--queue carries out batches, which need a folder for their files: give --batch-dir, too");
+  }
   const apiKeys = [...(options.apiKey ?? []), ...(await keysIn(options.apiKeyFile))];
   // The commands that need no server load nothing of one.
   const { createApp, listen, openBatchDirectory } = await import("../server/index.js");
   const tls = await tlsOf(options);
   const model = await loadModel(options, { states: options.maxConcurrent * 2 + 16 });
+  let batchQueue: BatchQueue | undefined;
   try {
     const { log, logBatch, status } = await serverLog(options);
     const { batchDir, batchDirSize } = options;
     const batches = batchDir === undefined ? undefined : await openBatchDirectory(batchDir, { bytes: batchDirSize });
+    batchQueue = await queueOf(options);
     const storage = await storageOf(options, model);
     const app = createApp(model, {
       ...(await appOptions(options, model)),
       ...(storage && { storage }),
       ...(batches && { batches }),
+      ...(batchQueue && { batchQueue }),
       apiKeys,
       onRequest: log,
       onBatch: logBatch,
     });
-    const server = await listen(app, listenOptions(options, tls));
+    const server = await listen(app, listenOptions(options, tls)).catch(async (error) => {
+      await app.close(); // batches and connections would go on
+      throw error;
+    });
     note(describeModel(model));
     introduce(server, app.modelName, apiKeys.length > 0);
     if (options.open) openInBrowser(server.url);
@@ -229,8 +258,16 @@ async function serve(options: ServeOptions): Promise<void> {
     await untilAskedToEnd(server, options.drain);
     clearInterval(timer);
   } finally {
+    await batchQueue?.close();
     await model.dispose();
   }
+}
+
+/** The workers that carry out batches. */
+async function queueOf({ queue, queueName: name, shardLines }: ServeOptions): Promise<BatchQueue | undefined> {
+  if (queue === undefined) return undefined;
+  const { openBatchQueue } = await import("../server/index.js");
+  return openBatchQueue(queue, { name, shardLines, onWarning: (message) => note(`warning: ${message}`) });
 }
 
 /** Where states are beyond the server's memory. */

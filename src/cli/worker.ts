@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import { batchApp } from "./batch-app.js";
 import { addModelOptions, describeModel, loadModel, type ModelOptions } from "./model-options.js";
-import { byteCount, stateOption, wholeNumber } from "./option-parsers.js";
+import { byteCount, queueNameOption, queueOption, stateOption, wholeNumber } from "./option-parsers.js";
 import { StatusLine } from "./status-line.js";
 import { note } from "./terminal.js";
 
@@ -19,12 +19,13 @@ interface WorkerCommandOptions extends ModelOptions {
 export function addWorker(program: Command): void {
   const command = program
     .command("worker")
-    .description("carry out batches of a queue, which rwkv batch --queue fills")
-    .requiredOption(
-      "--queue <url>",
-      "the Redis of the queue, as redis://host:6379/0; needs the packages bullmq and ioredis",
+    .description("carry out batches of a queue, which rwkv batch --queue and rwkv serve --queue fill")
+    .addOption(
+      queueOption(
+        "the Redis of the queue, as redis://host:6379/0; needs the packages bullmq and ioredis",
+      ).makeOptionMandatory(),
     )
-    .option("--queue-name <name>", "the name of the queue; all its workers have the same model and state", "rwkv")
+    .addOption(queueNameOption())
     .option("--at-once <n>", "lines that are carried out at once", wholeNumber(1, 4096), 64)
     .option("--state-cache <bytes>", "memory for states of beginnings that prompts share", byteCount, 2 ** 30)
     .option("--max-line <bytes>", "bytes of a line", byteCount, 8 * 2 ** 20)
@@ -43,7 +44,7 @@ Examples:
 }
 
 async function work(options: WorkerCommandOptions): Promise<void> {
-  const { startWorker } = await import("../queue/worker.js");
+  const { startWorker } = await import("../server/queue/worker.js");
   const shardsAtOnce = 2;
   const model = await loadModel(options, { states: options.atOnce * 2 * shardsAtOnce + 16 });
   try {
@@ -55,6 +56,7 @@ async function work(options: WorkerCommandOptions): Promise<void> {
       name: options.queueName,
       model: identity,
       fetch: app.fetch,
+      fetchFor: app.fetchFor,
       modelName: app.modelName,
       atOnce: options.atOnce,
       onShard: (lines) => {

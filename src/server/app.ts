@@ -9,8 +9,12 @@ import type { Model } from "../generation/model.js";
 import { resolveSamplingOptions } from "../sampling/sampling-options.js";
 import { Admission } from "./admission.js";
 import { answer, answersAs, refuse } from "./answering.js";
+import { answersForServer, fetchesFor } from "./answering-for.js";
+import type { AnswersFor } from "./answers-for.js";
 import { ApiKeys } from "./api-keys.js";
+import type { BatchDirectory } from "./batches/batch-directory.js";
 import { BatchRunner } from "./batches/batch-runner.js";
+import { workHere } from "./batches/batch-work.js";
 import { ConstraintCache } from "./constraint-cache.js";
 import { ApiError } from "./errors.js";
 import { Inference } from "./inference.js";
@@ -48,18 +52,29 @@ export interface App {
   close(milliseconds?: number): Promise<void>;
 }
 
+/** An application that answers for servers elsewhere, too. */
+export interface HostApp extends App {
+  /** Answers requests as a server would that has the model under its own names, with limits of its own. */
+  fetchFor(server: AnswersFor): (request: Request) => Promise<Response>;
+}
+
 /**
  * Makes an application of a model.
  *
  * @throws OptionError; TokenizerError for a model without a tokenizer; StateError for a state of another model
  */
 export function createApp(model: Model, options: AppOptions = {}): App {
+  return createHostApp(model, options);
+}
+
+/** The same, for workers. */
+export function createHostApp(model: Model, options: AppOptions = {}): HostApp {
   const resolved = resolveAppOptions(options);
   resolveSamplingOptions(resolved.sampling, model.info.vocabulary);
   const { state, limits, stateCacheBytes } = resolved;
   if (state) void model.createState(state).dispose(); // or it throws
   const admission = new Admission(limits);
-  const { storage, batches } = resolved;
+  const { storage, batches, batchQueue } = resolved;
   const cache = new StateCache(stateCacheBytes, storage?.prefixes);
   const objects = new MemoryObjects();
   const shelf = (kind: ObjectKind, shelfLimits: ShelfLimits) =>
@@ -81,17 +96,23 @@ export function createApp(model: Model, options: AppOptions = {}): App {
   const prompts = new PromptEncoder(model.tokenizer, limits.promptTokens);
   const served = new ServedModel(model, resolved.name, resolved.aliases);
   const modelIdentity = identityOnce(model, state);
+  const workOf = (directory: BatchDirectory) =>
+    batchQueue?.work(directory, answersForServer(served.id, resolved), limits.bodyBytes) ??
+    workHere(directory, (owner) => answersAs(owner, routes, services), {
+      atOnce: Math.max(1, Math.floor(limits.concurrent / 2)),
+      maxBytes: limits.bodyBytes,
+    });
   const runner =
     batches &&
     new BatchRunner({
       directory: batches,
-      fetchAs: (owner) => answersAs(owner, routes, services),
+      work: workOf(batches),
       modelIdentity,
       modelName: served.id,
-      atOnce: Math.max(1, Math.floor(limits.concurrent / 2)),
       maxBytes: limits.bodyBytes,
       onEnding: resolved.onBatch,
     });
+  if (batchQueue) metrics.add(batchQueue);
   const services: Services = {
     model,
     served,
@@ -109,6 +130,7 @@ export function createApp(model: Model, options: AppOptions = {}): App {
   void runner?.resume().catch(() => {}); // what cannot be read now is gone on with at the next start
   return {
     fetch: (request) => hono.fetch(request),
+    fetchFor: fetchesFor(services),
     hono,
     modelName: services.served.id,
     needsKey: resolved.apiKeys.length > 0,
@@ -119,6 +141,7 @@ export function createApp(model: Model, options: AppOptions = {}): App {
       const batchesAreLeft = runner?.close();
       await inference.close(milliseconds);
       await batchesAreLeft;
+      await batchQueue?.close();
       await prompts.close();
       await cache.close();
       await storage?.close();

@@ -43,6 +43,12 @@ interface Run {
   readonly ended: Promise<void>;
 }
 
+/** All work of an application. */
+interface Progress {
+  readonly runs: Set<Run>;
+  isDraining: boolean;
+}
+
 /** Why texts were ended from outside. */
 type Ending = "client" | "timeout" | "shutdown";
 
@@ -63,25 +69,37 @@ export class Inference {
   readonly #admission: Admission;
   readonly #metrics: Metrics;
   readonly #limits: ServerLimits;
-  readonly #runs = new Set<Run>();
-  #draining = false;
+  readonly #progress: Progress;
 
-  constructor(model: Model, reader: PromptReader, admission: Admission, metrics: Metrics, limits: ServerLimits) {
+  constructor(
+    model: Model,
+    reader: PromptReader,
+    admission: Admission,
+    metrics: Metrics,
+    limits: ServerLimits,
+    progress: Progress = { runs: new Set(), isDraining: false },
+  ) {
     this.#model = model;
     this.#reader = reader;
     this.#admission = admission;
     this.#metrics = metrics;
     this.#limits = limits;
+    this.#progress = progress;
+  }
+
+  /** The same with other limits of a request. Places are shared, and what is in progress ends with this one. */
+  within(limits: ServerLimits): Inference {
+    return new Inference(this.#model, this.#reader, this.#admission, this.#metrics, limits, this.#progress);
   }
 
   /** Whether new requests are taken. */
   get isReady(): boolean {
-    return !this.#draining && !this.#admission.isFull;
+    return !this.#progress.isDraining && !this.#admission.isFull;
   }
 
   /** @throws ApiError once the server is shutting down */
   checkOpen(): void {
-    if (this.#draining) throw shuttingDown();
+    if (this.#progress.isDraining) throw shuttingDown();
   }
 
   /**
@@ -149,12 +167,13 @@ export class Inference {
   /** Ends work that takes too long, or that nobody wants any more. */
   #watch(run: Run, signal: AbortSignal): void {
     const { requestSeconds } = this.#limits;
-    this.#runs.add(run);
+    const { runs } = this.#progress;
+    runs.add(run);
     const timer = setTimeout(() => run.stop("timeout"), requestSeconds * 1000);
     const leave = () => run.stop("client");
     signal.addEventListener("abort", leave);
     void run.ended.then(() => {
-      this.#runs.delete(run);
+      runs.delete(run);
       clearTimeout(timer);
       signal.removeEventListener("abort", leave);
     });
@@ -163,12 +182,13 @@ export class Inference {
 
   /** Takes no new requests, and resolves when those in progress have ended, or were ended after `milliseconds`. */
   async close(milliseconds: number): Promise<void> {
-    this.#draining = true;
+    const { runs } = this.#progress;
+    this.#progress.isDraining = true;
     const stop = () => {
-      for (const run of this.#runs) run.stop("shutdown");
+      for (const run of runs) run.stop("shutdown");
     };
     const timer = setTimeout(stop, milliseconds);
-    await Promise.all([...this.#runs].map(({ ended }) => ended));
+    await Promise.all([...runs].map(({ ended }) => ended));
     clearTimeout(timer);
   }
 }

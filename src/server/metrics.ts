@@ -107,6 +107,11 @@ export class Metrics {
     following("state_cache_evictions_total", "States that the cache let go.", () => cache.statistics.evictions);
   }
 
+  /** Adds those of something else. */
+  add(source: { addMetrics(registry: Registry): void }): void {
+    source.addMetrics(this.#registry);
+  }
+
   get contentType(): string {
     return this.#registry.contentType;
   }

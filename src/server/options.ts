@@ -5,6 +5,7 @@ import { OptionError } from "../errors.js";
 import type { SamplingOptions } from "../sampling/sampling-options.js";
 import { BatchDirectory } from "./batches/batch-directory.js";
 import type { BatchEnding } from "./batches/batch-record.js";
+import { BatchQueue } from "./queue/batch-queue.js";
 import type { StateStorage } from "./storage/state-storage.js";
 
 /** Limits of what requests may ask for and hold. */
@@ -66,6 +67,11 @@ export interface AppOptions {
   readonly storage?: StateStorage;
   /** Where files and batches of clients are, as `openBatchDirectory` gives it. By default /v1/files and /v1/batches are not there. */
   readonly batches?: BatchDirectory;
+  /**
+   * The workers that carry batches out, as `openBatchQueue` gives it; closing the application closes it. By default the application does
+   * itself.
+   */
+  readonly batchQueue?: BatchQueue;
   readonly limits?: Partial<ServerLimits>;
   /** Called when a request was answered, or its stream has ended. */
   readonly onRequest?: (record: RequestRecord) => void;
@@ -91,13 +97,17 @@ export interface RequestRecord {
 /** All options with their values. */
 export interface ResolvedAppOptions
   extends Required<
-    Omit<AppOptions, "name" | "state" | "format" | "storage" | "batches" | "limits" | "onRequest" | "onBatch">
+    Omit<
+      AppOptions,
+      "name" | "state" | "format" | "storage" | "batches" | "batchQueue" | "limits" | "onRequest" | "onBatch"
+    >
   > {
   readonly name: string | undefined;
   readonly state: Uint8Array | undefined;
   readonly format: ChatFormatName | undefined;
   readonly storage: StateStorage | undefined;
   readonly batches: BatchDirectory | undefined;
+  readonly batchQueue: BatchQueue | undefined;
   readonly limits: ServerLimits;
   readonly onRequest: ((record: RequestRecord) => void) | undefined;
   readonly onBatch: ((record: BatchEnding) => void) | undefined;
@@ -160,6 +170,11 @@ export function resolveAppOptions(options: AppOptions): ResolvedAppOptions {
   if (batches !== undefined && !(batches instanceof BatchDirectory)) {
     throw new OptionError("batches", batches, "what openBatchDirectory gives, once its promise is fulfilled");
   }
+  const { batchQueue } = options;
+  if (batchQueue !== undefined && !(batchQueue instanceof BatchQueue && batches)) {
+    const expected = "what openBatchQueue gives, once its promise is fulfilled, and the option batches beside it";
+    throw new OptionError("batchQueue", batchQueue, expected);
+  }
   return {
     name: options.name,
     aliases: strings("aliases", options.aliases),
@@ -167,6 +182,7 @@ export function resolveAppOptions(options: AppOptions): ResolvedAppOptions {
     format: options.format,
     storage,
     batches,
+    batchQueue,
     sampling: { ...options.sampling },
     apiKeys: strings("apiKeys", options.apiKeys),
     corsOrigins: strings("corsOrigins", options.corsOrigins),

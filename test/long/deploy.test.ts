@@ -6,7 +6,9 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Redis } from "ioredis";
+import OpenAI from "openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { begin, ended, jsonl, lineOf, linesOf, upload } from "../batch-clients.js";
 import { program } from "../command.js";
 import { temporaryFolder } from "../fixture-files.js";
 import { hasRedis, isInstalled } from "../redis-server.js";
@@ -91,6 +93,20 @@ describe.skipIf(!canStart)("the topology of deploy/compose.yaml", () => {
     expect(answers.map((line) => JSON.parse(line).line)).toEqual(lines.map((_, i) => i + 1));
   });
 
+  test("a worker carries out a batch of a client, which any server tells of", async () => {
+    const client = new OpenAI({ baseURL: `${topology.url}/v1`, apiKey: "first" });
+    const model = (await client.models.list()).data[0]!.id;
+    const content = jsonl(Array.from({ length: 20 }, (_, i) => lineOf(i, { model })));
+    const batch = await ended(client, (await begin(client, (await upload(client, content)).id)).id);
+    expect(batch).toMatchObject({ status: "completed", request_counts: { total: 20, completed: 20, failed: 0 } });
+    const answers = await linesOf(client, batch.output_file_id);
+    expect(answers.map(({ custom_id }) => custom_id)).toEqual(answers.map((_, i) => `tale-${i}`));
+    for (const url of topology.serverUrls) {
+      const other = new OpenAI({ baseURL: `${url}/v1`, apiKey: "first" });
+      expect(await other.batches.retrieve(batch.id)).toEqual(batch);
+    }
+  });
+
   test("Prometheus sees the servers and their requests, and tells when one is gone", async () => {
     const query = async (expression: string) => {
       const url = `${topology.prometheusUrl}/api/v1/query?query=${encodeURIComponent(expression)}`;
@@ -100,6 +116,7 @@ describe.skipIf(!canStart)("the topology of deploy/compose.yaml", () => {
     await expect.poll(() => query('up{job="rwkv"}')).toEqual([1, 1]);
     await expect.poll(async () => (await query("sum(rwkv_requests_total)"))[0]).toBeGreaterThan(8);
     expect(await query("rwkv_state_store_up")).toEqual([1, 1]);
+    expect(await query("rwkv_batch_queue_up")).toEqual([1, 1]);
     const rules = async () => {
       const { data } = await (await fetch(`${topology.prometheusUrl}/api/v1/rules`)).json();
       return data.groups.flatMap((group: { rules: { name: string; health: string; state: string }[] }) => group.rules);

@@ -5,8 +5,9 @@ import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { Coordinator } from "#rwkv/queue/coordinator";
 import { runBatch } from "#rwkv/server/batches/run-batch";
+import { Coordinator } from "#rwkv/server/queue/coordinator";
+import { ShardQueue } from "#rwkv/server/queue/shard-queue";
 import { program, rwkv } from "../command.js";
 import { temporaryFolder } from "../fixture-files.js";
 import { runScript } from "../node-process.js";
@@ -22,8 +23,9 @@ test.skipIf(!hasRedis)("a line that ends every worker is told, and the others ar
   const folder = await temporaryFolder();
   const [input, output] = [join(folder, "in.jsonl"), join(folder, "out.jsonl")];
   await writeFile(input, content.join(""));
-  const coordinator = await Coordinator.open({ url, name: "tales", shardLines: 2, maxBytes: 10_000 });
-  onTestFinished(() => coordinator.close());
+  const queue = await ShardQueue.open(url, "tales");
+  onTestFinished(() => queue.close());
+  const coordinator = new Coordinator(queue, { shardLines: 2, maxBytes: 10_000 });
   const result = runBatch({
     ...{ input, output, model: "", maxBytes: 10_000 },
     answers: (all, begun) => coordinator.answers(all, begun),
@@ -34,13 +36,13 @@ test.skipIf(!hasRedis)("a line that ends every worker is told, and the others ar
     while (!existsSync(stop)) {
       await runScript(`
         import { existsSync } from "node:fs";
-        const { startWorker } = await import(new URL("queue/worker.js", dist));
+        const { startWorker } = await import(new URL("server/queue/worker.js", dist));
         const fetch = async (request) => {
           const { prompt } = await request.json();
           if (prompt === "poison") process.kill(process.pid, "SIGKILL");
           return Response.json({ choices: [{ text: prompt + "!", finish_reason: "stop" }] });
         };
-        const options = { name: "tales", model: "a", atOnce: 1, fetch, lockMilliseconds: 1000 };
+        const options = { name: "tales", model: "a", atOnce: 1, fetch, fetchFor: () => fetch, lockMilliseconds: 1000 };
         const worker = await startWorker({ url: ${JSON.stringify(url)}, ...options });
         while (!existsSync(${JSON.stringify(stop)})) await new Promise((resolve) => setTimeout(resolve, 20));
         await worker.close();
@@ -61,6 +63,7 @@ test.skipIf(!hasRedis)("a line that ends every worker is told, and the others ar
   expect(answers.map(({ text, error }) => text ?? error.code)).toEqual(
     Array.from({ length: 4 }, (_, i) => (i === 1 ? "line_failed" : `Tale ${i}!`)),
   );
+  expect(answers[1]).toMatchObject({ line: 2, custom_id: "1" });
   expect(answers[1].error.message).toContain("line 2: workers failed on it");
 });
 

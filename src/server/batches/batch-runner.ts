@@ -1,15 +1,14 @@
-// Carries out the batches of a folder, one after the other, beside what else a server does: with half of its places, so that requests which
-// somebody waits for find some.
+// Carries out the batches of a folder from the first look at their lines to the files of answers, beside what else a server does.
 
 import { RwkvError } from "../../errors.js";
 import type { BatchDirectory } from "./batch-directory.js";
 import { isThere } from "./batch-directory.js";
 import { writeOutputs } from "./batch-outputs.js";
 import { type BatchEnding, type BatchRecord, isFinal } from "./batch-record.js";
+import { type BatchLock, type BatchWork, TryAgainError, WrongModelError } from "./batch-work.js";
 import { checkInput, type Problem } from "./check-input.js";
-import type { LineRunnerOptions } from "./line-runner.js";
 import { AnotherBatchError } from "./output-file.js";
-import { answersHere, runBatch } from "./run-batch.js";
+import { runBatch } from "./run-batch.js";
 
 /** Milliseconds between two looks at whether a batch is to be cancelled or over, and between two notes of how far it is. */
 const lookMilliseconds = 500;
@@ -19,13 +18,12 @@ const tendMilliseconds = 2000;
 /** What batches are carried out with. */
 export interface BatchRunnerOptions {
   readonly directory: BatchDirectory;
-  /** What answers requests of an owner. */
-  readonly fetchAs: (owner: string) => LineRunnerOptions["fetch"];
+  /** Who carries out their lines. */
+  readonly work: BatchWork;
   /** What tells the answers from those of others. */
   readonly modelIdentity: () => Promise<string>;
   /** The name of the model. */
   readonly modelName: string;
-  readonly atOnce: number;
   /** Bytes of a line, at most. */
   readonly maxBytes: number;
   readonly onEnding?: ((record: BatchEnding) => void) | undefined;
@@ -41,7 +39,7 @@ export class BatchRunner {
   readonly #waiting: string[] = [];
   /** What was told of batches that could not be ended, which are tried again and again. */
   readonly #told = new Map<string, string>();
-  #working: Promise<void> | undefined;
+  readonly #working = new Set<Promise<void>>();
   #tending: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
 
@@ -63,26 +61,31 @@ export class BatchRunner {
     }, tendMilliseconds).unref();
   }
 
-  /** Carries out a batch when those before it have ended. */
+  /** Carries out a batch when there is a place for it. */
   add(id: string): void {
     this.#waiting.push(id);
-    this.#working ??= this.#work().finally(() => {
-      this.#working = undefined;
-    });
+    this.#begin();
   }
 
   /** Leaves batches where they are, to be gone on with. */
   async close(): Promise<void> {
     this.#closing.abort(new RwkvError("the server is shutting down"));
     clearInterval(this.#timer);
-    await Promise.all([this.#working, this.#tending]);
+    await Promise.all([...this.#working, this.#tending]);
   }
 
-  async #work(): Promise<void> {
-    for (;;) {
+  /** Begins with batches that wait, as many as may be carried out at once. */
+  #begin(): void {
+    while (this.#working.size < this.#options.work.batchesAtOnce && !this.#closing.signal.aborted) {
       const id = this.#waiting.shift();
-      if (id === undefined || this.#closing.signal.aborted) return;
-      await this.#attempt(id).catch((error) => this.#tellOnce(id, error)); // what was answered stays where it is
+      if (id === undefined) return;
+      const one = this.#attempt(id)
+        .catch((error) => this.#tellOnce(id, error)) // what was answered stays where it is
+        .finally(() => {
+          this.#working.delete(one);
+          this.#begin();
+        });
+      this.#working.add(one);
     }
   }
 
@@ -101,17 +104,20 @@ export class BatchRunner {
 
   /** Carries out a batch, unless it has ended or another does: that one may end, so it is looked at again. */
   async #attempt(id: string): Promise<void> {
-    const { directory } = this.#options;
-    const unlock = await directory.lock(id);
-    if (!unlock) return;
+    const { directory, work } = this.#options;
+    const lock = await work.lock(id);
+    if (!lock) return;
+    const left = AbortSignal.any([this.#closing.signal, lock.lost]);
     try {
       const record = await directory.read(id);
-      if (record && !isFinal(record)) await this.#run(record);
+      if (record && !isFinal(record)) await this.#run(record, lock, left);
     } catch (error) {
-      // Where this server ends, the batch is as it was.
-      if (!this.#closing.signal.aborted) await this.#giveUp(id, error as Error);
+      // Where this server ends, or another goes on with it, the batch is as it was.
+      if (left.aborted) return;
+      if (error instanceof TryAgainError) throw error;
+      await this.#giveUp(id, error as Error);
     } finally {
-      await unlock();
+      await lock.unlock();
     }
   }
 
@@ -121,11 +127,12 @@ export class BatchRunner {
     return expires_at * 1000 <= Date.now() ? "expired" : "completed";
   }
 
-  async #run(record: BatchRecord): Promise<void> {
+  async #run(record: BatchRecord, lock: BatchLock, left: AbortSignal): Promise<void> {
     const { directory } = this.#options;
     if (record.status === "validating" && !(await this.#validate(record))) return;
     const answers = directory.answersPath(record.id);
-    const ending = (await isThere(answers)) ? "completed" : await this.#carryOut(record.id);
+    const ending = (await isThere(answers)) ? "completed" : await this.#carryOut(record.id, lock, left);
+    lock.check();
     await this.#finish(record.id, ending);
   }
 
@@ -168,7 +175,9 @@ export class BatchRunner {
     const message =
       error instanceof AnotherBatchError
         ? "the server has another model, or other files, than when the batch was begun"
-        : "the server could not go on with the batch";
+        : error instanceof WrongModelError
+          ? "a worker has another model than the server"
+          : "the server could not go on with the batch";
     await this.#finish(id, "failed", { code: "batch_failed", message, line: null }, error);
   }
 
@@ -185,42 +194,53 @@ export class BatchRunner {
     return true;
   }
 
-  /** @returns how it ended */
-  async #carryOut(id: string): Promise<Ending> {
-    const { directory, fetchAs, modelIdentity, atOnce, maxBytes } = this.#options;
+  /**
+   * @param left aborted when this server leaves it as it is
+   * @returns how it ended
+   */
+  async #carryOut(id: string, lock: BatchLock, left: AbortSignal): Promise<Ending> {
+    const { directory, work, modelIdentity, maxBytes } = this.#options;
     const record = await this.#note(id, {});
-    const stopping = new AbortController();
+    const over = new AbortController();
     let ending: Ending = "completed";
     let counts = record.request_counts;
     const look = async () => {
       ending = await this.#endingOf(record);
-      if (ending !== "completed") stopping.abort(new RwkvError(`the batch is ${ending}`));
+      if (ending !== "completed") over.abort(new RwkvError(`the batch is ${ending}`));
     };
     await look();
-    if (ending !== "completed") return ending;
+    if (ending !== "completed") {
+      await work.noteOver(id);
+      return ending;
+    }
     let looking: Promise<unknown> = Promise.resolve();
     const timer = setInterval(() => {
       // What cannot be noted now is noted at the end.
       looking = looking
         .then(look)
+        .then(() => lock.check())
         .then(() => this.#note(id, { request_counts: counts }))
         .catch(() => {});
     }, lookMilliseconds);
     try {
-      const signal = AbortSignal.any([this.#closing.signal, stopping.signal]);
-      await runBatch({
+      const model = await modelIdentity();
+      const answers = work.answers({ id, owner: record.owner, model, over: over.signal, left });
+      const { isComplete } = await runBatch({
         input: directory.files.path(record.input_file_id),
         output: directory.answersPath(id),
-        model: await modelIdentity(),
-        answers: answersHere(atOnce, { fetch: fetchAs(record.owner), maxBytes, signal }),
+        model,
+        answers: (lines, batch) => checked(answers(lines, batch), lock),
         maxBytes,
+        stop: AbortSignal.any([over.signal, left]),
         onProgress: ({ lines, failed }) => {
           counts = { ...counts, completed: lines - failed, failed };
         },
       });
-      return "completed";
+      if (isComplete) return "completed";
+      left.throwIfAborted();
+      return ending;
     } catch (error) {
-      if (ending === "completed" || this.#closing.signal.aborted) throw error;
+      if (!over.signal.aborted || left.aborted) throw error;
       return ending;
     } finally {
       clearInterval(timer);
@@ -248,6 +268,14 @@ export class BatchRunner {
     });
     await directory.tidy(id);
     this.#tell(ended, { ...(error && { error }) });
+  }
+}
+
+/** Answers, for as long as nobody else may write them, too. */
+async function* checked<T>(answers: AsyncIterable<T>, lock: BatchLock): AsyncGenerator<T, void, void> {
+  for await (const some of answers) {
+    lock.check();
+    yield some;
   }
 }
 

@@ -1,5 +1,6 @@
 // Carries out lines of batches as requests to an application, with nothing between them but this process.
 
+import { setMaxListeners } from "node:events";
 import { setTimeout as after } from "node:timers/promises";
 import {
   type BatchAnswer,
@@ -63,6 +64,7 @@ export function runLines(
   options: LineRunnerOptions,
   limits: { readonly atOnce: number; readonly ahead: number },
 ): AsyncGenerator<AnsweredLine, void, void> {
+  if (options.signal) setMaxListeners(0, options.signal); // each line has one
   async function* read(): AsyncGenerator<AskedLine, void, void> {
     for await (const line of lines) yield { line, asked: readBatchLine(line, options.maxBytes) };
   }

@@ -1,7 +1,7 @@
 // BullMQ, the queue of work for many machines, which few need: an optional peer dependency of the package, loaded when it is first asked for.
 
-import { RwkvError } from "../errors.js";
-import { type RedisClient, redisLibrary } from "../server/storage/redis/library.js";
+import { RwkvError } from "../../errors.js";
+import { type RedisClient, redisLibrary } from "../storage/redis/library.js";
 
 /** Milliseconds in which Redis must answer at the start, so that a wrong address is told. */
 const startMilliseconds = 5000;
@@ -28,18 +28,36 @@ export async function queueLibrary(): Promise<typeof import("bullmq")> {
   }
 }
 
-/**
- * Connects to the Redis of a queue. What is asked of it later waits for as long as it is away.
- *
- * @throws RwkvError when it cannot be reached now
- */
-export async function queueConnection(url: string): Promise<RedisClient> {
-  const { Redis } = await redisLibrary();
-  if (!/^rediss?:\/\/./.test(url) || !URL.canParse(url)) {
+/** A Redis that cannot be reached, or says that it cannot be used. */
+export class QueueConnectionError extends RwkvError {
+  override name = "QueueConnectionError";
+  /** Whether Redis has answered: with another password or database it would be another matter. */
+  readonly isRefused: boolean;
+
+  constructor(message: string, { cause, isRefused }: { readonly cause: unknown; readonly isRefused: boolean }) {
+    super(message, { cause });
+    this.isRefused = isRefused;
+  }
+}
+
+/** The address of a Redis, as it may be shown. @throws RwkvError for what is no such address */
+export function shownAddress(url: string): string {
+  if (typeof url !== "string" || !/^rediss?:\/\/./.test(url) || !URL.canParse(url)) {
     // What was meant may have a password in it.
     throw new RwkvError("--queue: expected the address of a Redis, as redis://host:6379/0");
   }
   const { protocol, host } = new URL(url);
+  return `${protocol}//${host}`;
+}
+
+/**
+ * Connects to the Redis of a queue. What is asked of it later waits for as long as it is away.
+ *
+ * @throws RwkvError for a wrong address; QueueConnectionError when it cannot be reached now
+ */
+export async function queueConnection(url: string): Promise<RedisClient> {
+  const { Redis } = await redisLibrary();
+  const shown = shownAddress(url);
   let isConnected = false;
   const client = new Redis(url, {
     lazyConnect: true,
@@ -60,17 +78,19 @@ export async function queueConnection(url: string): Promise<RedisClient> {
     return client;
   } catch (cause) {
     client.disconnect();
-    throw new RwkvError(`${protocol}//${host}: cannot be reached (${(wrong ?? (cause as Error)).message})`, { cause });
+    const { message } = wrong ?? (cause as Error);
+    const isRefused = /^(NOAUTH|WRONGPASS|NOPERM|ERR)\b/.test(message);
+    throw new QueueConnectionError(`${shown}: cannot be reached (${message})`, { cause, isRefused });
   } finally {
     clearTimeout(timer);
   }
 }
 
 /** Resolves when something is over, or with undefined after a while: what is asked of a Redis that is away waits until it is back. */
-export async function forAWhile<T>(promise: Promise<T>): Promise<T | undefined> {
+export async function forAWhile<T>(promise: Promise<T>, milliseconds = endMilliseconds): Promise<T | undefined> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), endMilliseconds);
+    timer = setTimeout(() => resolve(undefined), milliseconds);
   });
   try {
     return await Promise.race([promise, late]);
@@ -82,10 +102,15 @@ export async function forAWhile<T>(promise: Promise<T>): Promise<T | undefined> 
 
 /** The name of a queue in Redis. */
 export function queueName(name: string): string {
-  if (!/^[\w.-]{1,100}$/.test(name)) {
+  if (typeof name !== "string" || !/^[\w.-]{1,100}$/.test(name)) {
     throw new RwkvError(
-      `--queue-name: expected letters, digits, ".", "_" and "-", found ${JSON.stringify(name.slice(0, 100))}`,
+      `--queue-name: expected letters, digits, ".", "_" and "-", found ${JSON.stringify(String(name).slice(0, 100))}`,
     );
   }
   return `rwkv-batch-${name}`;
+}
+
+/** The key of Redis that is there when a batch is over, and its lines are of no use any more. */
+export function overKey(name: string, batch: string): string {
+  return `${queueName(name)}:over:${batch}`;
 }

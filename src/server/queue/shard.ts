@@ -1,7 +1,8 @@
 // Shards: consecutive lines of a batch, which one worker carries out together.
 
-import type { AnsweredLine } from "../server/batches/line-runner.js";
-import type { Line } from "../server/batches/lines.js";
+import type { AnswersFor } from "../answers-for.js";
+import type { AnsweredLine } from "../batches/line-runner.js";
+import type { Line } from "../batches/lines.js";
 
 /** What a worker is given. */
 export interface ShardData {
@@ -9,9 +10,13 @@ export interface ShardData {
   readonly maxBytes: number;
   readonly seed?: number | undefined;
   readonly maxTokens?: number | undefined;
+  /** In whose name the lines are answered; without it the worker's model is asked, whatever they say. */
+  readonly answersFor?: AnswersFor | undefined;
+  /** The batch, where that may be over before its lines are done: the worker asks now and then. */
+  readonly batch?: string | undefined;
 }
 
-/** What it gives back: of each line its answer. */
+/** What it gives back: of each line its answer; of the first ones only, where the batch was over meanwhile. */
 export interface ShardResult {
   /** What tells the worker's model from others. */
   readonly model: string;

@@ -1,0 +1,55 @@
+// Batches of servers by workers of this process, which answer with what they are asked.
+
+import { Redis } from "ioredis";
+import type { Model } from "rwkv";
+import { openBatchQueue } from "rwkv/server";
+import { onTestFinished } from "vitest";
+import { startWorker, type WorkerOptions } from "#rwkv/server/queue/worker";
+import { answeringIdentity } from "#rwkv/server/storage/model-identity";
+import { type BatchAppOptions, openedBatches } from "./batch-clients.js";
+
+export type QueuedOptions = BatchAppOptions & { readonly shardLines?: number };
+
+/** An application whose batches go into a queue. */
+export async function openedQueue(
+  model: Model,
+  url: string,
+  folder: string,
+  { shardLines = 5, ...options }: QueuedOptions = {},
+) {
+  const batchQueue = await openBatchQueue(url, { shardLines });
+  return openedBatches(model, folder, { batchQueue, ...options });
+}
+
+/** A worker that answers with what it is asked. @param held says which lines it is asked in vain, until they are given up */
+export async function startedWorker(
+  model: Model,
+  url: string,
+  held: (i: number) => boolean = () => false,
+  more: Partial<WorkerOptions> = {},
+) {
+  const asked: number[] = [];
+  const fetch = async (request: Request) => {
+    const { prompt } = (await request.json()) as { prompt: string };
+    const i = Number(/\d+/.exec(prompt));
+    asked.push(i);
+    if (!held(i)) return Response.json({ choices: [{ text: `${i}!` }], usage: { completion_tokens: 1 } });
+    return new Promise<Response>((_, reject) =>
+      request.signal.addEventListener("abort", () => reject(request.signal.reason)),
+    );
+  };
+  const own = { url, name: "rwkv", model: await answeringIdentity(model), atOnce: 64 };
+  const worker = await startWorker({ ...own, fetch, fetchFor: () => fetch, ...more });
+  onTestFinished(() => worker.close());
+  return { worker, asked };
+}
+
+/** The ids of jobs that are in the queue, done or not. */
+export async function jobsIn(url: string): Promise<string[]> {
+  const client = new Redis(url);
+  try {
+    return (await client.keys("*")).filter((key) => /:[0-9a-f]{40}$/.test(key));
+  } finally {
+    client.disconnect();
+  }
+}
