@@ -9,8 +9,9 @@ import OpenAI from "openai";
 import { load } from "rwkv";
 import { openBatchQueue } from "rwkv/server";
 import { describe, expect, onTestFinished, test } from "vitest";
-import type { BatchLock } from "#rwkv/server/batches/batch-work";
+import { type BatchLock, TryAgainError } from "#rwkv/server/batches/batch-work";
 import { redisLock } from "#rwkv/server/queue/batch-lock";
+import { ShardQueue } from "#rwkv/server/queue/shard-queue";
 import { answeringIdentity } from "#rwkv/server/storage/model-identity";
 import { begin, ended, jsonl, lineOf, linesOf, openedBatches, upload } from "../batch-clients.js";
 import { openedQueue, startedWorker } from "../batch-workers.js";
@@ -210,5 +211,40 @@ describe.skipIf(!hasRedis)("a batch of a server by workers", () => {
     const held = (await redisLock(first, "other", 500)) as BatchLock;
     for (const end = Date.now() + 600; Date.now() < end; );
     expect(() => held.check()).toThrow("another server may carry out the batch");
+  });
+
+  test("waits while Redis is full, and is cancelled while Redis is away", async () => {
+    const redis = await redisServer();
+    const model = await load(undefined, { threads: 1 });
+    onTestFinished(() => model.dispose());
+    const told: string[] = [];
+    const { client } = await openedQueue(model, redis.url, await temporaryFolder(), {
+      shardLines: 2,
+      onBatch: ({ status, error }) => void told.push(`${status}: ${error}`),
+    });
+    await startedWorker(model, redis.url, (i) => i === 2);
+    const other = new Redis(redis.url);
+    other.on("error", () => {}); // it is killed
+    onTestFinished(() => other.disconnect());
+    await other.config("SET", "maxmemory", "1mb");
+    const { id } = await begin(client, (await upload(client, jsonl([0, 1, 2, 3, 4, 5].map((i) => lineOf(i))))).id);
+    await expect.poll(() => told).toEqual([expect.stringContaining("OOM command not allowed")]);
+    // So it is where others have filled it after the batch was begun.
+    const queue = await ShardQueue.open(redis.url, "rwkv");
+    onTestFinished(() => queue.close());
+    await expect(queue.carriedOut("shard", { lines: [], maxBytes: 1 })).rejects.toThrow(TryAgainError);
+    await other.config("SET", "maxmemory", "0");
+    const counts = async () => (await client.batches.retrieve(id)).request_counts;
+    await expect.poll(counts).toEqual({ total: 6, completed: 2, failed: 0 });
+    await expect.poll(() => other.zcard("bull:rwkv-batch-rwkv:completed")).toBe(1);
+    await after(1); // the server hears of it
+    await redis.signal("SIGKILL");
+    const since = performance.now();
+    expect(await client.batches.cancel(id)).toMatchObject({ status: "cancelling" });
+    const batch = await ended(client, id);
+    // What the server had heard of is there, beyond the shard that was not done, too.
+    expect(batch).toMatchObject({ status: "cancelled", request_counts: { total: 6, completed: 4, failed: 0 } });
+    expect(performance.now() - since).toBeLessThan(20_000);
+    expect(told.slice(1)).toEqual(["cancelled: undefined"]);
   });
 });

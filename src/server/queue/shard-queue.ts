@@ -48,6 +48,7 @@ export class ShardQueue {
   readonly name: string;
   readonly #connecting: Promise<Connected>;
   #connected: Connected | undefined;
+  #closed: Promise<void> | undefined;
   readonly #closing = new AbortController();
   /** What wakes those who wait for a shard, by its id. */
   readonly #waiting = new Map<string, () => void>();
@@ -179,7 +180,13 @@ export class ShardQueue {
     await this.#ask((_, client) => client.set(overKey(this.name, batch), "", "EX", keptSeconds), patience);
   }
 
-  async close(): Promise<void> {
+  /** Leaves the queue as it is. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     this.#closing.abort(new Error("the queue is closed"));
     const connected = this.#connected;
     if (!connected) return;
