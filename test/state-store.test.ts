@@ -4,10 +4,12 @@
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import { Redis } from "ioredis";
-import { type LoadOptions, load, type Model, RwkvError } from "rwkv";
+import { type LoadOptions, load, type Model, RwkvError, type Snapshot } from "rwkv";
 import { type AppOptions, createApp, openStateStore, type StateStoreOptions } from "rwkv/server";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { fromHalfState, toHalfState } from "#rwkv/generation/half-state";
+import { decodeKept, type Kept } from "#rwkv/server/storage/kept-bytes";
+import { StateCodec } from "#rwkv/server/storage/redis/state-codec";
 import { maxDifference } from "./environment.js";
 import { longPrompt as long, sampling } from "./kept-prompts.js";
 import { freePort, hasRedis, redisServer } from "./redis-server.js";
@@ -615,4 +617,28 @@ test("a state in float16 is the state, rounded, or is none where float16 cannot 
   const large = saved.slice();
   new DataView(large.buffer).setFloat32(36, 70_000, true);
   expect(toHalfState(large)).toBeUndefined();
+});
+
+test("a state is read where it lies, and copied where its floats cannot be", async () => {
+  const session = model.session();
+  await session.read(long("a wolf"), { keepLogits: true });
+  const snapshot = await session.snapshot();
+  await session.dispose();
+  const codec = new StateCodec(model, "f32");
+  const value = codec.encode({ scope: "x" }, new Uint8Array(5), snapshot);
+  for (const shift of [0, 1, 2, 3]) {
+    const bytes = new Uint8Array(value.length + shift).subarray(shift);
+    bytes.set(value);
+    const { head, state } = decodeKept(bytes) as Kept;
+    expect(head).toEqual({ scope: "x" });
+    const found = codec.decode(state) as Snapshot;
+    expect(found.save()).toEqual(snapshot.save());
+    expect(found.logits).toEqual(snapshot.logits);
+    // What clients give is theirs to change.
+    const copied = model.snapshot(state);
+    state.fill(1, 40, 44);
+    expect(copied.save()).toEqual(snapshot.save());
+    if (shift > 0) expect(found.save()).toEqual(snapshot.save());
+    else expect(found.save()).not.toEqual(snapshot.save());
+  }
 });

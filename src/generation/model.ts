@@ -202,6 +202,15 @@ export class Model {
   }
 
   /**
+   * The same without a copy, where the bytes lie as floats do. Nobody may change them afterwards.
+   *
+   * @internal
+   */
+  snapshotOfOwn(saved: Uint8Array): Snapshot {
+    return this.#context.sequences.snapshotOf(saved, true);
+  }
+
+  /**
    * Makes a state, as it is before the first token or as it was saved.
    *
    * @param saved bytes from `session.save()`, `state.save()` or `readState()`, or a snapshot of a session; they are copied

@@ -9,7 +9,7 @@ import { withState } from "./open-state.js";
 import type { Scheduler } from "./scheduler.js";
 import { Sequence } from "./sequence.js";
 import { Snapshot } from "./snapshot.js";
-import { decodeState, encodeState, type SavedState } from "./state-file.js";
+import { decodeState, encodeState, encodeStateInto, type SavedState } from "./state-file.js";
 
 /** The sequences of one model. */
 export class SequenceStore {
@@ -80,14 +80,22 @@ export class SequenceStore {
     return new Snapshot(this, await this.#scheduler.access(sequence, () => this.#read(sequence)));
   }
 
-  /** @throws StateError when the bytes are damaged, of another format, or of another model */
-  snapshotOf(saved: Uint8Array): Snapshot {
-    return new Snapshot(this, this.#decode(saved));
+  /**
+   * @param areOwn whether the bytes are nobody else's, so that the snapshot may share their memory
+   * @throws StateError when the bytes are damaged, of another format, or of another model
+   */
+  snapshotOf(saved: Uint8Array, areOwn = false): Snapshot {
+    return new Snapshot(this, this.#decode(saved, areOwn));
   }
 
   /** A snapshot as `save` gives a sequence. @throws StateError for a snapshot of another model */
   saveSnapshot(snapshot: Snapshot): Uint8Array {
     return this.#encode(Snapshot.stateOf(snapshot, this));
+  }
+
+  /** The same into bytes, as many as `Snapshot.savedBytes`. */
+  saveSnapshotInto(bytes: Uint8Array, snapshot: Snapshot): void {
+    encodeStateInto(bytes, Snapshot.stateOf(snapshot, this), this.#fingerprint);
   }
 
   async save(sequence: Sequence): Promise<Uint8Array> {
@@ -149,7 +157,8 @@ export class SequenceStore {
     return encodeState(state, this.#fingerprint);
   }
 
-  #decode(bytes: Uint8Array): SavedState {
-    return decodeState(bytes, this.#fingerprint, this.#runtime.stateLength, this.#vocabulary);
+  #decode(bytes: Uint8Array, areOwn = false): SavedState {
+    const sizes = { length: this.#runtime.stateLength, vocabulary: this.#vocabulary };
+    return decodeState(bytes, this.#fingerprint, sizes, areOwn);
   }
 }

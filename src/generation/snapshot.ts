@@ -1,11 +1,12 @@
 // What a sequence has read, as a value outside of the model's states. A cache of prefixes is made of these.
 
 import { StateError } from "../errors.js";
-import type { SavedState } from "./state-file.js";
+import { type SavedState, savedStateSize } from "./state-file.js";
 
 /** What stands for the model of a snapshot. */
 interface Owner {
   saveSnapshot(snapshot: Snapshot): Uint8Array;
+  saveSnapshotInto(bytes: Uint8Array, snapshot: Snapshot): void;
 }
 
 /**
@@ -59,6 +60,25 @@ export class Snapshot {
   /** The snapshot as bytes, as `session.save()` would have given them: `model.snapshot(bytes)` is the same again. */
   save(): Uint8Array {
     return this.#owner.saveSnapshot(this);
+  }
+
+  /**
+   * How many bytes `save` gives.
+   *
+   * @internal
+   */
+  get savedBytes(): number {
+    return savedStateSize(this.#state.values.length, this.#state.logits?.length);
+  }
+
+  /**
+   * The same as `save` where there is memory for it.
+   *
+   * @param bytes `savedBytes` of them
+   * @internal
+   */
+  saveInto(bytes: Uint8Array): void {
+    this.#owner.saveSnapshotInto(bytes, this);
   }
 
   /** The memory that the snapshot takes, in bytes. */

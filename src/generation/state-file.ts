@@ -41,9 +41,15 @@ export function looksLikeSavedState(bytes: Uint8Array): boolean {
 
 /** Encodes a state. The number of bytes depends on the model, and on whether there are logits, only. */
 export function encodeState(state: SavedState, fingerprint: number): Uint8Array {
+  const bytes = new Uint8Array(savedStateSize(state.values.length, state.logits?.length));
+  encodeStateInto(bytes, state, fingerprint);
+  return bytes;
+}
+
+/** The same where there is memory for it. @param bytes as many as `savedStateSize` says; all of them are written */
+export function encodeStateInto(bytes: Uint8Array, state: SavedState, fingerprint: number): void {
   const { values, logits } = state;
-  const bytes = new Uint8Array(savedStateSize(values.length, logits?.length));
-  const view = new DataView(bytes.buffer);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   bytes.set(new TextEncoder().encode(savedStateMagic));
   view.setUint32(8, logits ? formatWithLogits : formatVersion, true);
   view.setUint32(12, fingerprint, true);
@@ -54,15 +60,20 @@ export function encodeState(state: SavedState, fingerprint: number): Uint8Array 
   bytes.set(bytesOf(values), headerSize);
   if (logits) bytes.set(bytesOf(logits), headerSize + values.length * 4);
   view.setUint32(bytes.length - 4, crc32(bytes.subarray(0, -4)), true);
-  return bytes;
 }
 
 /**
  * Decodes a saved state.
  *
+ * @param areOwn whether the bytes are nobody else's: what is decoded then shares their memory, where they lie as floats do
  * @throws StateError when the bytes are not a state, are damaged, or belong to another format version or model
  */
-export function decodeState(bytes: Uint8Array, fingerprint: number, length: number, vocabulary: number): SavedState {
+export function decodeState(
+  bytes: Uint8Array,
+  fingerprint: number,
+  { length, vocabulary }: { readonly length: number; readonly vocabulary: number },
+  areOwn = false,
+): SavedState {
   if (!(bytes instanceof Uint8Array)) throw new StateError("a saved state is a Uint8Array, as save() gives it");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < savedStateSize(0) || !looksLikeSavedState(bytes)) {
@@ -92,6 +103,8 @@ export function decodeState(bytes: Uint8Array, fingerprint: number, length: numb
     throw new StateError("saved state has both logits and a token that was not run");
   const floats = (from: number, count: number) => {
     const start = headerSize + from * 4;
+    const at = bytes.byteOffset + start;
+    if (areOwn && at % 4 === 0) return new Float32Array(bytes.buffer as ArrayBuffer, at, count);
     const copy = new Float32Array(count);
     bytesOf(copy).set(bytes.subarray(start, start + count * 4));
     return copy;

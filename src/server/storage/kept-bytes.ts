@@ -4,13 +4,15 @@
 //   0  "RWKVKEPT"           12  bytes of the head (u32)   20  bytes of the state (u32)    28  CRC-32 of the body (u32)
 //   8  format version u32   16  bytes of the body (u32)   24  CRC-32 of the head (u32)    32  head (JSON), body, state
 //
-// The state is a saved state, with a checksum of its own. The checksum of the head is over the four numbers before it, too.
+// The state is a saved state, with a checksum of its own. The checksum of the head is over the four numbers before it, too. Spaces behind the
+// head let the state begin at a multiple of 4 bytes, so that its floats can be read where they are.
 
 import { crc32 } from "../../checksum.js";
 
 const magic = "RWKVKEPT";
 const formatVersion = 1;
 const fixedSize = 32;
+const space = 0x20;
 
 /** How many bytes have the whole head of anything that is kept: some names and numbers. */
 export const headBytes = 4096;
@@ -24,17 +26,24 @@ export interface Kept {
 }
 
 /** What is kept, as parts that follow each other. */
-export function encodeKept({ head, body, state }: Kept): [Uint8Array, Uint8Array, Uint8Array, Uint8Array] {
-  const encoded = new TextEncoder().encode(JSON.stringify(head));
+export function encodeKept({ head, body, state }: Kept): Uint8Array[] {
+  return [...encodeBeforeState({ head, body }, state.length), state];
+}
+
+/** What comes before a state of so many bytes, as parts that follow each other. */
+export function encodeBeforeState({ head, body }: Omit<Kept, "state">, stateBytes: number): Uint8Array[] {
+  const text = new TextEncoder().encode(JSON.stringify(head));
+  const encoded = new Uint8Array(text.length + ((4 - ((text.length + body.length) % 4)) % 4)).fill(space);
+  encoded.set(text);
   const fixed = new Uint8Array(fixedSize);
   const view = new DataView(fixed.buffer);
   fixed.set(new TextEncoder().encode(magic));
-  [formatVersion, encoded.length, body.length, state.length].forEach((value, i) => {
+  [formatVersion, encoded.length, body.length, stateBytes].forEach((value, i) => {
     view.setUint32(8 + i * 4, value, true);
   });
   view.setUint32(24, crc32(encoded, crc32(fixed.subarray(8, 24))), true);
   view.setUint32(28, crc32(body), true);
-  return [fixed, encoded, body, state];
+  return [fixed, encoded, body];
 }
 
 /**

@@ -3,7 +3,7 @@
 import { fromHalfState, toHalfState } from "../../../generation/half-state.js";
 import type { Model } from "../../../generation/model.js";
 import type { Snapshot } from "../../../generation/snapshot.js";
-import { encodeKept } from "../kept-bytes.js";
+import { encodeBeforeState, encodeKept } from "../kept-bytes.js";
 
 /** How the values of states are kept: as they are, or rounded to half the bytes. */
 export type StoredType = "f32" | "f16";
@@ -20,15 +20,22 @@ export class StateCodec {
 
   /** A state with what belongs to it. One of which a value is too large for float16 is kept as it is. */
   encode(head: unknown, body: Uint8Array, snapshot: Snapshot): Buffer {
-    const saved = snapshot.save();
-    const state = this.#type === "f16" ? (toHalfState(saved) ?? saved) : saved;
-    return Buffer.concat(encodeKept({ head, body, state }));
+    if (this.#type === "f16") {
+      const saved = snapshot.save();
+      return Buffer.concat(encodeKept({ head, body, state: toHalfState(saved) ?? saved }));
+    }
+    // States are large, and memory that is new to the process costs more than what is written there: it is taken once.
+    const before = Buffer.concat(encodeBeforeState({ head, body }, snapshot.savedBytes));
+    const bytes = Buffer.allocUnsafeSlow(before.length + snapshot.savedBytes);
+    bytes.set(before);
+    snapshot.saveInto(bytes.subarray(before.length));
+    return bytes;
   }
 
-  /** @returns undefined for bytes that are no state of this model, or damaged */
+  /** @param state nobody else's bytes @returns undefined for bytes that are no state of this model, or damaged */
   decode(state: Uint8Array): Snapshot | undefined {
     try {
-      return this.#model.snapshot(fromHalfState(state));
+      return this.#model.snapshotOfOwn(fromHalfState(state));
     } catch {
       return undefined;
     }
