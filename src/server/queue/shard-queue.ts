@@ -74,7 +74,8 @@ export class ShardQueue {
    * @throws RwkvError when the packages are not there, for a wrong address, and where Redis refuses the password or the database
    */
   static async openLater(url: string, name: string, onWarning: (message: string) => void): Promise<ShardQueue> {
-    const [shown] = [shownAddress(url), queueName(name), await queueLibrary()];
+    const shown = shownAddress(url);
+    queueName(name); // or it throws
     const first = connect(url, name);
     const error: unknown = await first.then(
       () => undefined,
@@ -138,6 +139,7 @@ export class ShardQueue {
         // What has failed is tried anew by whoever goes on; what is not of this program is asked for again.
         await this.remove(jobId, stop);
         if (state === "failed") return ended?.failedReason ?? "it failed";
+        await untilAborted(after(backoffMilliseconds), stop);
         continue;
       }
       await heard;
