@@ -18,10 +18,10 @@ const pageTests = testFiles(
 );
 const plainPageTests = testFiles("divided", "growing-memory", "page-not-isolated");
 
-// The long tests try more combinations of these, which take two minutes here. LONGER_TESTS=1 has them here, too.
+// The long tests try more combinations of these, which take three minutes here. LONGER_TESTS=1 has them here, too.
 const longerTests = testFiles(
-  ...["architectures", "choice-kernels", "elementwise-kernel", "gguf-data", "matrix-states", "process-endings"],
-  ...["quantization", "sparse-products", "train-command"],
+  ...["architectures", "choice-kernels", "elementwise-kernel", "gguf-data", "gradients", "matrix-states"],
+  ...["process-endings", "quantization", "sparse-products", "train-command", "training-resume"],
 );
 
 export default defineConfig({

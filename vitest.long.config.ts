@@ -21,7 +21,8 @@ const shared: Record<string, string> = existsSync(sharedData) ? { SHARED_DATA: s
 const thoroughTests = testFiles(
   ...["architectures", "binidx", "chains", "chat-formats", "checkpoint-writers", "choice-kernels", "dtypes"],
   ...["elementwise-kernel", "generation", "gguf", "gguf-data", "gradients", "hostile-checkpoints", "kernels"],
-  ...["matrix-states", "process-endings", "quantization", "sampling", "sparse-products", "tokenizers", "train-command"],
+  ...["matrix-states", "process-endings", "quantization", "reference-data", "sampling", "sparse-products"],
+  ...["tokenizers", "train-command", "training-resume"],
 );
 const emulatedTests = testFiles("kernels", "quantization", "pytorch-operations", "sparse-products");
 const pageTests = testFiles("kernels", "gradients", "matrix-states", "sparse-products");

@@ -26,7 +26,6 @@ import { createNativeMachine } from "#rwkv/backends/native/native";
 import { loadNativeLibrary, type NativeLibrary } from "#rwkv/backends/native/native-library";
 import { loadCheckpoint } from "#rwkv/load";
 import { program } from "./command.js";
-import { compilePoolTests } from "./compile-pool-test.js";
 import { fixture } from "./environment.js";
 import { largeCheckpoint } from "./large-checkpoint.js";
 import { runScript } from "./node-process.js";
@@ -198,12 +197,6 @@ it("declares the functions of Node-API as Node itself does", async () => {
   const own = await compile("own.o", []);
   const official = await compile("official.o", ["-DRWKV_OFFICIAL_NODE_API", "-DNAPI_VERSION=8", `-I${headers}`]);
   expect(own.equals(official)).toBe(true);
-});
-
-it("runs, stops and sleeps in threads, whatever they wait on", async () => {
-  for (const { waiting, program } of await compilePoolTests(await temporaryFolder(), ["-O0"])) {
-    expect((await promisify(execFile)(program, { timeout: 50_000 })).stdout, waiting).toBe("ok\n");
-  }
 });
 
 it("maps the file that was opened, not another that has taken its name", async () => {
