@@ -31,7 +31,9 @@ const webgpuTests = testFiles("page-webgpu", "page-webgpu-operations", "page-web
 /** Files that take minutes begin first, or one of them would run alone at the end. */
 class SlowestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const slowest = testFiles("long/sanitizers", "long/other-machines", "long/server", "long/node-versions");
+    const slowest = testFiles(
+      ...["long/sanitizers", "long/other-machines", "long/server", "long/server-queue", "long/node-versions"],
+    );
     const isSlow = ({ moduleId }: TestSpecification) => slowest.some((file) => moduleId.endsWith(file));
     const sorted = await super.sort(files);
     return [...sorted.filter(isSlow), ...sorted.filter((file) => !isSlow(file))];
@@ -53,9 +55,9 @@ export default defineConfig({
         test: {
           name: "long",
           include: ["test/long/*.test.ts"],
-          // Most of them wait for one process, a browser or an emulator, which leaves a core idle.
+          // Most of them wait for one process, a browser or an emulator, or for time to pass, which leaves cores idle.
           fileParallelism: true,
-          maxWorkers: 2,
+          maxWorkers: 3,
           server: { deps: { external: [/\/dist\//] } },
         },
       },
