@@ -16,8 +16,8 @@ import { setTimeout as after } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Redis } from "ioredis";
+import { freePort } from "../deploy/processes/service.mjs";
 import { randomGenerator } from "../dist/sampling/random.js";
-import { freePort } from "./topology.mjs";
 
 const { values: options } = parseArgs({
   options: {

@@ -135,3 +135,19 @@ function circlesIn(nodes: readonly string[], next: (node: string) => readonly st
   for (const node of nodes) if (!order.has(node)) visit(node);
   return found;
 }
+
+test("scripts import files that are there", () => {
+  const root = fileURLToPath(new URL("../", import.meta.url));
+  const scripts = ["bench", "deploy", "tools"].flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
+      .filter((name) => name.endsWith(".mjs"))
+      .map((name) => join(root, folder, name)),
+  );
+  expect(scripts.length).toBeGreaterThan(10);
+  const missing = scripts.flatMap((script) =>
+    specifiersIn(readFileSync(script, "utf8"))
+      .filter((name) => name.startsWith(".") && !existsSync(join(script, "..", name)))
+      .map((name) => `${script}: ${name}`),
+  );
+  expect(missing).toEqual([]);
+});
