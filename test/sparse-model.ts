@@ -5,10 +5,11 @@ import { join } from "node:path";
 import { syntheticCheckpoint } from "#rwkv/bench/synthetic-checkpoint";
 import { byteLengthOf } from "#rwkv/checkpoints/checkpoint";
 import { shape } from "#rwkv/cli/option-parsers";
+import type { ServedFile } from "./file-server.js";
 import { temporaryFolder } from "./fixture-files.js";
 
 /** The beginning of a safetensors file with weights in bf16, up to their values, and the bytes of the whole file. */
-export function sparseHeader(size: string): { readonly header: Buffer; readonly bytes: number } {
+function sparseHeader(size: string): { readonly header: Buffer; readonly bytes: number } {
   const tensors: Record<string, object> = {};
   let end = 0;
   for (const [name, tensor] of syntheticCheckpoint(shape(size), "bf16").tensors) {
@@ -32,4 +33,27 @@ export async function sparseModel(size: string): Promise<string> {
   await file.truncate(bytes);
   await file.close();
   return path;
+}
+
+/** Such a file on a web server with ranges, to pages of other origins too. */
+export function sparseServed(size: string): ServedFile {
+  const { header, bytes } = sparseHeader(size);
+  const headers = { "access-control-allow-origin": "*", "access-control-expose-headers": "content-range" };
+  return {
+    bytes: header,
+    answer: (request, response) => {
+      const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "") ?? [];
+      const [begin, end] = first === undefined ? [0, bytes] : [Number(first), Math.min(bytes, Number(last) + 1)];
+      response.writeHead(first === undefined ? 200 : 206, {
+        ...headers,
+        "content-length": end - begin,
+        "accept-ranges": "bytes",
+        ...(first !== undefined && { "content-range": `bytes ${begin}-${end - 1}/${bytes}` }),
+      });
+      const content = Buffer.alloc(request.method === "HEAD" || first === undefined ? 0 : end - begin);
+      header.subarray(begin).copy(content);
+      response.end(content);
+      return true;
+    },
+  };
 }

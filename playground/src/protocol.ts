@@ -69,12 +69,14 @@ export interface Inspection {
   readonly parameters: number;
   /** Bytes of its file, about. */
   readonly fileBytes: number;
-  /** Bytes in memory by the type of the weights, and whether that fits. */
-  readonly choices: readonly {
-    readonly dtype: WeightDType | "stored";
-    readonly bytes: number;
-    readonly fits: boolean;
-  }[];
+  /** From the most exact type to the smallest. */
+  readonly choices: readonly SizeChoice[];
+}
+
+/** A type that the weights may be loaded as, and their bytes in memory then, about. */
+export interface SizeChoice {
+  readonly dtype: WeightDType | "stored";
+  readonly bytes: number;
 }
 
 /** A model that the browser keeps for this site, or a part of one. */
@@ -92,16 +94,13 @@ export interface KeptModel {
   readonly files: readonly string[];
 }
 
-/** An official model, and what of it fits into a page. */
+/** An official model. */
 export interface HubModel {
   readonly name: string;
   /** Bytes of its file; of some only about. */
   readonly bytes: number;
   readonly isExact: boolean;
-  /** The first type of weights that fits; undefined where none does. */
-  readonly fits?: WeightDType | "stored";
-  /** Bytes of its weights then. */
-  readonly fittingBytes?: number;
+  readonly choices: readonly SizeChoice[];
   readonly path?: string;
 }
 

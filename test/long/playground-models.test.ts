@@ -11,6 +11,7 @@ import { serveFiles } from "../file-server.js";
 import { type HubServer, repository, startHub } from "../hub-server.js";
 import { largeCheckpoint } from "../large-checkpoint.js";
 import { answering, chooseModel, goTo, openTab, sharedPlayground, untilLoaded } from "../playground-pages.js";
+import { sparseServed } from "../sparse-model.js";
 
 const embedded = (name: string) => fileURLToPath(new URL(`../../embedded/${name}`, import.meta.url));
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
@@ -64,12 +65,6 @@ describe.skipIf(!chromiumPath)("the playground's models", () => {
     const hub = await hubWith({ "model.safetensors": model, "tokenizer.json": tokenizer });
     const { page, context, complaints } = await opened(shared.url, { expected: [hub.endpoint, hub.storage] });
     await chooseModel(page);
-    // Of models that no page can hold this is said without a request.
-    await page.selectOption("[data-testid=hub] select", "rwkv7-g1-13.3b");
-    await page.waitForSelector("[data-testid=hub] .notice:has-text('larger than the 4 GiB')");
-    expect(await page.textContent("[data-testid=hub] option[value='rwkv7-world-2.9b']")).toBe(
-      "rwkv7-world-2.9b: 5.9 GB, fits as q8 (3.1 GB)",
-    );
     await look(page, hub, "hf:someone/none");
     await page.waitForSelector("[data-testid=hub] [role=alert]:has-text('hf:someone/none')");
     expect(hub.sent()).toBe(0);
@@ -121,6 +116,42 @@ describe.skipIf(!chromiumPath)("the playground's models", () => {
     expect(await keptChunks(tab)).toEqual([]);
     expect(complaints.filter((line) => !/status of 40[14]/.test(line))).toEqual([]);
   });
+
+  test.each([
+    [
+      undefined,
+      ["5.9 GB, fits as q8 (3.1 GB)", "27 GB, may fit as q4 (7.5 GB)"],
+      "may be more memory",
+      [/may be/, true],
+    ],
+    [16, ["5.9 GB, fits", "27 GB, fits as q4 (7.5 GB)"], undefined, [/fits$/, true]],
+    [8, ["5.9 GB, fits", "27 GB, may fit as q4 (7.5 GB)"], "may be more memory", [/fits$/, true]],
+    [2, ["5.9 GB, may fit as q4 (1.7 GB)", "27 GB, does not fit here"], "larger than the memory", [/more than/, false]],
+  ] as const)(
+    "of a device of %s GiB it is said what fits, before more than a header is fetched",
+    async (...expected) => {
+      const [deviceMemory, [large, larger], doubt, [stored, mayLoad]] = expected;
+      const elsewhere = await serveFiles({ "/large.safetensors": sparseServed("7:32x2560x65536") });
+      const { page, complaints } = await opened(shared.url, { expected: [new URL(elsewhere.url).origin] });
+      await page.evaluate((value) => Object.defineProperty(navigator, "deviceMemory", { value }), deviceMemory);
+      await chooseModel(page);
+      const option = (name: string) => page.textContent(`[data-testid=hub] option[value='${name}']`);
+      expect(await option("rwkv7-world-2.9b")).toBe(`rwkv7-world-2.9b: ${large}`);
+      expect(await option("rwkv7-g1-13.3b")).toBe(`rwkv7-g1-13.3b: about ${larger}`);
+      await page.selectOption("[data-testid=hub] select", "rwkv7-g1-13.3b");
+      const notice = page.locator("[data-testid=hub] .notice");
+      if (doubt === undefined) expect(await notice.count()).toBe(0);
+      else expect(await notice.textContent()).toContain(doubt);
+      await page.fill("[data-testid=url] input", `${elsewhere.url}large.safetensors`);
+      await page.click("[data-testid=url] button:has-text('Look at it')");
+      await fitting(page).locator("label:has-text('as stored')").click();
+      expect(await fitting(page).locator("label:has-text('as stored')").textContent()).toMatch(stored);
+      expect(await fitting(page).locator("[type=submit]").isEnabled()).toBe(mayLoad);
+      expect(await fitting(page).locator(".notice").count()).toBe(deviceMemory === undefined ? 1 : 0);
+      expect(elsewhere.requests.length).toBeLessThan(6);
+      expect(complaints).toEqual([]);
+    },
+  );
 
   test("a download that fails can be tried again, and one that is cancelled keeps what has come", async () => {
     const hub = await hubWith({ "odd.pth": await readFile(fixture("odd.pth")), "tales.safetensors": model });

@@ -6,6 +6,7 @@ import { backends, gpu } from "../backends.js";
 import { callWorker } from "../engines/worker-client.js";
 import { keepAndLoad, library, rememberWay } from "../kept-models.js";
 import { loadModel } from "../model-state.js";
+import { fitOf, fittingOf } from "../page-memory.js";
 import type { Backend, Inspection, Source } from "../protocol.js";
 import { wayKey, ways } from "../settings.js";
 import { byteText, countText, texts } from "../texts/texts.js";
@@ -29,7 +30,7 @@ export function Fitting({ source, onChosen }: SourceProps & { readonly source: S
         // As it was computed with when it was chosen last, where that is offered.
         const before = ways.peek()[wayKey(inspection.from, inspection.name)];
         const wanted = inspection.choices.find((choice) => choice.dtype === before?.dtype);
-        setDtype((wanted ?? inspection.choices.find(({ fits }) => fits))?.dtype ?? "stored");
+        setDtype((wanted ?? fittingOf(inspection.choices))?.dtype ?? "stored");
         if (before && backends.peek().includes(before.backend)) setBackend(before.backend);
       },
       (reason: Error) => !controller.signal.aborted && setError(reason.message),
@@ -44,7 +45,8 @@ export function Fitting({ source, onChosen }: SourceProps & { readonly source: S
   const isDownloaded = source.kind === "name" || source.kind === "url";
   // A GPU has memory of its own; how much nobody tells.
   const mayExceed = backend !== "wasm" && gpu.value !== undefined;
-  const chosen = known.choices.find((choice) => choice.dtype === dtype);
+  const fits = { yes: t.fitsYes, maybe: mayExceed ? t.fitsGpu : t.fitsMaybe, no: mayExceed ? t.fitsGpu : t.fitsNo };
+  const chosen = fitOf(known.choices.find((choice) => choice.dtype === dtype)?.bytes ?? 0);
   return (
     <form
       class="fitting"
@@ -75,11 +77,12 @@ export function Fitting({ source, onChosen }: SourceProps & { readonly source: S
             />
             <span>
               {choice.dtype === "stored" ? t.stored : choice.dtype}: {byteText(choice.bytes)},{" "}
-              {choice.fits ? t.fitsYes : mayExceed ? t.fitsGpu : t.fitsNo}
+              {fits[fitOf(choice.bytes)]}
             </span>
           </label>
         ))}
       </fieldset>
+      {chosen === "maybe" && !mayExceed && <p class="notice">{t.maybeTooLarge}</p>}
       <BackendSelect value={backend} onChange={setBackend} />
       {mayKeep && (
         <label class="check">
@@ -87,7 +90,7 @@ export function Fitting({ source, onChosen }: SourceProps & { readonly source: S
           <span>{t.keep(byteText(known.fileBytes), byteText(Math.max(0, storage.quota - storage.usage)))}</span>
         </label>
       )}
-      <button type="submit" class="primary" disabled={!chosen?.fits && !mayExceed}>
+      <button type="submit" class="primary" disabled={chosen === "no" && !mayExceed}>
         {isDownloaded ? t.download(byteText(known.fileBytes)) : t.load}
       </button>
     </form>

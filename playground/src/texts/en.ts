@@ -60,10 +60,13 @@ export const en = {
     about: (size: string) => `about ${size}`,
     here: "already here",
     fitsAs: (dtype: string, size: string) => `fits as ${dtype} (${size})`,
-    fitsNowhere: "does not fit into a page",
-    fitsGpu: "more than 4 GiB: only on a GPU with as much memory",
+    mayFitAs: (dtype: string, size: string) => `may fit as ${dtype} (${size})`,
+    fitsNowhere: "does not fit here",
+    fitsGpu: "only on a GPU with as much memory",
+    maybeTooLarge:
+      "This may be more memory than this device has: browsers tell how much there is only roughly, or not at all, and close a page that takes more. A smaller type, a GPU with as much memory, or rwkv serve may do.",
     tooLargeForPage:
-      "This model is larger than the 4 GiB that a page can have, also with 4 bits a weight. It needs a GPU with as much memory, or rwkv serve.",
+      "This model is larger than the memory of this device, also with 4 bits a weight. It needs a larger device, a GPU with as much memory, or rwkv serve.",
     shardsAbout:
       "These weights are in several files, which are read where they lie beside each other: in the browser's storage.",
     copyIn: (size: string) => `Copy ${size} into this browser`,
@@ -99,7 +102,8 @@ export const en = {
     stored: "as stored",
     memory: "Memory",
     fitsYes: "fits",
-    fitsNo: "more than 4 GiB: does not fit into a page",
+    fitsMaybe: "may be more than this device has",
+    fitsNo: "more than this device has",
     load: "Load",
     tokenizerFile: (name: string) => `with the tokenizer ${name}`,
     noTokenizer:

@@ -134,7 +134,7 @@ function asText(result: BenchResult, known: ModelFacts): string {
   return [
     `RWKV playground, ${new Date().toISOString().slice(0, 10)}`,
     `model: ${known.name}, RWKV-${known.version}, ${known.layers} layers x ${known.width}, ${countText(known.parameters)} weights, ${known.dtype} (${byteText(known.weightBytes)})`,
-    `backend: ${known.backend}${known.backend === "webgpu" ? ` on ${gpu.value}` : ""}, ${known.threads} threads of ${navigator.hardwareConcurrency}; isolated: ${globalThis.crossOriginIsolated}`,
+    `backend: ${known.strategy ?? known.backend}${known.backend === "webgpu" ? ` on ${gpu.value}` : ""}, ${known.threads} threads of ${navigator.hardwareConcurrency}; isolated: ${globalThis.crossOriginIsolated}`,
     `browser: ${navigator.userAgent}`,
     `decode: ${speedText(result.decodeTokensPerSecond)} tokens/s; ms a token: ${decode.p50.toFixed(2)} median, ${decode.p90.toFixed(2)} p90, ${decode.p99.toFixed(2)} p99`,
     `generate: ${speedText(result.generateTokensPerSecond)} tokens/s`,

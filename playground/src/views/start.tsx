@@ -85,7 +85,7 @@ function Facts() {
     [t.facts.version, `RWKV-${known.version}`],
     [t.facts.weights, countText(known.parameters)],
     [t.facts.type, known.dtype],
-    [t.facts.backend, known.backend],
+    [t.facts.backend, known.strategy ?? known.backend],
     [t.facts.threads, String(known.threads)],
     [t.facts.weightMemory, byteText(known.weightBytes)],
     [t.facts.stateMemory, byteText(known.stateBytes)],

@@ -1,8 +1,8 @@
-// What a file's header tells before its weights are read: how large the model is, and in which types it fits into a page.
+// What a file's header tells before its weights are read: how large the model is, and how much memory it takes in which type.
 
 import { openCheckpoint } from "rwkv";
 import type { Inspection, Source } from "../protocol.js";
-import { bytesPerWeight, mostBytes, offeredTypes } from "./model-sizes.js";
+import { bytesPerWeight, offeredTypes } from "./model-sizes.js";
 import { openSource } from "./open-source.js";
 import type { Context } from "./worker.js";
 
@@ -35,7 +35,7 @@ export async function inspect(source: Source, { signal }: Context<never>): Promi
         tensors: checkpoint.tensors.size,
         parameters: sizes.matrices + sizes.others,
         fileBytes: sizes.file,
-        choices: choices.map((choice) => ({ ...choice, fits: choice.bytes <= mostBytes })),
+        choices,
       };
     } finally {
       await checkpoint.close();

@@ -11,7 +11,7 @@ import {
 } from "rwkv";
 import { asTokenizer, isSharded } from "../chosen-files.js";
 import type { FileSource, HubModel, KeptModel, Library, Progress, Source } from "../protocol.js";
-import { bytesPerWeight, mostBytes, offeredTypes } from "./model-sizes.js";
+import { bytesPerWeight, offeredTypes } from "./model-sizes.js";
 import { nameOf } from "./open-source.js";
 import type { Context } from "./worker.js";
 
@@ -139,18 +139,16 @@ function hubModel({ name, repository, file, size, parameters }: KnownModel, stor
   // They are stored as bfloat16.
   const bytes = size ?? Number(parameters) * 2e9;
   const count = bytes / 2;
-  const choices = [
-    { fits: "stored" as const, fittingBytes: bytes },
-    ...offeredTypes
-      .filter((dtype) => dtype !== "f16")
-      .map((dtype) => ({ fits: dtype, fittingBytes: count * (bytesPerWeight[dtype] as number) })),
-  ];
+  const smaller = offeredTypes.filter((dtype) => dtype !== "f16");
   const here = stored.find((one) => one.repository === repository && one.file === file && one.complete);
   return {
     name,
     bytes,
     isExact: size !== undefined,
-    ...choices.find(({ fittingBytes }) => fittingBytes <= mostBytes),
+    choices: [
+      { dtype: "stored", bytes },
+      ...smaller.map((dtype) => ({ dtype, bytes: count * (bytesPerWeight[dtype] as number) })),
+    ],
     ...(here?.path !== undefined && { path: here.path }),
   };
 }

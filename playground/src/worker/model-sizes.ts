@@ -1,4 +1,4 @@
-// How much memory models take, and how much a page has for them.
+// How much memory models take.
 
 import type { WeightDType } from "rwkv";
 
@@ -7,6 +7,3 @@ export const bytesPerWeight: Readonly<Record<string, number>> = { f32: 4, f16: 2
 
 /** Types to choose from where weights as stored are too large, the most exact first. */
 export const offeredTypes = ["f16", "q8", "q4"] as const satisfies readonly WeightDType[];
-
-/** WebAssembly's memory; a little of it is for states and for what is computed. */
-export const mostBytes = 4 * 2 ** 30 * 0.94;

@@ -2,6 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { library } from "../../kept-models.js";
+import { fitOf, fittingOf } from "../../page-memory.js";
 import type { HubModel, Source } from "../../protocol.js";
 import { defaultHub, hub } from "../../settings.js";
 import { byteText, texts } from "../../texts/texts.js";
@@ -84,18 +85,29 @@ export function HubSource({ onChosen }: SourceProps) {
           </label>
         </details>
       </form>
-      {chosen && !chosen.fits && <p class="notice">{t.tooLargeForPage}</p>}
+      {chosen && !source && <Doubt model={chosen} />}
       <Failure error={error} />
       {source && <Fitting key={looks} source={source} onChosen={onChosen} />}
     </section>
   );
 }
 
+/** What is to be known of a model that this device may have no memory for. */
+function Doubt({ model }: { readonly model: HubModel }) {
+  const t = texts.value.model;
+  const fitting = fittingOf(model.choices);
+  if (fitting && fitOf(fitting.bytes) === "yes") return null;
+  return <p class="notice">{fitting ? t.maybeTooLarge : t.tooLargeForPage}</p>;
+}
+
 /** "5.9 GB, fits as q8 (3.1 GB)" */
-function describe({ bytes, isExact, fits, fittingBytes, path }: HubModel): string {
+function describe({ bytes, isExact, choices, path }: HubModel): string {
   const t = texts.value.model;
   const size = isExact ? byteText(bytes) : t.about(byteText(bytes));
   const here = path === undefined ? "" : `, ${t.here}`;
-  if (fits === undefined || fittingBytes === undefined) return `${size}, ${t.fitsNowhere}`;
-  return `${size}, ${fits === "stored" ? t.fitsYes : t.fitsAs(fits, byteText(fittingBytes))}${here}`;
+  const fitting = fittingOf(choices);
+  if (!fitting) return `${size}, ${t.fitsNowhere}`;
+  const isSure = fitOf(fitting.bytes) === "yes";
+  if (isSure && fitting.dtype === "stored") return `${size}, ${t.fitsYes}${here}`;
+  return `${size}, ${(isSure ? t.fitsAs : t.mayFitAs)(fitting.dtype, byteText(fitting.bytes))}${here}`;
 }
