@@ -134,12 +134,15 @@ export function rangesSource(
   const lastPiece = Math.ceil(total / pieceSize) - 1;
   let lastRead = 0;
 
-  async function readBy(cache: PieceCache, size: number, offset: number, target: Uint8Array): Promise<void> {
+  /** @param ahead how many pieces behind those that are read are fetched */
+  async function readBy(cache: PieceCache, size: number, offset: number, target: Uint8Array, ahead = 0): Promise<void> {
     const first = Math.floor(offset / size);
     const last = Math.floor((offset + target.byteLength - 1) / size);
     for (let piece = first; piece <= last; piece++) {
-      for (let next = piece + 1; next <= Math.min(last, piece + requestsAtOnce - 1); next++) cache.prefetch(next);
-      const bytes = await cache.get(piece);
+      const reading = cache.get(piece);
+      for (let next = piece + 1; next <= Math.min(last + ahead, piece + requestsAtOnce - 1); next++)
+        cache.prefetch(next);
+      const bytes = await reading;
       const from = Math.max(offset, piece * size);
       const part = bytes.subarray(from - piece * size, offset + target.byteLength - piece * size);
       target.set(part, from - offset);
@@ -160,9 +163,7 @@ export function rangesSource(
       }
       const inOrder = piece === lastRead || piece === lastRead + 1;
       lastRead = last;
-      const reading = readBy(large, pieceSize, offset, target);
-      if (inOrder) for (let i = 1; i <= piecesAhead && last + i <= lastPiece; i++) large.prefetch(last + i);
-      await reading;
+      await readBy(large, pieceSize, offset, target, inOrder ? Math.min(piecesAhead, lastPiece - last) : 0);
     },
     async close() {
       closing.abort();
@@ -192,9 +193,9 @@ class PieceCache {
     this.#pieces.set(piece, Promise.resolve(bytes));
   }
 
-  /** Starts to fetch a piece. A failure is reported when the piece is read. */
+  /** Starts to fetch a piece, or keeps it from being evicted before others. A failure is reported when the piece is read. */
   prefetch(piece: number): void {
-    if (!this.has(piece)) this.get(piece).catch(() => {});
+    this.get(piece).catch(() => {});
   }
 
   get(piece: number): Promise<Uint8Array> {
