@@ -5,8 +5,8 @@ import { BackendError, type LoadOptions, load, type Model, openCheckpoint, State
 import { expect, onTestFinished, test } from "vitest";
 import { embeddedModel } from "#platform/files";
 import { lastingBytes, passBytes } from "#rwkv/backends/kernel/memory-need";
-import { uncounted } from "#rwkv/backends/wasm/division";
 import { createWasmMachine } from "#rwkv/backends/wasm/wasm";
+import { uncounted } from "#rwkv/backends/wasm/wasm-memory";
 import { syntheticCheckpoint } from "#rwkv/bench/synthetic-checkpoint";
 import type { Checkpoint } from "#rwkv/checkpoints/checkpoint";
 import { loadCheckpoint } from "#rwkv/load";

@@ -7,9 +7,7 @@ import type { Graph } from "../../graph/graph.js";
 import { splitGraph } from "../../graph/split.js";
 import type { BackendModel } from "../backend.js";
 import { lastingBytes, type MemoryOptions, matrixBytes, passBytes } from "../kernel/memory-need.js";
-
-/** Bytes for what is not counted: records, what quantizing and sampling need, gaps between blocks. */
-export const uncounted: number = 2 ** 24;
+import { uncounted } from "./wasm-memory.js";
 
 /**
  * How many layers each of the fewest memories has, so that none is fuller than it must be; of some layers of a model, which are not

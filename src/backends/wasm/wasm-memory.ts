@@ -6,6 +6,8 @@ import type { Block } from "../kernel/kernel-machine.js";
 const pageSize = 65536;
 /** Bytes that 32-bit addresses reach: 4 GiB. */
 export const largestMemory: number = 2 ** 32;
+/** Bytes for what is not counted of a model: records, what quantizing and sampling need, gaps between blocks. */
+export const uncounted: number = 2 ** 24;
 const initialPages = 16;
 const alignment = 64;
 

@@ -2,16 +2,18 @@
 // (a page without COOP and COEP headers), the calling thread runs them itself. A model that one memory does not hold takes several.
 
 import { canShareMemory } from "#platform/compute-workers";
+import { byteLengthOf } from "../../checkpoints/checkpoint.js";
 import { BackendError } from "../../errors.js";
 import type { Graph } from "../../graph/graph.js";
 import type { Backend, BackendModel, OpenOptions } from "../backend.js";
 import type { KernelMachine } from "../kernel/kernel-machine.js";
 import { openKernelRuntime } from "../kernel/kernel-runtime.js";
+import { matrixTypes } from "../placement.js";
 import type { Share } from "../split-runtime.js";
 import { compiledKernels, type KernelSet, type ReadKernels } from "./compiled-kernels.js";
-import { divide } from "./division.js";
 import { kernelStackSize } from "./kernel-stack.js";
 import { SingleThreadMachine } from "./single-thread-machine.js";
+import { uncounted } from "./wasm-memory.js";
 import { WorkersMachine } from "./workers-machine.js";
 
 export const wasmBackend: Backend = {
@@ -91,7 +93,7 @@ async function enoughMachines(model: BackendModel, options: OpenOptions, shared:
       machines.push(...created.flatMap((each) => (each.status === "fulfilled" ? [each.value] : [])));
       await Promise.all(creating); // throws where one was refused
       // An engine may give later memories less than the first.
-      const layers = divide(model, Math.min(...machines.map(({ capacity }) => capacity)), options);
+      const layers = await layersFor(model, Math.min(...machines.map(({ capacity }) => capacity)), options);
       missing = layers.length - machines.length;
       if (missing <= 0) return { machines, layers };
     }
@@ -99,6 +101,15 @@ async function enoughMachines(model: BackendModel, options: OpenOptions, shared:
     await disposeAll(machines);
     throw error;
   }
+}
+
+/** @returns how many layers each memory has; of a small model, of which that is certain, one number */
+async function layersFor(model: BackendModel, capacity: number, options: OpenOptions): Promise<readonly number[]> {
+  const types = matrixTypes(model.graph, model.tensors, options.dtype);
+  const size = [...types].reduce((sum, [{ shape }, dtype]) => sum + byteLengthOf({ dtype, shape }), 0);
+  if (size <= (capacity - uncounted) / 4) return [model.graph.checkpoints?.length ?? 1];
+  // A page that has only small models need not fetch this.
+  return (await import("./division.js")).divide(model, capacity, options);
 }
 
 async function disposeAll(machines: readonly KernelMachine[]): Promise<void> {
