@@ -159,6 +159,26 @@ describe.skipIf(!hasRedis)("batches of a server by a queue", () => {
     expect(warnings).toEqual([expect.stringContaining("is out of reach"), expect.stringContaining("is back")]);
   });
 
+  test("are carried out by the queue of their folder alone", async () => {
+    const { url } = await redisServer();
+    const folder = await temporaryFolder();
+    const { client } = await opened(url, folder);
+    const { id } = await begin(client, (await upload(client, jsonl([lineOf(0), lineOf(1)]))).id);
+    await expect.poll(async () => (await client.batches.retrieve(id)).status).toBe("in_progress");
+    const told: unknown[] = [];
+    const onBatch = ({ error }: { error?: unknown }) => void told.push(String(error));
+    const without = await openedBatches(model, folder, { onBatch });
+    const { client: another } = await opened(`${url.replace(/\/\d*$/, "")}/1`, folder, { onBatch });
+    const refused = (queue: string) => expect.stringContaining(queue);
+    await expect
+      .poll(() => [...told].sort())
+      .toEqual([refused("and this server has no queue"), refused("and this server has that at redis://")]);
+    expect((await without.client.batches.retrieve(id)).status).toBe("in_progress");
+    expect((await another.batches.retrieve(id)).request_counts).toMatchObject({ completed: 0 });
+    await working(url);
+    expect(await ended(client, id)).toMatchObject({ status: "completed", request_counts: { completed: 2, failed: 0 } });
+  });
+
   test("are refused a queue that cannot be used", async () => {
     const { url } = await redisServer("--requirepass", "secret");
     await expect(openBatchQueue(url)).rejects.toThrow(RwkvError);

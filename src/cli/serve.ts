@@ -224,7 +224,9 @@ async function serve(options: ServeOptions): Promise<void> {
     throw new RwkvError("--state-dir and --state-store are two places for the same states: give one of them");
   }
   if (options.queue !== undefined && options.batchDir === undefined) {
-    throw new RwkvError("--queue carries out batches, which need a folder for their files: give --batch-dir, too");
+    throw new RwkvError(
+      "--queue (or the variable RWKV_QUEUE) carries out batches, which need a folder for their files: give --batch-dir, too",
+    );
   }
   const apiKeys = [...(options.apiKey ?? []), ...(await keysIn(options.apiKeyFile))];
   // The commands that need no server load nothing of one.
@@ -253,6 +255,7 @@ async function serve(options: ServeOptions): Promise<void> {
     });
     note(describeModel(model));
     introduce(server, app.modelName, apiKeys.length > 0);
+    if (batchQueue) note(`batches: carried out by rwkv worker --queue-name ${options.queueName} with the same --queue`);
     if (options.open) openInBrowser(server.url);
     const timer = setInterval(() => status(app.load), 200);
     await untilAskedToEnd(server, options.drain);

@@ -2,7 +2,7 @@
 // with by the next.
 
 import { randomBytes } from "node:crypto";
-import { access, realpath, rm, writeFile } from "node:fs/promises";
+import { access, readFile, realpath, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { OptionError, RwkvError } from "../../errors.js";
 import { socketLock, type Unlock } from "../../platform/node/socket-lock.js";
@@ -76,6 +76,31 @@ export class BatchDirectory {
   /** Keeps a batch from others that would carry it out. @returns undefined while somebody does */
   async lock(id: string): Promise<Unlock | undefined> {
     return socketLock("batch-record", `${await realpath(this.#path)} ${id}`);
+  }
+
+  /**
+   * Says by which queue the batches of this folder are carried out, undefined for none: all of its servers must have the same, since what keeps a
+   * batch from others is the queue's.
+   *
+   * @throws RwkvError where it is another
+   */
+  async agreeOnQueue(queue: string | undefined): Promise<void> {
+    const path = join(this.#path, "queue");
+    if (queue !== undefined) {
+      await writeFile(path, queue, { flag: "wx" }).catch((error) => {
+        if (error.code !== "EEXIST") throw error;
+      });
+    }
+    const agreed = await readFile(path, "utf8").catch((error) => {
+      if (error.code === "ENOENT") return undefined;
+      throw error;
+    });
+    if (agreed === queue) return;
+    const found = queue === undefined ? "this server has no queue" : `this server has that at ${queue}`;
+    throw new RwkvError(
+      `${this.#path}: its batches are carried out by the queue at ${agreed}, and ${found}; give all servers of the folder the same, or remove ` +
+        `${path} once none of them uses that queue`,
+    );
   }
 
   /** Whether a batch that has not ended needs a file. */

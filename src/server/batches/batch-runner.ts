@@ -115,7 +115,7 @@ export class BatchRunner {
       // Where this server ends, or another goes on with it, the batch is as it was.
       if (left.aborted) return;
       if (error instanceof TryAgainError) throw error;
-      await this.#giveUp(id, error as Error);
+      await this.#giveUp(id, error as Error, lock);
     } finally {
       await lock.unlock();
     }
@@ -132,8 +132,7 @@ export class BatchRunner {
     if (record.status === "validating" && !(await this.#validate(record))) return;
     const answers = directory.answersPath(record.id);
     const ending = (await isThere(answers)) ? "completed" : await this.#carryOut(record.id, lock, left);
-    lock.check();
-    await this.#finish(record.id, ending);
+    await this.#finish(record.id, ending, lock);
   }
 
   /** Changes what is kept of a batch. */
@@ -141,6 +140,7 @@ export class BatchRunner {
     const { directory } = this.#options;
     const record = await directory.read(id);
     if (!record) throw new RwkvError("the batch is not there any more");
+    if (isFinal(record)) throw new RwkvError("another server has ended the batch");
     const changed = { ...record, ...change };
     await directory.write(changed);
     return changed;
@@ -170,7 +170,8 @@ export class BatchRunner {
   }
 
   /** Ends a batch that cannot be gone on with, whose client has the answers that are there. */
-  async #giveUp(id: string, error: Error): Promise<void> {
+  async #giveUp(id: string, error: Error, lock: BatchLock): Promise<void> {
+    await this.#options.work.noteOver(id).catch(() => {}); // else what was asked for is carried out for nobody
     // Messages name paths, which are none of the client's business.
     const message =
       error instanceof AnotherBatchError
@@ -178,7 +179,7 @@ export class BatchRunner {
         : error instanceof WrongModelError
           ? "a worker has another model than the server"
           : "the server could not go on with the batch";
-    await this.#finish(id, "failed", { code: "batch_failed", message, line: null }, error);
+    await this.#finish(id, "failed", lock, { code: "batch_failed", message, line: null }, error);
   }
 
   /** Looks at all lines before the first is carried out. @returns whether they are right */
@@ -253,11 +254,19 @@ export class BatchRunner {
    *
    * @param problem what the client is told of a batch that has failed, and `error` whoever runs the server
    */
-  async #finish(id: string, ending: Ending | "failed", problem?: Problem, error?: Error): Promise<void> {
+  async #finish(
+    id: string,
+    ending: Ending | "failed",
+    lock: BatchLock,
+    problem?: Problem,
+    error?: Error,
+  ): Promise<void> {
     const { directory, maxBytes } = this.#options;
+    lock.check();
     const record = await this.#note(id, { status: "finalizing", finalizing_at: now() });
     const { output, errors, completed, failed } = await writeOutputs(directory, record, ending === "expired", maxBytes);
     const { total } = record.request_counts;
+    lock.check();
     const ended = await this.#note(id, {
       status: ending,
       [`${ending}_at`]: now(),
@@ -266,6 +275,7 @@ export class BatchRunner {
       ...(problem && { errors: toldErrors([problem]) }),
       request_counts: { total, completed, failed },
     });
+    lock.check();
     await directory.tidy(id);
     this.#tell(ended, { ...(error && { error }) });
   }

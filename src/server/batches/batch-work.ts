@@ -64,6 +64,7 @@ export function workHere(
     answers: ({ owner, over, left }) =>
       answersHere(atOnce, { fetch: fetchAs(owner), maxBytes, signal: AbortSignal.any([over, left]) }),
     async lock(id) {
+      await directory.agreeOnQueue(undefined);
       const unlock = await directory.lock(id);
       return unlock && { lost: new AbortController().signal, check() {}, unlock };
     },

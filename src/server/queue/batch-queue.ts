@@ -7,7 +7,7 @@ import type { BatchDirectory } from "../batches/batch-directory.js";
 import type { BatchLock, BatchWork } from "../batches/batch-work.js";
 import { redisLock } from "./batch-lock.js";
 import { Coordinator } from "./coordinator.js";
-import { forAWhile, queueName } from "./library.js";
+import { forAWhile } from "./library.js";
 import { ShardQueue, shardStates } from "./shard-queue.js";
 
 /** Options of `openBatchQueue`. */
@@ -55,13 +55,14 @@ export class BatchQueue {
         return (lines, batch) => coordinator.answers(lines, batch);
       },
       async lock(id) {
+        await directory.agreeOnQueue(shards.address);
         // A server without a queue knows this one only.
         const unlock = await directory.lock(id);
         if (!unlock) return undefined;
         let lock: BatchLock | undefined;
         try {
           const client = await forAWhile(shards.client());
-          lock = client && (await redisLock(client, `${queueName(shards.name)}:lock:${id}`, lockMilliseconds));
+          lock = client && (await redisLock(client, `rwkv-batch-lock:${id}`, lockMilliseconds));
         } finally {
           if (!lock) await unlock();
         }

@@ -55,7 +55,9 @@ export class Coordinator {
   readonly #queue: ShardQueue;
   readonly #options: CoordinatorOptions;
   /** Aborted when answers are not waited for any more, for whichever reason. */
-  readonly #stop: AbortSignal | undefined;
+  readonly #stop: AbortSignal;
+  /** Aborted at the first error, with which none of the other answers is wanted. */
+  readonly #failing = new AbortController();
   /** The model of the first answer, in this run or those before it. */
   #model: string | undefined;
   /** The last shard that was suspected of ending workers. */
@@ -67,7 +69,7 @@ export class Coordinator {
     this.#queue = queue;
     this.#options = options;
     const { stop, over } = options;
-    this.#stop = over ? AbortSignal.any([over.signal, ...(stop ? [stop] : [])]) : stop;
+    this.#stop = AbortSignal.any([this.#failing.signal, ...(over ? [over.signal] : []), ...(stop ? [stop] : [])]);
     for (const signal of [this.#stop, stop]) if (signal) setMaxListeners(0, signal); // each shard has some
   }
 
@@ -82,7 +84,11 @@ export class Coordinator {
   async *answers(lines: AsyncIterable<Line>, batch: BegunBatch): AsyncGenerator<readonly AnsweredLine[], void, void> {
     const { model, shardLines, shards = usualShards } = this.#options;
     this.#model = model ?? batch.answeredBy;
-    const work = (shard: readonly Line[]) => this.#answersOf(shard, batch.begun);
+    const work = (shard: readonly Line[]) =>
+      this.#answersOf(shard, batch.begun).catch((error) => {
+        if (!this.#stop.aborted) this.#failing.abort(error);
+        throw error;
+      });
     try {
       for await (const { lines: answers, jobs } of inOrder(shardsOf(lines, shardLines), work, shards)) {
         if (this.#model !== undefined && batch.answeredBy === undefined) await batch.noteAnsweredBy(this.#model);
@@ -91,7 +97,9 @@ export class Coordinator {
         for (const jobId of jobs) await this.#remove(jobId);
       }
     } catch (error) {
-      if (!this.#stop?.aborted) throw error;
+      const { signal } = this.#failing;
+      if (signal.aborted) throw signal.reason;
+      if (!this.#stop.aborted) throw error;
     }
   }
 

@@ -46,6 +46,8 @@ interface Connected {
 /** A queue of shards. */
 export class ShardQueue {
   readonly name: string;
+  /** Where its Redis is, without a password. */
+  readonly address: string;
   readonly #connecting: Promise<Connected>;
   #connected: Connected | undefined;
   #closed: Promise<void> | undefined;
@@ -53,8 +55,9 @@ export class ShardQueue {
   /** What wakes those who wait for a shard, by its id. */
   readonly #waiting = new Map<string, () => void>();
 
-  private constructor(name: string, connect: (left: AbortSignal) => Promise<Connected>) {
+  private constructor(url: string, name: string, connect: (left: AbortSignal) => Promise<Connected>) {
     this.name = name;
+    this.address = `${shownAddress(url)}${new URL(url).pathname.replace(/^\/?$/, "/0")}`;
     this.#connecting = connect(this.#closing.signal).then((connected) => this.#listen(connected));
     this.#connecting.catch(() => {});
   }
@@ -62,7 +65,7 @@ export class ShardQueue {
   /** Connects. @throws RwkvError when the packages are not there, or Redis cannot be reached */
   static async open(url: string, name: string): Promise<ShardQueue> {
     queueName(name); // or it throws
-    const queue = new ShardQueue(name, () => connect(url, name));
+    const queue = new ShardQueue(url, name, () => connect(url, name));
     await queue.#connecting;
     return queue;
   }
@@ -84,7 +87,7 @@ export class ShardQueue {
     if (error && !(error instanceof QueueConnectionError && !error.isRefused)) throw error;
     const away = "is out of reach; batches wait until it answers";
     if (error) onWarning(`${shown} ${away}`);
-    return new ShardQueue(name, async (left) => {
+    return new ShardQueue(url, name, async (left) => {
       const connected = error ? await connectAtLast(url, name, left) : await first;
       if (error) onWarning(`${shown} is back`);
       let isAway = false;
