@@ -55,9 +55,9 @@ export default defineConfig({
         test: {
           name: "long",
           include: ["test/long/*.test.ts"],
-          // Most of them wait for one process, a browser or an emulator, or for time to pass, which leaves cores idle.
+          // Most of them wait for one process, a browser or an emulator, which leaves a core idle.
           fileParallelism: true,
-          maxWorkers: 3,
+          maxWorkers: 2,
           server: { deps: { external: [/\/dist\//] } },
         },
       },

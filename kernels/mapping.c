@@ -74,12 +74,6 @@ static void unmap_file(uint8_t* bytes, uint64_t size) {
   UnmapViewOfFile(bytes);
 }
 
-static uint64_t page_size(void) {
-  SYSTEM_INFO system;
-  GetSystemInfo(&system);
-  return system.dwPageSize;
-}
-
 // Unlocking what is not locked takes it out of the working set.
 static void forget_pages(uint8_t* bytes, uint64_t size) { VirtualUnlock(bytes, size); }
 
@@ -102,8 +96,6 @@ static uint8_t* map_file(int file, uint64_t size) {
 }
 
 static void unmap_file(uint8_t* bytes, uint64_t size) { munmap(bytes, size); }
-
-static uint64_t page_size(void) { return (uint64_t)sysconf(_SC_PAGESIZE); }
 
 static void forget_pages(uint8_t* bytes, uint64_t size) { madvise(bytes, size, MADV_DONTNEED); }
 
@@ -135,7 +127,7 @@ void mapping_forget(struct mapping* mapping, uint64_t offset, uint64_t size) {
   if (offset > mapping->size) offset = mapping->size;
   if (size > mapping->size - offset) size = mapping->size - offset;
   // Of pages that other parts share nothing is taken; behind the end of the file there are none.
-  uint64_t page = page_size();
+  const uint64_t page = 1 << 16;  // none are larger where this runs
   uint64_t end = offset + size == mapping->size ? mapping->size : (offset + size) / page * page;
   uint64_t begin = (offset + page - 1) / page * page;
   if (begin < end) forget_pages(mapping->bytes + begin, end - begin);

@@ -80,7 +80,7 @@ test("1,000 open streams at once, each with the text of its seed", async () => {
   const all = Array.from({ length: streams }, (_, i) => i);
   const wanted = all.map((i) => expected[i % kinds]);
   const memory: number[] = [];
-  for (let round = 0; round < 2; round++) {
+  for (let round = 0; round < 3; round++) {
     // In the same process nothing holds what is not read, so none of them can be over before they are read.
     const answers = await Promise.all(
       all.map((i) => app.fetch(new Request(`http://localhost${path}`, requestOf(i, true)))),
@@ -94,7 +94,7 @@ test("1,000 open streams at once, each with the text of its seed", async () => {
     memory.push(mebibytes());
   }
   expect(model.scheduler.states).toBe(0);
-  expect(memory[1]).toBeLessThan(memory[0]! + 32);
+  expect(memory[2]).toBeLessThan(memory[1]! + 32);
   await server.close();
 }, 1_800_000);
 
