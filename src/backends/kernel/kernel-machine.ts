@@ -55,7 +55,7 @@ export interface KernelMachine extends KernelNumbers {
    * Mapping a source twice gives the same address.
    */
   map(source: ByteSource): number | undefined;
-  /** Takes what is mapped but for these parts out of memory, where that is much: it was read and will not be again. */
+  /** Takes what is mapped but for these parts out of memory: it was read, and will not be again. */
   keepMapped(parts: readonly FilePart[]): void;
   /** Runs the pass whose record lies at `address`, on all threads. The calling thread neither computes nor blocks. */
   run(address: number): Promise<void>;

@@ -63,7 +63,9 @@ export async function placeMatrices(
     done += byteLengthOf(tensor);
     onProgress?.(done, total);
   }
-  machine.keepMapped(kept);
+  // It ends the reading ahead, which goes on where most is used as it lies.
+  const used = kept.reduce((sum, { size }) => sum + size, 0);
+  if (used < total / 2) machine.keepMapped(kept);
   return matrices;
 }
 

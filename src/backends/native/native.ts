@@ -112,8 +112,6 @@ class NativeMachine implements KernelMachine {
     for (const [source, mapping] of this.#mappings) {
       if (!mapping) continue;
       const kept = parts.filter((part) => part.source === source).sort((a, b) => a.offset - b.offset);
-      // Forgetting ends the reading ahead, which goes on where most of the file is used as it lies.
-      if (kept.reduce((sum, { size }) => sum + size, 0) > source.size / 2) continue;
       let at = 0;
       for (const { offset, size } of [...kept, { offset: source.size, size: 0 }]) {
         if (offset > at) this.#library.forgetMapped(mapping, at, offset - at);

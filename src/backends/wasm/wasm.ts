@@ -2,13 +2,12 @@
 // (a page without COOP and COEP headers), the calling thread runs them itself. A model that one memory does not hold takes several.
 
 import { canShareMemory } from "#platform/compute-workers";
-import { byteLengthOf } from "../../checkpoints/checkpoint.js";
 import { BackendError } from "../../errors.js";
 import type { Graph } from "../../graph/graph.js";
 import type { Backend, BackendModel, OpenOptions } from "../backend.js";
 import type { KernelMachine } from "../kernel/kernel-machine.js";
 import { openKernelRuntime } from "../kernel/kernel-runtime.js";
-import { matrixTypes } from "../placement.js";
+import { matrixBytes } from "../kernel/memory-need.js";
 import type { Share } from "../split-runtime.js";
 import { compiledKernels, type KernelSet, type ReadKernels } from "./compiled-kernels.js";
 import { kernelStackSize } from "./kernel-stack.js";
@@ -105,9 +104,7 @@ async function enoughMachines(model: BackendModel, options: OpenOptions, shared:
 
 /** @returns how many layers each memory has; of a small model, of which that is certain, one number */
 async function layersFor(model: BackendModel, capacity: number, options: OpenOptions): Promise<readonly number[]> {
-  const types = matrixTypes(model.graph, model.tensors, options.dtype);
-  const size = [...types].reduce((sum, [{ shape }, dtype]) => sum + byteLengthOf({ dtype, shape }), 0);
-  if (size <= (capacity - uncounted) / 4) return [model.graph.checkpoints?.length ?? 1];
+  if (matrixBytes(model, options) <= (capacity - uncounted) / 4) return [model.graph.checkpoints?.length ?? 1];
   // A page that has only small models need not fetch this.
   return (await import("./division.js")).divide(model, capacity, options);
 }
