@@ -2,6 +2,8 @@
 // can.
 
 import { spawn } from "node:child_process";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { load, type Model, OptionError, RwkvError } from "rwkv";
 import { createApp, openBatchQueue } from "rwkv/server";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
@@ -162,6 +164,7 @@ describe.skipIf(!hasRedis)("batches of a server by a queue", () => {
   test("are carried out by the queue of their folder alone", async () => {
     const { url } = await redisServer();
     const folder = await temporaryFolder();
+    await writeFile(join(folder, "queue"), ""); // as of a server that was killed before it had noted the queue
     const { client } = await opened(url, folder);
     const { id } = await begin(client, (await upload(client, jsonl([lineOf(0), lineOf(1)]))).id);
     await expect.poll(async () => (await client.batches.retrieve(id)).status).toBe("in_progress");
@@ -189,6 +192,22 @@ describe.skipIf(!hasRedis)("batches of a server by a queue", () => {
     onTestFinished(() => batchQueue.close());
     expect(() => createApp(model, { batchQueue })).toThrow("option batchQueue");
   });
+
+  test("tell once of a Redis that refuses them when it is there at last", async () => {
+    const redis = await redisServer("--requirepass", "secret");
+    await redis.signal("SIGKILL");
+    const warnings: string[] = [];
+    const batchQueue = await openBatchQueue(redis.url, { onWarning: (message) => void warnings.push(message) });
+    onTestFinished(() => batchQueue.close());
+    await redis.start();
+    await expect.poll(() => warnings).toHaveLength(2);
+    expect(warnings[1]).toContain("cannot be reached (NOAUTH");
+  });
+});
+
+test("a worker finds that its queue is out of reach before it loads a model", async () => {
+  const { code, stderr } = await rwkv(["worker", "--queue", "redis://127.0.0.1:1", "--model", "none.pth"]);
+  expect([code, stderr]).toEqual([1, expect.stringContaining("redis://127.0.0.1:1: cannot be reached")]);
 });
 
 test("a queue without a folder for batches is refused, and what is no address of a Redis", async () => {

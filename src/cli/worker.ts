@@ -44,7 +44,8 @@ Examples:
 }
 
 async function work(options: WorkerCommandOptions): Promise<void> {
-  const { startWorker } = await import("../server/queue/worker.js");
+  const { checkQueue, startWorker } = await import("../server/queue/worker.js");
+  await checkQueue(options.queue);
   const shardsAtOnce = 2;
   const model = await loadModel(options, { states: options.atOnce * 2 * shardsAtOnce + 16 });
   try {

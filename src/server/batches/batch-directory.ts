@@ -5,6 +5,7 @@ import { randomBytes } from "node:crypto";
 import { access, readFile, realpath, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { OptionError, RwkvError } from "../../errors.js";
+import { writeFileAtomically } from "../../platform/node/file-writer.js";
 import { socketLock, type Unlock } from "../../platform/node/socket-lock.js";
 import { ApiError } from "../errors.js";
 import { type BatchObject, type BatchRecord, isFinal } from "./batch-record.js";
@@ -86,16 +87,22 @@ export class BatchDirectory {
    */
   async agreeOnQueue(queue: string | undefined): Promise<void> {
     const path = join(this.#path, "queue");
+    const read = () =>
+      readFile(path, "utf8").catch((error) => {
+        if (error.code === "ENOENT") return undefined;
+        throw error;
+      });
     if (queue !== undefined) {
       await writeFile(path, queue, { flag: "wx" }).catch((error) => {
         if (error.code !== "EEXIST") throw error;
       });
+      // Whoever made it may have been killed before it wrote.
+      if ((await read()) === "") {
+        await writeFileAtomically(path, (writer) => writer.append(new TextEncoder().encode(queue)));
+      }
     }
-    const agreed = await readFile(path, "utf8").catch((error) => {
-      if (error.code === "ENOENT") return undefined;
-      throw error;
-    });
-    if (agreed === queue) return;
+    const agreed = await read();
+    if (agreed === queue || (agreed === "" && queue === undefined)) return;
     const found = queue === undefined ? "this server has no queue" : `this server has that at ${queue}`;
     throw new RwkvError(
       `${this.#path}: its batches are carried out by the queue at ${agreed}, and ${found}; give all servers of the folder the same, or remove ` +

@@ -88,7 +88,7 @@ export class ShardQueue {
     const away = "is out of reach; batches wait until it answers";
     if (error) onWarning(`${shown} ${away}`);
     return new ShardQueue(url, name, async (left) => {
-      const connected = error ? await connectAtLast(url, name, left) : await first;
+      const connected = error ? await connectAtLast(url, name, left, onWarning) : await first;
       if (error) onWarning(`${shown} is back`);
       let isAway = false;
       connected.client.on("close", () => {
@@ -260,12 +260,27 @@ async function connect(url: string, name: string): Promise<Connected> {
   };
 }
 
-/** Connects once that can be. @throws the signal's reason */
-async function connectAtLast(url: string, name: string, left: AbortSignal): Promise<Connected> {
-  for (;;) {
+/**
+ * Connects once that can be.
+ *
+ * @param onWarning told once where Redis is there and refuses, as for a wrong password
+ * @throws the signal's reason
+ */
+async function connectAtLast(
+  url: string,
+  name: string,
+  left: AbortSignal,
+  onWarning: (message: string) => void,
+): Promise<Connected> {
+  for (let isTold = false; ; ) {
     await after(connectMilliseconds, undefined, { signal: left, ref: false });
-    const connected = await connect(url, name).catch(() => undefined);
-    if (connected) return connected;
+    try {
+      return await connect(url, name);
+    } catch (error) {
+      if (isTold || !(error instanceof QueueConnectionError && error.isRefused)) continue;
+      isTold = true;
+      onWarning(error.message);
+    }
   }
 }
 

@@ -35,6 +35,16 @@ const lookMilliseconds = 1000;
 /** How often a shard may lose its worker before it counts as failed. */
 const maxStalled = 1;
 
+/**
+ * Looks whether a queue can be worked for, so that it is told before a model is loaded.
+ *
+ * @throws RwkvError when the packages are not there, or Redis cannot be reached
+ */
+export async function checkQueue(url: string): Promise<void> {
+  await queueLibrary();
+  (await queueConnection(url)).disconnect();
+}
+
 /** Starts a worker. @throws RwkvError when the packages are not there, or Redis cannot be reached */
 export async function startWorker(options: WorkerOptions): Promise<RunningWorker> {
   const { url, name, model, fetchFor, atOnce, lockMilliseconds = 10_000, onShard } = options;
