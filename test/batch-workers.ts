@@ -1,5 +1,8 @@
-// Batches of servers by workers of this process, which answer with what they are asked.
+// Batches by workers of this process, which answer with what they are asked, and by those that end with what they are asked.
 
+import { existsSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { Redis } from "ioredis";
 import type { Model } from "rwkv";
 import { openBatchQueue } from "rwkv/server";
@@ -7,6 +10,8 @@ import { onTestFinished } from "vitest";
 import { startWorker, type WorkerOptions } from "#rwkv/server/queue/worker";
 import { answeringIdentity } from "#rwkv/server/storage/model-identity";
 import { type BatchAppOptions, openedBatches } from "./batch-clients.js";
+import { temporaryFolder } from "./fixture-files.js";
+import { runScript } from "./node-process.js";
 
 export type QueuedOptions = BatchAppOptions & { readonly shardLines?: number };
 
@@ -42,6 +47,37 @@ export async function startedWorker(
   const worker = await startWorker({ ...own, fetch, fetchFor: () => fetch, ...more });
   onTestFinished(() => worker.close());
   return { worker, asked };
+}
+
+/**
+ * A worker in a process of its own, which is started again whenever it has ended, as by a supervisor: a line whose prompt is "poison" kills it.
+ *
+ * @returns what ends it
+ */
+export async function supervisedWorker(
+  own: Pick<WorkerOptions, "url" | "name" | "model">,
+): Promise<() => Promise<void>> {
+  const stop = join(await temporaryFolder(), "stop");
+  const script = `
+    import { existsSync } from "node:fs";
+    const { startWorker } = await import(new URL("server/queue/worker.js", dist));
+    const fetch = async (request) => {
+      const { prompt } = await request.json();
+      if (prompt === "poison") process.kill(process.pid, "SIGKILL");
+      return Response.json({ choices: [{ text: prompt + "!", finish_reason: "stop" }] });
+    };
+    const own = ${JSON.stringify(own)};
+    const worker = await startWorker({ ...own, atOnce: 1, fetch, fetchFor: () => fetch, lockMilliseconds: 1000 });
+    while (!existsSync(${JSON.stringify(stop)})) await new Promise((resolve) => setTimeout(resolve, 20));
+    await worker.close();
+  `;
+  const supervisor = (async () => {
+    while (!existsSync(stop)) await runScript(script);
+  })();
+  return async () => {
+    await writeFile(stop, "");
+    await supervisor;
+  };
 }
 
 /** The ids of jobs that are in the queue, done or not. */

@@ -1,16 +1,15 @@
 // Batches by workers that are killed: by what they carry out, and at random.
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { runBatch } from "#rwkv/server/batches/run-batch";
 import { Coordinator } from "#rwkv/server/queue/coordinator";
 import { ShardQueue } from "#rwkv/server/queue/shard-queue";
+import { supervisedWorker } from "../batch-workers.js";
 import { program, rwkv } from "../command.js";
 import { temporaryFolder } from "../fixture-files.js";
-import { runScript } from "../node-process.js";
 import { hasRedis, redisServer } from "../redis-server.js";
 
 test.skipIf(!hasRedis)("a line that ends every worker is told, and the others are carried out", async () => {
@@ -30,31 +29,11 @@ test.skipIf(!hasRedis)("a line that ends every worker is told, and the others ar
     ...{ input, output, model: "", maxBytes: 10_000 },
     answers: (all, begun) => coordinator.answers(all, begun),
   });
-  const stop = join(folder, "stop");
-  // A worker that is killed by a line is started again, as a system's supervisor would.
-  const supervised = async () => {
-    while (!existsSync(stop)) {
-      await runScript(`
-        import { existsSync } from "node:fs";
-        const { startWorker } = await import(new URL("server/queue/worker.js", dist));
-        const fetch = async (request) => {
-          const { prompt } = await request.json();
-          if (prompt === "poison") process.kill(process.pid, "SIGKILL");
-          return Response.json({ choices: [{ text: prompt + "!", finish_reason: "stop" }] });
-        };
-        const options = { name: "tales", model: "a", atOnce: 1, fetch, fetchFor: () => fetch, lockMilliseconds: 1000 };
-        const worker = await startWorker({ url: ${JSON.stringify(url)}, ...options });
-        while (!existsSync(${JSON.stringify(stop)})) await new Promise((resolve) => setTimeout(resolve, 20));
-        await worker.close();
-      `);
-    }
-  };
-  const supervisor = supervised();
+  const endWorker = await supervisedWorker({ url, name: "tales", model: "a" });
   try {
     expect(await result).toMatchObject({ lines: 4, failed: 1 });
   } finally {
-    await writeFile(stop, "");
-    await supervisor;
+    await endWorker();
   }
   const answers = (await readFile(output, "utf8"))
     .trim()

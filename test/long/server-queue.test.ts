@@ -1,7 +1,6 @@
 // Batches of servers by workers, when servers, workers and Redis are killed or held up, and by a line that ends whoever carries it out.
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Redis } from "ioredis";
@@ -14,10 +13,9 @@ import { redisLock } from "#rwkv/server/queue/batch-lock";
 import { ShardQueue } from "#rwkv/server/queue/shard-queue";
 import { answeringIdentity } from "#rwkv/server/storage/model-identity";
 import { begin, ended, jsonl, lineOf, linesOf, openedBatches, upload } from "../batch-clients.js";
-import { openedQueue, startedWorker } from "../batch-workers.js";
+import { openedQueue, startedWorker, supervisedWorker } from "../batch-workers.js";
 import { program } from "../command.js";
 import { temporaryFolder } from "../fixture-files.js";
-import { runScript } from "../node-process.js";
 import { freePort, hasRedis, redisServer } from "../redis-server.js";
 
 /** A program that is started again whenever it has ended, until the test is over. */
@@ -132,30 +130,11 @@ describe.skipIf(!hasRedis)("a batch of a server by workers", () => {
     onTestFinished(() => model.dispose());
     const batchQueue = await openBatchQueue(url, { shardLines: 2 });
     const { client } = await openedBatches(model, await temporaryFolder(), { batchQueue });
-    const folder = await temporaryFolder();
-    const stop = join(folder, "stop");
-    const workers = (async () => {
-      while (!existsSync(stop)) {
-        await runScript(`
-          import { existsSync } from "node:fs";
-          const { startWorker } = await import(new URL("server/queue/worker.js", dist));
-          const fetch = async (request) => {
-            const { prompt } = await request.json();
-            if (prompt === "poison") process.kill(process.pid, "SIGKILL");
-            return Response.json({ choices: [{ text: prompt }] });
-          };
-          const own = ${JSON.stringify({ url, name: "rwkv", model: await answeringIdentity(model) })};
-          const worker = await startWorker({ ...own, atOnce: 1, fetch, fetchFor: () => fetch, lockMilliseconds: 1000 });
-          while (!existsSync(${JSON.stringify(stop)})) await new Promise((resolve) => setTimeout(resolve, 20));
-          await worker.close();
-        `);
-      }
-    })();
+    const endWorker = await supervisedWorker({ url, name: "rwkv", model: await answeringIdentity(model) });
     const content = jsonl([0, 1, 2, 3, 4].map((i) => lineOf(i, i === 2 ? { prompt: "poison" } : {})));
     const { id } = await begin(client, (await upload(client, content)).id);
     const batch = await completed(client, id);
-    await writeFile(stop, "");
-    await workers;
+    await endWorker();
     expect(batch.request_counts).toEqual({ total: 5, completed: 4, failed: 1 });
     const answers = await linesOf(client, batch.output_file_id);
     expect(answers.map(({ custom_id }) => custom_id)).toEqual(["tale-0", "tale-1", "tale-3", "tale-4"]);
