@@ -40,11 +40,15 @@ const server = spawn(process.execPath, [program, "serve", "--port", "0", ...mode
   stdio: ["ignore", "ignore", "pipe"],
 });
 process.on("exit", () => server.kill("SIGKILL"));
-let url;
-for await (const text of server.stderr) {
-  url = /at (http:\S+)/.exec(String(text))?.[1];
-  if (url) break;
-}
+// It is read on: a server whose errors nobody takes any more ends.
+const url = await new Promise((resolve) => {
+  let shown = "";
+  server.stderr.on("data", (text) => {
+    shown += text;
+    const [, found] = /at (http:\S+)\n/.exec(shown) ?? [];
+    if (found) resolve(found);
+  });
+});
 const some = Math.min(count, 60);
 const started = performance.now();
 for (let i = 0; i < some; i++) {

@@ -4,12 +4,10 @@
 //   node bench/server-replicas.mjs [minutes, by default 10] [seed]
 // Needs the build in dist/, redis-server and nginx. The model is the one in the package.
 
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { setTimeout as after } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Redis } from "ioredis";
-import { freePort } from "../deploy/processes/service.mjs";
+import { freePort, Service } from "../deploy/processes/service.mjs";
 import { startTopology } from "../deploy/processes/start.mjs";
 import { randomGenerator } from "../dist/sampling/random.js";
 
@@ -27,10 +25,10 @@ const count = (counts, what, by = 1) => counts.set(what, (counts.get(what) ?? 0)
 async function startReference() {
   const program = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
   const port = await freePort();
-  const child = spawn(process.execPath, [program, "serve", "--port", String(port), "--threads", "1"]);
-  process.on("exit", () => child.kill("SIGKILL"));
-  for await (const text of child.stderr) if (String(text).includes("serving ")) break;
-  return { url: `http://127.0.0.1:${port}`, child };
+  const command = [process.execPath, program, "serve", "--port", String(port), "--threads", "1"];
+  const service = new Service("the single server", command, { line: "serving " });
+  await service.start();
+  return { url: `http://127.0.0.1:${port}`, service };
 }
 
 const openings = [
@@ -136,7 +134,7 @@ async function respond(url, kind, headers, uniform, others) {
   return texts;
 }
 
-let giveUp = Number.POSITIVE_INFINITY;
+let giveUp = performance.now() + 300_000;
 const reference = await startReference();
 const expected = { chat: [], respond: [] };
 const never = () => 1;
@@ -144,8 +142,7 @@ for (let kind = 0; kind < kinds; kind++) {
   expected.chat.push(JSON.stringify(await chat(reference.url, kind, {}, never)));
   expected.respond.push(JSON.stringify(await respond(reference.url, kind, {}, never)));
 }
-reference.child.kill("SIGTERM");
-await once(reference.child, "exit");
+await reference.service.kill("SIGTERM");
 
 const topology = await startTopology({
   keys,
