@@ -18,10 +18,27 @@ const pageTests = testFiles(
 );
 const plainPageTests = testFiles("divided", "growing-memory", "page-not-isolated");
 
-// The long tests try more combinations of these, which take three minutes here. LONGER_TESTS=1 has them here, too.
+// The long tests have these, some in more combinations; here they would take five minutes. LONGER_TESTS=1 has them here, too.
 const longerTests = testFiles(
-  ...["architectures", "choice-kernels", "elementwise-kernel", "gguf-data", "gradients", "matrix-states"],
-  ...["process-endings", "quantization", "sparse-products", "train-command", "training-resume"],
+  ...[
+    "architectures",
+    "choice-kernels",
+    "elementwise-kernel",
+    "eval-command",
+    "gguf-data",
+    "gradients",
+    "matrix-states",
+  ],
+  ...[
+    "native-library",
+    "process-endings",
+    "pytorch-gradients",
+    "quantization",
+    "ranks",
+    "sparse-products",
+    "tokenizers",
+  ],
+  ...["train-command", "training-resume"],
 );
 
 export default defineConfig({

@@ -20,9 +20,9 @@ const shared: Record<string, string> = existsSync(sharedData) ? { SHARED_DATA: s
 
 const thoroughTests = testFiles(
   ...["architectures", "binidx", "chains", "chat-formats", "checkpoint-writers", "choice-kernels", "dtypes"],
-  ...["elementwise-kernel", "generation", "gguf", "gguf-data", "gradients", "hostile-checkpoints", "kernels"],
-  ...["matrix-states", "process-endings", "quantization", "reference-data", "sampling", "sparse-products"],
-  ...["tokenizers", "train-command", "training-resume"],
+  ...["elementwise-kernel", "eval-command", "generation", "gguf", "gguf-data", "gradients", "hostile-checkpoints"],
+  ...["matrix-states", "native-library", "process-endings", "pytorch-gradients", "quantization", "ranks"],
+  ...["reference-data", "sampling", "sparse-products", "tokenizers", "train-command", "training-resume"],
 );
 const emulatedTests = testFiles("kernels", "quantization", "pytorch-operations", "sparse-products");
 const pageTests = testFiles("kernels", "gradients", "matrix-states", "sparse-products");
@@ -81,7 +81,7 @@ export default defineConfig({
             // In one page, so that all files share a device with the shaders that were compiled for it.
             pages(
               ...(["chromium, WebGPU", chromiumPath, webgpuTests, isolationHeaders] as const),
-              ...([{ ...thorough, ...shared }, webgpuArguments, false] as const),
+              ...([shared, webgpuArguments, false] as const),
             ),
           ]
         : []),

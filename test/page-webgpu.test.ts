@@ -16,7 +16,6 @@ import { chooseToken, type TokenChoice } from "#rwkv/sampling/choose-token";
 import { randomGenerator } from "#rwkv/sampling/random";
 import { fixture, maxDifference, readFloats, readJson } from "./environment.js";
 import { outputsOf, withRuntime } from "./runtime-outputs.js";
-import { isThorough } from "./thorough.js";
 import { sharedDevice, webgpuOnSharedDevice } from "./webgpu-device.js";
 
 const backend = webgpuOnSharedDevice();
@@ -28,10 +27,7 @@ async function tokensOf(name: string): Promise<readonly number[]> {
   return rows[0] as number[];
 }
 
-/** In `npm test` a model of each kind of mixing; all of them in the long tests. */
-const fixtures = isThorough
-  ? ["odd", "odd-bf16", "odd-f16", "extreme-keys", "rwkv5.0", "rwkv5.1", "rwkv5.2", "rwkv6", "rwkv7"]
-  : ["extreme-keys", "rwkv5.0", "rwkv5.2", "rwkv6", "rwkv7"];
+const fixtures = ["odd", "extreme-keys", "rwkv5.0", "rwkv5.1", "rwkv5.2", "rwkv6", "rwkv7"];
 
 test.each(fixtures)("%s: logits and state are PyTorch's, in pieces and in company", async (name) => {
   const tokens = await tokensOf(name);
@@ -39,7 +35,7 @@ test.each(fixtures)("%s: logits and state are PyTorch's, in pieces and in compan
   const state = await readFloats(fixture(`${name}.state.f32`));
   await withRuntime(fixture(`${name}.pth`), backend, { threads: 1 }, async (runtime) => {
     // All at once; one token each of two sequences, which takes other shaders; pieces beside pieces.
-    const ways = [[tokens.length, []] as const, [1, [2]] as const, ...(isThorough ? [[9, [1, 2, 3]] as const] : [])];
+    const ways = [[tokens.length, []] as const, [1, [2]] as const, [9, [1, 2, 3]] as const];
     for (const [chunk, company] of ways) {
       const found = await outputsOf(runtime, tokens, chunk, company);
       expect(maxDifference(found.slice(0, logits.length), logits), `logits, ${chunk}`).toBeLessThan(1e-4);
@@ -58,8 +54,8 @@ describe("types of weights", () => {
       outputsOf(runtime, tokens, 20),
     );
     await withRuntime(path, backend, { threads: 1, dtype }, async (runtime) => {
-      // Twenty rows are a tile's; one, two and four have shaders of their own. Compiling takes longest, so `npm test` tries few.
-      for (const chunk of isThorough ? [20, 4, 3, 2, 1] : dtype === "q8" ? [20, 1] : [1]) {
+      // Twenty rows are a tile's; one, two and four have shaders of their own.
+      for (const chunk of [20, 4, 3, 2, 1]) {
         const found = await outputsOf(runtime, tokens.slice(0, 4 + (chunk === 20 ? 16 : 0)), chunk);
         const logits = found.slice(0, found.length - runtime.stateLength);
         expect(maxDifference(logits, expected.slice(0, logits.length)), `in pieces of ${chunk}`).toBeLessThan(1e-3);
@@ -127,7 +123,7 @@ test("the device goes on by itself to the tokens that passes one by one give", a
   });
 });
 
-test.runIf(isThorough)("a text is the same whether the device goes on by itself or waits for each token", async () => {
+test("a text is the same whether the device goes on by itself or waits for each token", async () => {
   const model = await load(undefined, { backend: "webgpu" });
   const plain = await load(undefined, { backend: "wasm" });
   const options = { maxTokens: 10, seed: 5, temperature: 0.8, topP: 0.9 };
@@ -144,7 +140,7 @@ test.runIf(isThorough)("a text is the same whether the device goes on by itself 
   await Promise.all([model.dispose(), plain.dispose()]);
 });
 
-test.each(isThorough ? ["odd", "rwkv5.2", "rwkv6", "rwkv7"] : ["rwkv7"])(
+test.each(["odd", "rwkv5.2", "rwkv6", "rwkv7"])(
   "%s, divided between the device and WebAssembly, gives PyTorch's logits and state",
   async (name) => {
     const tokens = await tokensOf(name);

@@ -72,7 +72,7 @@ test("resumes to the same bits after kill -9 at any moment", async () => {
     const begun = existsSync(join(killed, "training.json"));
     return begun ? ["--data", data, "--out", killed, "--resume"] : [...common, "--out", killed];
   };
-  for (let kills = 0; kills < rounds(3, 12); kills++) {
+  for (let kills = 0; kills < rounds(3, 6); kills++) {
     const saved = existsSync(join(killed, "checkpoint.safetensors"));
     const outcome = await start(next(), undefined, (child) => {
       // Half of them before or in the first save, the others while it goes on.

@@ -7,22 +7,10 @@ import { installNode, root } from "../emulation/other-nodes.js";
 
 const name = process.platform === "linux" && ["x64", "arm64"].includes(process.arch) && `node-linux-${process.arch}`;
 
-/** What depends on the engine most: WebAssembly and the addon, threads, memory, ends of processes, streams. */
-const always = ["forward", "native-library", "wasm-threads", "growing-memory", "http"];
-/** And what the newest version runs, too. */
-const further = [
-  ...[
-    "kernels",
-    "quantization",
-    "generation",
-    "scheduling",
-    "checkpoint-input",
-    "unusual-checkpoints",
-    "chat",
-    "limits",
-  ],
-  ...["process-endings"],
-];
+/** What depends on the engine most: WebAssembly and the addon, threads, memory, streams. */
+const always = ["forward", "wasm-threads", "growing-memory", "http"];
+/** And what the newest version runs, too: all kernels, building them, ends of processes. */
+const further = ["kernels", "native-library", "quantization", "scheduling", "checkpoint-input", "process-endings"];
 
 describe.each([
   { version: "22", files: always },
