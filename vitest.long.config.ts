@@ -1,6 +1,6 @@
 // Tests that take minutes: whole applications in a browser, sanitizers, ends of processes, those of `npm test` that try only some of
-// all combinations there (test/thorough.ts), and the kernels with AVX-512 emulated where the processor has none, or in pages. They
-// run by `npm run test:long`, against the build in dist/.
+// all combinations there (test/thorough.ts), further ones like them, and the kernels with AVX-512 emulated where the processor has none,
+// or in pages. They run by `npm run test:long`, against the build in dist/.
 
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
@@ -19,24 +19,39 @@ const sharedData = fileURLToPath(new URL("../shared/data", import.meta.url));
 const shared: Record<string, string> = existsSync(sharedData) ? { SHARED_DATA: sharedData } : {};
 
 const thoroughTests = testFiles(
-  ...["architectures", "binidx", "chains", "chat-formats", "checkpoint-writers", "choice-kernels", "dtypes"],
-  ...["elementwise-kernel", "eval-command", "generation", "gguf", "gguf-data", "gradients", "hostile-checkpoints"],
-  ...["matrix-states", "native-library", "process-endings", "pytorch-gradients", "quantization", "ranks"],
-  ...["reference-data", "sampling", "sparse-products", "tokenizers", "train-command", "training-resume"],
+  ...["architectures", "binidx", "chains", "chat-formats", "checkpoint-writers", "dtypes", "elementwise-kernel"],
+  ...[
+    "generation",
+    "gguf",
+    "gguf-data",
+    "hostile-checkpoints",
+    "quantization",
+    "reference-data",
+    "sampling",
+    "tokenizers",
+  ],
+);
+/** What `npm test` leaves out since it takes long, or compiles kernels, or starts many programs. */
+const furtherTests = testFiles(
+  ...["choice-kernels", "eval-command", "gradients", "matrix-states", "native-library", "process-endings"],
+  ...["pytorch-gradients", "ranks", "sparse-products", "train-command", "training-resume"],
 );
 const emulatedTests = testFiles("kernels", "quantization", "pytorch-operations", "sparse-products");
 const pageTests = testFiles("kernels", "gradients", "matrix-states", "sparse-products");
 const webgpuTests = testFiles("page-webgpu", "page-webgpu-operations", "page-webgpu-data");
 
-/** Files that take minutes begin first, or one of them would run alone at the end. */
+/** Files that take minutes begin first, or one of them would run alone at the end; those that wait beside those that compute. */
+const slowestTests = testFiles(
+  ...["long/other-machines", "long/server-queue", "long/sanitizers", "long/server", "long/node-versions", "long/ranks"],
+);
+
 class SlowestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const slowest = testFiles(
-      ...["long/sanitizers", "long/other-machines", "long/server", "long/server-queue", "long/node-versions"],
-    );
-    const isSlow = ({ moduleId }: TestSpecification) => slowest.some((file) => moduleId.endsWith(file));
-    const sorted = await super.sort(files);
-    return [...sorted.filter(isSlow), ...sorted.filter((file) => !isSlow(file))];
+    const place = ({ moduleId }: TestSpecification) => {
+      const at = slowestTests.findIndex((file) => moduleId.endsWith(file));
+      return at < 0 ? slowestTests.length : at;
+    };
+    return (await super.sort(files)).sort((a, b) => place(a) - place(b));
   }
 }
 
@@ -55,9 +70,9 @@ export default defineConfig({
         test: {
           name: "long",
           include: ["test/long/*.test.ts"],
-          // Most of them wait for one process, a browser or an emulator, which leaves a core idle.
+          // Many of them wait: for a process, a browser, or a lock that ends by itself.
           fileParallelism: true,
-          maxWorkers: 2,
+          maxWorkers: 3,
           server: { deps: { external: [/\/dist\//] } },
         },
       },
@@ -69,6 +84,18 @@ export default defineConfig({
           isolate: false,
           include: thoroughTests,
           env: thorough,
+          fileParallelism: true,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+          server: { deps: { external: [/\/dist\//] } },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "further",
+          isolate: false,
+          include: furtherTests,
           fileParallelism: true,
           maxWorkers: 2,
           sequence: { groupOrder: 1 },

@@ -2,7 +2,6 @@
 
 import { describe, expect, it } from "vitest";
 import { type Ending, runScript } from "./node-process.js";
-import { rounds } from "./thorough.js";
 
 const load = `
   const { load } = await import(new URL("index.js", dist));
@@ -40,7 +39,7 @@ function expectCleanEnd(ending: Ending, code = 0): void {
 
 describe("a process that does not dispose of its models", () => {
   it("ends by itself", async () => {
-    for (let i = 0; i < rounds(2); i++) expectCleanEnd(await runScript(generated));
+    for (let i = 0; i < 4; i++) expectCleanEnd(await runScript(generated));
   });
 
   it("ends by itself with several models", async () => {
@@ -53,7 +52,7 @@ describe("a process that does not dispose of its models", () => {
 
   it("ends by process.exit(), idle and with a pass in flight", async () => {
     expectCleanEnd(await runScript(`${generated} process.exit(7);`), 7);
-    for (let i = 0; i < rounds(2); i++) expectCleanEnd(await runScript(`${busy} process.exit(7);`), 7);
+    for (let i = 0; i < 4; i++) expectCleanEnd(await runScript(`${busy} process.exit(7);`), 7);
   });
 
   it("ends by an uncaught error, idle and with a pass in flight", async () => {

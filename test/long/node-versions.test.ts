@@ -14,7 +14,7 @@ const further = ["kernels", "native-library", "quantization", "scheduling", "che
 
 describe.each([
   { version: "22", files: always },
-  { version: "24", files: always },
+  { version: "24", files: ["forward", "http"] },
   { version: "26", files: [...always, ...further] },
 ])("Node $version", ({ version, files }) => {
   const node = name ? installNode(name, version) : undefined;
