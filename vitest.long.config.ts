@@ -36,7 +36,7 @@ const furtherTests = testFiles(
   ...["choice-kernels", "eval-command", "gradients", "matrix-states", "native-library", "process-endings"],
   ...["pytorch-gradients", "ranks", "sparse-products", "train-command", "training-resume"],
 );
-const emulatedTests = testFiles("kernels", "quantization", "pytorch-operations", "sparse-products");
+const emulatedTests = testFiles("kernels", "sparse-products");
 const pageTests = testFiles("kernels", "gradients", "matrix-states", "sparse-products");
 const webgpuTests = testFiles("page-webgpu", "page-webgpu-operations", "page-webgpu-data");
 
@@ -70,9 +70,9 @@ export default defineConfig({
         test: {
           name: "long",
           include: ["test/long/*.test.ts"],
-          // Many of them wait: for a process, a browser, or a lock that ends by itself.
+          // A third at once only made all of them slower: two cores are busy for most of the time.
           fileParallelism: true,
-          maxWorkers: 3,
+          maxWorkers: 2,
           server: { deps: { external: [/\/dist\//] } },
         },
       },

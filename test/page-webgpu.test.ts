@@ -27,7 +27,8 @@ async function tokensOf(name: string): Promise<readonly number[]> {
   return rows[0] as number[];
 }
 
-const fixtures = ["odd", "extreme-keys", "rwkv5.0", "rwkv5.1", "rwkv5.2", "rwkv6", "rwkv7"];
+/** A model of each kind of mixing. */
+const fixtures = ["extreme-keys", "rwkv5.0", "rwkv5.2", "rwkv6", "rwkv7"];
 
 test.each(fixtures)("%s: logits and state are PyTorch's, in pieces and in company", async (name) => {
   const tokens = await tokensOf(name);
@@ -55,7 +56,7 @@ describe("types of weights", () => {
     );
     await withRuntime(path, backend, { threads: 1, dtype }, async (runtime) => {
       // Twenty rows are a tile's; one, two and four have shaders of their own.
-      for (const chunk of [20, 4, 3, 2, 1]) {
+      for (const chunk of dtype === "q8" ? [20, 4, 3, 2, 1] : [20, 1]) {
         const found = await outputsOf(runtime, tokens.slice(0, 4 + (chunk === 20 ? 16 : 0)), chunk);
         const logits = found.slice(0, found.length - runtime.stateLength);
         expect(maxDifference(logits, expected.slice(0, logits.length)), `in pieces of ${chunk}`).toBeLessThan(1e-3);
@@ -140,7 +141,7 @@ test("a text is the same whether the device goes on by itself or waits for each 
   await Promise.all([model.dispose(), plain.dispose()]);
 });
 
-test.each(["odd", "rwkv5.2", "rwkv6", "rwkv7"])(
+test.each(["odd", "rwkv7"])(
   "%s, divided between the device and WebAssembly, gives PyTorch's logits and state",
   async (name) => {
     const tokens = await tokensOf(name);

@@ -31,7 +31,7 @@ it("is terminated at any moment of a worker's life", async () => {
     const text = "import(" + JSON.stringify(new URL("index.js", dist).href) + ").then(async ({ load }) => {" +
       "const model = await load(undefined, " + JSON.stringify(options) + "); const state = model.createState();" +
       "for (;;) await model.forward([{ state, tokens: new Array(300).fill(1) }]); })";
-    for (let i = 0; i < 60; i++) {
+    for (let i = 0; i < 40; i++) {
       const worker = new Worker(text, { eval: true, execArgv: [] });
       await new Promise((resolve) => setTimeout(resolve, i * 5));
       await worker.terminate();
@@ -43,10 +43,10 @@ it("is terminated at any moment of a worker's life", async () => {
 });
 
 it("exits at any moment of loading and generating", async () => {
-  for (let i = 0; i < 40; i++) {
+  for (let i = 0; i < 25; i++) {
     const ending = await runScript(`
       const { load } = await import(new URL("index.js", dist));
-      setTimeout(() => process.exit(7), ${i * 8});
+      setTimeout(() => process.exit(7), ${i * 13});
       const model = await load(undefined, { backend: "native", threads: 2 });
       const state = model.createState();
       for (;;) await model.forward([{ state, tokens: new Array(300).fill(1) }]);

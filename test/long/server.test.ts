@@ -30,7 +30,7 @@ function mebibytes(): number {
   return (heapUsed + external) / 2 ** 20;
 }
 
-const fuzzedRequests = Number(process.env["FUZZED_REQUESTS"] ?? 5000);
+const fuzzedRequests = Number(process.env["FUZZED_REQUESTS"] ?? 3000);
 
 test(`${fuzzedRequests} requests made from the API's description`, async () => {
   const app = createApp(model, {
