@@ -6,7 +6,7 @@
 export const isThorough: boolean = Boolean(import.meta.env?.["THOROUGH"]);
 
 /** The number of rounds of a property's test: few in `npm test`, many in the long tests. */
-export const rounds = (few: number, many: number = 5 * few): number => (isThorough ? many : few);
+export const rounds = (few: number, many: number = 3 * few): number => (isThorough ? many : few);
 
 /**
  * Of a list what `npm test` tries in the test with this number: the last, which tries most, and one of the others in turn, so that
