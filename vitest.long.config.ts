@@ -20,21 +20,13 @@ const shared: Record<string, string> = existsSync(sharedData) ? { SHARED_DATA: s
 
 const thoroughTests = testFiles(
   ...["architectures", "binidx", "chains", "chat-formats", "checkpoint-writers", "dtypes", "elementwise-kernel"],
-  ...[
-    "generation",
-    "gguf",
-    "gguf-data",
-    "hostile-checkpoints",
-    "quantization",
-    "reference-data",
-    "sampling",
-    "tokenizers",
-  ],
+  ...["generation", "gguf", "gguf-data", "gradients", "hostile-checkpoints", "kernels", "quantization"],
+  ...["reference-data", "sampling", "sparse-products", "tokenizers"],
 );
 /** What `npm test` leaves out since it takes long, or compiles kernels, or starts many programs. */
 const furtherTests = testFiles(
-  ...["choice-kernels", "eval-command", "gradients", "matrix-states", "native-library", "process-endings"],
-  ...["pytorch-gradients", "ranks", "sparse-products", "train-command", "training-resume"],
+  ...["choice-kernels", "eval-command", "matrix-states", "native-library", "process-endings", "pytorch-gradients"],
+  ...["ranks", "train-command", "training-resume"],
 );
 const emulatedTests = testFiles("kernels", "sparse-products");
 const pageTests = testFiles("kernels", "gradients", "matrix-states", "sparse-products");
@@ -76,32 +68,8 @@ export default defineConfig({
           server: { deps: { external: [/\/dist\//] } },
         },
       },
-      {
-        extends: true,
-        test: {
-          name: "thorough",
-          // As in vitest.config.ts.
-          isolate: false,
-          include: thoroughTests,
-          env: thorough,
-          fileParallelism: true,
-          maxWorkers: 2,
-          sequence: { groupOrder: 1 },
-          server: { deps: { external: [/\/dist\//] } },
-        },
-      },
-      {
-        extends: true,
-        test: {
-          name: "further",
-          isolate: false,
-          include: furtherTests,
-          fileParallelism: true,
-          maxWorkers: 2,
-          sequence: { groupOrder: 1 },
-          server: { deps: { external: [/\/dist\//] } },
-        },
-      },
+      likeNodeTests("thorough", thoroughTests, thorough),
+      likeNodeTests("further", furtherTests),
       ...(chromiumPath
         ? [
             pages("chromium", chromiumPath, pageTests, isolationHeaders),
@@ -116,6 +84,23 @@ export default defineConfig({
     ],
   },
 });
+
+/** Files that run as in `npm test` (vitest.config.ts), once those of test/long have. */
+function likeNodeTests(name: string, include: string[], env: Record<string, string> = {}) {
+  return {
+    extends: true as const,
+    test: {
+      name,
+      isolate: false,
+      include,
+      env,
+      fileParallelism: true,
+      maxWorkers: 2,
+      sequence: { groupOrder: 1 },
+      server: { deps: { external: [/\/dist\//] } },
+    },
+  };
+}
 
 /** Whether this is Linux on x86 with AVX2 and without the level of instruction sets above it. */
 function lacksAvx512(): boolean {

@@ -50,13 +50,10 @@ export async function startedWorker(
 }
 
 /**
- * A worker in a process of its own, which is started again whenever it has ended, as by a supervisor: a line whose prompt is "poison" kills it.
- *
- * @returns what ends it
+ * A worker in a process of its own, which is started again whenever it has ended, as by a supervisor, until the test is over: a line whose
+ * prompt is "poison" kills it.
  */
-export async function supervisedWorker(
-  own: Pick<WorkerOptions, "url" | "name" | "model">,
-): Promise<() => Promise<void>> {
+export async function supervisedWorker(own: Pick<WorkerOptions, "url" | "name" | "model">): Promise<void> {
   const stop = join(await temporaryFolder(), "stop");
   const script = `
     import { existsSync } from "node:fs";
@@ -74,10 +71,10 @@ export async function supervisedWorker(
   const supervisor = (async () => {
     while (!existsSync(stop)) await runScript(script);
   })();
-  return async () => {
+  onTestFinished(async () => {
     await writeFile(stop, "");
     await supervisor;
-  };
+  });
 }
 
 /** The ids of jobs that are in the queue, done or not. */

@@ -27,8 +27,8 @@ async function tokensOf(name: string): Promise<readonly number[]> {
   return rows[0] as number[];
 }
 
-/** A model of each kind of mixing. */
-const fixtures = ["extreme-keys", "rwkv5.0", "rwkv5.2", "rwkv6", "rwkv7"];
+/** A model of each version. */
+const fixtures = ["extreme-keys", "rwkv5.0", "rwkv5.1", "rwkv5.2", "rwkv6", "rwkv7"];
 
 test.each(fixtures)("%s: logits and state are PyTorch's, in pieces and in company", async (name) => {
   const tokens = await tokensOf(name);

@@ -130,11 +130,10 @@ describe.skipIf(!hasRedis)("a batch of a server by workers", () => {
     onTestFinished(() => model.dispose());
     const batchQueue = await openBatchQueue(url, { shardLines: 2 });
     const { client } = await openedBatches(model, await temporaryFolder(), { batchQueue });
-    const endWorker = await supervisedWorker({ url, name: "rwkv", model: await answeringIdentity(model) });
+    await supervisedWorker({ url, name: "rwkv", model: await answeringIdentity(model) });
     const content = jsonl([0, 1, 2, 3, 4].map((i) => lineOf(i, i === 2 ? { prompt: "poison" } : {})));
     const { id } = await begin(client, (await upload(client, content)).id);
     const batch = await completed(client, id);
-    await endWorker();
     expect(batch.request_counts).toEqual({ total: 5, completed: 4, failed: 1 });
     const answers = await linesOf(client, batch.output_file_id);
     expect(answers.map(({ custom_id }) => custom_id)).toEqual(["tale-0", "tale-1", "tale-3", "tale-4"]);
