@@ -1,22 +1,17 @@
 // Tests that take minutes: whole applications in a browser, sanitizers, ends of processes, those of `npm test` that try only some of
-// all combinations there (test/thorough.ts), further ones like them, and the kernels with AVX-512 emulated where the processor has none,
-// or in pages. They run by `npm run test:long`, against the build in dist/.
+// all combinations there (test/thorough.ts), further ones like them, the kernels with AVX-512 emulated where the processor has none, and
+// those in pages (test/long/pages.test.ts). They run by `npm run test:long`, against the build in dist/.
 
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
-import { chromiumPath, isolationHeaders, webgpuArguments } from "./test/chromium.js";
 import { internals } from "./test/internals.js";
-import { pages, testFiles } from "./test/page-project.js";
+import { testFiles } from "./test/page-project.js";
 
 /** What test/thorough.ts looks for. */
 const thorough = { THOROUGH: "1" };
-
-/** Where pages find the data beside the checkout, if it is there. */
-const sharedData = fileURLToPath(new URL("../shared/data", import.meta.url));
-const shared: Record<string, string> = existsSync(sharedData) ? { SHARED_DATA: sharedData } : {};
 
 const thoroughTests = testFiles(
   ...["architectures", "binidx", "chains", "chat-formats", "checkpoint-writers", "dtypes", "elementwise-kernel"],
@@ -29,12 +24,11 @@ const furtherTests = testFiles(
   ...["ranks", "train-command", "training-resume"],
 );
 const emulatedTests = testFiles("kernels", "sparse-products");
-const pageTests = testFiles("kernels", "gradients", "matrix-states", "sparse-products");
-const webgpuTests = testFiles("page-webgpu", "page-webgpu-operations", "page-webgpu-data");
 
 /** Files that take minutes begin first, or one of them would run alone at the end; those that wait beside those that compute. */
 const slowestTests = testFiles(
-  ...["long/other-machines", "long/server-queue", "long/sanitizers", "long/server", "long/node-versions", "long/ranks"],
+  ...["long/pages", "long/other-machines", "long/server-queue", "long/sanitizers", "long/server"],
+  ...["long/node-versions", "long/playground-models", "long/ranks", "long/bundles"],
 );
 
 class SlowestFirst extends BaseSequencer {
@@ -54,7 +48,8 @@ export default defineConfig({
     hookTimeout: 300_000,
     // What a test waits for comes, if late, on a machine that does much else, too.
     expect: { poll: { timeout: 30_000 } },
-    fileParallelism: false,
+    // A third at once only made all of them slower: two cores are busy for most of the time.
+    maxWorkers: 2,
     sequence: { sequencer: SlowestFirst },
     projects: [
       {
@@ -62,24 +57,11 @@ export default defineConfig({
         test: {
           name: "long",
           include: ["test/long/*.test.ts"],
-          // A third at once only made all of them slower: two cores are busy for most of the time.
-          fileParallelism: true,
-          maxWorkers: 2,
           server: { deps: { external: [/\/dist\//] } },
         },
       },
       likeNodeTests("thorough", thoroughTests, thorough),
       likeNodeTests("further", furtherTests),
-      ...(chromiumPath
-        ? [
-            pages("chromium", chromiumPath, pageTests, isolationHeaders),
-            // In one page, so that all files share a device with the shaders that were compiled for it.
-            pages(
-              ...(["chromium, WebGPU", chromiumPath, webgpuTests, isolationHeaders] as const),
-              ...([shared, webgpuArguments, false] as const),
-            ),
-          ]
-        : []),
       ...(lacksAvx512() ? [emulatedLevels()] : []),
     ],
   },
@@ -94,8 +76,6 @@ function likeNodeTests(name: string, include: string[], env: Record<string, stri
       isolate: false,
       include,
       env,
-      fileParallelism: true,
-      maxWorkers: 2,
       sequence: { groupOrder: 1 },
       server: { deps: { external: [/\/dist\//] } },
     },
@@ -118,6 +98,7 @@ function emulatedLevels() {
     test: {
       name: "avx512, emulated",
       include: emulatedTests,
+      sequence: { groupOrder: 1 },
       env: {
         CC: `${folder}cc.mjs`,
         RWKV_PREBUILT: "",
