@@ -2,10 +2,9 @@
 // tokens, of the same GGUF files, in turn. The models are RWKV-7 with random weights and the World vocabulary.
 //   node bench/wasm-beside-wllama.mjs WLLAMA [layers x width] [threads] [rounds] [models]
 // Fetches nothing. Needs the build in dist/, a Chromium (the variable CHROMIUM, or where systems have it), and wllama, installed anywhere
-// else: `npm install @wllama/wllama@3.13` in a folder, whose path is WLLAMA. The files, 0.7 GB of them, are made in the system's temporary
+// else: `npm install @wllama/wllama@3.13` in a folder, whose path is WLLAMA. The files, 1.1 GB of them, are made in the system's temporary
 // folder and removed at the end; in a folder that is named they stay, so that a second run makes none. With 0 rounds they are only made.
 
-import { execFileSync } from "node:child_process";
 import { createReadStream, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
@@ -13,11 +12,9 @@ import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { chromium } from "playwright";
-import { syntheticCheckpoint } from "../dist/bench/synthetic-checkpoint.js";
 import { rwkv } from "../dist/bundlers/esbuild.js";
-import { readRange } from "../dist/byte-source.js";
-import { shape } from "../dist/cli/option-parsers.js";
-import { openTokenizer, writePth } from "../dist/index.js";
+import { openTokenizer } from "../dist/index.js";
+import { randomGgufs } from "./random-models.mjs";
 
 const [wllama, size = "12x768", threads = "2", rounds = "3", models] = process.argv.slice(2);
 const types = ["Q8_0", "Q4_0"];
@@ -42,27 +39,8 @@ process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 
 const modelFolder = models ?? folder;
 mkdirSync(modelFolder, { recursive: true });
-const modelPath = (type) => join(modelFolder, `rwkv7-${size}-${type}.gguf`);
-if (!types.every((type) => existsSync(modelPath(type)))) await makeModels();
+const modelPaths = await randomGgufs(modelFolder, size, types);
 if (Number(rounds) === 0) process.exit(0);
-
-/** The same random weights in each type. */
-async function makeModels() {
-  const { tensors } = syntheticCheckpoint(shape(`7:${size}x65536`), "bf16");
-  const pth = join(folder, "model.pth");
-  const written = [...tensors.values()].map(({ name, source, offset, shape }) => {
-    const length = shape.reduce((product, one) => product * one, 2);
-    const bytes = async function* () {
-      yield await readRange(source, offset, length);
-    };
-    return { name, dtype: "bf16", shape, bytes };
-  });
-  await writePth(pth, written);
-  for (const type of types) {
-    const command = [join(root, "dist/cli/main.js"), "convert", pth, modelPath(type), "--dtype", type];
-    execFileSync(process.execPath, command, { stdio: "ignore" });
-  }
-}
 
 const [word] = (await openTokenizer("world")).encode(" the");
 const entry = `
@@ -131,7 +109,7 @@ const server = createServer((request, response) => {
   const path =
     name === "wllama.wasm"
       ? join(package_, "esm/wasm/wllama.wasm")
-      : [join(folder, "page", name), ...types.map(modelPath)].find((one) => basename(one) === name && existsSync(one));
+      : [join(folder, "page", name), ...modelPaths].find((one) => basename(one) === name && existsSync(one));
   if (!path) return response.writeHead(404, headers).end();
   const all = statSync(path).size;
   const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "") ?? [];
@@ -150,7 +128,7 @@ const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "
 try {
   const { version } = JSON.parse(readFileSync(join(package_, "package.json"), "utf8"));
   console.log(`RWKV-7 ${size}, ${threads} threads, Chromium ${browser.version()}, wllama ${version}; tokens a second`);
-  for (const type of types) {
+  for (const [i, type] of types.entries()) {
     const all = { rwkv: [], wllama: [] };
     for (let round = 0; round < Number(rounds); round++) {
       for (const name of Object.keys(all)) {
@@ -161,7 +139,7 @@ try {
         await page.waitForFunction(() => globalThis.isReady);
         const measured = await page.evaluate(
           ([of, file]) => globalThis.measure[of](file),
-          [name, `/${basename(modelPath(type))}`],
+          [name, `/${basename(modelPaths[i])}`],
         );
         if (measured.threads !== Number(threads)) throw new Error(`${name} took ${measured.threads} threads`);
         all[name].push(measured);
