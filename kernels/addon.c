@@ -246,14 +246,12 @@ static napi_value js_use_huge_pages(napi_env env, napi_callback_info info) {
   return undefined(env);
 }
 
-// mapFile(descriptor, size, readAhead): an external; undefined where the file cannot be mapped or has another size.
+// mapFile(descriptor, size): an external; undefined where the file cannot be mapped or has another size.
 static napi_value js_map_file(napi_env env, napi_callback_info info) {
   struct call call = call_of(env, info);
   double file = whole_number(env, call.arguments[0], 2147483647.0);
   double size = whole_number(env, call.arguments[1], largest_exact);
-  bool ahead = false;
-  napi_get_value_bool(env, call.arguments[2], &ahead);
-  struct mapping* mapping = file < 0 || size < 0 ? NULL : mapping_create((int)file, (uint64_t)size, ahead);
+  struct mapping* mapping = file < 0 || size < 0 ? NULL : mapping_create((int)file, (uint64_t)size);
   if (!mapping) return undefined(env);
   struct handle* handle = add_handle(call.environment);
   if (!handle) {
@@ -270,6 +268,29 @@ static napi_value js_mapping_address(napi_env env, napi_callback_info info) {
   struct handle* handle = handle_of(env, &call);
   if (!handle || !handle->mapping) return fail(env, "the file is no longer mapped");
   return number(env, (double)(uintptr_t)mapping_bytes(handle->mapping));
+}
+
+// readAhead(mapping, parts): begins to bring in parts, given as the offset and the size of each in a Float64Array.
+static napi_value js_read_ahead(napi_env env, napi_callback_info info) {
+  struct call call = call_of(env, info);
+  struct handle* handle = handle_of(env, &call);
+  napi_typedarray_type type;
+  size_t length;
+  double* numbers;
+  if (!handle || !handle->mapping) return fail(env, "the file is no longer mapped");
+  if (napi_get_typedarray_info(env, call.arguments[1], &type, &length, (void**)&numbers, NULL, NULL) != napi_ok ||
+      type != napi_float64_array) {
+    return fail(env, "expected a Float64Array");
+  }
+  struct file_part* parts = malloc(length / 2 * sizeof *parts);
+  if (!parts) return undefined(env);
+  for (size_t i = 0; i < length / 2; i++) {
+    double offset = numbers[2 * i], size = numbers[2 * i + 1];
+    int fits = offset >= 0 && offset <= largest_exact && size >= 0 && size <= largest_exact;
+    parts[i] = fits ? (struct file_part){(uint64_t)offset, (uint64_t)size} : (struct file_part){0, 0};
+  }
+  mapping_read_ahead(handle->mapping, parts, length / 2);
+  return undefined(env);
 }
 
 // forgetMapped(mapping, offset, size): of pages that are no longer read.
@@ -318,7 +339,7 @@ static const struct {
     {"poolThreads", js_pool_threads},       {"runPool", js_run_pool},       {"destroyPool", js_destroy_pool},
     {"addressOf", js_address_of},           {"mapFile", js_map_file},       {"mappingAddress", js_mapping_address},
     {"useHugePages", js_use_huge_pages},    {"unmapFile", js_unmap_file},   {"kernelNames", js_kernel_names},
-    {"functionNames", js_function_names},   {"forgetMapped", js_forget_mapped},
+    {"functionNames", js_function_names},   {"forgetMapped", js_forget_mapped}, {"readAhead", js_read_ahead},
 };
 
 NAPI_MODULE_INIT() {

@@ -27,6 +27,8 @@ struct mapping {
   pthread_t reader;
   int has_reader;
   uint32_t ending;
+  struct file_part* ahead;
+  uint64_t ahead_count;
 };
 
 // 0 when there is no point in continuing: the file has become shorter, or there is no memory.
@@ -40,13 +42,18 @@ static int populate(const volatile uint8_t* bytes, uint64_t size) {
   return 1;
 }
 
-// Takes the faults of the whole file ahead of those who compute with it.
+// Takes the faults of some parts ahead of those who compute with them.
 static void* read_ahead(void* argument) {
   struct mapping* mapping = argument;
-  for (uint64_t at = 0; at < mapping->size; at += populated_at_once) {
-    if (__atomic_load_n(&mapping->ending, __ATOMIC_RELAXED)) return NULL;
-    uint64_t size = mapping->size - at < populated_at_once ? mapping->size - at : populated_at_once;
-    if (!populate(mapping->bytes + at, size)) return NULL;
+  for (uint64_t i = 0; i < mapping->ahead_count; i++) {
+    // madvise takes whole pages.
+    const uint64_t page = 1 << 16, offset = mapping->ahead[i].offset / page * page;
+    const uint64_t end = mapping->ahead[i].offset + mapping->ahead[i].size;
+    for (uint64_t at = offset; at < end; at += populated_at_once) {
+      if (__atomic_load_n(&mapping->ending, __ATOMIC_RELAXED)) return NULL;
+      uint64_t size = end - at < populated_at_once ? end - at : populated_at_once;
+      if (!populate(mapping->bytes + at, size)) return NULL;
+    }
   }
   return NULL;
 }
@@ -101,7 +108,7 @@ static void forget_pages(uint8_t* bytes, uint64_t size) { madvise(bytes, size, M
 
 #endif
 
-struct mapping* mapping_create(int file, uint64_t size, int ahead) {
+struct mapping* mapping_create(int file, uint64_t size) {
   struct mapping* mapping = calloc(1, sizeof *mapping);
   if (!mapping) return NULL;
   mapping->size = size;
@@ -110,7 +117,6 @@ struct mapping* mapping_create(int file, uint64_t size, int ahead) {
     free(mapping);
     return NULL;
   }
-  mapping->has_reader = ahead && start_thread(&mapping->reader, NULL, read_ahead, mapping);
   return mapping;
 }
 
@@ -120,12 +126,31 @@ static void end_reader(struct mapping* mapping) {
   __atomic_store_n(&mapping->ending, 1, __ATOMIC_RELAXED);
   if (mapping->has_reader) pthread_join(mapping->reader, NULL);
   mapping->has_reader = 0;
+  free(mapping->ahead);
+  mapping->ahead = NULL;
+}
+
+// As much of a part as the file has.
+static struct file_part part_within(const struct mapping* mapping, struct file_part part) {
+  if (part.offset > mapping->size) part.offset = mapping->size;
+  if (part.size > mapping->size - part.offset) part.size = mapping->size - part.offset;
+  return part;
+}
+
+void mapping_read_ahead(struct mapping* mapping, struct file_part* parts, uint64_t count) {
+  end_reader(mapping);
+  for (uint64_t i = 0; i < count; i++) parts[i] = part_within(mapping, parts[i]);
+  mapping->ahead = parts;
+  mapping->ahead_count = count;
+  mapping->ending = 0;
+  mapping->has_reader = start_thread(&mapping->reader, NULL, read_ahead, mapping);
 }
 
 void mapping_forget(struct mapping* mapping, uint64_t offset, uint64_t size) {
   end_reader(mapping);
-  if (offset > mapping->size) offset = mapping->size;
-  if (size > mapping->size - offset) size = mapping->size - offset;
+  const struct file_part part = part_within(mapping, (struct file_part){offset, size});
+  offset = part.offset;
+  size = part.size;
   // Of pages that other parts share nothing is taken; behind the end of the file there are none.
   const uint64_t page = 1 << 16;  // none are larger where this runs
   uint64_t end = offset + size == mapping->size ? mapping->size : (offset + size) / page * page;

@@ -51,6 +51,8 @@ class LentMachine implements KernelMachine {
     return undefined;
   }
 
+  readAhead(): void {}
+
   keepMapped(): void {}
 
   async run(address: number): Promise<void> {

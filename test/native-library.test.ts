@@ -19,16 +19,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { load, type Model, openCheckpoint } from "rwkv";
+import { load, type Model, openCheckpoint, writePth } from "rwkv";
 import { afterEach, expect, it } from "vitest";
 import { libraryStamp, prebuiltName, prebuiltRecipe } from "#rwkv/backends/native/library-build";
 import { createNativeMachine } from "#rwkv/backends/native/native";
 import { loadNativeLibrary, type NativeLibrary } from "#rwkv/backends/native/native-library";
+import { syntheticCheckpoint } from "#rwkv/bench/synthetic-checkpoint";
 import { loadCheckpoint } from "#rwkv/load";
+import { rwkv7 } from "#rwkv/models/rwkv7";
 import { program } from "./command.js";
 import { fixture } from "./environment.js";
 import { largeCheckpoint } from "./large-checkpoint.js";
 import { runScript } from "./node-process.js";
+import { writable } from "./rewritten-checkpoints.js";
 
 const folders: string[] = [];
 afterEach(async () => {
@@ -71,6 +74,7 @@ it("refuses arguments of a wrong kind", async () => {
   }
   expect(() => library.mappingAddress(pool)).toThrow("no longer mapped");
   expect(() => library.forgetMapped(pool, 0, 5)).toThrow("no longer mapped");
+  expect(() => library.readAhead(pool, new Float64Array(2))).toThrow("no longer mapped");
   expect(library.mapFile(-1, 5)).toBeUndefined();
   expect(library.mapFile(1e6, 5)).toBeUndefined();
   library.destroyPool(pool);
@@ -143,14 +147,17 @@ it.runIf(process.platform === "linux")("gives back threads and memory of models 
   expect(ending).toEqual({ code: 0, signal: null, output: "true 0\n", errors: "" });
 });
 
+/** Bytes of a file's mappings that are in memory. */
+async function residentOf(path: string): Promise<number> {
+  const parts = (await readFile("/proc/self/smaps", "utf8")).split(/^(?=[0-9a-f]+-)/m);
+  const ofFile = parts.filter((part) => part.includes(path));
+  return ofFile.reduce((sum, part) => sum + Number(/^Rss: +(\d+) kB$/m.exec(part)![1]) * 1024, 0);
+}
+
 it.runIf(process.platform === "linux")("takes no memory for what was read to make something else of it", async () => {
   const path = join(await temporaryFolder(), "large.pth");
   await writeFile(path, await largeCheckpoint());
-  const resident = async () => {
-    const parts = (await readFile("/proc/self/smaps", "utf8")).split(/^(?=[0-9a-f]+-)/m);
-    const ofFile = parts.filter((part) => part.includes(path));
-    return ofFile.reduce((sum, part) => sum + Number(/^Rss: +(\d+) kB$/m.exec(part)![1]) * 1024, 0);
-  };
+  const resident = () => residentOf(path);
   const size = (await stat(path)).size;
   const prompt = new Array(20).fill(1);
   const logitsOf = async (model: Model) => (await model.forward([{ state: model.createState(), tokens: prompt }]))[0];
@@ -164,6 +171,22 @@ it.runIf(process.platform === "linux")("takes no memory for what was read to mak
   expect(await logitsOf(quantized)).toEqual(logits);
   await quantized.dispose();
   await stored.dispose();
+});
+
+it.runIf(process.platform === "linux")("brings in no pages of matrices that are copied", async () => {
+  // The small matrices of RWKV-7 are stored transposed, and with these ranks they are a third of the file.
+  const ranks = { decayRank: 512, learningRateRank: 512, valueRank: 512, gateRank: 512 };
+  const size = { layers: 4, width: 512, hidden: 2048, vocabulary: 320, heads: 8, ...ranks };
+  const { tensors } = syntheticCheckpoint({ name: "wide ranks", definition: rwkv7, size }, "bf16");
+  const path = join(await temporaryFolder(), "ranks.pth");
+  await writePth(path, writable({ tensors }));
+  const whole = (await stat(path)).size;
+  const model = await load(path, { backend: "native" });
+  await model.forward([{ state: model.createState(), tokens: new Array(20).fill(1) }]);
+  const resident = (await residentOf(path)) / whole;
+  expect(resident).toBeGreaterThan(0.55);
+  expect(resident).toBeLessThan(0.75);
+  await model.dispose();
 });
 
 it.runIf(process.platform === "linux")("leaves nothing behind after many models", async () => {

@@ -16,7 +16,7 @@ import { bindModel } from "#rwkv/models/versions";
 import { temporaryFolder } from "./fixture-files.js";
 
 /** The tensors of an open checkpoint, to be written as they are or changed. */
-export function writable(checkpoint: Checkpoint): WritableTensor[] {
+export function writable(checkpoint: Pick<Checkpoint, "tensors">): WritableTensor[] {
   return [...checkpoint.tensors.values()].map((tensor) => ({
     name: tensor.name,
     dtype: tensor.dtype,

@@ -55,6 +55,8 @@ export interface KernelMachine extends KernelNumbers {
    * Mapping a source twice gives the same address.
    */
   map(source: ByteSource): number | undefined;
+  /** Begins to bring parts of what is mapped into memory, beside all else, where there is room. */
+  readAhead(parts: readonly FilePart[]): void;
   /** Takes what is mapped but for these parts out of memory: it was read, and will not be again. */
   keepMapped(parts: readonly FilePart[]): void;
   /** Runs the pass whose record lies at `address`, on all threads. The calling thread neither computes nor blocks. */

@@ -42,16 +42,19 @@ export async function placeMatrices(
   const matrices = new Map<WeightNode, PlacedMatrix>();
   const placements = placementsOf(tensors, types, { maps: true, changing });
   const kept: FilePart[] = [];
+  // Not those that are copied, most of them since they lie in another order than kernels need: these are read piece by piece.
+  const mapped = placements.filter(({ treatment, tensor }) => treatment !== "copy" && mappedAddress(machine, tensor));
+  machine.readAhead(mapped.map(partOf));
   const maker = new MatrixMaker(machine);
   const total = placements.reduce((sum, { tensor }) => sum + byteLengthOf(tensor), 0);
   let done = 0;
   for (const placement of placements) {
     const { weight, tensor, computed: dtype } = placement;
     // A machine without files, and any that are not local, cannot map: then the bytes are copied.
-    const mapped = placement.treatment === "map" ? mappedAddress(machine, tensor) : undefined;
-    if (mapped !== undefined) {
-      matrices.set(weight, { address: mapped, dtype });
-      kept.push({ source: tensor.source, offset: tensor.offset, size: byteLengthOf(tensor) });
+    const address = placement.treatment === "map" ? mappedAddress(machine, tensor) : undefined;
+    if (address !== undefined) {
+      matrices.set(weight, { address, dtype });
+      kept.push(partOf(placement));
     } else {
       const block = machine.allocate(byteLengthOf({ dtype, shape: weight.shape }));
       const problem = await maker.make(placement, block);
@@ -68,6 +71,11 @@ export async function placeMatrices(
   if (used < total / 2) machine.keepMapped(kept);
   return matrices;
 }
+
+/** Where a matrix lies. */
+const partOf = ({ tensor }: Placement): FilePart => {
+  return { source: tensor.source, offset: tensor.offset, size: byteLengthOf(tensor) };
+};
 
 /** Whether all of these numbers in float16 are finite. */
 function isFinite16({ buffer, byteOffset, byteLength }: Uint8Array): boolean {

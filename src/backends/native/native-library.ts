@@ -32,10 +32,12 @@ export interface NativeLibrary {
   destroyPool(pool: PoolHandle): void;
   /** Asks for huge pages under memory that has not been touched yet. */
   useHugePages(bytes: Uint8Array): void;
-  /** Maps an open file of that size, if that can be; `readAhead` brings its pages in on a thread of its own. */
-  mapFile(descriptor: number, size: number, readAhead: boolean): MappingHandle | undefined;
+  /** Maps an open file of that size, if that can be. */
+  mapFile(descriptor: number, size: number): MappingHandle | undefined;
   mappingAddress(mapping: MappingHandle): number;
-  /** Takes a part of a mapped file out of memory; what is read there later comes from the file again. */
+  /** Begins to bring parts of a mapped file in, on a thread of its own; the offset and the size of each, in bytes, follow each other. */
+  readAhead(mapping: MappingHandle, parts: Float64Array): void;
+  /** Takes a part of a mapped file out of memory and ends the reading ahead; what is read there later comes from the file again. */
   forgetMapped(mapping: MappingHandle, offset: number, size: number): void;
   unmapFile(mapping: MappingHandle): void;
   addressOf(bytes: Uint8Array): number;

@@ -97,15 +97,21 @@ class NativeMachine implements KernelMachine {
   map(source: ByteSource): number | undefined {
     if (!this.#mappings.has(source)) {
       const { descriptor } = source;
-      // Reading ahead a file that memory cannot hold would drive out what was read before.
-      const readAhead = source.size <= availableMemory() / 2;
-      this.#mappings.set(
-        source,
-        descriptor === undefined ? undefined : this.#library.mapFile(descriptor, source.size, readAhead),
-      );
+      const mapping = descriptor === undefined ? undefined : this.#library.mapFile(descriptor, source.size);
+      this.#mappings.set(source, mapping);
     }
     const mapping = this.#mappings.get(source);
     return mapping && this.#library.mappingAddress(mapping);
+  }
+
+  readAhead(parts: readonly FilePart[]): void {
+    for (const [source, mapping] of this.#mappings) {
+      const ahead = parts.filter((part) => part.source === source).sort((a, b) => a.offset - b.offset);
+      const total = ahead.reduce((sum, { size }) => sum + size, 0);
+      // What memory cannot hold would drive out what was read before.
+      if (!mapping || total > availableMemory() / 2) continue;
+      this.#library.readAhead(mapping, Float64Array.from(ahead.flatMap(({ offset, size }) => [offset, size])));
+    }
   }
 
   keepMapped(parts: readonly FilePart[]): void {

@@ -55,6 +55,8 @@ export class SingleThreadMachine implements KernelMachine {
     return undefined;
   }
 
+  readAhead(): void {}
+
   keepMapped(): void {}
 
   async run(address: number): Promise<void> {

@@ -67,6 +67,8 @@ export class WorkersMachine implements KernelMachine {
     return undefined;
   }
 
+  readAhead(): void {}
+
   keepMapped(): void {}
 
   run(address: number): Promise<void> {
