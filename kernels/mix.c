@@ -5,41 +5,41 @@
 #include "kernels.h"
 #include "simd.h"
 
-enum { mixed_together = 4 };  // factors that are held in registers while a sequence is walked
+// Of one row: out = x * factor + previous * (1 - factor)
+static void mix_row(const float* x, const float* previous, const float* factor, float* out, uint32_t count) {
+  for (uint32_t c = 0; c < count; c += lanes) {
+    uint32_t left = count - c;
+    vfloat share = load_up_to(factor + c, left);
+    store_up_to(out + c, load_up_to(x + c, left) * share + load_up_to(previous + c, left) * (1 - share), left);
+  }
+}
 
 // out[i][t] = x[t] * factor[i] + previous * (1 - factor[i]); previous = x[t-1], at a segment's start the state.
 // The state becomes the segment's last row.
 //   address: x [tokens, width], then factors [width], then outs [tokens, width], as many as the list is long
 //   state: previous [width]
+// A thread takes all of its channels row by row: rows of a vector each, apart by a power of two, would displace each other in the
+// cache.
 static void token_shift_forward(const struct pass* pass, const struct record* record, uint32_t thread) {
   const struct segment* segments = (const struct segment*)(uintptr_t)pass->segments;
-  const float* x = floats(record->address[0]);
   const uint64_t *factors = record->address + 1, *outs = factors + record->list_length;
-  uint32_t width = record->width;
-  struct range channels = channels_of(width, thread, pass->thread_count);
+  const uint32_t width = record->width;
+  const struct range channels = channels_of(width, thread, pass->thread_count);
+  const uint32_t count = channels.end - channels.begin;
   for (uint32_t s = 0; s < pass->segment_count; s++) {
-    const float* state = floats(segments[s].state) + record->state[0];
-    float* next_state = floats(segments[s].next_state) + record->state[0];
-    for (uint32_t c = channels.begin; c < channels.end; c += lanes) {
-      uint32_t left = channels.end - c;
-      vfloat before = load_up_to(state + c, left), last = before;
-      for (uint32_t first = 0; first < record->list_length; first += mixed_together) {
-        uint32_t count = record->list_length - first < mixed_together ? record->list_length - first : mixed_together;
-        vfloat previous = before, factor[mixed_together];
-        for (uint32_t i = 0; i < count; i++) factor[i] = load_up_to(floats(factors[first + i]) + c, left);
-        for (uint32_t t = segments[s].start; t < segments[s].start + segments[s].count; t++) {
-          uint64_t at = (uint64_t)t * width + c;
-          vfloat now = load_up_to(x + at, left);
-          for (uint32_t i = 0; i < count; i++) {
-            // What nobody needs is not written.
-            if (outs[first + i]) store_up_to(floats(outs[first + i]) + at, now * factor[i] + previous * (1 - factor[i]), left);
-          }
-          previous = now;
-        }
-        last = previous;
+    const float* previous = floats(segments[s].state) + record->state[0] + channels.begin;
+    const uint64_t first = (uint64_t)segments[s].start * width + channels.begin;
+    for (uint32_t t = 0; t < segments[s].count; t++) {
+      const uint64_t at = first + (uint64_t)t * width;
+      const float* x = floats(record->address[0]) + at;
+      for (uint32_t i = 0; i < record->list_length; i++) {
+        // What nobody needs is not written.
+        if (outs[i]) mix_row(x, previous, floats(factors[i]) + channels.begin, floats(outs[i]) + at, count);
       }
-      store_up_to(next_state + c, last, left);
+      previous = x;
     }
+    float* next_state = floats(segments[s].next_state) + record->state[0] + channels.begin;
+    for (uint32_t c = 0; c < count; c += lanes) store_up_to(next_state + c, load_up_to(previous + c, count - c), count - c);
   }
 }
 

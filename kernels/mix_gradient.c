@@ -3,6 +3,8 @@
 #include "kernels.h"
 #include "simd.h"
 
+enum { mixed_together = 4 };  // factors that are held in registers while a sequence is walked
+
 // The gradient of token_shift_forward, walking back along time:
 //   dx[t] = sum over i of dout[i][t] * factor[i] + dout[i][t + 1] * (1 - factor[i])
 //   dfactor[i] = sum over t of dout[i][t] * (x[t] - previous), dstate = what x[-1] gets, summed over segments
