@@ -127,17 +127,15 @@ test("bias and bans", () => {
 });
 
 test("penalties: ChatRWKV's counts, decaying by 0.996 a step", () => {
-  const penalties = new TokenPenalties({ presencePenalty: 0.5, frequencyPenalty: 2, penaltyDecay: 0.996 });
+  const fixed = new Map([
+    [2, 10],
+    [3, 1],
+  ]);
+  const penalties = new TokenPenalties({ presencePenalty: 0.5, frequencyPenalty: 2, penaltyDecay: 0.996 }, fixed);
+  expect(penalties.adjustments()).toEqual({ tokens: [2, 3], amounts: [10, 1] });
   for (const token of [1, 1, 2]) penalties.count(token);
   const countOf1 = (0.996 + 1) * 0.996;
-  expect(
-    penalties.adjustments(
-      new Map([
-        [2, 10],
-        [3, 1],
-      ]),
-    ),
-  ).toEqual({
+  expect(penalties.adjustments()).toEqual({
     tokens: [1, 2, 3],
     amounts: [expect.closeTo(-0.5 - countOf1 * 2, 5), expect.closeTo(10 - 0.5 - 2, 5), 1],
   });

@@ -27,7 +27,7 @@ export interface PassSegment {
   /** For which of the tokens logits are computed. */
   readonly logits: "none" | "last" | "all";
   /** Asks for a token to be chosen from the logits of the last one; goes with logits "last". */
-  readonly choice?: TokenChoice;
+  readonly choice?: TokenChoice | undefined;
   /** Says that the choice alone is wanted, so that a backend need not bring the logits to where they can be read. */
   readonly choiceOnly?: boolean;
 }
@@ -115,9 +115,14 @@ export interface Backend {
   open(model: BackendModel, options: OpenOptions): Promise<Runtime>;
 }
 
-/** Number of logits rows that segments ask for. */
+/** Number of logits rows that a segment asks for. */
+export function rowsWanted({ logits, tokens }: PassSegment): number {
+  return logits === "all" ? tokens.length : logits === "last" ? 1 : 0;
+}
+
+/** The same of several. */
 export function selectedCount(segments: readonly PassSegment[]): number {
-  return segments.reduce((sum, s) => sum + (s.logits === "all" ? s.tokens.length : s.logits === "last" ? 1 : 0), 0);
+  return segments.reduce((sum, segment) => sum + rowsWanted(segment), 0);
 }
 
 /** The segments that ask for a choice, each with the number of its row of logits. */
@@ -126,7 +131,7 @@ export function choicesOf(segments: readonly PassSegment[]): { choice: TokenChoi
   let row = 0;
   for (const segment of segments) {
     if (segment.choice) choices.push({ choice: segment.choice, row });
-    row += selectedCount([segment]);
+    row += rowsWanted(segment);
   }
   return choices;
 }

@@ -263,7 +263,7 @@ export class Generation implements AsyncIterable<string> {
         const { text, stop } = stops.push(decoder.push(sampled.token));
         progress.emit(text);
         if (stop !== undefined) progress.finish("stop", stop);
-        yield { ...sampled, text };
+        yield sampled.logProbability === undefined ? { token: sampled.token, text } : { ...sampled, text };
         if (stop !== undefined) return;
       }
     }

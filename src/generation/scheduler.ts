@@ -15,6 +15,9 @@ import type { Access, Request, Sequence, Work } from "./sequence.js";
  */
 const promptRowsBesideDecoding = 32;
 
+const noTokens = new Int32Array(0);
+const noLogits = new Float32Array(0);
+
 /** A snapshot of a model's scheduler. */
 export interface SchedulerStatistics {
   /** The number of sequences in the pass in progress. */
@@ -71,6 +74,11 @@ export class Scheduler {
     };
   }
 
+  /** Whether tokens may be chosen ahead: work that names `ahead` is of use. */
+  get canGoAhead(): boolean {
+    return this.#runtime.runAhead !== undefined;
+  }
+
   /** Runs tokens in as many passes as they need. @throws as `runAll` */
   async run(work: Work): Promise<void> {
     await this.runAll([work])[0];
@@ -94,15 +102,14 @@ export class Scheduler {
         new Promise((resolve, reject) => {
           const waits = !work.continues;
           if (waits) this.#waiting++;
-          const run = new Int32Array(0);
-          this.#enqueue(work.sequence, { ...work, run, done: 0, waits, cancelled: undefined, resolve, reject });
+          this.#enqueue(work.sequence, { work, run: noTokens, done: 0, waits, cancelled: undefined, resolve, reject });
         }),
     );
   }
 
   /** Ends all work on a sequence that is unfinished after the pass in progress; its promises reject with the reason. */
   cancel(sequence: Sequence, reason: unknown): void {
-    for (const { request } of this.#running) if (request.sequence === sequence) request.cancelled = { reason };
+    for (const { request } of this.#running) if (request.work.sequence === sequence) request.cancelled = { reason };
     this.#rejectWaiting(sequence, reason);
     this.#advance(sequence);
   }
@@ -174,7 +181,8 @@ export class Scheduler {
       sequence.busy = true;
       first.use();
     } else if (!this.#ready.has(first)) {
-      first.run = typeof first.tokens === "function" ? first.tokens() : first.tokens;
+      const { tokens } = first.work;
+      first.run = typeof tokens === "function" ? tokens() : tokens;
       if (first.run.length > 0) {
         this.#ready.add(first);
         this.#schedulePass();
@@ -190,8 +198,9 @@ export class Scheduler {
   #dequeue(request: Request): void {
     this.#stopWaiting(request);
     this.#ready.delete(request);
-    const { queue } = request.sequence;
-    queue.splice(queue.indexOf(request), 1);
+    const { queue } = request.work.sequence;
+    if (queue[0] === request) queue.shift();
+    else queue.splice(queue.indexOf(request), 1);
   }
 
   /** Notes that a request no longer waits for its first pass. */
@@ -231,7 +240,7 @@ export class Scheduler {
     this.#running = pieces;
     this.#passes++;
     for (const { request, count } of pieces) {
-      request.sequence.busy = true;
+      request.work.sequence.busy = true;
       this.#stopWaiting(request);
       this.#rows += count;
     }
@@ -247,13 +256,14 @@ export class Scheduler {
   async #runPieces(pieces: readonly Piece[]): Promise<PassResult> {
     const [{ request, segment }] = pieces as [Piece];
     const { choice, state, tokens } = segment;
+    const { ahead } = request.work;
     const isAlone = this.#ready.size === 1 && tokens.length === 1;
-    if (!isAlone || !choice || !request.ahead || !this.#runtime.runAhead) {
+    if (!isAlone || !choice || !ahead || !this.#runtime.runAhead) {
       return this.#runtime.run(pieces.map((piece) => piece.segment));
     }
-    const chosen = await this.#runtime.runAhead(state, tokens[0] as number, [choice, ...request.ahead]);
-    this.#passes += request.ahead.length;
-    this.#rows += request.ahead.length;
+    const chosen = await this.#runtime.runAhead(state, tokens[0] as number, [choice, ...ahead]);
+    this.#passes += ahead.length;
+    this.#rows += ahead.length;
     return { logits: new Float32Array(0), tokens: chosen };
   }
 
@@ -285,19 +295,25 @@ export class Scheduler {
     let row = 0;
     let choices = 0;
     for (const { request, count, segment, rows } of pieces) {
-      const choice = segment.choice ? (result.tokens[choices++] as number) : undefined;
-      // Read anew for each piece, because callbacks may create states, which may move the memory.
-      const own = result.logits.subarray(row * this.#vocabulary, (row + rows) * this.#vocabulary);
+      const { work } = request;
+      const { choice } = segment;
+      const chosen = choice ? result.tokens[choices++] : undefined;
+      const first = row;
       row += rows;
       request.done += count;
       try {
-        request.onRun?.(request.done);
+        work.onRun?.(request.done);
+        // Nobody looks at them, but where no token could be chosen. Read anew for each piece, because callbacks may create states, which
+        // may move the memory.
+        const isUnseen = segment.choiceOnly === true && chosen !== -1;
+        const own = isUnseen ? noLogits : result.logits.subarray(first * this.#vocabulary, row * this.#vocabulary);
         // The plain form throws an error that says what is wrong with logits that are not numbers.
-        const token = segment.choice && choice === -1 ? chooseToken(own, segment.choice) : choice;
-        if (rows > 0) request.onLogits?.(own, token);
+        const token = choice && chosen === -1 ? chooseToken(own, choice) : chosen;
+        if (rows > 0) work.onLogits?.(own, token);
         // What the backend went on to; then the sequence was alone in the pass.
-        for (const next of request.ahead && pieces.length === 1 ? result.tokens.slice(1) : []) {
-          request.onLogits?.(own, next === -1 ? chooseToken(own, segment.choice as TokenChoice) : next);
+        for (let i = 1; work.ahead && pieces.length === 1 && i < result.tokens.length; i++) {
+          const next = result.tokens[i] as number;
+          work.onLogits?.(own, next === -1 ? chooseToken(own, choice as TokenChoice) : next);
         }
         if (remainingRows(request) > 0) {
           if (request.cancelled) throw request.cancelled.reason;
@@ -317,7 +333,7 @@ export class Scheduler {
   #failPass(pieces: readonly Piece[], error: unknown): void {
     for (const { request } of pieces) {
       const message = `a pass failed while it used the state: ${error instanceof Error ? error.message : String(error)}`;
-      request.sequence.unusable = new StateError(message, { cause: error });
+      request.work.sequence.unusable = new StateError(message, { cause: error });
       this.#dequeue(request);
       request.reject(error);
     }
@@ -327,8 +343,8 @@ export class Scheduler {
   #finishPieces(pieces: readonly Piece[]): void {
     this.#passInProgress = false;
     this.#running = [];
-    for (const { request } of pieces) request.sequence.busy = false;
-    for (const { request } of pieces) this.#advance(request.sequence);
+    for (const { request } of pieces) request.work.sequence.busy = false;
+    for (const { request } of pieces) this.#advance(request.work.sequence);
     if (this.#ready.size > 0) this.#schedulePass();
     if (this.#active.size === 0) this.#idle?.();
   }
@@ -358,7 +374,8 @@ function rowsOfPrompts(prompts: readonly Request[], rows: number): number[] {
 }
 
 function pieceOf(request: Request, count: number): Piece {
-  const { sequence, run, done, logits, choice, choiceOnly } = request;
+  const { run, done } = request;
+  const { sequence, logits, choice, choiceOnly } = request.work;
   const isLast = done + count === run.length;
   const wanted = logits === "last" && !isLast ? "none" : logits;
   return {
@@ -367,9 +384,10 @@ function pieceOf(request: Request, count: number): Piece {
     rows: wanted === "all" ? count : wanted === "last" ? 1 : 0,
     segment: {
       state: sequence.runtimeState,
-      tokens: run.subarray(done, done + count),
+      tokens: count === run.length ? run : run.subarray(done, done + count),
       logits: wanted,
-      ...(choice && isLast && { choice, choiceOnly: choiceOnly === true }),
+      choice: isLast ? choice : undefined,
+      choiceOnly: isLast && choiceOnly === true,
     },
   };
 }

@@ -35,7 +35,10 @@ export class Sequence {
   }
 }
 
-/** Tokens of one sequence that are to be run. */
+/**
+ * Tokens of one sequence that are to be run. What asks for a token says all of the fields, in one order, be they undefined: engines look
+ * up fields several times as fast in objects that have them alike, and each token makes one.
+ */
 export interface Work {
   readonly sequence: Sequence;
   /** The tokens, or a function that returns them once all earlier requests for the sequence have been carried out. */
@@ -43,14 +46,14 @@ export interface Work {
   /** After which of the tokens logits are wanted. */
   readonly logits: "none" | "last" | "all";
   /** How a token is to be sampled from the logits of the last one. */
-  readonly choice?: TokenChoice;
+  readonly choice?: TokenChoice | undefined;
   /** Says that the logits are not looked at: they may then be missing. */
   readonly choiceOnly?: boolean;
   /**
    * How the tokens after the one that is sampled are to be sampled, as far as a backend may go on by itself; goes with `choice`. `onLogits` is
    * then called for each token, in order, but perhaps for the first alone.
    */
-  readonly ahead?: readonly TokenChoice[];
+  readonly ahead?: readonly TokenChoice[] | undefined;
   /** Whether it continues work that was admitted before, and so does not count as a waiting request. */
   readonly continues?: boolean;
   /** Called after each pass with the number of tokens that have been run. No other work has used the sequence since the pass. */
@@ -63,7 +66,8 @@ export interface Work {
 }
 
 /** Work in a sequence's queue. */
-export interface Request extends Work {
+export interface Request {
+  readonly work: Work;
   /** The tokens to run, which are known when the request is at the head of the queue. */
   run: Int32Array;
   done: number;

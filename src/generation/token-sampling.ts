@@ -64,7 +64,7 @@ export class TokenSampling {
     const { allowedTokens, mayEnd, forcedTokens, changeLogits } = constrain;
     const isFree = !allowedTokens && !mayEnd && !forcedTokens && !changeLogits;
     const isPlain = presencePenalty === 0 && frequencyPenalty === 0 && options.logProbabilities === undefined;
-    this.#mostAhead = mayGoOn && isPlain && !masks && isFree ? tokensAhead : 0;
+    this.#mostAhead = context.scheduler.canGoAhead && mayGoOn && isPlain && !masks && isFree ? tokensAhead : 0;
     this.#context = context;
     this.#options = options;
     this.#sampler = new Sampler({ ...sampling, bannedTokens: [...sampling.bannedTokens, ...(masks ? [] : unused)] });
@@ -89,7 +89,8 @@ export class TokenSampling {
    *   sampled
    */
   async next(sequence: Sequence, continues: boolean, most: number, read: SampledToken[]): Promise<boolean> {
-    const forced = this.#forcedTokens().subarray(0, most);
+    const all = this.#forcedTokens();
+    const forced = all.length > most ? all.subarray(0, most) : all;
     for (const token of forced) {
       this.#sampler.accept(token);
       this.#generated.push(token);
@@ -134,7 +135,7 @@ export class TokenSampling {
       const token = chosen ?? chooseToken(changeLogits ? this.#changed(logits) : logits, choice);
       this.#sampler.accept(token);
       this.#generated.push(token);
-      read.push({ token, ...this.#logProbabilities(kept, token) });
+      read.push(this.#options.logProbabilities === undefined ? { token } : this.#withLogProbabilities(token, kept));
       sequence.logits = undefined;
       if (this.#stopTokens.has(token)) return;
       sequence.pendingToken = token;
@@ -147,11 +148,13 @@ export class TokenSampling {
       sequence,
       tokens,
       logits: "last",
+      choice: changeLogits ? undefined : choice,
+      choiceOnly: !changeLogits && this.#options.logProbabilities === undefined,
+      ahead: ahead.length > 0 ? ahead : undefined,
       continues,
-      ...(!changeLogits && { choice, choiceOnly: this.#options.logProbabilities === undefined }),
-      ...(ahead.length > 0 && { ahead }),
       onRun: (done) => {
-        for (const token of forced.subarray(read.length, onRun(done))) read.push({ token });
+        const count = onRun(done);
+        while (read.length < count) read.push({ token: forced[read.length] as number });
       },
       onLogits,
     });
@@ -170,7 +173,7 @@ export class TokenSampling {
     const { tokens, onRun } = this.#run(sequence, forced);
     const add = (logits?: Float32Array) => {
       const token = forced[read.length] as number;
-      read.push({ token, ...(logits && this.#logProbabilities(logits, token)) });
+      read.push(logits ? this.#withLogProbabilities(token, logits) : { token });
     };
     const noteRun = (done: number) => {
       const count = onRun(done);
@@ -197,10 +200,12 @@ export class TokenSampling {
   #run(sequence: Sequence, forced: Int32Array): { tokens: Int32Array; onRun: (done: number) => number } {
     const { position, pendingToken, logits } = sequence;
     const begins = pendingToken === undefined && !logits;
-    const before = logits ? [] : [pendingToken ?? this.#firstToken()];
-    const tokens = Int32Array.from([...before, ...forced]);
+    const before = logits ? 0 : 1;
+    const tokens = new Int32Array(before + forced.length);
+    if (!logits) tokens[0] = pendingToken ?? this.#firstToken();
+    tokens.set(forced, before);
     const onRun = (done: number) => {
-      const count = Math.min(done + 1 - before.length, forced.length);
+      const count = Math.min(done + 1 - before, forced.length);
       sequence.pendingToken = tokens[done];
       sequence.logits = undefined;
       sequence.position = position + (begins ? 1 : 0) + count;
@@ -266,11 +271,9 @@ export class TokenSampling {
     return this.#logits;
   }
 
-  #logProbabilities(logits: Float32Array, token: number): Omit<SampledToken, "token"> {
-    const { logProbabilities: count } = this.#options;
-    if (count === undefined) return {};
-    const { chosen, top } = logProbabilities(logits, token, count);
-    return { logProbability: chosen, topLogProbabilities: top };
+  #withLogProbabilities(token: number, logits: Float32Array): SampledToken {
+    const { chosen, top } = logProbabilities(logits, token, this.#options.logProbabilities ?? 0);
+    return { token, logProbability: chosen, topLogProbabilities: top };
   }
 
   /**

@@ -16,7 +16,7 @@ export interface TokenChoice {
   /** Amounts that are added to the logits of some tokens; -Infinity bans a token. */
   readonly adjustments: TokenAdjustments;
   /** A bit for each token, lowest first, that is set where the token may be sampled. Without a mask all may. */
-  readonly mask?: Uint32Array;
+  readonly mask?: Uint32Array | undefined;
 }
 
 /** Amounts by token. Each token occurs at most once. */

@@ -11,20 +11,30 @@ export class TokenPenalties {
   readonly #presence: number;
   readonly #frequency: number;
   readonly #decay: number;
+  /** The amount that is always added to a token's logit. */
+  readonly #fixed: ReadonlyMap<number, number>;
+  /** The fixed amounts alone, which all tokens of a text without penalties share. */
+  readonly #fixedAlone: TokenAdjustments;
 
-  constructor(options: { presencePenalty: number; frequencyPenalty: number; penaltyDecay: number }) {
+  /** @param fixed amounts that are always added, by token */
+  constructor(
+    options: { presencePenalty: number; frequencyPenalty: number; penaltyDecay: number },
+    fixed: ReadonlyMap<number, number>,
+  ) {
     this.#presence = options.presencePenalty;
     this.#frequency = options.frequencyPenalty;
     this.#decay = options.penaltyDecay;
+    this.#fixed = fixed;
+    this.#fixedAlone = { tokens: [...fixed.keys()], amounts: [...fixed.values()] };
   }
 
   /**
    * The amounts to add to logits: -(presence + count * frequency) for each token that was generated, plus the fixed
    * amounts.
-   *
-   * @param fixed amounts that are always added, by token
    */
-  adjustments(fixed: ReadonlyMap<number, number>): TokenAdjustments {
+  adjustments(): TokenAdjustments {
+    if (this.#tokens.length === 0) return this.#fixedAlone;
+    const fixed = this.#fixed;
     const tokens = this.#tokens.slice();
     const amounts = this.#counts.map(
       (count, i) => (fixed.get(tokens[i] as number) ?? 0) - this.#presence - count * this.#frequency,

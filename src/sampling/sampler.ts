@@ -16,8 +16,6 @@ export class Sampler {
   readonly #options: ResolvedSamplingOptions;
   readonly #random: RandomGenerator;
   readonly #penalties: TokenPenalties;
-  /** The amount that is always added to a token's logit: its bias, or -Infinity for a banned token. */
-  readonly #fixed: ReadonlyMap<number, number>;
   /** The length of the logits that the options were checked against; 0 before the first. */
   #vocabulary = 0;
 
@@ -27,10 +25,9 @@ export class Sampler {
     this.#options = resolveSamplingOptions(options, Number.MAX_SAFE_INTEGER);
     this.seed = this.#options.seed;
     this.#random = randomGenerator(this.seed);
-    this.#penalties = new TokenPenalties(this.#options);
     const bias = Object.entries(this.#options.logitBias).map(([id, amount]) => [Number(id), amount] as const);
     const banned = this.#options.bannedTokens.map((id) => [id, Number.NEGATIVE_INFINITY] as const);
-    this.#fixed = new Map([...bias, ...banned]);
+    this.#penalties = new TokenPenalties(this.#options, new Map([...bias, ...banned]));
   }
 
   /**
@@ -64,8 +61,8 @@ export class Sampler {
   next(mask?: Uint32Array): TokenChoice {
     const { temperature, topP, topK, minP } = this.#options;
     const uniform = temperature === 0 ? 0 : this.#random.uniform();
-    const adjustments = this.#penalties.adjustments(this.#fixed);
-    return { temperature, topP, topK, minP, uniform, adjustments, ...(mask && { mask }) };
+    const adjustments = this.#penalties.adjustments();
+    return { temperature, topP, topK, minP, uniform, adjustments, mask };
   }
 
   /**

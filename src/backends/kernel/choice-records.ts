@@ -1,8 +1,7 @@
 // The records for sampling tokens from logits: the input of the kernel and its output (kernels/choose.c).
 
 import type { TokenChoice } from "../../sampling/choose-token.js";
-import type { Block } from "./kernel-machine.js";
-import type { RecordFields } from "./record.js";
+import { type RecordFields, setAddress } from "./record.js";
 
 export const choiceSize = 64;
 export const adjustmentSize = 12;
@@ -25,30 +24,52 @@ export function chooseRecord(
   return { kernel: "choose", width: vocabulary, attributes: [{ count: choosers }], addresses };
 }
 
-/** Writes how a row's token is to be chosen. */
-export function writeChoice(choice: TokenChoice, adjustments: Block, mask: Block | undefined, target: DataView): void {
-  target.setUint32(0, 1, true);
-  const { tokens, amounts } = choice.adjustments;
-  target.setUint32(4, Math.min(choice.topK, 0xffffffff), true);
-  target.setFloat64(8, choice.temperature, true);
-  target.setFloat64(16, choice.topP, true);
-  target.setFloat64(24, choice.minP, true);
-  target.setFloat64(32, choice.uniform, true);
-  target.setBigUint64(40, BigInt(adjustments.address), true);
-  target.setUint32(48, tokens.length, true);
-  target.setBigUint64(56, BigInt(mask?.address ?? 0), true);
-  const table = new DataView(adjustments.bytes.buffer, adjustments.bytes.byteOffset, adjustments.bytes.byteLength);
-  tokens.forEach((token, i) => {
-    table.setInt32(i * adjustmentSize, token, true);
-    table.setFloat32(i * adjustmentSize + 4, amounts[i] as number, true);
-  });
-  if (mask && choice.mask) {
-    const words = new DataView(mask.bytes.buffer, mask.bytes.byteOffset, mask.bytes.byteLength);
-    for (let i = 0; i * 4 < mask.bytes.length; i++) words.setUint32(i * 4, choice.mask[i] ?? 0, true);
+/** Memory for adjustments and masks, and how much of it is taken. */
+export interface Operands {
+  readonly address: number;
+  readonly view: DataView;
+  taken: number;
+}
+
+/**
+ * Writes how a row's token is to be chosen.
+ *
+ * @param target the table of choices
+ * @param at where that of the row lies in it
+ */
+export function writeChoice(
+  { topK, temperature, topP, minP, uniform, adjustments, mask }: TokenChoice,
+  vocabulary: number,
+  operands: Operands,
+  target: DataView,
+  at: number,
+): void {
+  const { tokens, amounts } = adjustments;
+  const { address, view } = operands;
+  target.setUint32(at, 1, true);
+  target.setUint32(at + 4, Math.min(topK, 0xffffffff), true);
+  target.setFloat64(at + 8, temperature, true);
+  target.setFloat64(at + 16, topP, true);
+  target.setFloat64(at + 24, minP, true);
+  target.setFloat64(at + 32, uniform, true);
+  setAddress(target, at + 40, address + operands.taken);
+  target.setUint32(at + 48, tokens.length, true);
+  for (let i = 0; i < tokens.length; i++, operands.taken += adjustmentSize) {
+    view.setInt32(operands.taken, tokens[i] as number, true);
+    view.setFloat32(operands.taken + 4, amounts[i] as number, true);
   }
+  setAddress(target, at + 56, mask ? address + operands.taken : 0);
+  if (!mask) return;
+  const end = operands.taken + maskSize(vocabulary);
+  for (let i = 0; operands.taken < end; i++, operands.taken += 4) view.setUint32(operands.taken, mask[i] ?? 0, true);
+}
+
+/** Writes that no token is chosen from a row. */
+export function writeNoChoice(target: DataView, at: number): void {
+  target.setUint32(at, 0, true);
 }
 
 /** The token that was chosen; -1 where the logits are not numbers. */
-export function readChosen(source: DataView): number {
-  return source.getInt32(52, true);
+export function readChosen(source: DataView, at: number): number {
+  return source.getInt32(at + 52, true);
 }

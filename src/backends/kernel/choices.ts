@@ -1,6 +1,6 @@
 // Sampling inside a pass: choices are written before the pass and the sampled tokens read after it.
 
-import { choicesOf, type PassSegment, selectedCount } from "../backend.js";
+import { choicesOf, type PassSegment, rowsWanted } from "../backend.js";
 import {
   adjustmentSize,
   choiceSize,
@@ -9,6 +9,7 @@ import {
   maskSize,
   readChosen,
   writeChoice,
+  writeNoChoice,
 } from "./choice-records.js";
 import type { Block, KernelMachine } from "./kernel-machine.js";
 import { encodeRecord } from "./record.js";
@@ -47,41 +48,29 @@ export class Choices {
     const masks = maskSize(this.#vocabulary);
     let size = 0;
     for (const { choice } of segments) {
-      if (choice) size += sizeOfAdjustments(choice.adjustments.tokens.length) + (choice.mask ? masks : 0);
+      if (choice) size += choice.adjustments.tokens.length * adjustmentSize + (choice.mask ? masks : 0);
     }
     if (size > this.#operands.bytes.length) this.#operands = this.#machine.allocate(2 * size);
+    const operands = { address: this.#operands.address, view: viewOf(this.#operands), taken: 0 };
+    const table = viewOf(this.#table);
     let at = 0;
-    let row = 0;
-    const take = (length: number): Block => {
-      const { address, bytes } = this.#operands;
-      const part = { address: address + at, bytes: bytes.subarray(at, at + length) };
-      at += length;
-      return part;
-    };
     for (const segment of segments) {
       const { choice } = segment;
-      for (let i = selectedCount([segment]); i > 0; i--) {
-        const chosen = i === 1 ? choice : undefined;
-        if (chosen) {
-          const adjustments = take(sizeOfAdjustments(chosen.adjustments.tokens.length));
-          writeChoice(chosen, adjustments, chosen.mask ? take(masks) : undefined, this.#viewOf(row));
-        } else this.#viewOf(row).setUint32(0, 0, true);
-        row++;
+      for (let i = rowsWanted(segment); i > 0; i--, at += choiceSize) {
+        if (choice && i === 1) writeChoice(choice, this.#vocabulary, operands, table, at);
+        else writeNoChoice(table, at);
       }
     }
   }
 
   /** The tokens that were chosen; -1 where logits are not numbers. */
   read(segments: readonly PassSegment[]): number[] {
-    return choicesOf(segments).map(({ row }) => readChosen(this.#viewOf(row)));
-  }
-
-  #viewOf(row: number): DataView {
-    return new DataView(this.#table.bytes.buffer, this.#table.bytes.byteOffset + row * choiceSize, choiceSize);
+    const table = viewOf(this.#table);
+    return choicesOf(segments).map(({ row }) => readChosen(table, row * choiceSize));
   }
 }
 
-/** Bytes of a row's adjustments; a multiple of 4, as masks need. */
-function sizeOfAdjustments(count: number): number {
-  return count * adjustmentSize;
+/** A new view each time: a machine's memory may move. */
+function viewOf({ bytes }: Block): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -5,7 +5,15 @@ import { isBlockType, type WeightDType } from "../../dtypes.js";
 import { type RowNode, rootsOf, type StateVector, type Vector, type WeightNode } from "../../graph/graph.js";
 import { planGraph } from "../../graph/plan.js";
 import { initialState, stateLayout } from "../../graph/state-layout.js";
-import type { BackendModel, OpenOptions, PassResult, PassSegment, Runtime, RuntimeState } from "../backend.js";
+import {
+  type BackendModel,
+  type OpenOptions,
+  type PassResult,
+  type PassSegment,
+  type Runtime,
+  type RuntimeState,
+  rowsWanted,
+} from "../backend.js";
 import { matrixTypes } from "../placement.js";
 import { readVectors, vectorValues } from "../weights.js";
 import { layByInput } from "./by-input.js";
@@ -150,11 +158,11 @@ class KernelRuntime implements Runtime {
     for (const [i, rows] of this.#ends.given.entries()) rows.first(maxTokens).set(given[i] as Float32Array);
     const selected: number[] = [];
     let tokenCount = 0;
-    const placed = segments.map(({ state, tokens, logits }) => {
+    const placed = segments.map((segment) => {
+      const { state, tokens } = segment;
       const address = this.#states.addressOf(state);
       tokenCount += tokens.length;
-      const rows = logits === "all" ? tokens.length : logits === "last" ? 1 : 0;
-      for (let row = tokenCount - rows; row < tokenCount; row++) selected.push(row);
+      for (let row = tokenCount - rowsWanted(segment); row < tokenCount; row++) selected.push(row);
       return { tokens, state: address, nextState: address };
     });
     await this.#pass.run(this.#records, { segments: placed, selected });

@@ -182,6 +182,12 @@ export function writeSegment(
   const at = index * segmentSize;
   target.setUint32(at, start, true);
   target.setUint32(at + 4, count, true);
-  target.setBigUint64(at + 8, BigInt(state), true);
-  target.setBigUint64(at + 16, BigInt(nextState), true);
+  setAddress(target, at + 8, state);
+  setAddress(target, at + 16, nextState);
+}
+
+/** Writes an address, without a BigInt for each. */
+export function setAddress(target: DataView, at: number, address: number): void {
+  target.setUint32(at, address % 2 ** 32, true);
+  target.setUint32(at + 4, Math.floor(address / 2 ** 32), true);
 }

@@ -2,7 +2,7 @@
 
 import { BackendError, RwkvError } from "../../errors.js";
 import type { TokenChoice } from "../../sampling/choose-token.js";
-import { type PassResult, type PassSegment, type Runtime, type RuntimeState, selectedCount } from "../backend.js";
+import { type PassResult, type PassSegment, type Runtime, type RuntimeState, rowsWanted } from "../backend.js";
 import { Choices, mostAhead, readChosen } from "./choices.js";
 import { bufferUsage, type Device } from "./device.js";
 import { type Counts, countsOf, rowsOf, shadersOf, variantFor } from "./pass-counts.js";
@@ -216,7 +216,7 @@ export class GpuRuntime implements Runtime {
       numbers.set(tokens, passLayout.tokens + row);
       numbers.fill(i, passLayout.sequences + row, passLayout.sequences + row + count);
       row += count;
-      for (let j = row - selectedCount([segment]); j < row; j++) numbers[passLayout.selected + selected++] = j;
+      for (let j = row - rowsWanted(segment); j < row; j++) numbers[passLayout.selected + selected++] = j;
     }
     numbers[passLayout.tokenCount] = row;
     numbers[passLayout.selectedCount] = selected;
