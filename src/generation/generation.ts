@@ -145,9 +145,7 @@ export class Generation implements AsyncIterable<string> {
   async #advance(seen: number): Promise<boolean> {
     if (this.#steps.length > seen) return true;
     if (!this.#ended) {
-      this.#advancing ??= this.#produce().finally(() => {
-        this.#advancing = undefined;
-      });
+      this.#advancing ??= this.#produce();
       await this.#advancing;
     }
     if (this.#steps.length > seen) return true;
@@ -164,6 +162,8 @@ export class Generation implements AsyncIterable<string> {
       else this.#steps.push(value);
     } catch (error) {
       this.#end({ error });
+    } finally {
+      this.#advancing = undefined; // after the wait above, so after whoever asked has noted it
     }
   }
 

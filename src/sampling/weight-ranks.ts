@@ -14,17 +14,23 @@ interface Buckets {
   readonly sums: Float64Array;
 }
 
-/** Ranks weights between 0 and 1 from the largest down, equal ones by id. Those that are 0 have no rank. */
+/** The buckets of the upper half, 190 KiB: kept, since making them for each token takes longer than all else. */
+const upperBuckets = bucketsOf(lastBucket + 1);
+
+/**
+ * Ranks weights between 0 and 1 from the largest down, equal ones by id. Those that are 0 have no rank. One is used at a time: making
+ * another ends the use of it.
+ */
 export class WeightRanks {
   readonly #weights: Float32Array;
   readonly #patterns: Uint32Array;
-  readonly #upper: Buckets;
 
   constructor(weights: Float32Array) {
     this.#weights = weights;
     this.#patterns = new Uint32Array(weights.buffer, weights.byteOffset, weights.length);
-    this.#upper = bucketsOf(lastBucket + 1);
-    const { counts, sums } = this.#upper;
+    const { counts, sums } = upperBuckets;
+    counts.fill(0);
+    sums.fill(0);
     for (let i = 0; i < weights.length; i++) {
       const pattern = this.#patterns[i] as number;
       if (pattern === 0) continue;
@@ -40,7 +46,7 @@ export class WeightRanks {
    * @returns the token's id; undefined if `reached` never holds
    */
   find(reached: Reached): number | undefined {
-    return walk(this.#upper, reached, 0, 0, (bucket, count, sum) => this.#findIn(bucket, 8, count, sum, reached));
+    return walk(upperBuckets, reached, 0, 0, (bucket, count, sum) => this.#findIn(bucket, 8, count, sum, reached));
   }
 
   /**

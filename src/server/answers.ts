@@ -31,7 +31,31 @@ export interface ChoiceStep {
 }
 
 /** The steps of all texts of a request, each as soon as it is there. */
-export async function* stepsOf(run: TextRun): AsyncGenerator<ChoiceStep, void, void> {
+export function stepsOf(run: TextRun): AsyncGenerator<ChoiceStep, void, void> {
+  const [first] = run.choices;
+  return first && run.choices.length === 1 ? stepsOfOne(run, first) : stepsOfSeveral(run);
+}
+
+async function* stepsOfOne(run: TextRun, choice: TextChoice): AsyncGenerator<ChoiceStep, void, void> {
+  const steps = choice.steps();
+  const ask = () => {
+    const asked = steps.next();
+    asked.catch(() => {}); // it is told where it is waited for, if it is
+    return asked;
+  };
+  try {
+    for (let asked = ask(); ; ) {
+      const { done, value } = await asked;
+      if (!done) asked = ask(); // it is computed while this one is taken
+      yield { choice, step: done ? undefined : value };
+      if (done) return;
+    }
+  } finally {
+    await run.end();
+  }
+}
+
+async function* stepsOfSeveral(run: TextRun): AsyncGenerator<ChoiceStep, void, void> {
   const iterators = run.choices.map((choice) => ({ choice, steps: choice.steps() }));
   const ask = async (one: (typeof iterators)[number]) => ({ one, result: await one.steps.next() });
   const asked = new Map(iterators.map((one) => [one, ask(one)]));

@@ -197,8 +197,8 @@ async function whole(
   for await (const piece of pieces) {
     const choice = choices[piece.index] as (typeof choices)[number];
     choice.text += piece.text;
-    const told = legacy.of(piece);
     if (choice.logprobs) {
+      const told = legacy.of(piece);
       choice.logprobs.tokens.push(...told.tokens);
       choice.logprobs.token_logprobs.push(...told.token_logprobs);
       choice.logprobs.top_logprobs.push(...told.top_logprobs);
@@ -219,9 +219,9 @@ async function* chunks(
   const withUsage = options?.include_usage === true;
   for await (const piece of pieces) {
     const { index, text, finishReason = null } = piece;
-    const told = legacy.of(piece);
-    if (text === "" && told.tokens.length === 0 && finishReason === null) continue;
-    const choice = { text, index, logprobs: logprobs === undefined ? null : told, finish_reason: finishReason };
+    if (text === "" && piece.tokens.length === 0 && finishReason === null) continue;
+    const told = logprobs === undefined ? null : legacy.of(piece);
+    const choice = { text, index, logprobs: told, finish_reason: finishReason };
     yield { ...head, choices: [choice], ...(withUsage && { usage: null }) };
   }
   if (withUsage) yield { ...head, choices: [], usage: usageOf(run) };
