@@ -9,8 +9,13 @@ export interface ByteSource {
   readonly name: string;
   /** Total length in bytes. */
   readonly size: number;
-  /** The descriptor of an open local file that the native backend may map into memory; absent for anything else. */
+  /**
+   * The descriptor of an open local file that the native backend may map into memory, once it is whole; absent for anything
+   * else.
+   */
   readonly descriptor?: number | undefined;
+  /** Of a file that is being downloaded: how to deal with what is not there yet. Absent for all others. */
+  readonly arrival?: Arrival | undefined;
   /**
    * Reads `target.byteLength` bytes starting at `offset`.
    *
@@ -18,6 +23,24 @@ export interface ByteSource {
    */
   readInto(offset: number, target: Uint8Array): Promise<void>;
   close(): Promise<void>;
+}
+
+/** A file that is read while it is downloaded. Reading waits for bytes that have not come; they come in the file's order. */
+export interface Arrival {
+  /** Whether all bytes are there. */
+  readonly isWhole: boolean;
+  /** Waits until they are. @throws what ended the download */
+  whenWhole(): Promise<void>;
+  /** Asks for a range before what lies in front of it. */
+  hurry(offset: number, length: number): void;
+  /** Takes a check of what was taken for granted of bytes that have not come. Nothing that was read counts before it has ended well. */
+  later(check: Promise<void>): void;
+}
+
+/** Reads a range that more depends on than on what lies before it. */
+export function readSoon(source: ByteSource, offset: number, length: number): Promise<Uint8Array> {
+  source.arrival?.hurry(offset, length);
+  return readRange(source, offset, length);
 }
 
 /** Reads a range into a new array. The range is checked before anything is allocated. */

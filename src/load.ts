@@ -11,7 +11,9 @@ import { elementCount, type WeightDType, weightDTypes } from "./dtypes.js";
 import { OptionError, TokenizerError } from "./errors.js";
 import { checkFunction, checkSignal } from "./generation/generation-options.js";
 import { Model, type ModelLimits } from "./generation/model.js";
+import type { ComingFile } from "./hub/coming-file.js";
 import { mayBeName } from "./hub/model-name.js";
+import { loadComing } from "./load-coming.js";
 import { LoadingProgress } from "./loading-progress.js";
 import type { AppliedAdapter } from "./models/apply-adapters.js";
 import { fingerprintOf } from "./models/fingerprint.js";
@@ -63,7 +65,7 @@ export interface LoadOptions {
   cache?: boolean;
   /** The hub that names are of. By default that of the variable HF_ENDPOINT, or https://huggingface.co. */
   endpoint?: string;
-  /** Ends the download of a model by name; the next one goes on from there. */
+  /** Ends the download of a model by name, and with it the loading; the next one goes on from there. */
   signal?: AbortSignal;
   /** The most states and waiting requests that the model may have at once. */
   limits?: ModelLimits;
@@ -96,8 +98,11 @@ export async function load(input: CheckpointInput = embeddedModel, givenOptions:
   const isName = input !== embeddedModel && isPath(input) && (mayBeName(String(input)) || options.cache === true);
   // Bytes are opened at once, since they may be changed by the caller's next line.
   const place = isName ? ((await placeOf(String(input), options, onFile)) ?? input) : input;
-  const checkpoint = await openCheckpoint(place, onFile);
   const ownOptions = progress ? { ...options, onProgress: progress.placed.bind(progress) } : options;
+  if (isComing(place)) {
+    return loadComing(place, (checkpoint) => loadCheckpoint(checkpoint, ownOptions, started));
+  }
+  const checkpoint = await openCheckpoint(place, onFile);
   return loadCheckpoint(checkpoint, ownOptions, started, isPath(place));
 }
 
@@ -106,10 +111,14 @@ async function placeOf(
   name: string,
   { cache, endpoint, signal, onWarning }: LoadOptions,
   onFile: (file: string, done: number, total: number) => void,
-): Promise<CheckpointInput | undefined> {
-  const { modelByName } = await import("./hub/named-models.js");
+): Promise<CheckpointInput | ComingFile | undefined> {
+  const { comingModel } = await import("./hub/named-models.js");
   const options = { ...(cache !== undefined && { cache }), ...(endpoint !== undefined && { endpoint }) };
-  return modelByName(name, { ...options, ...(signal && { signal }), onFile, onWarning });
+  return comingModel(name, { ...options, ...(signal && { signal }), onFile, onWarning });
+}
+
+function isComing(place: CheckpointInput | ComingFile): place is ComingFile {
+  return typeof place === "object" && "whenSound" in place;
 }
 
 /**
@@ -136,17 +145,19 @@ export async function loadCheckpoint(
     // The parts of a strategy may have types of their own.
     for (const line of dtype || strategy ? [] : describeFitted(bound.graph, bound.tensors))
       onWarning(`${path}: ${line}`);
+    const finding = findTokenizer(checkpoint, hasFolder, vocabulary, options.tokenizer);
+    // Opening the backend waits for all of a file that is being downloaded; a tokenizer that will not do is told before that.
+    if ([...checkpoint.tensors.values()].some(({ source }) => source.arrival)) await finding;
     const opening = openRuntime(bound, options, memoryLimit);
-    opening.catch(() => {}); // awaited below; it may fail before that
-    const [tokenizer, fingerprint] = await Promise.all([
-      findTokenizer(checkpoint, hasFolder, vocabulary, options.tokenizer),
+    const [{ runtime, ...computed }, tokenizer, fingerprint] = await Promise.all([
+      opening,
+      finding,
       fingerprintOf(bound),
     ]).catch(async (error) => {
-      // The backend is opened at the same time; its threads and memory must not outlive the failure.
+      // The backend's threads and memory must not outlive the failure of another.
       await opening.then(({ runtime }) => runtime.dispose()).catch(() => {});
       throw error;
     });
-    const { runtime, ...computed } = await opening;
     return new Model({
       info: {
         source: path,

@@ -30,7 +30,13 @@ export const hubCommands = {
       readFileSync(new URL(`odd-hugging-face/${name}`, fixtures)),
     ]);
     const odd = readFileSync(new URL("odd.pth", fixtures));
-    hub = await startHub({ "odd.pth": odd, "big.bin": big, ...Object.fromEntries(sharded) });
+    const tale = readFileSync(new URL("../embedded/model.safetensors", import.meta.url));
+    hub = await startHub({
+      "odd.pth": odd,
+      "big.bin": big,
+      "tale.safetensors": tale,
+      ...Object.fromEntries(sharded),
+    });
     return hub.endpoint;
   },
   stopHub: async (): Promise<void> => {

@@ -29,8 +29,9 @@ export interface HubServer {
   token?: string;
   /** Whether the storage has ranges; by default it has. */
   ranges: boolean;
-  /** Bytes of a file from this one on are held back, until a test says otherwise. */
+  /** Bytes of a file from this one on, up to the other, are held back, until a test says otherwise. */
   heldFrom: number;
+  heldTo: number;
   close(): Promise<void>;
 }
 
@@ -61,6 +62,7 @@ export async function startHub(files: Record<string, Uint8Array>): Promise<HubSe
     commit: "0123456789abcdef0123456789abcdef01234567",
     ranges: true,
     heldFrom: Number.POSITIVE_INFINITY,
+    heldTo: Number.POSITIVE_INFINITY,
     close: async () => {
       for (const server of [hub, storage]) {
         server.closeAllConnections();
@@ -157,7 +159,7 @@ export async function startHub(files: Record<string, Uint8Array>): Promise<HubSe
 
   async function send(response: ServerResponse, bytes: Uint8Array, begin: number, end: number) {
     for (let at = begin; at < end && !response.destroyed; ) {
-      const part = bytes.subarray(at, Math.min(end, self.heldFrom));
+      const part = bytes.subarray(at, at < self.heldTo ? Math.min(end, self.heldFrom) : end);
       if (part.length === 0) {
         await new Promise((resolve) => setTimeout(resolve, 5));
         continue;

@@ -23,6 +23,7 @@ import { modelFiles } from "#rwkv/hub/model-files";
 import { isSafePath, parseModelName } from "#rwkv/hub/model-name";
 import { program, rwkv } from "./command.js";
 import { fixture, maxDifference, readFloats, readJson, temporaryFolder } from "./fixture-files.js";
+import { freshHome, hubWith } from "./hub-home.js";
 import { etagOf, type HubServer, repository, startHub } from "./hub-server.js";
 
 const odd = readFileSync(fixture("odd.pth"));
@@ -34,27 +35,8 @@ const bigName = `hf:${repository}/big.pth`;
 
 let home: string;
 beforeEach(async () => {
-  home = await temporaryFolder();
-  const names = ["HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE"];
-  names.push("HF_HUB_DISABLE_SYMLINKS", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "XDG_CACHE_HOME");
-  const before = names.map((name) => [name, process.env[name]] as const);
-  for (const name of names) delete process.env[name];
-  process.env["HF_HOME"] = home;
-  onTestFinished(() => {
-    for (const [name, value] of before) {
-      if (value === undefined) delete process.env[name];
-      else process.env[name] = value;
-    }
-  });
+  home = await freshHome();
 });
-
-/** A hub, which the variables of this process name. */
-async function hubWith(files: Record<string, Uint8Array>): Promise<HubServer> {
-  const hub = await startHub(files);
-  onTestFinished(() => hub.close());
-  process.env["HF_ENDPOINT"] = hub.endpoint;
-  return hub;
-}
 
 const cacheOf = (repo = repository) => join(home, "hub", `models--${repo.replace("/", "--")}`);
 const blobs = async () => (await readdir(join(cacheOf(), "blobs"))).sort();

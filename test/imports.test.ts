@@ -14,7 +14,7 @@ const layers: readonly (readonly string[])[] = [
   ["bench", "evaluation"],
   ["training", "server", "index.ts"],
   ["load.ts"],
-  ["open-runtime.ts"],
+  ["open-runtime.ts", "load-coming.ts"],
   ["strategy.ts"],
   ["hub"],
   ["chat", "constraints"],

@@ -24,6 +24,7 @@ class LentMachine implements KernelMachine {
   readonly lanes: number;
   readonly capacity: number;
   readonly takesFiniteHalves: boolean;
+  readonly mapsFiles = false;
   readonly kernels: ReadonlyMap<string, number>;
   readonly functions: ReadonlyMap<string, number>;
   readonly #machine: KernelMachine;

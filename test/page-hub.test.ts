@@ -66,6 +66,41 @@ test("with the cache it is downloaded once, has its own name, and is listed and 
   expect(await removeStoredModel(name)).toBeUndefined();
 });
 
+test("a model that is kept is placed while it comes, and is the same as from its whole file", async () => {
+  const tale = "hf:someone/some-rwkv/tale.safetensors";
+  const logitsOf = async (model: Awaited<ReturnType<typeof load>>) => {
+    const [logits] = await model.forward([{ state: model.createState(), tokens: [1, 2, 3], logits: "all" }]);
+    await model.dispose();
+    return logits;
+  };
+  await commands.hubHold(4_500_000); // of 5.4 MB
+  let share = 0;
+  const onProgress = (done: number, total: number) => {
+    share = done / total;
+  };
+  const stop = new AbortController();
+  const begin = (signal?: AbortSignal) =>
+    load(tale, { cache: true, endpoint, threads: 1, onProgress, ...(signal && { signal }) });
+  const ended = begin(stop.signal);
+  ended.catch(() => {});
+  // The download alone is one half.
+  await expect.poll(() => share).toBeGreaterThan(0.55);
+  stop.abort(new Error("enough"));
+  await expect(ended).rejects.toThrow("enough");
+  share = 0;
+  const loading = begin();
+  loading.catch(() => {});
+  await expect.poll(() => share).toBeGreaterThan(0.55);
+  expect(await storedModels()).toMatchObject([{ complete: false }]);
+  await commands.hubHold(null);
+  const model = await loading;
+  expect(model.info.source).toMatch(/^rwkv-models:.*\/tale\.safetensors$/);
+  expect(await logitsOf(model)).toEqual(await logitsOf(await load(undefined, { threads: 1 })));
+  const sent = await commands.hubSent();
+  expect(await logitsOf(await begin())).toEqual(await logitsOf(await load(undefined, { threads: 1 })));
+  expect(await commands.hubSent()).toBe(sent);
+});
+
 test("a download that was ended goes on where it was, in any tab, and two at once are one", async () => {
   await commands.hubHold(6_000_000);
   const stop = new AbortController();

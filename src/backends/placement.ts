@@ -43,17 +43,31 @@ export interface PlacementOptions {
   readonly changing?: ReadonlySet<WeightNode>;
 }
 
-/** How each matrix of a model comes into memory, once its type is known. */
+/**
+ * How each matrix of a model comes into memory, once its type is known; in an order in which they can be placed while their file is still
+ * being downloaded.
+ */
 export function placementsOf(
   tensors: ReadonlyMap<string, StoredTensor>,
   types: ReadonlyMap<WeightNode, ComputeType>,
   { maps, changing }: PlacementOptions,
 ): Placement[] {
-  return [...types].map(([weight, computed]) => {
+  const placements = [...types].map(([weight, computed]) => {
     const tensor = tensorOf(tensors, weight);
     const treatment = treatmentOf(tensor, computed, maps && !changing?.has(weight));
     return { weight, tensor, stored: tensor.dtype, computed, treatment };
   });
+  return placements.sort((a, b) => turnOf(a) - turnOf(b) || positionOf(a) - positionOf(b));
+}
+
+/** What comes bit by bit is placed first, in the order of the file, and what is mapped last, since only a whole file is. */
+function turnOf({ tensor, treatment }: Placement): number {
+  if (!tensor.source.arrival) return 1;
+  return treatment === "map" ? 2 : 0;
+}
+
+function positionOf({ tensor }: Placement): number {
+  return tensor.source.arrival ? tensor.offset : 0;
 }
 
 /** @param mayMap whether it may be used where it lies */

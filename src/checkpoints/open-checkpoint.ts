@@ -67,14 +67,32 @@ export async function openCheckpoint(
 }
 
 async function openPath(path: string, onDownload?: Parameters<typeof openCheckpoint>[1]): Promise<Checkpoint> {
-  const shards = await checkpointFiles(path);
+  const open = (shard: string) => fileSource(shard, (done, total) => onDownload?.(shard, done, total));
+  return openShards(path, await checkpointFiles(path), open);
+}
+
+/**
+ * Opens the checkpoint in one file, which the checkpoint then owns.
+ *
+ * @param path of the file, beside which others may lie
+ * @throws as `openCheckpoint`
+ */
+export function openSource(path: string, source: ByteSource): Promise<Checkpoint> {
+  return openShards(path, [path], async () => source);
+}
+
+async function openShards(
+  path: string,
+  shards: readonly string[],
+  open: (shard: string) => Promise<ByteSource>,
+): Promise<Checkpoint> {
   const sources: ByteSource[] = [];
   const close = async () => void (await Promise.all(sources.map((source) => source.close())));
   try {
     const tensors = new Map<string, StoredTensor>();
     const directories: (Directory & { file: string; format: CheckpointFormat })[] = [];
     for (const shard of shards) {
-      const source = await fileSource(shard, (done, total) => onDownload?.(shard, done, total));
+      const source = await open(shard);
       sources.push(source);
       const directory = await readDirectory(source);
       directories.push({ file: shard, ...directory });

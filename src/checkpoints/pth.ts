@@ -3,7 +3,7 @@
 // Entries under <name>/extra are for anything else that a program wants to keep; torch.load skips them. Here
 // extra/metadata.json holds what safetensors keep in __metadata__.
 
-import { type ByteSource, readRange } from "../byte-source.js";
+import { type ByteSource, readSoon } from "../byte-source.js";
 import { crc32 } from "../checksum.js";
 import { bytesPerElement } from "../dtypes.js";
 import { CheckpointError } from "../errors.js";
@@ -89,7 +89,7 @@ async function readMetadata(source: ByteSource, entry: ZipEntry | undefined): Pr
     );
   }
   const { offset, size } = storedEntry(source, entry);
-  const bytes = await readRange(source, offset, size);
+  const bytes = await readSoon(source, offset, size);
   try {
     const value: unknown = JSON.parse(new TextDecoder().decode(bytes));
     return Object.fromEntries(Object.entries(value as object).filter(([, text]) => typeof text === "string"));
@@ -102,7 +102,7 @@ async function readPickle(source: ByteSource, entry: ZipEntry): Promise<Uint8Arr
   if (entry.size > maxPickleSize) {
     throw new CheckpointError(source.name, `data.pkl has ${entry.size} bytes; expected at most ${maxPickleSize}`);
   }
-  const bytes = await readRange(source, entry.offset, entry.size);
+  const bytes = await readSoon(source, entry.offset, entry.size);
   if (entry.crc32 !== 0 && crc32(bytes) !== entry.crc32)
     throw new CheckpointError(source.name, "data.pkl is damaged (its checksum differs)");
   return bytes;
@@ -110,7 +110,7 @@ async function readPickle(source: ByteSource, entry: ZipEntry): Promise<Uint8Arr
 
 async function checkByteOrder(source: ByteSource, entry: ZipEntry | undefined): Promise<void> {
   if (!entry) return; // before PyTorch 2.0 there was no such entry, and files were little-endian
-  const order = new TextDecoder().decode(await readRange(source, entry.offset, Math.min(entry.size, 16)));
+  const order = new TextDecoder().decode(await readSoon(source, entry.offset, Math.min(entry.size, 16)));
   if (order.trim() !== "little")
     throw new CheckpointError(source.name, `expected little-endian data, found "${order}"`);
 }

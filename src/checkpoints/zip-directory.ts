@@ -3,8 +3,9 @@
 // inflated, and a compressed one is an error that names it. Format: PKWARE APPNOTE 6.3.10, sections 4.3 (records) and
 // 4.5.3 (zip64).
 
-import { type ByteSource, readRange } from "../byte-source.js";
+import { type ByteSource, readRange, readSoon } from "../byte-source.js";
 import { CheckpointError } from "../errors.js";
+import { expectedOffsets } from "./zip-layout.js";
 
 /** A stored entry of the archive. */
 export interface ZipEntry {
@@ -46,11 +47,11 @@ export async function readZipDirectory(source: ByteSource): Promise<Map<string, 
       `zip directory claims ${count} entries in ${size} bytes; expected at most ${maxEntries} in ${maxDirectorySize}`,
     );
   }
-  const records = parseDirectory(source, await readRange(source, offset, size), count);
+  const records = parseDirectory(source, await readSoon(source, offset, size), count);
   records.sort((a, b) => a.localOffset - b.localOffset);
 
   const entries = new Map<string, ZipEntry>();
-  const starts = await dataOffsets(source, records);
+  const starts = await offsetsOf(source, records, offset);
   records.forEach(({ localOffset: _, ...record }, i) => {
     const start = starts[i] as number;
     const limit = records[i + 1]?.localOffset ?? offset;
@@ -73,7 +74,7 @@ export async function readZipDirectory(source: ByteSource): Promise<Map<string, 
 async function findDirectory(source: ByteSource): Promise<{ offset: number; size: number; count: number }> {
   const tailSize = Math.min(source.size, endRecordSize + 0xffff);
   const tailOffset = source.size - tailSize;
-  const tail = await readRange(source, tailOffset, tailSize);
+  const tail = await readSoon(source, tailOffset, tailSize);
   const view = viewOf(tail);
   for (let at = tailSize - endRecordSize; at >= 0; at--) {
     if (view.getUint32(at, true) !== 0x06054b50) continue;
@@ -91,11 +92,11 @@ async function findDirectory(source: ByteSource): Promise<{ offset: number; size
 }
 
 async function readZip64End(source: ByteSource, endRecord: number) {
-  const locator = viewOf(await readRange(source, endRecord - 20, 20));
+  const locator = viewOf(await readSoon(source, endRecord - 20, 20));
   if (locator.getUint32(0, true) !== 0x07064b50) {
     throw new CheckpointError(source.name, "zip64 locator expected before the end record");
   }
-  const record = viewOf(await readRange(source, readUint64(source, locator, 8), 56));
+  const record = viewOf(await readSoon(source, readUint64(source, locator, 8), 56));
   if (record.getUint32(0, true) !== 0x06064b50) throw new CheckpointError(source.name, "zip64 end record expected");
   return {
     count: readUint64(source, record, 32),
@@ -171,6 +172,24 @@ function applyZip64Extra(
     }
     at = fieldEnd;
   }
+}
+
+/**
+ * Where each entry's bytes begin. Of a file that is still being downloaded it is computed, as far as it can be, since local headers are
+ * all over the file; they are looked at as they come.
+ *
+ * @param end of the entries
+ */
+async function offsetsOf(source: ByteSource, records: readonly CentralRecord[], end: number): Promise<number[]> {
+  const expected = source.arrival && expectedOffsets(records, end);
+  if (!expected) return dataOffsets(source, records);
+  const check = async () => {
+    const found = await dataOffsets(source, records);
+    const wrong = records.find((_, i) => found[i] !== expected[i]);
+    if (wrong) throw new CheckpointError(source.name, `zip entry ${wrong.name} is not where it was expected`);
+  };
+  source.arrival?.later(check());
+  return expected;
 }
 
 /**

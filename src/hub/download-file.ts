@@ -6,6 +6,7 @@ import { CheckpointError } from "../errors.js";
 import { isEncoded, TransientError } from "../http/exchange.js";
 import { rangeHeader } from "../http/ranges.js";
 import type { PartialFile, Sum } from "../platform/platform.js";
+import { ChunkQueue, type ChunkRun } from "./chunk-queue.js";
 import { checkHubStatus, type HubSettings, hubExchange, withPatience } from "./hub-requests.js";
 
 /** What is downloaded. */
@@ -27,32 +28,8 @@ const largestRequest = 2 ** 24;
 /** The server has other bytes than those that are here. */
 class ChangedError extends CheckpointError {}
 
-/**
- * Downloads what is missing of a file, and puts the file in its place.
- *
- * @throws CheckpointError when it cannot be downloaded, or its sum is not the one expected; the signal's reason. What has come stays for
- *   the next time, unless it is wrong
- */
-export async function downloadFile(settings: HubSettings, what: Download, partial: PartialFile): Promise<string> {
-  let first = new FileDownload(settings, what, partial);
-  if (first.isBegun && !what.sum && partial.version === undefined) {
-    // Nothing would tell whether what comes is of the same version as what is here.
-    await partial.restart();
-    first = new FileDownload(settings, what, partial);
-  }
-  const continued = first.isBegun;
-  try {
-    return await first.run();
-  } catch (error) {
-    if (!(error instanceof ChangedError)) throw error;
-    await partial.restart();
-    // What was here before may have been of another time; what came now is from one server, which will not do better.
-    if (!continued) throw error;
-  }
-  return new FileDownload(settings, what, partial).run();
-}
-
-class FileDownload {
+/** A download that goes on where one before it ended. */
+export class FileDownload {
   readonly #settings: HubSettings;
   readonly #what: Download;
   readonly #partial: PartialFile;
@@ -63,20 +40,37 @@ class FileDownload {
   #direct: string | undefined;
   /** Resolved when the server has sent a range. */
   readonly #ranged = newPromise();
-  #next = 0;
-  #summed = 0;
+  #isRanged = false;
+  readonly #queue: ChunkQueue;
+  /** Requests for what something waits for, beside the others. */
+  readonly #hurried: Promise<unknown>[] = [];
+  /** Those who wait for a chunk. */
+  readonly #waiting = new Map<number, (() => void)[]>();
+  #attempt: Promise<string> | undefined;
   /** Bytes of chunks that are here, and of those on their way. */
   #done = 0;
   readonly #arriving = new Map<number, number>();
   #reported = -1;
 
-  constructor(settings: HubSettings, what: Download, partial: PartialFile) {
+  /** Nothing is asked for yet. */
+  static async open(settings: HubSettings, what: Download, partial: PartialFile): Promise<FileDownload> {
+    const download = new FileDownload(settings, what, partial);
+    if (!download.isBegun || what.sum || partial.version !== undefined) return download;
+    // Nothing would tell whether what comes is of the same version as what is here.
+    await partial.restart();
+    return new FileDownload(settings, what, partial);
+  }
+
+  private constructor(settings: HubSettings, what: Download, partial: PartialFile) {
     this.#settings = settings;
     this.#what = what;
     this.#partial = partial;
     this.#chunks = Math.ceil(what.size / partial.chunkSize);
     for (let chunk = 0; chunk < this.#chunks; chunk++) if (partial.has(chunk)) this.#done += this.#sizeOf(chunk);
-    this.#ending.signal.addEventListener("abort", () => this.#stored?.());
+    this.#queue = new ChunkQueue(this.#chunks, (chunk) => partial.has(chunk));
+    this.#ending.signal.addEventListener("abort", () => {
+      for (const chunk of this.#waiting.keys()) this.#wake(chunk);
+    });
   }
 
   /** Whether some of the file is here. */
@@ -84,17 +78,75 @@ class FileDownload {
     return this.#done > 0;
   }
 
-  async run(): Promise<string> {
+  /**
+   * Downloads what is missing, and puts the file in its place.
+   *
+   * @returns its path
+   * @throws CheckpointError when it cannot be downloaded, or its sum is not the one expected; the signal's reason. What has come stays
+   *   for the next time, unless it is wrong
+   */
+  async download(): Promise<string> {
+    const continued = this.isBegun;
+    try {
+      this.#attempt = this.#run();
+      return await this.#attempt;
+    } catch (error) {
+      this.#ending.abort(error); // for those who wait for a chunk, or will
+      if (!(error instanceof ChangedError)) throw error;
+      await this.#partial.restart();
+      // What was here before may have been of another time; what came now is from one server, which will not do better.
+      if (!continued) throw error;
+    }
+    return new FileDownload(this.#settings, this.#what, this.#partial).#run();
+  }
+
+  /** Ends well when what `whenHere` has given was the file's; the download goes on where it was not, and has other bytes then. */
+  async whenSound(): Promise<void> {
+    await this.#attempt;
+  }
+
+  get isWhole(): boolean {
+    return this.#done === this.#what.size;
+  }
+
+  /** Waits for all chunks. @throws what ended the download, or made it begin anew */
+  async whenWhole(): Promise<void> {
+    for (let chunk = 0; chunk < this.#chunks; chunk++) await this.whenHere(chunk);
+  }
+
+  /** Waits for a chunk. @throws what ended the download, or made it begin anew */
+  async whenHere(chunk: number): Promise<void> {
+    const { signal } = this.#ending;
+    for (;;) {
+      signal.throwIfAborted();
+      if (this.#partial.has(chunk)) return;
+      await new Promise<void>((resolve) => {
+        this.#waiting.set(chunk, [...(this.#waiting.get(chunk) ?? []), resolve]);
+      });
+    }
+  }
+
+  /** Asks for chunks before what lies in front of them. */
+  hurry(first: number, end: number): void {
+    this.#queue.hurry(first, end);
+    if (!this.#isRanged) return; // they are the next
+    // Beside the other requests, which may be busy for long.
+    const downloadUrgent = async () => {
+      const next = () => this.#queue.takeUrgent(this.#mostAtOnce);
+      for (let run = next(); run; run = next()) await this.#download(run);
+    };
+    this.#hurried.push(this.#ended(downloadUrgent()));
+  }
+
+  async #run(): Promise<string> {
     const { name, sum, size, signal } = this.#what;
     signal?.throwIfAborted();
     const stop = () => this.#ending.abort(signal?.reason);
     signal?.addEventListener("abort", stop);
     try {
       this.#report();
-      // Where one fails all are ended, and waited for: nothing of them may still write.
-      const ended = (work: Promise<unknown>) => work.catch((error) => this.#ending.abort(error));
       const summing = sum ? this.#sum(sum) : undefined;
-      await Promise.all([ended(this.#downloadAll(ended)), ended(Promise.resolve(summing))]);
+      await Promise.all([this.#ended(this.#downloadAll()), this.#ended(Promise.resolve(summing))]);
       this.#ending.signal.throwIfAborted();
       const found = await summing;
       if (sum && found !== sum.hex) {
@@ -113,25 +165,31 @@ class FileDownload {
     return Math.min(this.#partial.chunkSize, this.#what.size - chunk * this.#partial.chunkSize);
   }
 
-  /** One request alone, until it is seen that the server has ranges; then several at once. */
-  async #downloadAll(ended: (work: Promise<unknown>) => Promise<unknown>): Promise<void> {
-    const downloadMore = async () => {
-      while (await this.#downloadNext());
-    };
-    const first = ended(downloadMore());
-    await Promise.race([first, this.#ranged.promise]);
-    await Promise.all([first, ...Array.from({ length: requestsAtOnce - 1 }, () => ended(downloadMore()))]);
+  /** Where one of several fails all are ended, and waited for: nothing of them may still write. */
+  #ended(work: Promise<unknown>): Promise<unknown> {
+    return work.catch((error) => this.#ending.abort(error));
   }
 
-  /** The next chunks that are missing, in one request. @returns whether there may be more */
-  async #downloadNext(): Promise<boolean> {
-    while (this.#next < this.#chunks && this.#partial.has(this.#next)) this.#next++;
-    if (this.#next >= this.#chunks) return false;
-    const first = this.#next;
+  /** One request alone, until it is seen that the server has ranges; then several at once. */
+  async #downloadAll(): Promise<void> {
+    const downloadMore = async () => {
+      const next = () => this.#queue.take(this.#mostAtOnce);
+      for (let run = next(); run; run = next()) await this.#download(run);
+    };
+    const first = this.#ended(downloadMore());
+    await Promise.race([first, this.#ranged.promise]);
+    await Promise.all([first, ...Array.from({ length: requestsAtOnce - 1 }, () => this.#ended(downloadMore()))]);
+    await Promise.all(this.#hurried);
+  }
+
+  /** The most chunks that one request asks for. */
+  get #mostAtOnce(): number {
     const part = Math.ceil(this.#chunks / (2 * requestsAtOnce)); // of a small file all have some
-    const most = Math.max(1, Math.min(part, Math.floor(largestRequest / this.#partial.chunkSize)));
-    while (this.#next < this.#chunks && this.#next - first < most && !this.#partial.has(this.#next)) this.#next++;
-    const end = this.#next;
+    return Math.max(1, Math.min(part, Math.floor(largestRequest / this.#partial.chunkSize)));
+  }
+
+  /** Chunks in one request, which is repeated as far as it fails. */
+  async #download([first, end]: ChunkRun): Promise<void> {
     let before = this.#done;
     // By whole chunks: a server that cuts each connection after a few bytes is not worth patience.
     const progressed = () => {
@@ -140,7 +198,6 @@ class FileDownload {
       return more;
     };
     await withPatience(() => this.#fetch(first, end), this.#ending.signal, progressed);
-    return true;
   }
 
   /** Fetches those of the chunks up to `end` that have not come. */
@@ -201,6 +258,7 @@ class FileDownload {
       throw new ChangedError(name, "the file changed on the server while it was downloaded");
     }
     await this.#noteVersion(response);
+    this.#isRanged = true;
     this.#ranged.resolve();
   }
 
@@ -276,24 +334,20 @@ class FileDownload {
       this.#done += bytes.length;
     }
     this.#arriving.delete(chunk);
-    this.#stored?.();
+    this.#wake(chunk);
   }
 
-  #stored: (() => void) | undefined;
+  #wake(chunk: number): void {
+    for (const resolve of this.#waiting.get(chunk) ?? []) resolve();
+    this.#waiting.delete(chunk);
+  }
 
   /** Sums chunks in their order, waiting for each. */
   async #sum({ algorithm }: Sum): Promise<string> {
     const hasher = await createHasher(algorithm, this.#what.size);
-    const { signal } = this.#ending;
-    for (; this.#summed < this.#chunks; this.#summed++) {
-      while (!this.#partial.has(this.#summed)) {
-        signal.throwIfAborted();
-        await new Promise<void>((resolve) => {
-          this.#stored = resolve;
-        });
-      }
-      signal.throwIfAborted();
-      hasher.update(await this.#partial.read(this.#summed));
+    for (let chunk = 0; chunk < this.#chunks; chunk++) {
+      await this.whenHere(chunk);
+      hasher.update(await this.#partial.read(chunk));
     }
     return hasher.hex();
   }

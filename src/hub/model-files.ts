@@ -25,7 +25,12 @@ const baseOf = (path: string) => path.slice(path.lastIndexOf("/") + 1);
 /** Whether a file is a whole model, so that the others of its repository need not be known. */
 export function isWholeModel(file: string): boolean {
   const name = baseOf(file);
-  return checkpoints.test(name) && !shard.test(name) && !huggingFaceFiles.includes(name);
+  return checkpoints.test(name) && isAllWeights(file) && !huggingFaceFiles.includes(name);
+}
+
+/** Whether the weights of a model are in its file alone, which is neither a shard nor an index of shards. */
+export function isAllWeights(file: string): boolean {
+  return !shard.test(baseOf(file)) && !/\.json$/i.test(file);
 }
 
 /**

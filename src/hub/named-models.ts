@@ -7,12 +7,12 @@ import { checkFunction, checkSignal } from "../generation/generation-options.js"
 import { TransientError } from "../http/exchange.js";
 import { isHttpUrl, resolveUrl } from "../http/urls.js";
 import type { ModelStore, StorableFile, StoredModel } from "../platform/platform.js";
-import { downloadFile } from "./download-file.js";
+import { type ComingFile, comingFile } from "./coming-file.js";
 import type { HubSettings } from "./hub-requests.js";
 import { knownModels } from "./known-models.js";
 import { isLocalName, removeUnfinished, storedLocally } from "./local-models.js";
 import { fileAtUrl, isSingleUrl, storeBeside, storedUrl } from "./model-at-url.js";
-import { isWholeModel, modelFiles } from "./model-files.js";
+import { isAllWeights, isWholeModel, modelFiles } from "./model-files.js";
 import { type HubName, mayBeName, nameOf, parseModelName } from "./model-name.js";
 import { fileUrl, type HubFile, hubFile, hubFiles, isCommit, sumOf } from "./repository.js";
 
@@ -104,6 +104,20 @@ export async function downloadModel(name: string, options: DownloadOptions = {})
  * @throws CheckpointError, OptionError, RwkvError; the signal's reason
  */
 export async function modelByName(text: string, context: Context): Promise<string | undefined> {
+  const found = await comingModel(text, context);
+  return typeof found === "object" ? pathOf(found) : found;
+}
+
+async function pathOf({ whole, source }: ComingFile): Promise<string> {
+  try {
+    return await whole;
+  } finally {
+    await source.close();
+  }
+}
+
+/** The same, but a model that is one file is given as soon as its download has begun. */
+export async function comingModel(text: string, context: Context): Promise<string | ComingFile | undefined> {
   const { cache, signal } = context;
   if (cache !== undefined && typeof cache !== "boolean") throw new OptionError("cache", cache, "true or false");
   signal?.throwIfAborted();
@@ -118,12 +132,19 @@ export async function modelByName(text: string, context: Context): Promise<strin
     return cache ? keptUrl(text, context) : undefined;
   }
   const keeps = cache ?? settings.seesRedirects;
-  try {
-    if (!keeps) return await urlOf(settings, name, signal);
-    return await stored(settings, await openModelStore(), name, context);
-  } catch (error) {
+  const failed = (error: unknown): never => {
     if (!name.mayBePath || !(error instanceof CheckpointError)) throw error;
     throw new CheckpointError(text, `there is no such path here, and as a name: ${error.message}`, { cause: error });
+  };
+  try {
+    if (!keeps) return await urlOf(settings, name, signal);
+    const found = await stored(settings, await openModelStore(), name, context);
+    if (typeof found !== "object") return found;
+    const whole = found.whole.catch(failed);
+    whole.catch(() => {}); // it may end before anybody waits for it
+    return { ...found, whole };
+  } catch (error) {
+    return failed(error);
   }
 }
 
@@ -149,8 +170,13 @@ async function urlOf(settings: HubSettings, name: HubName, signal?: AbortSignal)
   return fileUrl(settings, repository, revision, files.at(-1)?.file as string);
 }
 
-/** The file that a name stands for, from the store. */
-async function stored(settings: HubSettings, store: ModelStore, name: HubName, context: Context): Promise<string> {
+/** The file that a name stands for, from the store; while it comes, where it is all of the weights. */
+async function stored(
+  settings: HubSettings,
+  store: ModelStore,
+  name: HubName,
+  context: Context,
+): Promise<string | ComingFile> {
   const { onWarning = console.warn, signal } = context;
   const shown = nameText(name);
   const here = async () => {
@@ -171,11 +197,11 @@ async function stored(settings: HubSettings, store: ModelStore, name: HubName, c
     onWarning(`${error.message}; using what was downloaded before`);
     return found;
   }
-  let last: string | undefined;
-  for (const file of files) {
-    last = await storedFile(settings, store, { ...file, revision: name.revision }, shown, context);
-  }
-  return last as string;
+  const all = files.map((file) => ({ ...file, revision: name.revision }));
+  const main = all.pop() as (typeof all)[number];
+  for (const file of all) await storedFile(settings, store, file, shown, context);
+  const stores = isAllWeights(main.file) ? comingOrStored : storedFile;
+  return stores(settings, store, main, shown, context);
 }
 
 /** The files of a model that are in the store, by the rules for those on the hub. */
@@ -215,13 +241,19 @@ async function filesOf(
 }
 
 /** A file that is in the store, or is downloaded into it. */
-async function storedFile(
+async function storedFile(...given: Parameters<typeof comingOrStored>): Promise<string> {
+  const found = await comingOrStored(...given);
+  return typeof found === "object" ? pathOf(found) : found;
+}
+
+/** A file that is in the store, or whose download into it has begun. */
+async function comingOrStored(
   settings: HubSettings,
   store: ModelStore,
   file: StorableFile,
   shown: string,
   { onFile, onWarning = console.warn, signal }: Context,
-): Promise<string> {
+): Promise<string | ComingFile> {
   const { repository, commit, size } = file;
   const waiting = () => onWarning(`${shown}: another download of it is under way; waiting for it`);
   const begun = await store.begin(file, signal, waiting);
@@ -234,11 +266,7 @@ async function storedFile(
     onProgress: (done: number, total: number) => onFile?.(file.file, done, total),
     signal,
   };
-  try {
-    return await downloadFile(settings, download, begun);
-  } finally {
-    await begun.close();
-  }
+  return comingFile(settings, download, begun);
 }
 
 /**
@@ -246,7 +274,7 @@ async function storedFile(
  *
  * @returns undefined in Node, which keeps files of the hub only, and for what is no single file of weights
  */
-async function keptUrl(text: string, context: Context): Promise<string | undefined> {
+async function keptUrl(text: string, context: Context): Promise<string | ComingFile | undefined> {
   const store = await openModelStore();
   const url = resolveUrl(text);
   if (!store.isOfPage || !isSingleUrl(url)) return undefined;
@@ -256,7 +284,8 @@ async function keptUrl(text: string, context: Context): Promise<string | undefin
   const { onWarning = console.warn, signal } = context;
   const file = await fileAtUrl(url, signal);
   await storeBeside(store, url, onWarning, signal);
-  return storedFile(settings, store, file, url, context);
+  const stores = isAllWeights(file.file) ? comingOrStored : storedFile;
+  return stores(settings, store, file, url, context);
 }
 
 /**

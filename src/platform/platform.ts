@@ -157,6 +157,10 @@ export interface PartialFile {
   has(chunk: number): boolean;
   write(chunk: number, bytes: Uint8Array): Promise<void>;
   read(chunk: number): Promise<Uint8Array>;
+  /** The path that the file will have. */
+  readonly path: string;
+  /** Opens it for reading; what was opened stays readable when the file is put in its place. */
+  openReader(): Promise<PartialReader>;
   /** The version of the file as its server tells it, for requests that continue. */
   readonly version: string | undefined;
   setVersion(version: string | undefined): Promise<void>;
@@ -165,6 +169,15 @@ export interface PartialFile {
   /** Puts the file in its place; all chunks are there. @returns its path */
   finish(): Promise<string>;
   /** Lets others write. What is there stays. */
+  close(): Promise<void>;
+}
+
+/** Reads what is there of a file. */
+export interface PartialReader {
+  /** Of a file that can be mapped when it is whole. */
+  readonly descriptor?: number | undefined;
+  /** Reads a range of chunks that are there. @throws CheckpointError when it cannot be read */
+  readInto(offset: number, target: Uint8Array): Promise<void>;
   close(): Promise<void>;
 }
 

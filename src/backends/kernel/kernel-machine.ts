@@ -50,6 +50,8 @@ export interface KernelMachine extends KernelNumbers {
    * @throws BackendError when there is not enough
    */
   allocate(size: number): Block;
+  /** Whether there is a way to map files. */
+  readonly mapsFiles: boolean;
   /**
    * Maps a file into the kernels' memory where that is possible, and returns the address of its first byte.
    * Mapping a source twice gives the same address.

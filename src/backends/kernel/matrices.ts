@@ -40,7 +40,7 @@ export async function placeMatrices(
   { onProgress, onNotice, changing = new Set() }: PlaceOptions = {},
 ): Promise<Map<WeightNode, PlacedMatrix>> {
   const matrices = new Map<WeightNode, PlacedMatrix>();
-  const placements = placementsOf(tensors, types, { maps: true, changing });
+  const placements = placementsOf(tensors, types, { maps: machine.mapsFiles, changing });
   const kept: FilePart[] = [];
   // Not those that are copied, most of them since they lie in another order than kernels need: these are read piece by piece.
   const mapped = placements.filter(({ treatment, tensor }) => treatment !== "copy" && mappedAddress(machine, tensor));
@@ -50,7 +50,8 @@ export async function placeMatrices(
   let done = 0;
   for (const placement of placements) {
     const { weight, tensor, computed: dtype } = placement;
-    // A machine without files, and any that are not local, cannot map: then the bytes are copied.
+    if (placement.treatment === "map") await tensor.source.arrival?.whenWhole();
+    // Where the system refuses to map it, the bytes are copied.
     const address = placement.treatment === "map" ? mappedAddress(machine, tensor) : undefined;
     if (address !== undefined) {
       matrices.set(weight, { address, dtype });

@@ -56,6 +56,7 @@ class NativeMachine implements KernelMachine {
   readonly lanes: number;
   readonly capacity: number = Number.POSITIVE_INFINITY;
   readonly takesFiniteHalves = false;
+  readonly mapsFiles = true;
   readonly kernels: ReadonlyMap<string, number>;
   readonly functions: ReadonlyMap<string, number>;
   readonly #library: NativeLibrary;

@@ -15,6 +15,7 @@ export class SingleThreadMachine implements KernelMachine {
   readonly lanes = 4; // WebAssembly's vectors have 128 bits
   readonly capacity: number;
   readonly takesFiniteHalves = true;
+  readonly mapsFiles = false;
   readonly kernels: ReadonlyMap<string, number>;
   readonly functions: ReadonlyMap<string, number>;
   readonly #exports: KernelExports;

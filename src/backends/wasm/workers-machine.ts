@@ -17,6 +17,7 @@ export class WorkersMachine implements KernelMachine {
   readonly lanes = 4; // WebAssembly's vectors have 128 bits
   readonly capacity: number;
   readonly takesFiniteHalves = true;
+  readonly mapsFiles = false;
   readonly kernels: ReadonlyMap<string, number>;
   readonly functions: ReadonlyMap<string, number>;
   readonly #memory: WasmMemory;

@@ -2,6 +2,7 @@
 
 import { RwkvError } from "../../errors.js";
 import type { ModelStore, PartialFile, RemovableName, StorableFile, StoredModel, StoredName } from "../platform.js";
+import { chunkReader } from "./chunk-reader.js";
 import {
   type About,
   aboutName,
@@ -175,6 +176,8 @@ function openPartial(
   let { version } = about;
   return {
     chunkSize,
+    path: pathOf(about),
+    openReader: async () => chunkReader(folder, about.file),
     has: (chunk) => chunks.has(chunk),
     get version() {
       return version;

@@ -9,6 +9,7 @@ import { CheckpointError, OptionError, RwkvError } from "../../errors.js";
 import type { OnDownload } from "../../http/download.js";
 import { fileUrlIn, folderUrl, isHttpUrl, lastNameOf } from "../../http/urls.js";
 import { decodeText } from "../../text-files.js";
+import { readFully } from "./read-fully.js";
 
 /** The model in the package. */
 export const embeddedModel: string = fileURLToPath(new URL("../../../embedded/", import.meta.url));
@@ -105,18 +106,7 @@ export async function fileSource(path: string, onDownload?: OnDownload): Promise
     },
     async readInto(offset, target) {
       checkRange(source, offset, target.byteLength);
-      let done = 0;
-      while (done < target.byteLength) {
-        const reading = handle.read(target, done, target.byteLength - done, offset + done);
-        const { bytesRead } = await reading.catch((cause: NodeJS.ErrnoException) => {
-          const reason = cause.code === "EBADF" ? "was closed before it was read" : `cannot be read (${cause.code})`;
-          throw new CheckpointError(path, reason, { cause });
-        });
-        if (bytesRead === 0) {
-          throw new CheckpointError(path, `the file became shorter while it was read (at byte ${offset + done})`);
-        }
-        done += bytesRead;
-      }
+      await readFully(handle, path, offset, target);
     },
     close: () => handle.close(),
   };

@@ -91,7 +91,7 @@ class HubCache implements ModelStore {
       await unlock();
       throw error;
     }
-    return openPartialBlob(blob, file, () => place(true), unlock);
+    return openPartialBlob(blob, { ...file, path: pointer }, () => place(true), unlock);
   }
 
   /** Takes the lock of a blob; or returns the file, if another process has finished it meanwhile. */

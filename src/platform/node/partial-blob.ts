@@ -8,6 +8,7 @@ import { type FileHandle, mkdir, open, readFile, rename, rm, stat } from "node:f
 import { dirname } from "node:path";
 import { CheckpointError } from "../../errors.js";
 import type { PartialFile } from "../platform.js";
+import { readFully } from "./read-fully.js";
 
 const chunkSize = 2 ** 20;
 /** Ends of the names of the bytes and of the list. */
@@ -33,11 +34,12 @@ export async function partialFacts(blob: string): Promise<{ file: string | undef
  *
  * @param blob the path of the whole file
  * @param file its path in the repository, for lists
+ * @param path that it will have
  * @param finish puts it in its place
  */
 export async function openPartialBlob(
   blob: string,
-  { size, file }: { readonly size: number; readonly file: string },
+  { size, file, path }: { readonly size: number; readonly file: string; readonly path: string },
   finish: (path: string) => Promise<string>,
   unlock: () => Promise<void>,
 ): Promise<PartialFile> {
@@ -97,6 +99,7 @@ export async function openPartialBlob(
 
   return {
     chunkSize,
+    path,
     has: (chunk) => chunks.has(chunk),
     get version() {
       return version;
@@ -125,6 +128,19 @@ export async function openPartialBlob(
         done += bytesRead;
       }
       return bytes;
+    },
+    async openReader() {
+      // Of its own: the other is closed when the file is renamed.
+      const handle = await open(dataPath, "r").catch((cause: NodeJS.ErrnoException) => {
+        throw new CheckpointError(dataPath, `cannot be opened (${cause.code})`, { cause });
+      });
+      return {
+        get descriptor() {
+          return handle.fd < 0 ? undefined : handle.fd; // it was closed
+        },
+        readInto: (offset, target) => readFully(handle, path, offset, target),
+        close: () => handle.close(),
+      };
     },
     async restart() {
       await close();
