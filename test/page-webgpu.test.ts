@@ -1,8 +1,9 @@
 // The WebGPU backend in a page, on the software adapter of Chromium: logits and states of every version against PyTorch, every type of
 // weights against the plain form, pieces and company, saved states, and what goes wrong.
 
-import { BackendError, load, openCheckpoint } from "rwkv";
+import { BackendError, load, openCheckpoint, removeStoredModel } from "rwkv";
 import { describe, expect, test } from "vitest";
+import { commands } from "vitest/browser";
 import { openGpu } from "#platform/gpu";
 import type { Backend } from "#rwkv/backends/backend";
 import { referenceBackend } from "#rwkv/backends/reference/reference";
@@ -45,6 +46,33 @@ test.each(fixtures)("%s: logits and state are PyTorch's, in pieces and in compan
       expect(maxDifference(found.slice(logits.length), state), `state, ${chunk}`).toBeLessThan(tolerance);
     }
   });
+});
+
+test("a model by name is uploaded while it is downloaded", async () => {
+  const endpoint = await commands.startHub();
+  const tale = "hf:someone/some-rwkv/tale.safetensors";
+  const logitsOf = async (model: Awaited<ReturnType<typeof load>>) => {
+    const [logits] = await model.forward([{ state: model.createState(), tokens: [1, 2, 3], logits: "all" }]);
+    await model.dispose();
+    return logits;
+  };
+  try {
+    await removeStoredModel(tale);
+    await commands.hubHold(4_500_000); // of 5.4 MB
+    let share = 0;
+    const onProgress = (done: number, total: number) => {
+      share = done / total;
+    };
+    const loading = load(tale, { cache: true, endpoint, backend: "webgpu", onProgress });
+    loading.catch(() => {});
+    // The download alone is one half.
+    await expect.poll(() => share).toBeGreaterThan(0.55);
+    await commands.hubHold(null);
+    expect(await logitsOf(await loading)).toEqual(await logitsOf(await load(undefined, { backend: "webgpu" })));
+  } finally {
+    await removeStoredModel(tale);
+    await commands.stopHub();
+  }
 });
 
 describe("types of weights", () => {

@@ -33,19 +33,26 @@ export async function openOn(
   largestBuffer: number = Math.min(device.largestBuffer, preferredBuffer),
 ): Promise<Runtime> {
   let runtime: GpuRuntime | undefined;
+  let early: GPUBuffer[] | undefined;
   try {
     const types = matrixTypes(model.graph, model.tensors, options.dtype);
     const layout = layOut(types, largestBuffer);
+    const upload = () => uploadMatrices(device, model, types, layout, options);
+    // Of a file that is being downloaded vectors, which are all over it, are there when all is.
+    if ([...model.tensors.values()].some(({ source }) => source.arrival?.isWhole === false)) early = await upload();
     runtime = await GpuRuntime.create(device, await partsOf(model, types, layout, device));
     // Shaders are compiled while the weights come.
     const compiling = runtime.prepare();
     compiling.catch(() => {});
-    runtime.bind(await uploadMatrices(device, model, types, layout, options));
+    runtime.bind(early ?? (await upload()));
     await compiling;
     return runtime;
   } catch (error) {
     if (runtime) await runtime.dispose();
-    else device.release();
+    else {
+      for (const buffer of early ?? []) buffer.destroy();
+      device.release();
+    }
     throw error;
   }
 }
