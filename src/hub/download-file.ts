@@ -311,7 +311,7 @@ export class FileDownload {
         }
       }
     } finally {
-      this.#arriving.delete(chunk);
+      if (chunk < end) this.#arriving.delete(chunk); // the one behind is another request's
     }
     if (chunk < end) {
       throw new TransientError(name, `the connection was cut: expected ${expected} bytes, received ${received}`);
