@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type LoadOptions, load, type Model, storedModels, writePth, writeSafetensors } from "rwkv";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
+import { embeddedTokenizer } from "#platform/files";
 import { syntheticCheckpoint } from "#rwkv/bench/synthetic-checkpoint";
 import { bytesSource } from "#rwkv/byte-source";
 import { tensorPieces } from "#rwkv/checkpoints/read-tensor";
@@ -232,6 +233,23 @@ test("two loads at once are one download", async () => {
   const [one, other] = await Promise.all([first.loading, second.loading]);
   expect(hub.sent()).toBe(files.pth.length);
   expect(await logitsOf(one)).toEqual(await logitsOf(other));
+});
+
+test("commands load a model while it is downloaded, and tell what is wrong with their options before it has come", async () => {
+  const hub = await hubWith({ "model.pth": files.pth });
+  holdBack(hub, files.pth);
+  const command = (...args: string[]) =>
+    rwkv(["generate", "x", "--model", nameOf("pth"), "--max-tokens", "3", ...args]);
+  const refused = await command("--tokenizer", "nothing.json");
+  expect(refused.code).toBe(1);
+  expect(refused.stderr).toMatch(/^downloading model\.pth: 7\.7 MB.*\nerror: .*nothing\.json/);
+  const options = ["--tokenizer", embeddedTokenizer, "--dtype", "q8", "--trials", "1", "--seed", "1"];
+  letGo(hub);
+  const downloaded = await command(...options);
+  expect(downloaded.code).toBe(0);
+  expect(downloaded.stderr).toMatch(/^downloading model\.pth: 7\.7 MB, of which .* are here\n/);
+  expect(downloaded.stdout).not.toBe("");
+  expect(downloaded.stdout).toBe((await command(...options)).stdout);
 });
 
 test("a process that is killed while it loads loses little, and what it leaves is gone on with", async () => {

@@ -4,9 +4,11 @@ import { type Command, Option } from "commander";
 import type { BackendName } from "../backends/backend.js";
 import type { WeightDType } from "../dtypes.js";
 import type { Model, ModelLimits } from "../generation/model.js";
-import { load } from "../load.js";
+import type { ComingFile } from "../hub/coming-file.js";
+import { type LoadOptions, load, loadCheckpoint } from "../load.js";
+import { loadComing } from "../load-coming.js";
 import type { LoraSource } from "../models/lora-source.js";
-import { placeOfModel } from "./named-model.js";
+import { loadWhileComing } from "./named-model.js";
 import { dtypeOption, loraSource, wholeNumber } from "./option-parsers.js";
 import { note, progressBar } from "./terminal.js";
 
@@ -60,21 +62,24 @@ export function addModelOptions(command: Command): Command {
 
 /** Loads the model that the options name, with a progress bar. */
 export async function loadModel(options: ModelOptions, limits: ModelLimits = {}): Promise<Model> {
-  const place = options.model === undefined ? undefined : await placeOfModel(options.model);
+  const own: LoadOptions = {
+    ...(options.tokenizer !== undefined && { tokenizer: options.tokenizer }),
+    ...(options.lora && { lora: options.lora }),
+    ...(options.dtype && { dtype: options.dtype }),
+    ...(options.backend && { backend: options.backend }),
+    ...(options.strategy !== undefined && { strategy: options.strategy }),
+    ...(options.threads !== undefined && { threads: options.threads }),
+    ...(options.skipZeros && { skipZeros: true }),
+    limits,
+    onWarning: note,
+  };
+  // What is downloaded has a bar of its own.
+  const loadOf = (file: ComingFile) => loadComing(file, (checkpoint) => loadCheckpoint(checkpoint, own));
+  const found = options.model === undefined ? undefined : await loadWhileComing(options.model, loadOf);
+  if (typeof found === "object") return found;
   const bar = progressBar("loading");
   try {
-    return await load(place, {
-      ...(options.tokenizer !== undefined && { tokenizer: options.tokenizer }),
-      ...(options.lora && { lora: options.lora }),
-      ...(options.dtype && { dtype: options.dtype }),
-      ...(options.backend && { backend: options.backend }),
-      ...(options.strategy !== undefined && { strategy: options.strategy }),
-      ...(options.threads !== undefined && { threads: options.threads }),
-      ...(options.skipZeros && { skipZeros: true }),
-      limits,
-      onProgress: bar.update,
-      onWarning: note,
-    });
+    return await load(found, { ...own, onProgress: bar.update });
   } finally {
     bar.stop();
   }

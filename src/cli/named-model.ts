@@ -2,6 +2,7 @@
 // same command goes on from there.
 
 import prettyBytes from "pretty-bytes";
+import type { ComingFile } from "../hub/coming-file.js";
 import { mayBeName } from "../hub/model-name.js";
 import { bar, StatusLine } from "./status-line.js";
 import { note } from "./terminal.js";
@@ -17,6 +18,29 @@ export async function placeOfModel(text: string): Promise<string> {
     const found = await modelByName(text, { signal, onFile, onWarning: note });
     return typeof found === "string" ? found : text;
   });
+}
+
+/**
+ * Loads a model by name while it is downloaded, with the progress of that shown.
+ *
+ * @returns the path or URL that it is opened by where it need not be downloaded, or is whole before it can be loaded
+ * @throws as `placeOfModel` and `load`
+ */
+export async function loadWhileComing<Loaded extends object>(
+  text: string,
+  load: (file: ComingFile) => Promise<Loaded>,
+): Promise<Loaded | string> {
+  if (!mayBeName(text)) return text;
+  const { comingModel } = await import("../hub/named-models.js");
+  let loading: Promise<Loaded> | undefined;
+  const place = await withDownload(async (signal, onFile) => {
+    const found = await comingModel(text, { signal, onFile, onWarning: note });
+    if (typeof found !== "object") return found ?? text;
+    loading = load(found);
+    loading.catch(() => {}); // it is waited for when the download has ended
+    return found.whole;
+  });
+  return (await loading) ?? place;
 }
 
 /** Runs a download with its progress, which Ctrl-C ends; then the program ends, too. */
