@@ -118,7 +118,7 @@ async function placeOf(
 }
 
 function isComing(place: CheckpointInput | ComingFile): place is ComingFile {
-  return typeof place === "object" && "whenSound" in place;
+  return typeof place === "object" && place !== null && "whenSound" in place;
 }
 
 /**

@@ -31,13 +31,14 @@ export function pages(
       name,
       include,
       env,
-      fileParallelism: false,
       isolate,
       // vitest wants a place of its own for a project whose files share a page.
       ...(!isolate && { sequence: { groupOrder: 2 } }),
       browser: {
         enabled: true,
         headless: true,
+        // One page at a time, while files in Node go on: `fileParallelism` of the project itself would let pages wait for all of those.
+        fileParallelism: false,
         screenshotFailures: false,
         commands: hubCommands,
         provider: playwright({
