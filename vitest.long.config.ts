@@ -15,7 +15,16 @@ const thorough = { THOROUGH: "1" };
 
 const thoroughTests = testFiles(
   ...["architectures", "binidx", "chains", "chat-formats", "checkpoint-writers", "dtypes", "elementwise-kernel"],
-  ...["generation", "gguf", "gguf-data", "gradients", "hostile-checkpoints", "kernels", "quantization"],
+  ...[
+    "generation",
+    "gguf",
+    "gguf-data",
+    "gradients",
+    "hostile-checkpoints",
+    "hub-streaming",
+    "kernels",
+    "quantization",
+  ],
   ...["reference-data", "sampling", "sparse-products", "tokenizers"],
 );
 /** What `npm test` leaves out since it takes long, or compiles kernels, or starts many programs. */

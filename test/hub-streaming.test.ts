@@ -19,6 +19,7 @@ import { alignedZip } from "./aligned-zip.js";
 import { rwkv } from "./command.js";
 import { freshHome, hubWith } from "./hub-home.js";
 import { etagOf, type HubServer, repository } from "./hub-server.js";
+import { isThorough } from "./thorough.js";
 
 const mebibyte = 2 ** 20;
 const tokens = [3, 1, 4, 1, 5, 9, 2, 6, 299, 0];
@@ -102,7 +103,11 @@ const ways: readonly LoadOptions[] = [
   { backend: "native", dtype: "f32" },
 ];
 
-test.each(formats.flatMap((format) => ways.map((options) => [format, options] as const)))(
+// Each format in one way, and by the long tests in all.
+const pairs = formats.flatMap((format, i) => {
+  return ways.filter((_, j) => isThorough || i === j).map((options) => [format, options] as const);
+});
+test.each(pairs)(
   "a %s is placed while it comes, and is the same as from its whole file: %j",
   async (format, options) => {
     const bytes = files[format];
