@@ -2,7 +2,14 @@
 
 import { byteLengthOf, type StoredTensor } from "../../checkpoints/checkpoint.js";
 import { blockPieces, describeClamped, describeOverflow } from "../../checkpoints/read-tensor.js";
-import { type BlockType, type ComputeType, convertElements, isBlockType, noOverflow } from "../../dtypes.js";
+import {
+  type BlockType,
+  type ComputeType,
+  convertElements,
+  isBlockType,
+  isFloatType,
+  noOverflow,
+} from "../../dtypes.js";
 import type { WeightNode } from "../../graph/graph.js";
 import { groupOutputs } from "../../quantization/blocks.js";
 import { clampedBlocks, layoutOf } from "../../quantization/quantize.js";
@@ -42,9 +49,7 @@ export async function placeMatrices(
   const matrices = new Map<WeightNode, PlacedMatrix>();
   const placements = placementsOf(tensors, types, { maps: machine.mapsFiles, changing });
   const kept: FilePart[] = [];
-  // Not those that are copied, most of them since they lie in another order than kernels need: these are read piece by piece.
-  const mapped = placements.filter(({ treatment, tensor }) => treatment !== "copy" && mappedAddress(machine, tensor));
-  machine.readAhead(mapped.map(partOf));
+  machine.readAhead(placements.filter((placement) => isReadWhereItLies(machine, placement)).map(partOf));
   const maker = new MatrixMaker(machine);
   const total = placements.reduce((sum, { tensor }) => sum + byteLengthOf(tensor), 0);
   let done = 0;
@@ -71,6 +76,12 @@ export async function placeMatrices(
   const used = kept.reduce((sum, { size }) => sum + size, 0);
   if (used < total / 2) machine.keepMapped(kept);
   return matrices;
+}
+
+/** Whether a matrix is read by its place in a mapped file; copies, and blocks that are made anew, are read piece by piece. */
+function isReadWhereItLies(machine: KernelMachine, { tensor, treatment }: Placement): boolean {
+  const isMapped = treatment === "map" || (treatment !== "copy" && isFloatType(tensor.dtype));
+  return isMapped && mappedAddress(machine, tensor) !== undefined;
 }
 
 /** Where a matrix lies. */
