@@ -14,9 +14,7 @@ static void quantize_block(const float* x, int8_t* quant, float* scale, int32_t 
     largest = maximum(largest, magnitude_of(load(x + i)));
     poison += load(x + i) - load(x + i);
   }
-  float part[lanes], most = 0;
-  store(part, largest);
-  for (uint32_t i = 0; i < lanes; i++) most = part[i] > most ? part[i] : most;
+  const float most = largest_lane(largest);
   vfloat inverse = splat(most > 0 ? 127 / most : 0);
   for (uint32_t half = 0; half < 2; half++) {
     vint total = {0};
@@ -26,8 +24,7 @@ static void quantize_block(const float* x, int8_t* quant, float* scale, int32_t 
       vtiny bytes = __builtin_convertvector(rounded, vtiny);
       __builtin_memcpy(quant + i, &bytes, sizeof bytes);
     }
-    sums_of_halves[half] = 0;
-    for (uint32_t i = 0; i < lanes; i++) sums_of_halves[half] += total[i];
+    sums_of_halves[half] = sum_of_ints(total);
   }
   *scale = most / 127 + sum(poison);
 }

@@ -189,6 +189,49 @@ static inline float sum(vfloat v) {
 #endif
 }
 
+#if LANES >= 8 && defined(__AVX2__)
+// Its eight lanes, or its halves.
+struct eights {
+  __m256i part[LANES / 8];
+};
+static inline struct eights eights_of(vint v) {
+  struct eights eights;
+  __builtin_memcpy(&eights, &v, sizeof v);
+  return eights;
+}
+#endif
+
+// The largest lane, none of which is NaN or negative: as integers, such floats have the same order.
+static inline float largest_lane(vfloat v) {
+#if LANES >= 8 && defined(__AVX2__)
+  struct eights x = eights_of((vint)v);
+  __m256i eight = _mm256_max_epi32(x.part[0], x.part[LANES / 8 - 1]);
+  __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0xb1));
+  return _mm_cvtss_f32(_mm_castsi128_ps(four));
+#else
+  float largest = v[0];
+  for (int i = 1; i < lanes; i++) largest = v[i] > largest ? v[i] : largest;
+  return largest;
+#endif
+}
+
+// Wraps around where it does not fit.
+static inline int32_t sum_of_ints(vint v) {
+#if LANES >= 8 && defined(__AVX2__)
+  struct eights x = eights_of(v);
+  __m256i eight = LANES == 8 ? x.part[0] : _mm256_add_epi32(x.part[0], x.part[LANES / 8 - 1]);
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
+#else
+  uint32_t total = 0;
+  for (int i = 0; i < lanes; i++) total += (uint32_t)v[i];
+  return (int32_t)total;
+#endif
+}
+
 // The sums of four vectors; their order of additions is the same for each, and not that of sum.
 static inline void sums_of_four(const vfloat v[4], float result[4]) {
 #if LANES == 16 && defined(__AVX512F__)
