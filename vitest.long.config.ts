@@ -1,5 +1,5 @@
 // Tests that take minutes: whole applications in a browser, sanitizers, ends of processes, those of `npm test` that try only some of
-// all combinations there (test/thorough.ts), further ones like them, the kernels with AVX-512 emulated where the processor has none, and
+// all combinations there (test/thorough.ts), further ones like them, kernels with instructions emulated that the processor lacks, and
 // those in pages (test/long/pages.test.ts). They run by `npm run test:long`, against the build in dist/.
 
 import { createHash } from "node:crypto";
@@ -32,7 +32,11 @@ const furtherTests = testFiles(
   ...["choice-kernels", "eval-command", "matrix-states", "native-library", "process-endings", "pytorch-gradients"],
   ...["ranks", "train-command", "training-resume"],
 );
-const emulatedTests = testFiles("kernels", "sparse-products");
+/** The levels of instruction sets that can be emulated, what /proc/cpuinfo calls the latest that each needs, and what is tested of them. */
+const emulated = [
+  { levels: "avx512,avx512vnni", needs: "avx512_vnni", tests: testFiles("kernels", "sparse-products") },
+  { levels: "avx512tiles", needs: "amx_int8", tests: testFiles("ggml-kernels") },
+];
 
 /** Files that take minutes begin first, or one of them would run alone at the end; those that wait beside those that compute. */
 const slowestTests = testFiles(
@@ -71,7 +75,7 @@ export default defineConfig({
       },
       likeNodeTests("thorough", thoroughTests, thorough),
       likeNodeTests("further", furtherTests),
-      ...(lacksAvx512() ? [emulatedLevels()] : []),
+      ...emulated.filter(({ needs }) => lacks(needs)).map(emulatedLevels),
     ],
   },
 });
@@ -91,31 +95,32 @@ function likeNodeTests(name: string, include: string[], env: Record<string, stri
   };
 }
 
-/** Whether this is Linux on x86 with AVX2 and without the level of instruction sets above it. */
-function lacksAvx512(): boolean {
+/** Whether this is Linux on x86 with AVX2 and without an instruction set of those above. */
+function lacks(name: string): boolean {
   if (process.platform !== "linux" || process.arch !== "x64") return false;
   const features = new Set(readFileSync("/proc/cpuinfo", "utf8").split(/\s+/));
-  return features.has("avx2") && !features.has("avx512_vnni");
+  return features.has("avx2") && !features.has(name);
 }
 
-/** The kernels' tests once more, with AVX-512 emulated, and no more combinations than `npm test` tries: it is slow. */
-function emulatedLevels() {
+/** The kernels' tests once more, with instructions emulated, and no more combinations than `npm test` tries: it is slow. */
+function emulatedLevels({ levels, tests }: (typeof emulated)[number]) {
   const folder = fileURLToPath(new URL("test/emulation/", import.meta.url));
-  const header = createHash("sha256").update(readFileSync(`${folder}avx512.h`));
+  const headers = createHash("sha256");
+  for (const name of ["avx512.h", "tiles.h"]) headers.update(readFileSync(folder + name));
   return {
     extends: true as const,
     test: {
-      name: "avx512, emulated",
-      include: emulatedTests,
+      name: `${levels}, emulated`,
+      include: tests,
       sequence: { groupOrder: 1 },
       env: {
         CC: `${folder}cc.mjs`,
         RWKV_PREBUILT: "",
-        // The cache of native libraries knows the compiler's name and the sources, not this header.
+        // The cache of native libraries knows the compiler's name and the sources, not these headers.
         XDG_CACHE_HOME: fileURLToPath(
-          new URL(`node_modules/.cache/${header.digest("hex").slice(0, 16)}`, import.meta.url),
+          new URL(`node_modules/.cache/${headers.digest("hex").slice(0, 16)}`, import.meta.url),
         ),
-        TESTED_LEVELS: "avx512,avx512vnni",
+        TESTED_LEVELS: levels,
       },
       server: { deps: { external: [/\/dist\//] } },
     },

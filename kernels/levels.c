@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "tiles.h"
+
 #if defined(__x86_64__)
 #define LEVELS(LEVEL)                                                                                              \
   LEVEL(sse4, __builtin_cpu_supports("sse4.1"))                                                                    \
@@ -27,9 +29,21 @@
   static int has_##name(void) { return supported; }
 LEVELS(DECLARE_LEVEL)
 
+#if HAS_TILES
+// The kernels of the level below, of which some have another way.
+static int has_avx512tiles(void) {
+  static int answer = -1;
+  if (answer < 0) answer = has_avx512vnni() && tiles_are_allowed();
+  return answer;
+}
+#define TILED_LEVEL {"avx512tiles", has_avx512tiles, run_pass_avx512vnni, lane_count_avx512vnni, 1},
+#else
+#define TILED_LEVEL
+#endif
+
 // Lowest first.
-#define LIST_LEVEL(name, supported) {#name, has_##name, run_pass_##name, lane_count_##name},
-static const struct level levels[] = {LEVELS(LIST_LEVEL)};
+#define LIST_LEVEL(name, supported) {#name, has_##name, run_pass_##name, lane_count_##name, 0},
+static const struct level levels[] = {LEVELS(LIST_LEVEL) TILED_LEVEL};
 enum { level_count = sizeof levels / sizeof levels[0] };
 
 int32_t find_level(const char* name) {

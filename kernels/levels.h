@@ -10,6 +10,7 @@ struct level {
   int (*supported)(void);
   void (*run_pass)(struct pass* pass, uint32_t thread);
   uint32_t (*lanes)(void);
+  int has_tiles;
 };
 
 // The number of the level that is called `name`, or of the highest one that this processor has where `name` is empty;

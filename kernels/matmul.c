@@ -8,6 +8,7 @@
 #include "matmul_quantized.c"
 #include "matmul_strips.c"
 #include "matmul_super_blocks.c"
+#include "matmul_tiles.c"
 
 // Threads' shares are whole cache lines of outputs, so that none is written by two of them; and whole groups of
 // quantized ones.
@@ -44,9 +45,11 @@ static void finish_outputs(const struct record* record, struct range outputs, st
   }
 }
 
-static void multiply_outputs(const struct record* record, struct range outputs, struct range rows) {
+static void multiply_outputs(const struct pass* pass, const struct record* record, struct range outputs, struct range rows) {
   if (rows.begin == rows.end || outputs.begin == outputs.end) return;
-  if (record->dtype >= DTYPE_Q4K) multiply_super_blocks(record, outputs, rows.end);
+  const int may_take_tiles = record->dtype >= DTYPE_Q8 && record->dtype <= DTYPE_Q5K && rows.end >= tiles_from;
+  if (pass->has_tiles && may_take_tiles) multiply_quantized_by_tiles(record, outputs, rows.end);
+  else if (record->dtype >= DTYPE_Q4K) multiply_super_blocks(record, outputs, rows.end);
   else if (record->dtype >= DTYPE_Q8) multiply_quantized(record, outputs, rows.end);
   else if (is_many(rows.end - rows.begin, record->dtype)) multiply_many(record, outputs, rows);
   else multiply_few(record, outputs, rows);
@@ -62,10 +65,10 @@ static void matmul_forward(const struct pass* pass, const struct record* record,
   // thread.
   if (rows.end > record->width && record->dtype < DTYPE_Q8) {
     rows = share_of(rows.end, 1, thread, pass->thread_count);
-    multiply_outputs(record, outputs, rows);
+    multiply_outputs(pass, record, outputs, rows);
     return;
   }
   outputs = own_part_of(pass, record->width, output_grain, thread);
-  do multiply_outputs(record, outputs, rows);
+  do multiply_outputs(pass, record, outputs, rows);
   while (claim_piece(pass, record, record->width, output_grain, &outputs));
 }

@@ -56,6 +56,6 @@ static void sparse_matmul_forward(const struct pass* pass, const struct record* 
   struct range outputs = own_part_of(pass, record->width, grain, thread);
   do {
     if (sparse) multiply_sparse(product, by_input, outputs, rows);
-    else multiply_outputs(product, outputs, (struct range){0, rows});
+    else multiply_outputs(pass, product, outputs, (struct range){0, rows});
   } while (claim_piece(pass, record, record->width, grain, &outputs));
 }

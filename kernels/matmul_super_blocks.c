@@ -107,9 +107,7 @@ static inline __attribute__((always_inline)) void multiply_super(const uint8_t* 
       unpack_part(super, dtype, part, output, w);
       vfloat part_scale[2];
       for (uint32_t half = 0; half < 2; half++) {
-        vsmall small;
-        __builtin_memcpy(&small, head->part_scale[2 * part + half] + output, sizeof small);
-        part_scale[half] = scale * to_floats(__builtin_convertvector(small, vint));
+        part_scale[half] = scale * small_scale(head->part_scale[2 * part + half] + output);
       }
       for (uint32_t r = 0; r < rows; r++) {
         struct super_rows_of_x row = row_of_x(x, r);

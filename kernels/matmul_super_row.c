@@ -105,9 +105,7 @@ static inline __attribute__((always_inline)) void add_super_q6k(const uint8_t* s
     for (uint32_t half = 0; half < 2; half++) {
       vint sum_of_x = splat_int(x->sums[2 * part + half]);
       for (uint32_t v = 0; v < group_vectors; v++) {
-        vsmall small;
-        __builtin_memcpy(&small, head->part_scale[2 * part + half] + v * lanes, sizeof small);
-        vfloat scale = load_f16(head->scale + v * lanes) * to_floats(__builtin_convertvector(small, vint));
+        vfloat scale = load_f16(head->scale + v * lanes) * small_scale(head->part_scale[2 * part + half] + v * lanes);
         sums[v] = multiply_add(to_floats(totals[half][v] - sum_of_x), scale * row_scale, sums[v]);
       }
     }

@@ -100,7 +100,7 @@ struct pass {
   uint32_t thread_count;
   uint32_t seed;    // of what dropout leaves out
   uint32_t status;  // enum pass_status; JavaScript sets it to 0 before a pass and reads it afterwards
-  uint32_t reserved;
+  uint32_t has_tiles;  // whether products may use tiles (tiles.h); a pool sets it
   struct barrier barrier;
   uint64_t claims;  // a counter for every 64 bytes of records, zero before a pass, or 0 (claims.h)
   // Of a step of training that several processes share: the targets of all of them, and how many rows of tokens come before these.

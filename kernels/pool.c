@@ -98,6 +98,7 @@ int pool_run(struct pool* pool, struct pass* pass) {
   pthread_mutex_unlock(&pool->lock);
   if (!idle) return 0;
   pass->thread_count = pool->threads;
+  pass->has_tiles = (uint32_t)pool->level->has_tiles;
   __atomic_store_n(&pool->finished, 0, __ATOMIC_RELEASE);
   change_and_wake(&pool->generation, &pool->sleepers);
   return 1;

@@ -31,3 +31,9 @@ static inline vfloat to_floats(vint x) { return __builtin_convertvector(x, vfloa
 static inline __attribute__((always_inline)) void ask_part(const uint8_t* ahead, uint64_t from, uint64_t to) {
   for (uint64_t at = from; at < to; at += 64) __builtin_prefetch(ahead + at);
 }
+
+static inline vfloat small_scale(const int8_t* scale) {
+  vsmall small;
+  __builtin_memcpy(&small, scale, sizeof small);
+  return to_floats(__builtin_convertvector(small, vint));
+}

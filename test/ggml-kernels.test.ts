@@ -12,7 +12,14 @@ import { ggmlNames, randomBlocks } from "./random-blocks.js";
 const vocabulary = 40;
 
 /** What each is computed as. */
-const computed: Readonly<Record<string, string>> = { Q4_0: "q4", Q4_K: "q4k", Q5_K: "q5k", Q6_K: "q6k", Q3_K: "q6k" };
+const computed: Readonly<Record<string, string>> = {
+  Q8_0: "q8",
+  Q4_0: "q4",
+  Q4_K: "q4k",
+  Q5_K: "q5k",
+  Q6_K: "q6k",
+  Q3_K: "q6k",
+};
 
 function productGraph(outputs: number, inputs: number) {
   const g = new GraphBuilder();

@@ -1,10 +1,11 @@
-// The levels of instruction sets that the native kernels are compiled for. All are in one library; it runs the highest that the
-// processor has. kernels/levels.c lists the same names, and knows how to ask the processor.
+// The levels of instruction sets that there are native kernels for. All are in one library; it runs the highest that the processor
+// has. kernels/levels.c lists the same names, and knows how to ask the processor.
 
-/** A level of instruction sets: its name and its compiler options. */
+/** A level of instruction sets. */
 export interface InstructionLevel {
   readonly name: string;
-  readonly flags: readonly string[];
+  /** Compiler options. None where it is the level before it in which some kernels have another way (kernels/tiles.h). */
+  readonly flags?: readonly string[];
 }
 
 const avx2 = ["-mavx2", "-mfma", "-mf16c"];
@@ -15,6 +16,7 @@ const x86: readonly InstructionLevel[] = [
   { name: "avx2", flags: avx2 },
   { name: "avx512", flags: avx512 },
   { name: "avx512vnni", flags: [...avx512, "-mavx512vnni"] },
+  { name: "avx512tiles" },
 ];
 
 const arm: readonly InstructionLevel[] = [

@@ -48,11 +48,9 @@ export function localRecipe(platform: string, architecture: string): LibraryReci
     // One object of what every level shares, and one of the kernels of each level.
     objects: [
       { name: "native", source: "native.c", flags: [] },
-      ...levelsOf(architecture).map(({ name, flags }) => ({
-        name,
-        source: "level.c",
-        flags: [`-DLEVEL=${name}`, ...flags],
-      })),
+      ...levelsOf(architecture).flatMap(({ name, flags }) =>
+        flags ? [{ name, source: "level.c", flags: [`-DLEVEL=${name}`, ...flags] }] : [],
+      ),
     ],
     linkFlags: ["-shared", "-pthread", ...platformLinkFlags(platform)],
     libraries: [],
