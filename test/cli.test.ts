@@ -296,6 +296,11 @@ describe("mistakes", () => {
       expect(stdout).toContain("Examples:");
     }
   });
+
+  test("the help of the lab names architectures", async () => {
+    const { stdout } = await rwkv(["lab", "parallel", "--help"]);
+    expect(stdout.replace(/\s+/g, " ")).toContain("names separated by commas (default: rwkv4, rwkv6, rwkv7)");
+  });
 });
 
 test("a backend that was asked for and cannot run is an error of one line", async () => {

@@ -1,6 +1,6 @@
 // rwkv lab: examines a model, and measures the claims about RWKV.
 
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { defaultThreads } from "#platform/backends";
 import { embeddedModel } from "#platform/files";
 import { RwkvError } from "../errors.js";
@@ -83,7 +83,7 @@ function addCompare(lab: Command): void {
       "train architectures side by side on the same text, and compare how well each predicts, by tokens and by time",
     )
     .option("--data <path>", "text, as rwkv train takes it (default: tales that the model in the package tells)")
-    .option("--architectures <names>", "names separated by commas (all)", listOf(architectures), architectures)
+    .addOption(architecturesOption(architectures))
     .option("--layers <n>", "layers (4; 2 with --quick)", wholeNumber(1, 64))
     .option("--width <n>", "width (128; 64 with --quick)", wholeNumber(1, 4096))
     .option("--heads <n>", "heads of the architectures with attention", wholeNumber(1, 64), 4)
@@ -160,7 +160,7 @@ function addScale(lab: Command): void {
     .description(
       "measure how costs grow with the length of a text (training, prompts, tokens, memory), beside the theory",
     )
-    .option("--architectures <names>", "names separated by commas (all)", listOf(architectures), architectures)
+    .addOption(architecturesOption(architectures))
     .option(
       "--lengths <list>",
       "numbers of tokens, ascending (128 to 16384 by doubling; to 4096 with --quick)",
@@ -208,14 +208,18 @@ function scaleSummary(results: readonly ScaleResult[]): string {
   ].join("");
 }
 
-/** Names of architectures, separated by commas. */
-function listOf<A extends Architecture>(all: readonly A[]): (text: string) => A[] {
-  return (text) =>
-    text.split(",").map((name) => {
-      const found = all.find((architecture) => architecture.name === name);
-      if (found) return found;
-      throw new InvalidArgumentError(`expected ${all.map((known) => known.name).join(", ")}, found ${name}`);
-    });
+/** Names of architectures, separated by commas; by default those of `all`. */
+function architecturesOption<A extends Architecture>(all: readonly A[]): Option {
+  const names = all.map(({ name }) => name).join(", ");
+  return new Option("--architectures <names>", "names separated by commas")
+    .default(all, names)
+    .argParser((text: string) =>
+      text.split(",").map((name) => {
+        const found = all.find((architecture) => architecture.name === name);
+        if (found) return found;
+        throw new InvalidArgumentError(`expected ${names}, found ${name}`);
+      }),
+    );
 }
 
 function lengthList(text: string): number[] {
@@ -232,7 +236,7 @@ function addParallel(lab: Command): void {
     .description(
       "compute the same batch token by token and all at once, and compare speed, losses, gradients, and the share of the recurrence",
     )
-    .option("--architectures <names>", "names separated by commas (all)", listOf(rwkvArchitectures), rwkvArchitectures)
+    .addOption(architecturesOption(rwkvArchitectures))
     .option("--shape <LxDxV>", "layers x width x vocabulary (6x256x4096)", dimensions)
     .option("--batch <n>", "sequences (16)", wholeNumber(1))
     .option("--context <n>", "tokens of each (256)", wholeNumber(1))
