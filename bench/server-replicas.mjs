@@ -146,7 +146,12 @@ await reference.service.kill("SIGTERM");
 
 const topology = await startTopology({
   keys,
-  serve: ["--threads", "1", "--log", "none", "--state-cache", "256KiB", "--state-store-size", "64MiB"],
+  // Of a key's responses the oldest go when there are too many: a fast machine makes 256, the usual number, in the seconds for which a
+  // conversation may wait here for a server that was killed.
+  serve: [
+    ...["--threads", "1", "--log", "none", "--state-cache", "256KiB", "--state-store-size", "64MiB"],
+    ...["--max-responses", "4096"],
+  ],
   workers: 0,
   prometheus: 0,
   // What is acknowledged is in the system's hands, and so survives the process: see docs/scale.md.
