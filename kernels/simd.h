@@ -201,7 +201,7 @@ static inline struct eights eights_of(vint v) {
 }
 #endif
 
-// The largest lane, none of which is NaN or negative: as integers, such floats have the same order.
+// The largest lane, none of which is negative: as integers, such floats have the same order. Any of them where one is NaN.
 static inline float largest_lane(vfloat v) {
 #if LANES >= 8 && defined(__AVX2__)
   struct eights x = eights_of((vint)v);
